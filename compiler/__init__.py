@@ -1,0 +1,1 @@
+"""Lower quantized ONNX graphs to accelerator programs."""

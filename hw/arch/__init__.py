@@ -1,0 +1,1 @@
+"""The contract: configuration, ISA, assembly, program file, integer numerics, timing rules."""

@@ -1,0 +1,1 @@
+"""PyTorch networks, their quantized ONNX files, and the integer reference (the oracle)."""

@@ -1,0 +1,1 @@
+"""Run programs: functional, cycle and RTL simulation behind one protocol."""
