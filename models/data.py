@@ -1,0 +1,162 @@
+"""Clips: seeded synthetic ones and real ones from a video file, normalised alike.
+
+A clip is float32 ``[1, 3, T, H, W]`` in RGB order. Pixels 0..255 become
+``(pixel / 255 - MEAN) / STD``, that is -2.0 .. 2.444, the convention of the public
+SlowFast and 3D-ResNet code. Calibration, recorded inputs and user video all go through it.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from models.errors import ModelsError
+
+MEAN = 0.45
+STD = 0.225
+
+
+def normalise(pixels: np.ndarray) -> np.ndarray:
+    """Map pixel values 0..255 to network input.
+
+    Parameters
+    ----------
+    pixels : np.ndarray
+        Any shape, any real dtype, 0..255.
+
+    Returns
+    -------
+    np.ndarray
+        float32, same shape, in -2.0 .. 2.444.
+    """
+    return ((pixels.astype(np.float32) / np.float32(255)) - np.float32(MEAN)) / np.float32(STD)
+
+
+def _texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Spectrum of a 1/f texture, the statistics of natural images; complex [3, H, W/2+1]."""
+    radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
+    radius[0, 0] = np.inf
+    shared = np.fft.rfft2(rng.standard_normal((height, width)))
+    tinted = np.fft.rfft2(rng.standard_normal((3, height, width)))
+    return (shared + 0.4 * tinted) / radius
+
+
+def _drift(spectrum: np.ndarray, shape: tuple[int, int], dy: float, dx: float) -> np.ndarray:
+    """Shift a periodic texture by a fraction of a pixel; unit variance [3, H, W]."""
+    height, width = shape
+    phase = np.fft.fftfreq(height)[:, None] * dy + np.fft.rfftfreq(width)[None, :] * dx
+    image = np.fft.irfft2(spectrum * np.exp(-2j * np.pi * phase), s=shape)
+    return image / image.std()
+
+
+def synthetic_clip(seed: int, frames: int, height: int, width: int) -> np.ndarray:
+    """Make a natural-looking moving clip from a seed.
+
+    A drifting 1/f background, a drifting grating and four textured discs that move and hide
+    each other. White noise would do none of what calibration needs: neighbouring pixels and
+    frames must correlate, or every temporal difference is as large as the picture itself.
+
+    Parameters
+    ----------
+    seed : int
+        Same seed and size, same bytes.
+    frames, height, width : int
+        Size of the clip.
+
+    Returns
+    -------
+    np.ndarray
+        float32 [1, 3, frames, height, width], normalised, pixels rounded to 0..255 first.
+    """
+    rng = np.random.default_rng([seed, frames, height, width])
+    y, x = np.mgrid[0:height, 0:width]
+    background, foreground = _texture(rng, height, width), _texture(rng, height, width)
+    speed = rng.uniform(-0.015, 0.015, 2) * (height, width)
+    angle, cycles, rate = rng.uniform(0, np.pi), rng.uniform(2, 8), rng.uniform(0.02, 0.15)
+    tint = rng.uniform(0.2, 1.0, 3)[:, None, None]
+    discs = [
+        (
+            rng.uniform(0, 1, 2) * (height, width),
+            rng.uniform(-0.03, 0.03, 2) * (height, width),
+            rng.uniform(0.08, 0.25) * min(height, width),
+            rng.uniform(-2, 2, 3)[:, None, None],
+        )
+        for _ in range(4)
+    ]
+    clip = np.empty((3, frames, height, width))
+    for t in range(frames):
+        image = _drift(background, (height, width), *(speed * t))
+        across = (x * np.cos(angle) / width + y * np.sin(angle) / height) * cycles
+        image = image + 0.5 * tint * np.sin(2 * np.pi * (across + rate * t))
+        texture = _drift(foreground, (height, width), *(-2 * speed * t))
+        for start, velocity, radius, colour in discs:
+            cy, cx = (start + velocity * t) % (height, width)
+            inside = (y - cy) ** 2 + (x - cx) ** 2 < radius**2
+            image = np.where(inside, colour + 0.5 * texture, image)
+        clip[:, t] = image
+    low, high = np.percentile(clip, [1, 99])
+    pixels = np.rint(np.clip((clip - low) / (high - low), 0, 1) * 255)
+    return normalise(pixels)[None]
+
+
+def load_clip(
+    path: str | Path, frames: int, height: int, width: int, stride: int = 1
+) -> np.ndarray:
+    """Read the first frames of a video file as a network input.
+
+    Frames are scaled so that the shorter side fits (bicubic, FFmpeg's swscale) and cropped at
+    the centre.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file that FFmpeg can decode (mp4 and others).
+    frames, height, width : int
+        Size of the clip.
+    stride : int
+        Take every ``stride``-th decoded frame.
+
+    Returns
+    -------
+    np.ndarray
+        float32 [1, 3, frames, height, width], normalised.
+
+    Raises
+    ------
+    ModelsError
+        The file is missing, no video, or shorter than ``(frames - 1) * stride + 1`` frames.
+    """
+    import av  # here, because only users of video files need FFmpeg
+
+    path = Path(path)
+    if not path.is_file():
+        raise ModelsError(f"no video file {path}")
+    if stride < 1:
+        raise ModelsError(f"stride must be at least 1, not {stride}")
+    pixels = []
+    seen = 0
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise ModelsError(f"{path} holds no video stream")
+            for seen, frame in enumerate(container.decode(video=0), start=1):
+                if (seen - 1) % stride == 0:
+                    pixels.append(_fit(frame, height, width))
+                if len(pixels) == frames:
+                    break
+    except av.FFmpegError as error:
+        raise ModelsError(f"cannot decode {path}: {error}") from error
+    if len(pixels) < frames:
+        raise ModelsError(
+            f"{path} has {seen} frames; {frames} frames at stride {stride} "
+            f"need {(frames - 1) * stride + 1}"
+        )
+    return normalise(np.stack(pixels).transpose(3, 0, 1, 2))[None]
+
+
+def _fit(frame, height: int, width: int) -> np.ndarray:
+    """Scale a decoded frame to cover height×width and crop its centre; uint8 [H, W, 3]."""
+    scale = max(height / frame.height, width / frame.width)
+    tall, wide = max(height, round(frame.height * scale)), max(width, round(frame.width * scale))
+    image = frame.reformat(width=wide, height=tall, format="rgb24", interpolation="BICUBIC")
+    top, left = (tall - height) // 2, (wide - width) // 2
+    return image.to_ndarray()[top : top + height, left : left + width]
