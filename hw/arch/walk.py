@@ -1,0 +1,306 @@
+"""What an instruction touches: its addresses, expanded from counts and deltas.
+
+The functional simulator gathers with these arrays; the compiler and the hazard checker use the
+`Access` list of an instruction to place dependency tokens and to prove them sufficient.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from hw.arch.config import AcceleratorConfig
+from hw.arch.isa import (
+    Array,
+    ArrayMode,
+    Drain,
+    Elementwise,
+    ElementwiseOp,
+    Load,
+    Reduce,
+    Scalar,
+    Sfu,
+    Space,
+    Store,
+    UnitInstruction,
+    strides,
+)
+from hw.arch.timing import array_blocks, array_outputs
+
+Index = npt.NDArray[np.int64]
+
+
+def offsets(counts: Sequence[int], step: Sequence[int]) -> Index:
+    """Offset at every point of a nest, shape = counts reversed (outermost axis first).
+
+    Parameters
+    ----------
+    counts, step: per level, innermost first; `step` are strides (not deltas).
+    """
+    result = np.zeros((1,) * len(counts), np.int64)
+    for axis, (count, stride) in enumerate(zip(counts, step, strict=True)):
+        shape = [1] * len(counts)
+        shape[len(counts) - 1 - axis] = count
+        result = result + (np.arange(count, dtype=np.int64) * stride).reshape(shape)
+    return result
+
+
+def inside(
+    start: int, step: int, count: int, dilation: int, taps: int, bound: int
+) -> npt.NDArray[np.bool_]:
+    """[taps, count]: whether start + position·step + tap·dilation lies in 0..bound−1."""
+    coordinate = (start + np.arange(count) * step)[None, :] + (np.arange(taps) * dilation)[:, None]
+    return np.asarray((coordinate >= 0) & (coordinate < bound))
+
+
+class Memory(enum.Enum):
+    """Memories that instructions can conflict on."""
+
+    ACTIVATION = "activation"
+    WEIGHT = "weight"
+    PARAMETER = "parameter"
+    TABLE = "table"
+    ACCUMULATOR = "accumulator"
+    DRAM = "dram"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Access:
+    """A closed interval of rows, beats or bytes that an instruction reads or writes."""
+
+    memory: Memory
+    low: int
+    high: int
+    write: bool
+
+
+SPACE_MEMORY = {
+    Space.ACTIVATION: Memory.ACTIVATION,
+    Space.WEIGHT: Memory.WEIGHT,
+    Space.PARAMETER: Memory.PARAMETER,
+    Space.TABLE: Memory.TABLE,
+}
+
+
+def _interval(base: int, counts: Sequence[int], step: Sequence[int]) -> tuple[int, int]:
+    low = high = base
+    for count, stride in zip(counts, step, strict=True):
+        span = (count - 1) * stride
+        low += min(span, 0)
+        high += max(span, 0)
+    return low, high
+
+
+def _clipped_interval(
+    base: int,
+    plain: Sequence[tuple[int, int]],
+    clipped: Sequence[tuple[int, int, int, int, npt.NDArray[np.bool_]]],
+) -> tuple[int, int] | None:
+    """Interval of a nest of which three coordinates are clipped.
+
+    `plain` are (count, stride); `clipped` are (count, stride, taps, tap stride, inside mask).
+    """
+    low, high = _interval(base, [c for c, _ in plain], [s for _, s in plain])
+    for count, stride, taps, tap_stride, mask in clipped:
+        offset = offsets((count, taps), (stride, tap_stride))[mask]
+        if offset.size == 0:
+            return None
+        low += int(offset.min())
+        high += int(offset.max())
+    return low, high
+
+
+def array_strides(instruction: Array) -> tuple[int, ...]:
+    """Strides in rows for x, y, t, co, kx, ky, kt, ci."""
+    return strides(instruction.counts, instruction.deltas)
+
+
+def array_masks(instruction: Array) -> list[npt.NDArray[np.bool_]]:
+    """For x, y, t: [taps, positions] whether the position lies inside the tensor."""
+    taps = list(instruction.counts[4:7])
+    if instruction.mode == ArrayMode.DEPTHWISE:
+        taps[0] = taps[1] = 1  # kx, ky are window passes; the window lies in the stream
+    return [
+        inside(
+            instruction.starts[d],
+            instruction.steps[d],
+            instruction.counts[d],
+            instruction.dilations[d],
+            taps[d],
+            instruction.bounds[d],
+        )
+        for d in range(3)
+    ]
+
+
+def _array(instruction: Array, config: AcceleratorConfig) -> Iterator[Access]:
+    step = array_strides(instruction)
+    counts = instruction.counts
+    clipped = [
+        (counts[d], step[d], mask.shape[0], step[4 + d] if mask.shape[0] > 1 else 0, mask)
+        for d, mask in enumerate(array_masks(instruction))
+    ]
+    interval = _clipped_interval(
+        instruction.activation, [(counts[3], step[3]), (counts[7], step[7])], clipped
+    )
+    if interval is not None:
+        yield Access(Memory.ACTIVATION, *interval, False)
+    size = array_blocks(instruction) * config.weight_block_beats
+    yield Access(Memory.WEIGHT, instruction.weight, instruction.weight + size - 1, False)
+    last = instruction.accumulator + array_outputs(instruction) - 1
+    yield Access(Memory.ACCUMULATOR, instruction.accumulator, last, True)
+
+
+def _drain(instruction: Drain, config: AcceleratorConfig) -> Iterator[Access]:
+    counts = (*instruction.window, *instruction.counts)
+    yield Access(
+        Memory.ACCUMULATOR,
+        *_interval(
+            instruction.accumulator, counts, strides(counts, instruction.accumulator_deltas)
+        ),
+        False,
+    )
+    size = instruction.counts[3] * config.requantize_steps * config.parameter_row_beats
+    yield Access(Memory.PARAMETER, instruction.parameter, instruction.parameter + size - 1, False)
+    out = (config.array.blocks_per_row, *instruction.counts)
+    step = strides(out, instruction.destination_deltas)
+    if instruction.residual:
+        yield Access(Memory.ACTIVATION, *_interval(instruction.residual_source, out, step), False)
+    if instruction.table:
+        yield _table(instruction.table, config)
+    yield Access(Memory.ACTIVATION, *_interval(instruction.destination, out, step), True)
+
+
+def _table(field: int, config: AcceleratorConfig) -> Access:
+    low = (field - 1) * config.table_beats
+    return Access(Memory.TABLE, low, low + config.table_beats - 1, False)
+
+
+def elementwise_produced(instruction: Elementwise) -> tuple[int, ...]:
+    """Counts of the rows that are produced (`previous` swallows one per innermost run)."""
+    counts = instruction.counts
+    return (counts[0] - 1, *counts[1:]) if instruction.previous else counts
+
+
+def two_sources(instruction: Elementwise) -> bool:
+    """Whether source 1 is read from the scratchpad."""
+    return instruction.op != ElementwiseOp.COPY and not instruction.previous
+
+
+def _elementwise(instruction: Elementwise, config: AcceleratorConfig) -> Iterator[Access]:
+    counts = instruction.counts
+    yield Access(
+        Memory.ACTIVATION,
+        *_interval(instruction.source0, counts, strides(counts, instruction.source0_deltas)),
+        False,
+    )
+    if two_sources(instruction):
+        yield Access(
+            Memory.ACTIVATION,
+            *_interval(instruction.source1, counts, strides(counts, instruction.source1_deltas)),
+            False,
+        )
+    if instruction.table:
+        yield _table(instruction.table, config)
+    out = elementwise_produced(instruction)
+    if out[0]:
+        yield Access(
+            Memory.ACTIVATION,
+            *_interval(instruction.destination, out, strides(out, instruction.destination_deltas)),
+            True,
+        )
+
+
+def reduce_masks(instruction: Reduce) -> list[npt.NDArray[np.bool_]]:
+    """For x, y, t: [window, positions] whether the position lies inside the tensor."""
+    return [
+        inside(
+            instruction.starts[d],
+            instruction.steps[d],
+            instruction.counts[d],
+            1,
+            instruction.window[d],
+            instruction.bounds[d],
+        )
+        for d in range(3)
+    ]
+
+
+def _reduce(instruction: Reduce, config: AcceleratorConfig) -> Iterator[Access]:
+    counts = (*instruction.window, *instruction.counts)
+    step = strides(counts, instruction.source_deltas)
+    clipped = [
+        (instruction.counts[d], step[3 + d], instruction.window[d], step[d], mask)
+        for d, mask in enumerate(reduce_masks(instruction))
+    ]
+    interval = _clipped_interval(instruction.source, [(counts[6], step[6])], clipped)
+    if interval is not None:
+        yield Access(Memory.ACTIVATION, *interval, False)
+    if instruction.table:
+        yield _table(instruction.table, config)
+    yield Access(
+        Memory.ACTIVATION,
+        *_interval(
+            instruction.destination,
+            instruction.counts,
+            strides(instruction.counts, instruction.destination_deltas),
+        ),
+        True,
+    )
+
+
+def _transfer(instruction: Load | Store, config: AcceleratorConfig) -> Iterator[Access]:
+    space = instruction.space if isinstance(instruction, Load) else Space.ACTIVATION
+    counts = instruction.counts
+    low, high = _interval(instruction.local, counts, strides(counts, instruction.local_deltas))
+    local = (SPACE_MEMORY[Space(space)], low, high + instruction.beats - 1)
+    first, last = _interval(instruction.dram, counts, strides(counts, instruction.dram_deltas))
+    dram = (Memory.DRAM, first, last + instruction.beats * config.port.bytes - 1)
+    load = isinstance(instruction, Load)
+    yield Access(*dram, not load)
+    yield Access(*local, load)
+
+
+def _sfu(instruction: Sfu) -> Iterator[Access]:
+    counts = instruction.counts
+    yield Access(
+        Memory.ACTIVATION,
+        *_interval(instruction.source, counts, strides(counts, instruction.source_deltas)),
+        False,
+    )
+    yield Access(
+        Memory.ACTIVATION,
+        *_interval(
+            instruction.destination, counts, strides(counts, instruction.destination_deltas)
+        ),
+        True,
+    )
+
+
+def accesses(instruction: UnitInstruction | Scalar, config: AcceleratorConfig) -> list[Access]:
+    """Everything that an instruction reads and writes, register fields taken as zero."""
+    match instruction:
+        case Load() | Store():
+            return list(_transfer(instruction, config))
+        case Array():
+            return list(_array(instruction, config))
+        case Drain():
+            return list(_drain(instruction, config))
+        case Elementwise():
+            return list(_elementwise(instruction, config))
+        case Reduce():
+            return list(_reduce(instruction, config))
+        case Sfu():
+            return list(_sfu(instruction))
+        case Scalar():
+            return [Access(Memory.ACTIVATION, instruction.row, instruction.row, False)]
+
+
+def array_positions(instruction: Array) -> int:
+    """Vectors streamed per weight block."""
+    return math.prod(instruction.counts[:3])

@@ -1,0 +1,1 @@
+"""Pieces that every hardware room uses: layouts, port signatures, address generators."""

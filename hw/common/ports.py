@@ -1,0 +1,59 @@
+"""Port signatures shared by units and memories, seen from the unit (the client)."""
+
+from amaranth.hdl import ShapeLike
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["LocalWriteSignature", "ReadSignature", "UnitSignature", "WriteSignature"]
+
+
+class ReadSignature(wiring.Signature):
+    """A fixed-latency read port without back-pressure.
+
+    `enable` and `address` in cycle t give `data` in cycle t + the memory's `READ_LATENCY`.
+    """
+
+    def __init__(self, address_width: int, data_shape: ShapeLike):
+        super().__init__({"enable": Out(1), "address": Out(address_width), "data": In(data_shape)})
+
+
+class WriteSignature(wiring.Signature):
+    """A write port without back-pressure; `enable` in cycle t writes a whole row."""
+
+    def __init__(self, address_width: int, data_shape: ShapeLike):
+        super().__init__({"enable": Out(1), "address": Out(address_width), "data": Out(data_shape)})
+
+
+class LocalWriteSignature(wiring.Signature):
+    """What the load unit writes: one beat per cycle to one of the on-chip memories."""
+
+    def __init__(self, address_width: int, data_width: int):
+        super().__init__(
+            {
+                "enable": Out(1),
+                "space": Out(2),
+                "address": Out(address_width),
+                "data": Out(data_width),
+            }
+        )
+
+
+class UnitSignature(wiring.Signature):
+    """How a unit meets its queue, seen from the unit.
+
+    The queue offers an instruction only when its waits are over. `done` pulses once per accepted
+    instruction, in order; from the next cycle on, other queues see the token. `error` (not zero
+    for one cycle) is an `ErrorCode`. While `abort` is high the unit starts nothing new, lets open
+    bursts end, and falls to `busy` low.
+    """
+
+    def __init__(self, payload: ShapeLike):
+        super().__init__(
+            {
+                "instruction": In(stream.Signature(payload)),
+                "done": Out(1),
+                "busy": Out(1),
+                "error": Out(6),
+                "abort": In(1),
+            }
+        )
