@@ -1,0 +1,46 @@
+# Two commands matter: `make demo` and `make test`. Both install what they need into .venv.
+
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := $(BIN)/python -m
+
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test cosim slow ladder bench lint docs clean
+
+help:            ## list the targets
+	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+setup: .venv/.ready  ## create .venv with the pinned requirements
+
+.venv/.ready: requirements.txt scripts/check_system.sh
+	@sh scripts/check_system.sh $(PYTHON)
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+demo: setup      ## FSB-C3D at paper size: export, build, run on RTL with --check, report
+	$(RUN) models export fsb_c3d -o build/demo/fsb_c3d.onnx
+	$(RUN) compiler build build/demo/fsb_c3d.onnx --config base -o build/fsb_c3d
+	$(RUN) sim run build/fsb_c3d --on rtl --check
+	$(RUN) reports build/fsb_c3d
+
+test: setup      ## the default tests (no Verilator, no paper-size network)
+	$(RUN) pytest -q -n 2
+
+cosim: setup     ## RTL under Verilator: cocotb regressions, native harness, cycle model against RTL
+	$(RUN) pytest -q -m "cosim and not slow"
+
+slow: setup      ## paper-size networks
+	$(RUN) pytest -q -m slow
+
+bench: setup     ## print every figure that README and docs claim
+	$(RUN) reports bench
+
+lint: setup      ## ruff, mypy, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:           ## remove builds and caches, keep .venv
+	rm -rf build .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
