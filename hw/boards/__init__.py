@@ -1,0 +1,1 @@
+"""What surrounds the core on a device."""
