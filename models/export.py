@@ -18,9 +18,10 @@ from models.reference import Reference
 
 SIZES = ("paper", "tiny")
 FRAMES = (16, 64)
-CALIBRATION_CLIPS = 3
-# Recorded clips use seeds far from the calibration clips': ranges must hold on unseen input.
-RECORDED_SEED = 1_000_000
+# Clips that shape the weights, and others that calibrate ranges. The last maps of `tiny` have
+# four pixels: it takes many clips to know their statistics.
+CLIPS = {"paper": (3, 5), "tiny": (32, 32)}
+RECORDED = 500  # offset of the recorded clip's seed: one that calibration has not seen
 
 NETWORKS: dict[str, dict[str, fsb.C3dConfig]] = {
     "fsb_c3d": {"paper": fsb.FSB_C3D, "tiny": fsb.TINY_FSB_C3D},
@@ -69,13 +70,10 @@ def config_of(name: str, size: str = "paper", frames: int | None = None) -> fsb.
     return replace(config, frames=frames)
 
 
-def _clips(config: fsb.C3dConfig, seed: int, video: Path | None) -> np.ndarray:
-    """Calibration clips [N, 3, T, H, W]: synthetic, and one more from a video if given."""
+def _clips(config: fsb.C3dConfig, first_seed: int, count: int) -> np.ndarray:
+    """Synthetic clips of consecutive seeds, [count, 3, T, H, W]."""
     size = (config.frames, config.side, config.side)
-    clips = [synthetic_clip(seed + n, *size) for n in range(CALIBRATION_CLIPS)]
-    if video is not None:
-        clips.append(load_clip(video, *size))
-    return np.concatenate(clips)
+    return np.concatenate([synthetic_clip(first_seed + n, *size) for n in range(count)])
 
 
 def export(
@@ -118,11 +116,18 @@ def export(
     if not target.parent.is_dir():
         raise ModelsError(f"no folder {target.parent} to write to")
     progress("clips")
-    clips = _clips(config, seed, video)
+    first, count = CLIPS[size]
+    shaping = _clips(config, 1000 * seed, first)
+    clips = _clips(config, 1000 * seed + first, count)
+    if video is None:
+        clip = _clips(config, 1000 * seed + RECORDED, 1)
+    else:
+        clip = load_clip(video, *config.input_shape[2:])
+        clips = np.concatenate([clips, clip])
     progress("initialise")
     torch.manual_seed(seed)  # module constructors draw weights that `initialise` replaces
     network = fsb.C3dNetwork(config)
-    initialise(network, torch.from_numpy(clips), seed)
+    initialise(network, torch.from_numpy(shaping), seed)
     # Beside the target, so that the final renames stay on one file system and are atomic.
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
         float_path, int_path = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
@@ -132,10 +137,6 @@ def export(
         progress("quantize")
         quantize(float_path, clips, int_path)
         progress("record")
-        if video is None:
-            clip = synthetic_clip(RECORDED_SEED + seed, *config.input_shape[2:])
-        else:
-            clip = clips[-1:]
         np.savez(arrays_path, **record(int_path, clip))
         target.with_suffix(".npz").unlink(missing_ok=True)  # never a pair of two exports
         int_path.replace(target)

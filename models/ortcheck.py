@@ -1,0 +1,196 @@
+"""Compare the oracle with ONNX Runtime, operator by operator.
+
+Each group of the graph becomes a model of its own: exposing inner tensors of the whole network
+as outputs would keep ONNX Runtime from fusing what it fuses in use. The groups run in order
+under ENABLE_ALL, each fed with what ONNX Runtime itself computed before, and the oracle gets the
+same inputs: a difference never spreads to the next operator.
+"""
+
+import platform
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+
+from models.quantgraph import Group, QuantizedGraph
+from models.reference import Reference, evaluate
+
+# What decides which of ONNX Runtime's int8 kernels run (numerics.md, section 1).
+CPU_FLAGS = ("avx2", "fma", "avx_vnni", "avx512_vnni", "avx512bw", "amx_int8", "asimddp", "i8mm")
+_TYPES = {
+    np.dtype(np.uint8): onnx.TensorProto.UINT8,
+    np.dtype(np.int8): onnx.TensorProto.INT8,
+    np.dtype(np.float32): onnx.TensorProto.FLOAT,
+}
+
+
+@dataclass
+class OpFigures:
+    """Comparison of all groups of one operator type."""
+
+    op: str
+    groups: int = 0
+    elements: int = 0
+    mismatches: int = 0
+    max_difference: int = 0
+
+    @property
+    def rate(self) -> float:
+        """Share of elements that differ."""
+        return self.mismatches / self.elements if self.elements else 0.0
+
+    def add(self, ours: np.ndarray, theirs: np.ndarray) -> None:
+        """Count one group's result."""
+        difference = np.abs(ours.astype(np.int64) - theirs.astype(np.int64))
+        self.groups += 1
+        self.elements += difference.size
+        self.mismatches += int(np.count_nonzero(difference))
+        self.max_difference = max(self.max_difference, int(difference.max(initial=0)))
+
+
+def platform_figures() -> dict[str, Any]:
+    """ONNX Runtime's version and the processor features that choose its kernels."""
+    flags: set[str] = set()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith(("flags", "Features")):
+                flags = set(line.split(":", 1)[1].split())
+                break
+    return {
+        "onnxruntime": ort.__version__,
+        "machine": platform.machine(),
+        "cpu_flags": [flag for flag in CPU_FLAGS if flag in flags],
+    }
+
+
+def session(model: onnx.ModelProto | str) -> ort.InferenceSession:
+    """Session under ENABLE_ALL on the CPU; S8 activations with two consumers stay integer."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.add_session_config_entry("session.qdqisint8allowed", "1")
+    options.log_severity_level = 3
+    data = model if isinstance(model, str) else model.SerializeToString()
+    return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+def extract(
+    graph: QuantizedGraph, group: Group, tensors: dict[str, np.ndarray], dtype: np.dtype
+) -> onnx.ModelProto:
+    """Make a model of one group.
+
+    Parameters
+    ----------
+    graph : QuantizedGraph
+        Where the group comes from.
+    group : Group
+        Becomes the whole graph.
+    tensors : dict
+        At least its activations: shapes and types of the model's inputs.
+    dtype : np.dtype
+        Of its output.
+    """
+    names = list(dict.fromkeys(group.activations()))
+    sources, made = list(group.sources), {n for node in group.sources for n in node.output}
+    needed = {name for node in sources for name in node.input if name}
+    constants = needed - made - set(names)
+    initializers = [
+        onnx.numpy_helper.from_array(graph.constants[name], name) for name in sorted(constants)
+    ]
+    inputs = [
+        onnx.helper.make_tensor_value_info(n, _TYPES[tensors[n].dtype], tensors[n].shape)
+        for n in names
+    ]
+    output = onnx.helper.make_tensor_value_info(group.output, _TYPES[np.dtype(dtype)], None)
+    single = onnx.helper.make_graph(sources, "group", inputs, [output], initializers)
+    model = onnx.helper.make_model(single, opset_imports=graph.model.opset_import)
+    model.ir_version = graph.model.ir_version
+    return model
+
+
+def run_group(
+    graph: QuantizedGraph, group: Group, tensors: dict[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Evaluate one group by the oracle and by ONNX Runtime on the same inputs: ours, theirs."""
+    feeds = {name: tensors[name] for name in group.activations()}
+    ours = evaluate(group, {n: torch.from_numpy(a) for n, a in feeds.items()}).numpy()
+    theirs = session(extract(graph, group, tensors, ours.dtype)).run(None, feeds)[0]
+    return ours, theirs
+
+
+@torch.no_grad()
+def compare(
+    path: str | Path | onnx.ModelProto,
+    feeds: dict[str, np.ndarray],
+    progress: Callable[[Group], None] = lambda group: None,
+) -> dict[str, Any]:
+    """Compare every group, and the whole network, with ONNX Runtime.
+
+    Parameters
+    ----------
+    path : str, Path or onnx.ModelProto
+        A quantized network.
+    feeds : dict
+        Its inputs by name.
+    progress : callable
+        Is told each group before it runs.
+
+    Returns
+    -------
+    dict
+        ``platform``; ``operators``, one row per operator type; ``network``, the outputs of the
+        oracle against one session of the whole file, in steps of the output scale.
+    """
+    graph = QuantizedGraph(path)
+    tensors = dict(feeds)
+    figures: dict[str, OpFigures] = {}
+    uses = Counter(name for group in graph.groups for name in group.activations())
+    for group in graph.groups:
+        progress(group)
+        ours, theirs = run_group(graph, group, tensors)
+        row = figures.setdefault(group.op, OpFigures(group.op))
+        if group.op == "DequantizeLinear":  # float: compare representations
+            row.add(ours.view(np.int32), theirs.view(np.int32))
+        else:
+            row.add(ours, theirs)
+        tensors[group.output] = theirs
+        for name in group.activations():
+            uses[name] -= 1
+            if not uses[name] and name not in feeds:
+                del tensors[name]
+    return {
+        "platform": platform_figures(),
+        "operators": [asdict(row) | {"rate": row.rate} for row in figures.values()],
+        "network": compare_network(graph, feeds),
+    }
+
+
+def compare_network(graph: QuantizedGraph, feeds: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Run the whole file in one session and by the oracle, and compare the outputs."""
+    reference = Reference(graph.model)
+    ours = reference.run(feeds, keep=reference.output_names)
+    data = graph.model.SerializeToString()
+    theirs = session(onnx.load_from_string(data)).run(reference.output_names, feeds)
+    scales = {g.output: g.operands[0].params.unit for g in graph.groups if g.params is None}
+    elements = mismatches = 0
+    greatest = 0.0
+    for name, other in zip(reference.output_names, theirs, strict=True):
+        steps = np.abs(ours[name].astype(np.float64) - other) / float(scales.get(name, 1.0))
+        elements += steps.size
+        mismatches += int(np.count_nonzero(steps > 0.5))
+        greatest = max(greatest, float(steps.max(initial=0)))
+    return {
+        "elements": elements,
+        "mismatches": mismatches,
+        "max_difference": round(greatest),
+        "same_class": all(
+            int(np.argmax(ours[name])) == int(np.argmax(other))
+            for name, other in zip(reference.output_names, theirs, strict=True)
+        ),
+    }

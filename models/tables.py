@@ -1,0 +1,219 @@
+"""Quantization parameters and the operations small enough to be written as tables.
+
+A unary function of an 8-bit tensor has 256 results, an operation on two of them 65536. Each is
+evaluated here once, with IEEE float32 roundings exactly where ONNX Runtime's kernels have them
+(numerics.md sections 2 and 4), and applied by lookup.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+F32 = np.float32
+
+
+@dataclass(frozen=True)
+class QParams:
+    """How integers stand for reals: real = (integer - zero_point) · scale.
+
+    Attributes
+    ----------
+    scale : np.ndarray
+        float32, one element or one per channel.
+    zero_point : np.ndarray
+        int64, as long as `scale`, or one element.
+    dtype : np.dtype
+        uint8, int8, or int32 for biases.
+    axis : int, optional
+        The channel axis where scales differ per channel.
+    """
+
+    scale: np.ndarray
+    zero_point: np.ndarray
+    dtype: np.dtype
+    axis: int | None = None
+
+    @property
+    def low(self) -> int:
+        """Least code."""
+        return int(np.iinfo(self.dtype).min)
+
+    @property
+    def high(self) -> int:
+        """Greatest code."""
+        return int(np.iinfo(self.dtype).max)
+
+    @property
+    def zero(self) -> int:
+        """The zero point of a tensor with a single one."""
+        return int(self.zero_point[0])
+
+    @property
+    def unit(self) -> np.float32:
+        """The scale of a tensor with a single one."""
+        return F32(self.scale[0])
+
+    def codes(self) -> np.ndarray:
+        """All 256 codes, ascending, int64."""
+        return np.arange(self.low, self.high + 1, dtype=np.int64)
+
+    def spread(self, rank: int) -> tuple[np.ndarray, np.ndarray]:
+        """Scale and zero point shaped to broadcast against a tensor of this rank."""
+        if self.axis is None:
+            return self.scale[0], self.zero_point[0]
+        shape = [1] * rank
+        shape[self.axis] = -1
+        return self.scale.reshape(shape), self.zero_point.reshape(shape)
+
+    def same_as(self, other: "QParams") -> bool:
+        """Whether both read the same integer as the same real."""
+        return (
+            self.dtype == other.dtype
+            and np.array_equal(self.scale, other.scale)
+            and np.array_equal(self.zero_point, other.zero_point)
+        )
+
+
+def saturate(rounded: np.ndarray, zero_point: Any, params: QParams) -> np.ndarray:
+    """Add the zero point to rounded float32 values and clamp to the integer range."""
+    # In float64, so that the sum of a large value and the zero point is not rounded again.
+    codes = np.clip(rounded.astype(np.float64) + zero_point, params.low, params.high)
+    return codes.astype(params.dtype)
+
+
+def quantize_float(value: np.ndarray, params: QParams) -> np.ndarray:
+    """QuantizeLinear: sat(rint(f32(x / s)) + zp), round half to even."""
+    scale, zero = params.spread(value.ndim)
+    return saturate(np.rint(value.astype(F32) / scale), zero, params)
+
+
+def dequantize(codes: np.ndarray, params: QParams) -> np.ndarray:
+    """DequantizeLinear: f32((q - zp) · s); float32, same shape."""
+    scale, zero = params.spread(codes.ndim)
+    return (codes.astype(np.int64) - zero).astype(F32) * scale
+
+
+def _gelu(x, attributes):
+    if attributes.get("approximate", "none") != "none":
+        inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
+        return 0.5 * x * (1 + np.tanh(inner))
+    return 0.5 * x * (1 + _erf(x / math.sqrt(2)))
+
+
+def _erf(x):
+    return np.vectorize(math.erf)(x)
+
+
+def _sigmoid(x):
+    # Written without overflow on either side.
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
+
+
+def _hard_sigmoid(x, attributes):
+    return np.clip(attributes.get("alpha", 0.2) * x + attributes.get("beta", 0.5), 0, 1)
+
+
+# Unary operators by ONNX name: float64 in, float64 out; bounds of Clip come as attributes.
+UNARY: dict[str, Callable[[np.ndarray, dict[str, Any]], np.ndarray]] = {
+    "Abs": lambda x, a: np.abs(x),
+    "Clip": lambda x, a: np.clip(x, a["min"], a["max"]),
+    "Elu": lambda x, a: np.where(x > 0, x, a.get("alpha", 1.0) * np.expm1(np.minimum(x, 0))),
+    "Erf": lambda x, a: _erf(x),
+    "Exp": lambda x, a: np.exp(x),
+    "Gelu": _gelu,
+    "HardSigmoid": _hard_sigmoid,
+    "HardSwish": lambda x, a: x * np.clip(x / 6 + 0.5, 0, 1),
+    "Identity": lambda x, a: x,
+    "LeakyRelu": lambda x, a: np.where(x >= 0, x, a.get("alpha", 0.01) * x),
+    "Neg": lambda x, a: -x,
+    "Relu": lambda x, a: np.maximum(x, 0),
+    "Sigmoid": lambda x, a: _sigmoid(x),
+    "Softplus": lambda x, a: np.logaddexp(x, 0),
+    "Sqrt": lambda x, a: np.sqrt(x),
+    "Tanh": lambda x, a: np.tanh(x),
+}
+MONOTONE = ("Clip", "Identity", "Relu")  # commute with rounding: clamp codes instead of reals
+
+
+def unary_table(
+    source: QParams, target: QParams, functions: list[tuple[str, dict[str, Any]]]
+) -> np.ndarray:
+    """Table of dequantize → functions → quantize on all 256 codes, ascending.
+
+    Each function is evaluated in float64 and rounded to float32 once.
+    """
+    real = dequantize(source.codes(), source)
+    for op, attributes in functions:
+        real = UNARY[op](real.astype(np.float64), attributes).astype(F32)
+    return quantize_float(real, target)
+
+
+def fma32(a: Any, b: Any, c: Any) -> np.ndarray:
+    """round32(a·b + c) with a single rounding, a, b, c float32 (an FMA instruction).
+
+    The product of two float32 is exact in float64. Its sum with c may not be: the sum is
+    rounded to odd in float64 (two-sum gives the lost part), after which rounding to float32 is
+    correct because float64 has more than two bits to spare (Boldo and Melquiond 2008).
+    """
+    product = np.asarray(a, np.float64) * np.asarray(b, np.float64)
+    product, addend = np.broadcast_arrays(product, np.asarray(c, np.float64))
+    total = product + addend
+    back = total - product
+    lost = (product - (total - back)) + (addend - back)
+    bits = np.ascontiguousarray(total).view(np.int64)
+    # Truncate toward zero where rounding went away from it, then set the last bit.
+    away = (lost != 0) & ((lost > 0) != (total > 0))
+    bits = np.where(lost != 0, (bits - away) | 1, bits)
+    return bits.view(np.float64).astype(F32)
+
+
+def _codes(params: QParams) -> np.ndarray:
+    return params.codes().astype(F32)
+
+
+def add_table(a: QParams, b: QParams, y: QParams) -> np.ndarray:
+    """QLinearAdd on all pairs of codes; [256, 256] indexed by (a - low, b - low).
+
+    numerics.md section 2: ra = f32(sa/sy), rb = f32(sb/sy),
+    k = f32(zy - fma(ra, za, f32(rb·zb))), y = sat(rint(fma(a, ra, fma(b, rb, k)))).
+    """
+    return _linear_table(a, b, y, F32(a.unit / y.unit), F32(b.unit / y.unit), F32(y.zero), 0)
+
+
+def sub_table(a: QParams, b: QParams, y: QParams) -> np.ndarray:
+    """Sub: as `add_table` with -sb, the zero point added after rounding (numerics.md, 4)."""
+    return _linear_table(a, b, y, F32(a.unit / y.unit), -F32(b.unit / y.unit), F32(0), y.zero)
+
+
+def _linear_table(a, b, y, ra, rb, before, after) -> np.ndarray:
+    k = F32(before - fma32(ra, F32(a.zero), F32(rb * F32(b.zero))))
+    inner = fma32(_codes(b), rb, k)
+    outer = fma32(_codes(a)[:, None], ra, inner[None, :])
+    return saturate(np.rint(outer), after, y)
+
+
+def mul_table(a: QParams, b: QParams, y: QParams) -> np.ndarray:
+    """QLinearMul on all pairs: s = f32(f32(sa·sb)/sy), y = sat(rint(f32(f32(p·s) + zy)))."""
+    scale = F32(F32(a.unit * b.unit) / y.unit)
+    product = ((a.codes() - a.zero)[:, None] * (b.codes() - b.zero)[None, :]).astype(F32)
+    return saturate(np.rint(product * scale + F32(y.zero)), 0, y)
+
+
+def extremum_table(a: QParams, b: QParams, y: QParams, greatest: bool) -> np.ndarray:
+    """Max or Min of two tensors whose scales may differ, on all pairs."""
+    choose = np.maximum if greatest else np.minimum
+    real = choose(dequantize(a.codes(), a)[:, None], dequantize(b.codes(), b)[None, :])
+    return quantize_float(real, y)
+
+
+PAIRS: dict[str, Callable[[QParams, QParams, QParams], np.ndarray]] = {
+    "Add": add_table,
+    "Sub": sub_table,
+    "Mul": mul_table,
+    "Max": lambda a, b, y: extremum_table(a, b, y, True),
+    "Min": lambda a, b, y: extremum_table(a, b, y, False),
+}
