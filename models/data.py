@@ -93,7 +93,7 @@ def synthetic_clip(seed: int, frames: int, height: int, width: int) -> np.ndarra
             inside = (y - cy) ** 2 + (x - cx) ** 2 < radius**2
             image = np.where(inside, colour + 0.5 * texture, image)
         clip[:, t] = image
-    low, high = np.percentile(clip, [1, 99])
+    low, high = np.percentile(clip, [0.03, 99.97])
     pixels = np.rint(np.clip((clip - low) / (high - low), 0, 1) * 255)
     return normalise(pixels)[None]
 
