@@ -1,0 +1,162 @@
+"""Build the native model: Verilator over the core's Verilog, the C++ harness compiled in.
+
+Models are kept under ``.cache/verilator/<key>/``; the key holds the configuration's fingerprint,
+the Verilog, the harness sources and the tool versions, so that a stale model cannot be run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from hw.arch.config import AcceleratorConfig
+from sim.cosim.headers import parameters_header
+from sim.cosim.rtl import CACHE, TOP, verilog_file
+
+NATIVE = Path(__file__).resolve().parent / "native"
+PROGRAM = "harness"
+
+Waves = Literal["none", "vcd", "fst"]
+
+FLAGS = (
+    "--cc",
+    "--exe",
+    "--build",
+    "--top-module",
+    TOP,
+    "--prefix",
+    "Vtop",
+    "-O3",
+    "--x-assign",
+    "fast",
+    "--x-initial",
+    "fast",
+    "--noassert",
+    "-Wno-fatal",
+    "-Wno-lint",
+    "-Wno-style",
+    "--output-split",
+    "20000",
+)
+
+
+class BuildError(RuntimeError):
+    """A tool is missing, or Verilator or the C++ compiler failed; shows the end of its output."""
+
+
+def tools() -> Path:
+    """Folder of Verilator's programs.
+
+    Raises
+    ------
+    BuildError
+        If the package, the C++ compiler, make or perl is missing.
+    """
+    try:
+        folder = Path(str(metadata.distribution("verilator").locate_file("verilator/bin")))
+    except metadata.PackageNotFoundError as error:
+        raise BuildError("RTL simulation needs the Python package `verilator`") from error
+    for program in ("g++", "make", "perl"):
+        if shutil.which(program) is None:
+            raise BuildError(f"RTL simulation needs `{program}` on the system")
+    return folder
+
+
+def environment() -> dict[str, str]:
+    """Environment in which Verilator and its generated makefile run."""
+    return {
+        **os.environ,
+        "PATH": f"{tools()}{os.pathsep}{os.environ['PATH']}",
+        # With gcc the makefile of a split design loses the flag that includes the precompiled
+        # header, and it optimises for size unless told otherwise.
+        "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O3",
+    }
+
+
+def waveform_kind() -> Waves:
+    """Return "fst" where the headers it needs (zlib, lz4) are installed, else "vcd"."""
+    headers = b"#include <zlib.h>\n#include <lz4.h>\n"
+    probe = subprocess.run(["g++", "-E", "-x", "c++", "-"], input=headers, capture_output=True)
+    return "fst" if probe.returncode == 0 else "vcd"
+
+
+def build(
+    config: AcceleratorConfig,
+    *,
+    waves: Waves = "none",
+    threads: int = 1,
+    verilog: Path | None = None,
+) -> Path:
+    """Return the program that simulates a configuration, built if it is not there yet.
+
+    Parameters
+    ----------
+    config: the accelerator.
+    waves: kind of waveform the model can write (slower, therefore a separate model).
+    threads: threads of the simulation.
+    verilog: another circuit with the core's ports, e.g. a netlist after synthesis.
+
+    Raises
+    ------
+    BuildError
+        If a tool is missing or fails.
+    """
+    verilog = verilog or verilog_file(config)
+    flags = list(FLAGS)
+    if threads > 1:
+        flags += ["--threads", str(threads)]
+    defines = ""
+    if waves != "none":
+        flags += [f"--trace-{waves}"]
+        defines = f" -DWAVES_{waves.upper()}"
+    folder = CACHE / "verilator" / _key(config, verilog, flags)
+    program = folder / PROGRAM
+    if program.is_file():
+        return program
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    (partial / "parameters.hpp").write_text(parameters_header(config))
+    command = [
+        str(tools() / "verilator"),
+        *flags,
+        *("-j", str(os.cpu_count() or 1)),
+        *("-CFLAGS", f"-std=c++17 -O3 -I{NATIVE} -I{partial}{defines}"),
+        *("--Mdir", str(partial)),
+        *("-o", PROGRAM),
+        str(verilog),
+        str(NATIVE / "main.cpp"),
+    ]
+    result = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    (partial / "build.log").write_text(result.stdout + result.stderr)
+    if result.returncode:
+        shutil.rmtree(partial)
+        tail = (result.stdout + result.stderr)[-3000:]
+        raise BuildError(f"building the RTL model of {config.name} failed:\n{tail}")
+    _keep(partial, folder)
+    return program
+
+
+def _keep(partial: Path, folder: Path) -> None:
+    """Publish a finished build: only what runs and what explains it."""
+    for path in partial.iterdir():
+        if path.name not in (PROGRAM, "build.log", "parameters.hpp"):
+            path.unlink()
+    try:
+        partial.rename(folder)
+    except OSError:  # another process was faster
+        shutil.rmtree(partial)
+
+
+def _key(config: AcceleratorConfig, verilog: Path, flags: list[str]) -> str:
+    digest = hashlib.sha256(verilog.read_bytes())
+    digest.update(parameters_header(config).encode())
+    digest.update(" ".join([*flags, metadata.version("verilator")]).encode())
+    digest.update(subprocess.run(["g++", "--version"], capture_output=True).stdout)
+    for path in sorted(NATIVE.iterdir()):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return f"{config.name}-{config.fingerprint:016x}-{digest.hexdigest()[:16]}"
