@@ -1,0 +1,233 @@
+"""The graph that every compiler stage works on, and the checker that runs after each.
+
+Values are 8-bit tensors under the names of the ONNX file's integer tensors (the outputs of its
+QuantizeLinear nodes), in canonical shape (C, T, H, W). Operators are frozen; a pass makes a new
+graph. Names of operators and types are re-exported here: `from compiler.ir import Convolution`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from compiler.ops import (
+    AnyOperation,
+    Concat,
+    Convolution,
+    Elementwise,
+    ElementwiseKind,
+    Operation,
+    Pool,
+    PoolKind,
+    Rearrange,
+    Reduce,
+    Slice,
+    Table,
+    TemporalResidual,
+    UnaryTable,
+    View,
+    Window,
+)
+from compiler.tensor import Codes, CompilerError, GraphError, Shape, TensorType, Triple
+
+__all__ = [
+    "AnyOperation",
+    "Codes",
+    "CompilerError",
+    "Concat",
+    "Convolution",
+    "Elementwise",
+    "ElementwiseKind",
+    "Graph",
+    "GraphError",
+    "Operation",
+    "Pool",
+    "PoolKind",
+    "Port",
+    "Rearrange",
+    "Reduce",
+    "Shape",
+    "Slice",
+    "Table",
+    "TemporalResidual",
+    "TensorType",
+    "Triple",
+    "UnaryTable",
+    "Value",
+    "View",
+    "Window",
+    "difference",
+    "verify",
+]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Value:
+    """A named tensor.
+
+    Attributes
+    ----------
+    name: of the integer tensor in the ONNX file.
+    type: shape and quantization.
+    constant: codes [C, T, H, W] where it is known at compile time (a quantized initializer that
+        meets an activation, such as a positional embedding).
+    """
+
+    name: str
+    type: TensorType
+    constant: Codes | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Port:
+    """An input or output of the network.
+
+    Attributes
+    ----------
+    value: the integer tensor.
+    onnx_name: the graph's own input or output in the file; a float tensor that is quantized to
+        `value` (or dequantized from it) unless the names are equal.
+    """
+
+    value: str
+    onnx_name: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Graph:
+    """A network of integer operators.
+
+    Attributes
+    ----------
+    name: of the network.
+    inputs, outputs: in the order of the ONNX graph.
+    values: every tensor by name: inputs, constants, results.
+    ops: in topological order.
+    """
+
+    name: str
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    values: Mapping[str, Value]
+    ops: tuple[AnyOperation, ...]
+
+    def type(self, name: str) -> TensorType:
+        """Type of a value."""
+        return self.values[name].type
+
+    def input_types(self, op: Operation) -> list[TensorType]:
+        """Types of an operator's operands."""
+        return [self.values[name].type for name in op.inputs]
+
+    def producers(self) -> dict[str, AnyOperation]:
+        """The operator behind every computed value."""
+        return {op.output: op for op in self.ops}
+
+    def consumers(self) -> dict[str, list[AnyOperation]]:
+        """The operators that read each value, once each."""
+        result: dict[str, list[AnyOperation]] = {name: [] for name in self.values}
+        for op in self.ops:
+            for name in dict.fromkeys(op.inputs):
+                result[name].append(op)
+        return result
+
+    def uses(self) -> Counter[str]:
+        """How often each value is read; being an output of the network counts as one."""
+        counts = Counter(name for op in self.ops for name in op.inputs)
+        counts.update(port.value for port in self.outputs)
+        return counts
+
+    def constants(self) -> dict[str, Codes]:
+        """Values known at compile time."""
+        return {n: v.constant for n, v in self.values.items() if v.constant is not None}
+
+    def macs(self) -> int:
+        """Multiply-accumulates of the whole network, zero padding counted."""
+        return sum(op.macs(self.input_types(op)) for op in self.ops)
+
+    def replaced(
+        self, ops: Iterable[AnyOperation], values: Mapping[str, Value] | None = None
+    ) -> Graph:
+        """The graph with other operators; values that nothing names any more are dropped."""
+        ops = tuple(ops)
+        known = {**self.values, **(values or {})}
+        named = {name for op in ops for name in (*op.inputs, op.output)}
+        named |= {port.value for port in (*self.inputs, *self.outputs)}
+        kept = {name: value for name, value in known.items() if name in named}
+        return dataclasses.replace(self, ops=ops, values=kept)
+
+
+def verify(graph: Graph) -> None:
+    """Check a graph.
+
+    Every value is defined once and before its use; every type is well formed; every operator's
+    attributes, operand types and result type agree; nothing is left over.
+
+    Raises
+    ------
+    GraphError
+        Names the value or operator and what is wrong.
+    """
+    for name, value in graph.values.items():
+        if name != value.name:
+            raise GraphError(f"value {value.name} is filed under {name}")
+        value.type.check(name)
+        constant = value.constant
+        if constant is not None and (
+            constant.shape != value.type.shape or constant.dtype != value.type.dtype
+        ):
+            raise GraphError(f"constant {name} is not {value.type}")
+    defined = {n for n, v in graph.values.items() if v.constant is not None}
+    for port in graph.inputs:
+        _define(graph, port.value, f"input {port.onnx_name}", defined)
+    for op in graph.ops:
+        for name in op.inputs:
+            if name not in defined:
+                raise op.error(f"operand {name} is not defined before")
+        _define(graph, op.output, f"operator {op.name}", defined)
+        op.check(graph.input_types(op), graph.type(op.output))
+    for port in graph.outputs:
+        if port.value not in defined:
+            raise GraphError(f"output {port.onnx_name}: {port.value} is not defined")
+    unused = set(graph.values) - defined
+    if unused:
+        raise GraphError(f"value {min(unused)} is made by nothing")
+
+
+def _define(graph: Graph, name: str, where: str, defined: set[str]) -> None:
+    if name not in graph.values:
+        raise GraphError(f"{where}: {name} has no type")
+    if name in defined:
+        raise GraphError(f"{where}: {name} is defined twice")
+    defined.add(name)
+
+
+def difference(first: Graph, second: Graph) -> str | None:
+    """Say where two graphs differ; None if they are equal in everything but the name."""
+    if (first.inputs, first.outputs) != (second.inputs, second.outputs):
+        return "inputs or outputs differ"
+    if len(first.ops) != len(second.ops):
+        return f"{len(first.ops)} operators against {len(second.ops)}"
+    for a, b in zip(first.ops, second.ops, strict=True):
+        if type(a) is not type(b):
+            return f"{a.name} is {type(a).__name__}, {b.name} is {type(b).__name__}"
+        for field in dataclasses.fields(a):
+            if not _same(getattr(a, field.name), getattr(b, field.name)):
+                return f"{a.name}: {field.name} differs"
+    if set(first.values) != set(second.values):
+        return f"values differ: {sorted(set(first.values) ^ set(second.values))}"
+    for name, value in first.values.items():
+        other = second.values[name]
+        if value.type != other.type or not _same(value.constant, other.constant):
+            return f"value {name} differs"
+    return None
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return a.dtype == b.dtype and np.array_equal(a, b)
+    return bool(type(a) is type(b) and a == b)

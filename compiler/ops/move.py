@@ -1,0 +1,147 @@
+"""Operators that only select or move codes: concat, slice, views and permutations."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from compiler.ops.base import Operation, Table, apply_table
+from compiler.tensor import Codes, Shape, TensorType
+from hw.arch.layout import canonical_shape
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Concat(Operation):
+    """Join tensors along one axis.
+
+    Attributes
+    ----------
+    axis: canonical axis (0 = C, 1 = T, 2 = H, 3 = W).
+    tables: per operand, None or the table that brings it to the result's quantization.
+    """
+
+    axis: int
+    tables: tuple[Table | None, ...]
+
+    def infer(self, inputs: Sequence[TensorType]) -> Shape:
+        shape = list(inputs[0].shape)
+        for other in inputs[1:]:
+            rest = [n for a, n in enumerate(other.shape) if a != self.axis]
+            if rest != [n for a, n in enumerate(shape) if a != self.axis]:
+                raise self.error(f"shapes {shape} and {list(other.shape)} do not join")
+            shape[self.axis] += other.shape[self.axis]
+        c, t, h, w = shape
+        return c, t, h, w
+
+    def check(self, inputs: Sequence[TensorType], output: TensorType) -> None:
+        super().check(inputs, output)
+        for source, table in zip(inputs, self.tables, strict=True):
+            self.check_table(table)
+            if table is None and source.quantization != output.quantization:
+                raise self.error("an operand of another quantization needs a table")
+
+    def evaluate(
+        self, operands: Sequence[Codes], inputs: Sequence[TensorType], output: TensorType
+    ) -> Codes:
+        parts = [apply_table(x, t, output) for x, t in zip(operands, self.tables, strict=True)]
+        return np.concatenate(parts, axis=self.axis)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Slice(Operation):
+    """Elements start, start + step, ... below stop of one axis.
+
+    Attributes
+    ----------
+    axis: canonical axis.
+    start, stop, step: 0 <= start < stop <= size, step >= 1.
+    """
+
+    axis: int
+    start: int
+    stop: int
+    step: int = 1
+
+    def infer(self, inputs: Sequence[TensorType]) -> Shape:
+        self.check_arity(inputs, 1)
+        shape = list(inputs[0].shape)
+        if not 0 <= self.start < self.stop <= shape[self.axis] or self.step < 1:
+            raise self.error(
+                f"takes {self.start}..{self.stop} step {self.step} of {shape[self.axis]} elements"
+            )
+        shape[self.axis] = len(range(self.start, self.stop, self.step))
+        c, t, h, w = shape
+        return c, t, h, w
+
+    def check(self, inputs: Sequence[TensorType], output: TensorType) -> None:
+        super().check(inputs, output)
+        if inputs[0].quantization != output.quantization:
+            raise self.error("a slice keeps scale and zero point")
+
+    def evaluate(
+        self, operands: Sequence[Codes], inputs: Sequence[TensorType], output: TensorType
+    ) -> Codes:
+        cut = [slice(None)] * 4
+        cut[self.axis] = slice(self.start, self.stop, self.step)
+        return np.ascontiguousarray(operands[0][tuple(cut)])
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class View(Operation):
+    """The same bytes under another name and ONNX shape; canonical shapes are equal."""
+
+    def infer(self, inputs: Sequence[TensorType]) -> Shape:
+        self.check_arity(inputs, 1)
+        return inputs[0].shape
+
+    def check(self, inputs: Sequence[TensorType], output: TensorType) -> None:
+        super().check(inputs, output)
+        if inputs[0].quantization != output.quantization:
+            raise self.error("a view keeps scale and zero point")
+
+    def evaluate(
+        self, operands: Sequence[Codes], inputs: Sequence[TensorType], output: TensorType
+    ) -> Codes:
+        return operands[0]
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Rearrange(Operation):
+    """Permute the axes of the ONNX shape, then read the elements in another shape.
+
+    Attributes
+    ----------
+    permutation: of the ONNX axes, batch included; the identity for a plain reshape.
+    shape: ONNX shape of the result.
+    """
+
+    permutation: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    @property
+    def reshapes_only(self) -> bool:
+        """No axis is moved."""
+        return self.permutation == tuple(range(len(self.permutation)))
+
+    def infer(self, inputs: Sequence[TensorType]) -> Shape:
+        self.check_arity(inputs, 1)
+        source = inputs[0]
+        if sorted(self.permutation) != list(range(len(source.onnx_shape))):
+            raise self.error(f"{self.permutation} does not permute {list(source.onnx_shape)}")
+        shape = canonical_shape(self.shape)
+        if int(np.prod(shape)) != source.elements:
+            raise self.error(f"{source.elements} elements do not fill {list(self.shape)}")
+        return shape
+
+    def check(self, inputs: Sequence[TensorType], output: TensorType) -> None:
+        super().check(inputs, output)
+        if inputs[0].quantization != output.quantization:
+            raise self.error("moving elements keeps scale and zero point")
+
+    def evaluate(
+        self, operands: Sequence[Codes], inputs: Sequence[TensorType], output: TensorType
+    ) -> Codes:
+        plain = operands[0].reshape(inputs[0].onnx_shape).transpose(self.permutation)
+        return np.ascontiguousarray(plain).reshape(output.shape)
