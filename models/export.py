@@ -1,5 +1,6 @@
 """Write a network as a quantized ONNX file with recorded inputs and outputs beside it."""
 
+import hashlib
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from models.quantize import export_float, quantize
 from models.reference import Reference
 
 SIZES = ("paper", "tiny")
+STEPS = ("clips", "initialise", "float ONNX", "quantize", "record")
 FRAMES = (16, 64)
 # Clips that shape the weights, and others that calibrate ranges. The last maps of `tiny` have
 # four pixels: it takes many clips to know their statistics.
@@ -43,6 +45,7 @@ class Exported:
 
     onnx: Path
     npz: Path
+    sha256: str
     seconds: float
 
 
@@ -100,7 +103,7 @@ def export(
     video : Path, optional
         A video file: joins the calibration, and its first frames become the recorded input.
     progress : callable
-        Is told each step before it starts.
+        Is told each of STEPS before it starts.
 
     Raises
     ------
@@ -141,7 +144,8 @@ def export(
         target.with_suffix(".npz").unlink(missing_ok=True)  # never a pair of two exports
         int_path.replace(target)
         arrays_path.replace(target.with_suffix(".npz"))
-    return Exported(target, target.with_suffix(".npz"), time.perf_counter() - start)
+    digest = hashlib.sha256(target.read_bytes()).hexdigest()
+    return Exported(target, target.with_suffix(".npz"), digest, time.perf_counter() - start)
 
 
 def record(path: Path, clip: np.ndarray) -> dict[str, np.ndarray]:

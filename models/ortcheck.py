@@ -194,3 +194,22 @@ def compare_network(graph: QuantizedGraph, feeds: dict[str, np.ndarray]) -> dict
             for name, other in zip(reference.output_names, theirs, strict=True)
         ),
     }
+
+
+def render(report: dict[str, Any]) -> str:
+    """Make a text table of `compare`."""
+    system, network = report["platform"], report["network"]
+    lines = [
+        " ".join(["ONNX Runtime", system["onnxruntime"], system["machine"], *system["cpu_flags"]]),
+        f"{'operator':20} {'groups':>6} {'elements':>11} {'differ':>8} {'rate':>9} {'max':>4}",
+    ]
+    lines += [
+        f"{row['op']:20} {row['groups']:6d} {row['elements']:11d} {row['mismatches']:8d} "
+        f"{row['rate']:9.2e} {row['max_difference']:4d}"
+        for row in report["operators"]
+    ]
+    lines.append(
+        f"whole network: {network['mismatches']} of {network['elements']} outputs differ, "
+        f"at most by {network['max_difference']} steps"
+    )
+    return "\n".join(lines)

@@ -104,6 +104,10 @@ class Reference:
             if group.output in self.output_names and group.op == "DequantizeLinear"
         ]
 
+    def input_shape(self, name: str) -> list[int | None]:
+        """Shape of an input; None where it is free."""
+        return self._shapes.get(name, [])
+
     def run(
         self,
         feeds: dict[str, np.ndarray],

@@ -1,0 +1,195 @@
+"""Command line: ``python -m models list|export|stats|ortcheck|run|table``."""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from models.errors import ModelsError
+
+
+def _bar(total: int, what: str) -> tuple[tqdm, Callable[[Any], None]]:
+    """Progress bar on standard error, and a function that advances it before each step."""
+    bar = tqdm(total=total, desc=what, file=sys.stderr, leave=False)
+
+    def advance(step: Any) -> None:
+        bar.set_postfix_str(step if isinstance(step, str) else step.op)
+        bar.update()
+
+    return bar, advance
+
+
+def _print(args: argparse.Namespace, report: dict[str, Any], text: str) -> None:
+    """One JSON object, or text for people."""
+    print(json.dumps(report) if args.json else text)
+
+
+def _list(args: argparse.Namespace) -> None:
+    from models.export import DESCRIPTIONS, NETWORKS
+
+    rows = [
+        {
+            "network": name,
+            "description": DESCRIPTIONS[name],
+            "sizes": {size: list(config.input_shape) for size, config in sizes.items()},
+        }
+        for name, sizes in NETWORKS.items()
+    ]
+    lines = []
+    for row in rows:
+        lines.append(f"{row['network']:10} {row['description']}")
+        for size, shape in row["sizes"].items():
+            lines.append(f"{'':10}   {size}: clip {'×'.join(str(n) for n in shape)}")
+    _print(args, {"networks": rows}, "\n".join(lines))
+
+
+def _export(args: argparse.Namespace) -> None:
+    from models.export import STEPS, export
+
+    target = args.output or Path(f"{args.network}.onnx")
+    bar, advance = _bar(len(STEPS), f"export {args.network}")
+    with bar:
+        done = export(args.network, target, args.size, args.frames, args.seed, args.video, advance)
+    report = {
+        "network": args.network,
+        "size": args.size,
+        "seed": args.seed,
+        "onnx": str(done.onnx),
+        "npz": str(done.npz),
+        "onnx_bytes": done.onnx.stat().st_size,
+        "sha256": done.sha256,
+        "wall_s": round(done.seconds, 3),
+    }
+    text = f"{done.onnx} ({report['onnx_bytes']} bytes) and {done.npz.name} in {done.seconds:.1f} s"
+    _print(args, report, text)
+
+
+def _feeds(path: Path, source: Path | None, names: list[str], shape: list[int]) -> dict:
+    """Inputs of a network: its own .npz, another one, or a video."""
+    from models.data import load_clip
+
+    source = source or path.with_suffix(".npz")
+    if source.suffix != ".npz":
+        if len(names) != 1 or len(shape) != 5:
+            raise ModelsError(f"{path} takes no clip; give its inputs as .npz")
+        return {names[0]: load_clip(source, *shape[2:])}
+    if not source.is_file():
+        raise ModelsError(f"no recorded input {source}; give one with --input")
+    try:
+        arrays = np.load(source)
+        return {name: arrays[f"input:{name}"] for name in names}
+    except (KeyError, OSError, ValueError) as error:
+        raise ModelsError(f"{source} does not hold the inputs {names}: {error}") from error
+
+
+def _open(args: argparse.Namespace):
+    """Load the reference and its inputs."""
+    from models.reference import Reference
+
+    reference = Reference(args.file)
+    name = reference.input_names[0] if reference.input_names else ""
+    feeds = _feeds(args.file, args.input, reference.input_names, reference.input_shape(name))
+    return reference, feeds
+
+
+def _stats(args: argparse.Namespace) -> None:
+    from models.stats import network_stats, render
+
+    reference, feeds = _open(args)
+    bar, advance = _bar(len(reference.groups), "reference")
+    with bar:
+        tensors = reference.run(feeds, progress=advance)
+    rows = network_stats(reference.groups, tensors)
+    _print(args, {"file": str(args.file), "tensors": rows}, render(rows))
+
+
+def _run(args: argparse.Namespace) -> None:
+    reference, feeds = _open(args)
+    start = time.perf_counter()
+    bar, advance = _bar(len(reference.groups), "reference")
+    keep = None if args.all else [*reference.output_names, *reference.integer_outputs()]
+    with bar:
+        tensors = reference.run(feeds, keep, advance)
+    wall = time.perf_counter() - start
+    if args.output:
+        part = args.output.with_name(f".{args.output.name}.part.npz")
+        np.savez(part, **{f"input:{k}": v for k, v in feeds.items()}, **tensors)
+        part.replace(args.output)
+    best = {
+        name: int(np.argmax(tensors[name])) for name in reference.output_names if name in tensors
+    }
+    report = {"file": str(args.file), "greatest": best, "wall_s": round(wall, 3)}
+    lines = [f"{name}: greatest at {index}" for name, index in best.items()]
+    _print(args, report, "\n".join([*lines, f"{wall:.1f} s"]))
+
+
+def _ortcheck(args: argparse.Namespace) -> None:
+    from models.ortcheck import compare, render
+
+    reference, feeds = _open(args)
+    bar, advance = _bar(len(reference.groups), "operators")
+    with bar:
+        report = {"file": str(args.file)} | compare(args.file, feeds, advance)
+    _print(args, report, render(report))
+
+
+def _table(args: argparse.Namespace) -> None:
+    from models.table import figures, render
+
+    rows = figures()
+    _print(args, {"rows": rows}, render(rows))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m models", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], None], text: str):
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("--json", action="store_true", help="one JSON object on standard output")
+        sub.set_defaults(run=run)
+        return sub
+
+    command("list", _list, "Name the networks and their input shapes.")
+    command("table", _table, "Print parameters and work beside the paper's.")
+    export = command("export", _export, "Write a quantized ONNX file and recorded arrays.")
+    export.add_argument("network", help="see `list`")
+    export.add_argument("--size", default="paper", help="paper or tiny (default: paper)")
+    export.add_argument("--frames", type=int, help="16 or 64, at paper size (default: 16)")
+    export.add_argument("--seed", type=int, default=0, help="of weights and clips (default: 0)")
+    export.add_argument("--video", type=Path, help="recorded input, and one more for calibration")
+    export.add_argument("-o", "--output", type=Path, help="default: NETWORK.onnx")
+    helps = {
+        "stats": (_stats, "Print saturation, zeros and used range of every integer tensor."),
+        "run": (_run, "Run the integer reference."),
+        "ortcheck": (_ortcheck, "Compare the reference with ONNX Runtime per operator."),
+    }
+    for name, (function, text) in helps.items():
+        sub = command(name, function, text)
+        sub.add_argument("file", type=Path, help="a quantized ONNX file")
+        sub.add_argument("--input", type=Path, help="inputs as .npz or a video (default: FILE.npz)")
+        if name == "run":
+            sub.add_argument("-o", "--output", type=Path, help="write tensors as .npz")
+            sub.add_argument("--all", action="store_true", help="keep every integer tensor")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; 0 success, 2 bad input (one line on standard error)."""
+    args = _parser().parse_args(argv)
+    try:
+        args.run(args)
+    except ModelsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
