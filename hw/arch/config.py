@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from hw.arch.isa import INSTRUCTION_BYTES
+
 CONFIG_DIRECTORY = Path(__file__).resolve().parent.parent / "configs"
 
 FEATURES = ("depthwise", "vector", "hfa", "sfu", "residual", "drain_table", "attention")
@@ -214,6 +216,16 @@ class AcceleratorConfig:
         unknown = [f for f in self.features if f not in FEATURES]
         if unknown:
             raise ConfigError(f"unknown feature {unknown[0]!r}; known: {', '.join(FEATURES)}")
+        if self.lanes.requantize * 8 < self.port.bytes:
+            raise ConfigError(
+                f"lanes.requantize is {self.lanes.requantize}: a parameter row of 8 bytes per lane "
+                f"must fill at least one beat of port.bytes ({self.port.bytes})"
+            )
+        if self.port.max_burst * self.port.bytes < INSTRUCTION_BYTES:
+            raise ConfigError(
+                f"port.max_burst ({self.port.max_burst} beats of {self.port.bytes} bytes) must "
+                f"hold one instruction of {INSTRUCTION_BYTES} bytes"
+            )
         if not _is_power_of_two(self.queue_depth) or not 2 <= self.queue_depth <= 16:
             raise ConfigError(f"queue_depth must be 2, 4, 8 or 16, not {self.queue_depth}")
         if self.weight_beats % self.weight_block_beats:

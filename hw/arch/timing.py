@@ -75,3 +75,72 @@ def vector_stream_cycles(instruction: Elementwise | Reduce, config: AcceleratorC
 def transfer_beats(instruction: Load | Store) -> int:
     """Data beats of a transfer."""
     return instruction.beats * math.prod(instruction.counts)
+
+
+# Memories, control and memory port. Every constant is measured by tests/hw.
+
+ACTIVATION_READ_LATENCY = 2
+"""Cycles from `enable` of an activation read to its data: bank register, then bank mux register."""
+
+WEIGHT_READ_LATENCY = 1
+"""Cycles from `enable` of a weight group read to its data."""
+
+PARAMETER_READ_LATENCY = 1
+"""Cycles from `enable` of a parameter row read to its data."""
+
+ACCUMULATOR_READ_LATENCY = 2
+"""Cycles from `enable` of an accumulator row read (drain side) to its data."""
+
+START_LATENCY = 2
+"""Cycles from the write of Control.START to the first cycle of the run (`cycles` counts from it):
+one cycle clears the core."""
+
+FETCH_ASK = 1
+"""Cycles from the first cycle of the run (or from the grant of the previous burst, or from the
+instruction that frees the room) until FETCH asks for a burst."""
+
+GRANT_LATENCY = 1
+"""Cycles from a grant until the burst's address is valid on AR or AW. W is valid in the same cycle."""
+
+BEAT_LATENCY = 1
+"""Cycles from an accepted R beat to its write into the local memory or the instruction FIFO."""
+
+FETCH_VISIBLE = 1
+"""Cycles from the write of an instruction's last beat into the FIFO until it can be taken."""
+
+TAKE_TO_DISPATCH = 2
+"""Cycles from the taking of an instruction to its dispatch (or execution); then the next is
+taken in the following cycle at the earliest, so straight-line code dispatches every three."""
+
+JUMP_TO_ASK = 2
+"""Cycles from the execution of a taken jump until FETCH asks for the target's burst."""
+
+QUEUE_LATENCY = 1
+"""Cycles from dispatch until the unit can be offered the instruction (`issue` at the earliest)."""
+
+SCALAR_LATENCY = 2
+"""Cycles from the execution of SCALAR (waits over, row read) to its completion."""
+
+LOAD_ASK = 2
+"""Cycles from the issue of a LOAD to its first ask for a burst."""
+
+LOAD_DONE = 1
+"""Cycles from the last accepted R beat of a LOAD to `done`; the beat is written in that cycle."""
+
+STORE_READ = 3
+"""Cycles from the issue of a STORE to its first scratchpad read."""
+
+STORE_ASK = 3
+"""Cycles from the read of a burst's last row until STORE asks for the burst."""
+
+STORE_DONE = 1
+"""Cycles from the write response of an instruction's last burst to `done`."""
+
+FETCH_FIFO = 8
+"""Instructions that the prefetch FIFO holds."""
+
+FETCH_GROUP = 4
+"""Instructions per fetch burst at most; bursts end at multiples of it (in DRAM)."""
+
+STORE_BURSTS = 16
+"""Bursts that STORE holds between the start of their read-ahead and their grant."""

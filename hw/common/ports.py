@@ -3,8 +3,25 @@
 from amaranth.hdl import ShapeLike
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
-__all__ = ["LocalWriteSignature", "ReadSignature", "UnitSignature", "WriteSignature"]
+from hw.arch.config import AcceleratorConfig
+from hw.arch.isa import ADDRESS_BITS, LOCAL_BITS
+
+__all__ = [
+    "LocalWriteSignature",
+    "ReadSignature",
+    "UnitSignature",
+    "WriteSignature",
+    "accumulator_read",
+    "activation_read",
+    "activation_write",
+    "parameter_read",
+    "weight_read",
+]
+
+ACCUMULATOR_ADDRESS_BITS = 12
+"""Accumulator rows; bank 1 follows bank 0."""
 
 
 class ReadSignature(wiring.Signature):
@@ -36,6 +53,35 @@ class LocalWriteSignature(wiring.Signature):
                 "data": Out(data_width),
             }
         )
+
+
+def activation_read(config: AcceleratorConfig) -> ReadSignature:
+    """Row of the activation scratchpad: `lane_block` bytes, lane 0 in the low byte."""
+    return ReadSignature(ADDRESS_BITS, 8 * config.lane_block)
+
+
+def activation_write(config: AcceleratorConfig) -> WriteSignature:
+    """Row of the activation scratchpad, written whole."""
+    return WriteSignature(ADDRESS_BITS, 8 * config.lane_block)
+
+
+def weight_read(config: AcceleratorConfig) -> ReadSignature:
+    """Weight group (LW rows × cols bytes); the address counts groups, not beats."""
+    beats = config.weight_group_beats
+    return ReadSignature(LOCAL_BITS - exact_log2(beats), 8 * config.port.bytes * beats)
+
+
+def parameter_read(config: AcceleratorConfig) -> ReadSignature:
+    """Parameter row (requantize lanes × 64 bits); the address counts rows, not beats."""
+    beats = config.parameter_row_beats
+    return ReadSignature(LOCAL_BITS - exact_log2(beats), 8 * config.port.bytes * beats)
+
+
+def accumulator_read(config: AcceleratorConfig) -> ReadSignature:
+    """Accumulator row: cols × accumulator bits, column 0 lowest."""
+    return ReadSignature(
+        ACCUMULATOR_ADDRESS_BITS, config.array.cols * config.memory.accumulator_bits
+    )
 
 
 class UnitSignature(wiring.Signature):
