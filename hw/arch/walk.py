@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import (
+    ADDRESS_BITS,
     Array,
     ArrayMode,
     Drain,
@@ -112,7 +113,8 @@ def _clipped_interval(
             return None
         low += int(offset.min())
         high += int(offset.max())
-    return low, high
+    wraps = low >> ADDRESS_BITS << ADDRESS_BITS  # a first position before row 0 is stored modulo
+    return low - wraps, high - wraps
 
 
 def array_strides(instruction: Array) -> tuple[int, ...]:

@@ -1,0 +1,225 @@
+"""ARRAY: gathers and exact matrix products.
+
+Products are made in float32: a centred activation has 9 bits and a weight 8, so every partial sum
+over up to 512 products is an integer below 2^24, which float32 holds exactly.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from hw.arch.isa import ADDRESS_BITS, Array, ArrayMode, ErrorCode, deltas
+from hw.arch.timing import array_blocks, array_outputs
+from hw.arch.walk import array_masks, array_strides, offsets
+from sim.functional.errors import UnitError
+from sim.functional.state import Index, State
+
+Float = npt.NDArray[np.float32]
+EXACT_PRODUCTS = 512
+"""Products of 9 by 8 bits whose sum float32 holds exactly: 512 · 255 · 128 < 2^24."""
+ADDRESS_MASK = (1 << ADDRESS_BITS) - 1
+
+
+@functools.lru_cache(maxsize=64)
+def _taps(
+    counts: tuple[int, ...],
+    deltas: tuple[int, ...],
+    starts: tuple[int, ...],
+    steps: tuple[int, ...],
+    dilations: tuple[int, ...],
+    bounds: tuple[int, ...],
+    mode: int,
+) -> tuple[Index, npt.NDArray[np.bool_] | None]:
+    """Row offsets [positions, taps] of a nest, and where they are inside (None: everywhere)."""
+    shape = Array(
+        mode=mode,
+        counts=counts,
+        deltas=deltas,
+        starts=starts,
+        steps=steps,
+        dilations=dilations,
+        bounds=bounds,
+    )
+    step = array_strides(shape)
+    position = offsets(counts[:3], step[:3]).reshape(-1, 1)
+    tap = offsets(counts[4:7], step[4:7]).reshape(1, -1)
+    mx, my, mt = array_masks(shape)
+    # Axes t, y, x, kt, ky, kx; the masks come as [tap, position].
+    inside = (
+        mt.T[:, None, None, :, None, None]
+        & my.T[None, :, None, None, :, None]
+        & mx.T[None, None, :, None, None, :]
+    ).reshape(position.size, -1)
+    return position + tap, None if inside.all() else inside
+
+
+def _geometry(instruction: Array) -> tuple[Index, npt.NDArray[np.bool_] | None]:
+    return _taps(
+        instruction.counts,
+        instruction.deltas,
+        instruction.starts,
+        instruction.steps,
+        instruction.dilations,
+        instruction.bounds,
+        instruction.mode,
+    )
+
+
+def _centred(
+    instruction: Array, state: State, row: Index, inside: npt.NDArray[np.bool_] | None
+) -> Float:
+    """Activations minus zero point, [*row.shape, L]; zero where not `inside`."""
+    codes = state.activation.read_padded(row & ADDRESS_MASK, inside, instruction.zero_point)
+    if instruction.signed:
+        zero = (instruction.zero_point ^ 0x80) - 0x80
+        codes = codes.view(np.int8)
+    else:
+        zero = instruction.zero_point
+    return np.asarray(np.subtract(codes, np.float32(zero), dtype=np.float32))
+
+
+def _weights(instruction: Array, state: State) -> npt.NDArray[np.int8]:
+    """Weight blocks in order, [blocks, rows, cols]."""
+    config = state.config
+    if instruction.weight % config.weight_group_beats:
+        raise UnitError(
+            ErrorCode.ADDRESS,
+            f"weight beat {instruction.weight} is not a multiple of {config.weight_group_beats}, "
+            f"the beats loaded per cycle",
+        )
+    blocks = array_blocks(instruction)
+    beats = instruction.weight + np.arange(blocks * config.weight_block_beats)
+    taken = state.weight.read(beats)
+    return np.asarray(
+        taken.view(np.int8).reshape(blocks, config.array.rows, config.array.cols), np.int8
+    )
+
+
+def _gemm(instruction: Array, state: State) -> Index:
+    """Sums of one instruction, [co · positions, cols]."""
+    config = state.config
+    rows, cols = config.array.rows, config.array.cols
+    co, ci = instruction.counts[3], instruction.counts[7]
+    step = array_strides(instruction)
+    offset, inside = _geometry(instruction)
+    positions, taps = offset.shape
+    # [positions, ci · taps]: a weight block per column.
+    nest = (offset[:, None, :] + (np.arange(ci) * step[7])[None, :, None]).reshape(positions, -1)
+    nest = nest + instruction.activation
+    mask = None if inside is None else np.tile(inside, (1, ci))
+    weights = _weights(instruction, state).reshape(ci * taps, co, rows, cols)
+    total = np.zeros((co, positions, cols), np.int64)
+    shared = step[3] == 0 or co == 1
+    for first in range(0, ci * taps, EXACT_PRODUCTS // rows):
+        part = slice(first, first + EXACT_PRODUCTS // rows)
+        some = None if mask is None else mask[:, part]
+        wide = weights[part].astype(np.float32)
+        blocks = wide.shape[0]
+        if shared:
+            vectors = _centred(instruction, state, nest[:, part], some)
+            matrix = wide.transpose(0, 2, 1, 3).reshape(blocks * rows, co * cols)
+            sums = vectors.reshape(positions, -1) @ matrix
+            total += sums.reshape(positions, co, cols).transpose(1, 0, 2).astype(np.int64)
+            continue
+        for block in range(co):
+            vectors = _centred(instruction, state, nest[:, part] + block * step[3], some)
+            matrix = wide[:, block].reshape(blocks * rows, cols)
+            total[block] += (vectors.reshape(positions, -1) @ matrix).astype(np.int64)
+    return total.reshape(-1, cols)
+
+
+def _depthwise(instruction: Array, state: State) -> Index:
+    """Sums of one instruction, [co · outputs, cols]; a window slides over whole frames."""
+    config = state.config
+    rows, cols = config.array.rows, config.array.cols
+    x, y, t, co, kx, ky, kt, ci = instruction.counts
+    wx, wy, ex, ey = (
+        instruction.window_x,
+        instruction.window_y,
+        instruction.emit_x,
+        instruction.emit_y,
+    )
+    step = array_strides(instruction)
+    if not wx or not wy or not ex or not ey or x < wx or y < wy:
+        raise UnitError(
+            ErrorCode.FIELD, f"a window of {wx}×{wy} emitting every {ex}×{ey} on {x}×{y} pixels"
+        )
+    if kx != 1 or (ky > 1 and step[5] != 0) or ky * rows < wx * wy:
+        raise UnitError(
+            ErrorCode.FIELD,
+            f"a window of {wx}×{wy} taps in {kx}×{ky} passes of {rows} taps (kx must be 1, ky "
+            f"must stay on the same pixels)",
+        )
+    # Row offsets of whole frames, [t · y · x, kt]; one column per temporal tap.
+    offset, inside = _geometry(_once(instruction))
+    weights = _weights(instruction, state).reshape(ci, kt, ky, co, rows, cols)
+    # [ci, kt, co, taps, cols]
+    taps = weights.transpose(0, 1, 3, 2, 4, 5).reshape(ci, kt, co, ky * rows, cols)
+    oy, ox = (y - wy) // ey + 1, (x - wx) // ex + 1
+    total = np.zeros((co, t, oy, ox, cols), np.int64)
+    for i, k, block in np.ndindex(ci, kt, co):
+        row = instruction.activation + offset[:, k] + i * step[7] + block * step[3]
+        frame = _centred(instruction, state, row, None if inside is None else inside[:, k])
+        lanes = np.tile(frame, (1, cols // rows)).reshape(t, y, x, cols)
+        total[block] += _slide(lanes, taps[i, k, block].astype(np.float32), (wx, wy), (ex, ey))
+    return total.reshape(-1, cols)
+
+
+def _once(instruction: Array) -> Array:
+    """The nest without window passes, which read the same pixels again."""
+    x, y, t, co, _, _, kt, ci = instruction.counts
+    step = array_strides(instruction)
+    counts = (x, y, t, co, 1, 1, kt, ci)
+    return Array(
+        mode=ArrayMode.DEPTHWISE,
+        counts=counts,
+        deltas=deltas(counts, step),
+        starts=instruction.starts,
+        steps=instruction.steps,
+        dilations=instruction.dilations,
+        bounds=instruction.bounds,
+    )
+
+
+def _slide(frame: Float, taps: Float, window: tuple[int, int], emit: tuple[int, int]) -> Index:
+    """Correlate [t, y, x, cols] with [taps, cols]; tap = wy·window_x + wx."""
+    wx, wy = window
+    _, y, x, _ = frame.shape
+    total: Float | None = None
+    for tap in range(wx * wy):
+        dy, dx = divmod(tap, wx)
+        view = frame[:, dy : y - wy + dy + 1 : emit[1], dx : x - wx + dx + 1 : emit[0]]
+        product = view * taps[tap]
+        total = product if total is None else np.add(total, product, out=total)
+    assert total is not None
+    return total.astype(np.int64)
+
+
+def execute_array(instruction: Array, state: State) -> None:
+    """Accumulate one ARRAY instruction.
+
+    Raises
+    ------
+    UnitError
+        ADDRESS outside a memory, FIELD for an impossible nest, UNSUPPORTED for hFA and attention.
+    """
+    if min(instruction.counts) < 1:
+        raise UnitError(ErrorCode.FIELD, f"counts {instruction.counts}; each is at least 1")
+    if instruction.weights_from_activation or instruction.transpose_weights:
+        raise UnitError(ErrorCode.UNSUPPORTED, "weights from the activation scratchpad")
+    match ArrayMode(instruction.mode):
+        case ArrayMode.GEMM:
+            sums = _gemm(instruction, state)
+        case ArrayMode.DEPTHWISE:
+            sums = _depthwise(instruction, state)
+        case ArrayMode.HFA | ArrayMode.HFA_DEPTHWISE:
+            raise UnitError(ErrorCode.UNSUPPORTED, f"array mode {ArrayMode(instruction.mode).name}")
+    rows = instruction.accumulator + np.arange(array_outputs(instruction))
+    assert rows.size == math.prod(sums.shape[:-1])
+    if instruction.accumulate:
+        sums = sums + state.accumulator.read(rows)
+    state.accumulator.write(rows, state.wrap(sums))

@@ -1,0 +1,70 @@
+"""DRAIN: accumulators to activations."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hw.arch.isa import Drain, ErrorCode, strides
+from hw.arch.numerics import requantize, unpack_parameters
+from hw.arch.walk import offsets
+from sim.functional.errors import UnitError
+from sim.functional.state import Index, State
+
+
+def _parameters(instruction: Drain, state: State) -> tuple[Index, Index, Index]:
+    """Bias, multiplier and shift, each [co, 1, cols]."""
+    config = state.config
+    if instruction.parameter % config.parameter_row_beats:
+        raise UnitError(
+            ErrorCode.ADDRESS,
+            f"parameter beat {instruction.parameter} is not a multiple of "
+            f"{config.parameter_row_beats}, the beats of a parameter row",
+        )
+    co = instruction.counts[3]
+    size = co * config.requantize_steps * config.parameter_row_beats
+    beats = state.parameter.read(instruction.parameter + np.arange(size))
+    shape = (co, 1, config.array.cols)
+    bias, multiplier, shift = unpack_parameters(beats.tobytes())
+    return bias.reshape(shape), multiplier.reshape(shape), shift.reshape(shape)
+
+
+def execute_drain(instruction: Drain, state: State) -> None:
+    """Requantize, pool and write one DRAIN instruction.
+
+    The maximum is taken before requantization: requantization never decreases where its
+    accumulator grows, so the result is the same.
+
+    Raises
+    ------
+    UnitError
+        ADDRESS outside a memory, FIELD for an impossible nest, UNSUPPORTED for hFA and residual.
+    """
+    if instruction.transform_t or instruction.transform_s:
+        raise UnitError(ErrorCode.UNSUPPORTED, "hFA output transforms")
+    if instruction.residual:
+        raise UnitError(ErrorCode.UNSUPPORTED, "a residual stream")
+    nest = (*instruction.window, *instruction.counts)
+    if min(nest) < 1:
+        raise UnitError(ErrorCode.FIELD, f"counts {nest}; each is at least 1")
+    config = state.config
+    co = instruction.counts[3]
+    pooled = int(np.prod(instruction.window))
+    step = strides(nest, instruction.accumulator_deltas)
+    rows = instruction.accumulator + offsets(nest, step).reshape(co, -1, pooled)
+    values = state.accumulator.read(rows).max(axis=2)
+    bias, multiplier, shift = _parameters(instruction, state)
+    codes = requantize(
+        state.wrap(values + bias),
+        multiplier,
+        shift,
+        instruction.zero_point,
+        instruction.low,
+        instruction.high,
+    )
+    limits = (codes == instruction.low) | (codes == instruction.high)
+    state.saturated += int(np.count_nonzero(limits))
+    state.requantized += codes.size
+    out = (config.array.blocks_per_row, *instruction.counts)
+    target = instruction.destination + offsets(out, strides(out, instruction.destination_deltas))
+    data = state.look_up(instruction.table, codes.astype(np.uint8))
+    state.activation.write(target.reshape(-1), data.reshape(-1, config.lane_block))

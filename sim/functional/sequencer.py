@@ -1,0 +1,349 @@
+"""The sequencer: registers, loops, branches, dependency distances. Yields what is dispatched.
+
+Shared by every model that needs the *dynamic* instruction trace (functional, cycle, energy,
+hazards). Data are needed only for SCALAR, through a callback.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, assert_never
+
+from hw.arch.config import FEATURES, AcceleratorConfig
+from hw.arch.encoding import EncodingError
+from hw.arch.isa import (
+    CLASSES,
+    INSTRUCTION_BYTES,
+    LOOP_LEVELS,
+    REGISTERS,
+    Add,
+    Array,
+    ArrayMode,
+    Begin,
+    Branch,
+    Condition,
+    Drain,
+    Elementwise,
+    ErrorCode,
+    Fence,
+    Halt,
+    Instruction,
+    Load,
+    Loop,
+    Next,
+    Reduce,
+    Scalar,
+    Set,
+    Sfu,
+    Store,
+    Unit,
+    UnitInstruction,
+    decode,
+)
+from sim.functional.errors import MachineError, UnitError
+
+ScalarReader = Callable[[Scalar], int]
+"""Returns the byte that a SCALAR instruction names, sign-extended if it says so."""
+
+IDLE_LIMIT = 1 << 20
+"""Control instructions in a row without a dispatch before the watchdog ends the run."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Step:
+    """One executed instruction.
+
+    Attributes
+    ----------
+    pc: index in the program.
+    instruction: with registers applied (register fields are zero).
+    unit: where it was dispatched; None if the sequencer executed it.
+    awaits: per unit, completions it must see before it starts; 0 for none.
+    ordinal: 1 for the first instruction dispatched to its unit, and so on; 0 for the sequencer's.
+    """
+
+    pc: int
+    instruction: Instruction
+    unit: Unit | None
+    awaits: tuple[int, ...]
+    ordinal: int
+
+
+def _register_fields(kind: type[Instruction]) -> tuple[tuple[str, str, int, bool], ...]:
+    """(register field, address field, bits, signed) of a class."""
+    known = {f.name: f for f in kind.layout()}
+    pairs = []
+    for name in known:
+        if name.endswith("_register"):
+            stem = name.removesuffix("_register")
+            target = known["residual_source" if stem == "residual" else stem]
+            pairs.append((name, target.name, target.bits, target.signed))
+    return tuple(pairs)
+
+
+REGISTER_FIELDS = {kind: _register_fields(kind) for kind in CLASSES.values()}
+
+
+def required_features(instruction: UnitInstruction) -> tuple[str, ...]:
+    """Features (config.FEATURES) without which the circuit does not execute an instruction."""
+    match instruction:
+        case Load() | Store():
+            return ()
+        case Array():
+            needs = []
+            if instruction.mode in (ArrayMode.DEPTHWISE, ArrayMode.HFA_DEPTHWISE):
+                needs.append("depthwise")
+            if instruction.mode >= ArrayMode.HFA:
+                needs.append("hfa")
+            if instruction.weights_from_activation or instruction.transpose_weights:
+                needs.append("attention")
+            return tuple(needs)
+        case Drain():
+            needs = []
+            if instruction.transform_t or instruction.transform_s:
+                needs.append("hfa")
+            if instruction.residual:
+                needs.append("residual")
+            if instruction.table:
+                needs.append("drain_table")
+            return tuple(needs)
+        case Elementwise() | Reduce():
+            return ("vector",)
+        case Sfu():
+            return ("sfu",)
+        case _:
+            assert_never(instruction)
+
+
+def _to_signed32(value: int) -> int:
+    value &= 0xFFFFFFFF
+    return value - (1 << 32) if value >> 31 else value
+
+
+class Sequencer:
+    """Executes control flow.
+
+    Parameters
+    ----------
+    fetch: instruction at an index; may raise EncodingError.
+    length: instructions in the program.
+    config: of the accelerator.
+    read_scalar: needed if the program has SCALAR instructions; called when one executes.
+
+    Attributes
+    ----------
+    halt_code: of the executed HALT; None before.
+    dispatched: instructions dispatched per unit.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[int], Instruction],
+        length: int,
+        config: AcceleratorConfig,
+        read_scalar: ScalarReader | None = None,
+    ):
+        self._fetch = fetch
+        self._length = length
+        self._config = config
+        self._read_scalar = read_scalar
+        self._registers = [0] * REGISTERS
+        self._loops: list[tuple[int, int] | None] = [None] * LOOP_LEVELS
+        self.dispatched = [0] * len(Unit)
+        self.halt_code: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        instructions: Sequence[Instruction],
+        config: AcceleratorConfig,
+        read_scalar: ScalarReader | None = None,
+    ) -> Sequencer:
+        """Sequencer over decoded instructions."""
+        return cls(instructions.__getitem__, len(instructions), config, read_scalar)
+
+    @classmethod
+    def from_code(
+        cls,
+        code: bytes,
+        config: AcceleratorConfig,
+        read_scalar: ScalarReader | None = None,
+    ) -> Sequencer:
+        """Sequencer over encoded instructions, decoded when fetched, as the hardware does."""
+        decoded: dict[int, Instruction] = {}
+
+        def fetch(pc: int) -> Instruction:
+            if pc not in decoded:
+                start = pc * INSTRUCTION_BYTES
+                decoded[pc] = decode(code[start : start + INSTRUCTION_BYTES])
+            return decoded[pc]
+
+        return cls(fetch, len(code) // INSTRUCTION_BYTES, config, read_scalar)
+
+    def steps(self) -> Iterator[Step]:
+        """Run from the first instruction to HALT.
+
+        Raises
+        ------
+        MachineError
+            FETCH_RANGE, OPCODE, FINGERPRINT, UNSUPPORTED, BAD_WAIT, LOOP or WATCHDOG.
+        """
+        pc = idle = 0
+        while self.halt_code is None:
+            step = self._step(pc)
+            yield step
+            idle = idle + 1 if step.unit is None else 0
+            if idle > IDLE_LIMIT:
+                raise MachineError(
+                    ErrorCode.WATCHDOG, None, pc, f"{IDLE_LIMIT} steps without a dispatch"
+                )
+            try:
+                pc = self._advance(pc, step.instruction)
+            except UnitError as fault:
+                raise MachineError(fault.code, None, pc, str(fault)) from fault
+
+    def _step(self, pc: int) -> Step:
+        try:
+            if not 0 <= pc < self._length:
+                raise UnitError(
+                    ErrorCode.FETCH_RANGE, f"the program has {self._length} instructions only"
+                )
+            try:
+                instruction = self._fetch(pc)
+            except EncodingError as error:
+                raise UnitError(ErrorCode.OPCODE, str(error)) from error
+            if pc == 0 and not isinstance(instruction, Begin):
+                raise UnitError(ErrorCode.FINGERPRINT, "the program does not start with BEGIN")
+            match instruction:
+                case Load() | Store() | Array() | Drain() | Elementwise() | Reduce() | Sfu():
+                    return self._dispatch(pc, instruction)
+                case Scalar():
+                    awaits = self._awaits(instruction)
+                    return Step(pc, self._apply_registers(instruction), None, awaits, 0)
+                case _:
+                    return Step(pc, instruction, None, (0,) * len(Unit), 0)
+        except UnitError as fault:
+            raise MachineError(fault.code, None, pc, str(fault)) from fault
+
+    def _dispatch(self, pc: int, instruction: UnitInstruction) -> Step:
+        for feature in required_features(instruction):
+            if feature not in self._config.features:
+                raise UnitError(
+                    ErrorCode.UNSUPPORTED,
+                    f"{instruction.OPCODE.name} needs the feature {feature!r}; configuration "
+                    f"{self._config.name!r} has {', '.join(self._config.features)}",
+                )
+        awaits = self._awaits(instruction)
+        unit = instruction.UNIT
+        self.dispatched[unit] += 1
+        applied = self._apply_registers(instruction)
+        return Step(pc, applied, unit, awaits, self.dispatched[unit])
+
+    def _awaits(self, instruction: UnitInstruction | Scalar) -> tuple[int, ...]:
+        counts = []
+        for unit, distance in zip(Unit, instruction.waits, strict=True):
+            if distance > self.dispatched[unit]:
+                raise UnitError(
+                    ErrorCode.BAD_WAIT,
+                    f"waits for the {distance}th latest instruction of {unit.name}, which got "
+                    f"{self.dispatched[unit]} so far",
+                )
+            counts.append(self.dispatched[unit] - distance + 1 if distance else 0)
+        return tuple(counts)
+
+    def _apply_registers(self, instruction: Any) -> Any:
+        changes = {}
+        for register, target, width, signed in REGISTER_FIELDS[type(instruction)]:
+            number = getattr(instruction, register)
+            if number:
+                assert not signed
+                total = getattr(instruction, target) + self._registers[number]
+                changes[target] = total & ((1 << width) - 1)
+                changes[register] = 0
+        return dataclasses.replace(instruction, **changes) if changes else instruction
+
+    def _set(self, number: int, value: int) -> None:
+        if number:
+            self._registers[number] = _to_signed32(value)
+
+    def _advance(self, pc: int, instruction: Instruction) -> int:
+        """Execute a control instruction; return the next index."""
+        registers = self._registers
+        match instruction:
+            case Load() | Store() | Array() | Drain() | Elementwise() | Reduce() | Sfu() | Fence():
+                pass
+            case Begin():
+                self._begin(instruction)
+            case Set():
+                self._set(instruction.rd, instruction.immediate)
+            case Add():
+                total = registers[instruction.rs] + registers[instruction.rt]
+                self._set(instruction.rd, total + instruction.immediate)
+            case Loop():
+                trips = instruction.count + registers[instruction.count_register]
+                self._loops[instruction.level] = (pc + 1, max(trips, 1))
+            case Next():
+                return self._next(pc, instruction)
+            case Branch():
+                if self._holds(instruction):
+                    return instruction.target
+            case Scalar():
+                if self._read_scalar is None:
+                    raise UnitError(
+                        ErrorCode.UNSUPPORTED, "SCALAR needs data; this trace is made without any"
+                    )
+                self._set(instruction.rd, self._read_scalar(instruction))
+            case Halt():
+                self.halt_code = instruction.code
+            case _:
+                assert_never(instruction)
+        return pc + 1
+
+    def _begin(self, instruction: Begin) -> None:
+        config = self._config
+        if instruction.fingerprint != config.fingerprint:
+            raise UnitError(
+                ErrorCode.FINGERPRINT,
+                f"the program was built for configuration {instruction.fingerprint:016x}, this is "
+                f"{config.name!r} = {config.fingerprint:016x}",
+            )
+        missing = instruction.features & ~config.feature_mask
+        if missing:
+            names = [f for i, f in enumerate(FEATURES) if missing >> i & 1]
+            raise UnitError(
+                ErrorCode.UNSUPPORTED,
+                f"the program needs {', '.join(names) or hex(missing)}; configuration "
+                f"{config.name!r} has {', '.join(config.features)}",
+            )
+
+    def _next(self, pc: int, instruction: Next) -> int:
+        loop = self._loops[instruction.level]
+        if loop is None:
+            raise UnitError(
+                ErrorCode.LOOP, f"NEXT closes loop {instruction.level}, which is not open"
+            )
+        start, trips = loop
+        if trips > 1:
+            self._loops[instruction.level] = (start, trips - 1)
+            return start
+        self._loops[instruction.level] = None
+        return pc + 1
+
+    def _holds(self, instruction: Branch) -> bool:
+        a, b = self._registers[instruction.rs], self._registers[instruction.rt]
+        match instruction.condition:
+            case Condition.ALWAYS:
+                return True
+            case Condition.EQUAL:
+                return a == b
+            case Condition.NOT_EQUAL:
+                return a != b
+            case Condition.LESS:
+                return a < b
+            case Condition.GREATER_EQUAL:
+                return a >= b
+            case _:
+                raise UnitError(
+                    ErrorCode.FIELD, f"branch condition {instruction.condition} does not exist"
+                )

@@ -1,0 +1,191 @@
+"""ELEMENTWISE and REDUCE: rows to rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hw.arch.isa import (
+    ADDRESS_BITS,
+    FIXED_POINT,
+    Elementwise,
+    ElementwiseOp,
+    ErrorCode,
+    Reduce,
+    ReduceOp,
+    strides,
+)
+from hw.arch.numerics import Int, round24, round_half_even
+from hw.arch.walk import elementwise_produced, offsets, reduce_masks, two_sources
+from sim.functional.errors import UnitError
+from sim.functional.state import Bytes, Index, State
+
+ADDRESS_MASK = (1 << ADDRESS_BITS) - 1
+
+
+def _values(codes: npt.NDArray[Any], signed: int) -> Int:
+    return (codes.view(np.int8) if signed else codes).astype(np.int64)
+
+
+def _signed9(field: int) -> int:
+    """Low nine bits of a field, two's complement."""
+    value = field & 0x1FF
+    return value - 0x200 if value >> 8 else value
+
+
+def _fixed(significand: int, shift: int) -> np.int64:
+    """Significand · 2^shift in the unit's 64-bit arithmetic."""
+    word = (significand << shift) & ((1 << 64) - 1)
+    return np.int64(word - (1 << 64) if word >> 63 else word)
+
+
+def _rint(value: Int) -> Int:
+    """Fixed point to integer, half to even."""
+    rounded = round_half_even(np.abs(value), FIXED_POINT)
+    return np.asarray(np.where(value < 0, -rounded, rounded), np.int64)
+
+
+def _compute(instruction: Elementwise, a: Int, b: Int | None) -> Int:
+    """One value per element, before the clamp."""
+    op = ElementwiseOp(instruction.op)
+    if op == ElementwiseOp.COPY:
+        return a
+    assert b is not None
+    scale_b = _fixed(instruction.multiplier_b, instruction.shift_b)
+    if instruction.negative_b:
+        scale_b = -scale_b
+    if op == ElementwiseOp.PRODUCT:
+        za, zb = _signed9(instruction.multiplier_a), _signed9(instruction.constant)
+        scaled = round24((a - za) * (b - zb) * scale_b)
+        return _rint(round24(scaled + (instruction.zero_point << FIXED_POINT)))
+    scale_a = _fixed(instruction.multiplier_a, instruction.shift_a)
+    second = round24(b * scale_b + _fixed(instruction.constant, instruction.shift_k))
+    if op == ElementwiseOp.AFFINE:
+        value = round24(a * scale_a + second)
+    elif op == ElementwiseOp.MAX:
+        value = np.maximum(round24(a * scale_a), second)
+    else:
+        value = np.minimum(round24(a * scale_a), second)
+    return _rint(value) + instruction.zero_point
+
+
+def _check_ports(first: Index, second: Index, bank_rows: int) -> None:
+    """Two rows are read in one cycle: they must lie in different banks."""
+    same = first // bank_rows == second // bank_rows
+    if same.any():
+        at = tuple(np.argwhere(same)[0])
+        raise UnitError(
+            ErrorCode.BANK_CONFLICT,
+            f"sources {int(first[at])} and {int(second[at])} lie in one bank of {bank_rows} rows",
+        )
+
+
+def _finish(value: Int, low: int, high: int, table: int, state: State) -> Bytes:
+    return state.look_up(table, np.clip(value, low, high).astype(np.uint8))
+
+
+def execute_elementwise(instruction: Elementwise, state: State) -> None:
+    """Compute the rows of one ELEMENTWISE instruction.
+
+    Every value is clamped to low..high and then looked up. COPY moves source 0; MAX and MIN
+    compare source 0 times its scale with source 1 times its scale plus k.
+
+    Raises
+    ------
+    UnitError
+        ADDRESS, FIELD, or BANK_CONFLICT where both sources of a step lie in one bank.
+    """
+    if min(instruction.counts) < 1 or instruction.op > ElementwiseOp.MIN:
+        raise UnitError(ErrorCode.FIELD, f"operation {instruction.op}, counts {instruction.counts}")
+    counts = instruction.counts
+    first = instruction.source0 + offsets(counts, strides(counts, instruction.source0_deltas))
+    codes = state.activation.read(first)
+    a = _values(codes, instruction.signed[0])
+    b: Int | None = None
+    if instruction.previous:
+        a, b = a[..., 1:, :], _values(codes[..., :-1, :], instruction.signed[1])
+    elif two_sources(instruction):
+        step = strides(counts, instruction.source1_deltas)
+        second = instruction.source1 + offsets(counts, step)
+        other = state.activation.read(second)
+        _check_ports(first, second, state.config.memory.activation_bank_rows)
+        b = _values(other, instruction.signed[1])
+    out = elementwise_produced(instruction)
+    target = instruction.destination + offsets(out, strides(out, instruction.destination_deltas))
+    value = _compute(instruction, a, b)
+    state.activation.write(
+        target,
+        _finish(value, instruction.low, instruction.high, instruction.table, state),
+    )
+
+
+def _windows(instruction: Reduce, state: State) -> tuple[Bytes, npt.NDArray[np.bool_]]:
+    """Bytes [n, window, L] with `pad` outside, and the inside mask [n, window]."""
+    counts = (*instruction.window, *instruction.counts)
+    step = strides(counts, instruction.source_deltas)
+    window, outer = counts[:3], counts[3:]
+    size = int(np.prod(window))
+    mx, my, mt = reduce_masks(instruction)
+    # Axes n2, n1, n0, r2, r1, r0; the masks come as [window, position].
+    inside = (
+        mt.T[:, None, None, :, None, None]
+        & my.T[None, :, None, None, :, None]
+        & mx.T[None, None, :, None, None, :]
+    ).reshape(-1, size)
+    inside = np.tile(inside, (outer[3], 1))
+    outer_offset = offsets(outer, step[3:]).reshape(-1, 1)
+    row = (instruction.source + outer_offset + offsets(window, step[:3]).reshape(1, -1)) & (
+        ADDRESS_MASK
+    )
+    return state.activation.read_padded(row, inside, instruction.pad), inside
+
+
+def execute_reduce(instruction: Reduce, state: State) -> None:
+    """Compute the rows of one REDUCE instruction.
+
+    Raises
+    ------
+    UnitError
+        ADDRESS, or FIELD for an impossible nest or a window without a row inside.
+    """
+    counts = (*instruction.window, *instruction.counts)
+    if min(counts) < 1 or instruction.op > ReduceOp.PACK:
+        raise UnitError(ErrorCode.FIELD, f"operation {instruction.op}, counts {counts}")
+    codes, inside = _windows(instruction, state)
+    lanes = state.config.lane_block
+    match ReduceOp(instruction.op):
+        case ReduceOp.MAX:
+            if not inside.any(axis=1).all():
+                raise UnitError(ErrorCode.FIELD, "a maximum over a window that lies outside")
+            values = _values(codes, instruction.signed)
+            value = np.where(inside[:, :, None], values, -256).max(axis=1)
+        case ReduceOp.SUM:
+            pad = (
+                (instruction.pad ^ 0x80) - 0x80 if instruction.signed else instruction.pad
+            )  # outside rows hold `pad` and add nothing
+            total = (_values(codes, instruction.signed) - pad).sum(axis=1)
+            scaled = round24(total * _fixed(instruction.multiplier, instruction.shift))
+            value = _rint(scaled) + instruction.zero_point
+        case ReduceOp.PACK:
+            value = _values(_packed(instruction, codes, lanes), instruction.signed)
+    target = instruction.destination + offsets(
+        instruction.counts, strides(instruction.counts, instruction.destination_deltas)
+    )
+    state.activation.write(
+        target.reshape(-1),
+        _finish(value, instruction.low, instruction.high, instruction.table, state),
+    )
+
+
+def _packed(instruction: Reduce, codes: Bytes, lanes: int) -> Bytes:
+    """Lanes 0..pack_lanes of every row of a window, side by side, [n, L]."""
+    size, width = codes.shape[1], instruction.pack_lanes
+    if not 1 <= width * size <= lanes:
+        raise UnitError(
+            ErrorCode.FIELD, f"packs {size} rows of {width} lanes into a row of {lanes} lanes"
+        )
+    result = np.full((codes.shape[0], lanes), instruction.pad, np.uint8)
+    result[:, : size * width] = codes[:, :, :width].reshape(codes.shape[0], -1)
+    return result
