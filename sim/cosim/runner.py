@@ -98,7 +98,8 @@ def run(
     RegressionError
         If a test failed or none ran.
     """
-    from cocotb_tools.runner import get_results, get_runner
+    from cocotb_tools.check_results import get_results
+    from cocotb_tools.runner import get_runner
 
     model = build(config, verilog)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,484 @@
+"""Random programs that are valid by construction: stimuli for RTL, cycle and functional simulation.
+
+A program loads random rows, weights and parameters, runs random instructions of every unit on
+them, and stores what they produced. Dependencies are placed by `place_waits`, which knows nothing
+but what instructions touch (hw/arch/walk.py).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+from collections.abc import Iterable
+
+import numpy as np
+
+from hw.arch.config import AcceleratorConfig
+from hw.arch.isa import (
+    MAX_WAIT,
+    Array,
+    ArrayMode,
+    Begin,
+    Drain,
+    Elementwise,
+    ElementwiseOp,
+    Fence,
+    Halt,
+    Instruction,
+    Load,
+    Loop,
+    Next,
+    Reduce,
+    ReduceOp,
+    Set,
+    Space,
+    Store,
+    Unit,
+    UnitInstruction,
+    deltas,
+    encode,
+    unit_of,
+)
+from hw.arch.numerics import pack_parameters
+from hw.arch.program import Program
+from hw.arch.walk import Access, Memory, accesses
+
+CODE = 0
+DATA = 0x10000
+WEIGHTS = 0x20000
+PARAMETERS = 0x30000
+OUTPUT = 0x40000
+TOTAL = 0x60000
+
+
+def _banks(access: Access, config: AcceleratorConfig) -> set[int]:
+    size = {
+        Memory.ACTIVATION: config.memory.activation_bank_rows,
+        Memory.ACCUMULATOR: config.memory.accumulator_rows,
+    }.get(access.memory)
+    if size is None:
+        return set()
+    return set(range(access.low // size, access.high // size + 1))
+
+
+def conflict(a: Access, b: Access, config: AcceleratorConfig) -> bool:
+    """Whether two accesses by different units must not overlap in time."""
+    if a.memory is not b.memory:
+        return False
+    if (a.write or b.write) and a.low <= b.high and b.low <= a.high:
+        return True
+    shared = _banks(a, config) & _banks(b, config)
+    if a.memory is Memory.ACCUMULATOR:
+        return bool(shared)
+    return bool(shared) and a.write == b.write
+
+
+def place_waits(
+    instructions: Iterable[Instruction], config: AcceleratorConfig
+) -> list[Instruction]:
+    """Give every unit instruction the waits that it needs; straight-line code between fences."""
+    result: list[Instruction] = []
+    earlier: dict[Unit, list[list[Access]]] = {unit: [] for unit in Unit}
+    for instruction in instructions:
+        unit = unit_of(instruction)
+        if unit is None:
+            if isinstance(instruction, Fence):
+                earlier = {unit: [] for unit in Unit}
+            result.append(instruction)
+            continue
+        mine = accesses(instruction, config)  # type: ignore[arg-type]
+        waits = [0] * len(Unit)
+        for other, history in earlier.items():
+            if other is unit:
+                continue
+            for distance, theirs in enumerate(reversed(history), 1):
+                if any(conflict(a, b, config) for a in mine for b in theirs):
+                    waits[other] = min(distance, MAX_WAIT)
+                    break
+        earlier[unit].append(mine)
+        result.append(dataclasses.replace(instruction, waits=tuple(waits)))
+    return result
+
+
+class RandomProgram:
+    """Draws instructions; `build` links them.
+
+    Parameters
+    ----------
+    config: the accelerator.
+    seed: of everything that is drawn.
+    steps: random unit instructions between the first loads and the last stores.
+    """
+
+    def __init__(self, config: AcceleratorConfig, seed: int, steps: int = 24):
+        self.config = config
+        self.random = random.Random(seed)
+        self.steps = steps
+        self.code: list[Instruction] = []
+        self.stored = 0
+
+    def build(self) -> Program:
+        """Return the linked program; its memory holds random data, weights and parameters."""
+        config = self.config
+        begin = Begin(fingerprint=config.fingerprint, features=config.feature_mask)
+        for bank in range(config.memory.activation_banks):
+            self.code.append(self._load_bank(bank))
+        self.code += [self._load_weights(), self._load_parameters()]
+        kinds = (self.array, self.array, self.drain, self.elementwise, self.reduce, self.transfer)
+        for _ in range(self.steps):
+            self.random.choice(kinds)()
+        for bank in range(config.memory.activation_banks):
+            self.code.append(self._store_bank(bank))
+        return link(config, [begin, *place_waits(self.code, config), Halt()], self._data())
+
+    # Drawing.
+
+    def _draw(self, low: int, high: int) -> int:
+        return self.random.randint(low, high)
+
+    def _rows(self, rows: int) -> int:
+        """First of `rows` scratchpad rows inside one bank."""
+        size = self.config.memory.activation_bank_rows
+        bank = self._draw(0, self.config.memory.activation_banks - 1)
+        return bank * size + self._draw(0, size - rows)
+
+    def _nest(self, levels: int, largest: int) -> tuple[tuple[int, ...], int]:
+        """Counts whose product stays small, and the rows of their dense span."""
+        counts = []
+        left = largest
+        for _ in range(levels):
+            count = self._draw(1, max(1, min(5, left)))
+            left //= count
+            counts.append(count)
+        self.random.shuffle(counts)
+        return tuple(counts), math.prod(counts)
+
+    def _dense(self, counts: tuple[int, ...]) -> tuple[int, ...]:
+        strides = [math.prod(counts[:i]) for i in range(len(counts))]
+        return deltas(counts, strides)
+
+    def array(self) -> None:
+        """A GEMM of random taps with random clipping, or a depthwise window."""
+        if "depthwise" in self.config.features and self.random.random() < 0.4:
+            self._depthwise()
+        else:
+            self._gemm()
+
+    def _gemm(self) -> None:
+        draw = self._draw
+        x, y, t = draw(1, 4), draw(1, 3), draw(1, 2)
+        kx, ky, kt, co, ci = draw(1, 2), draw(1, 2), draw(1, 2), draw(1, 2), draw(1, 2)
+        step = tuple(draw(1, 2) for _ in range(3))
+        row, plane = 12, 12 * 6
+        spans = (1, row, plane)
+        counts = (x, y, t, co, kx, ky, kt, ci)
+        stride = (
+            *(s * d for s, d in zip(step, spans, strict=True)),
+            0,
+            *spans,
+            self.random.choice((0, 1)),
+        )
+        starts = tuple(draw(-1, 1) for _ in range(3))
+        base = self._rows(4) + sum(min(s, 0) * d for s, d in zip(starts, spans, strict=True))
+        bank = self.config.memory.activation_bank_rows
+        inside = base % bank
+        # Keep every row that can be read inside the scratchpad.
+        if inside + 4 * plane > bank or base < 0:
+            base = (base // bank if base >= 0 else 0) * bank + row + plane + 1
+        self.code.append(
+            Array(
+                mode=ArrayMode.GEMM,
+                accumulate=draw(0, 1),
+                signed=draw(0, 1),
+                zero_point=draw(0, 255),
+                activation=base,
+                weight=self._weights(math.prod(counts[3:])),
+                accumulator=self._accumulator(x * y * t * co),
+                counts=counts,
+                deltas=deltas(counts, stride),
+                starts=starts,
+                steps=step,
+                dilations=(1, 1, 1),
+                bounds=(draw(2, 8), draw(2, 6), draw(1, 3)),
+            )
+        )
+
+    def _depthwise(self) -> None:
+        draw = self._draw
+        window = (draw(1, 3), draw(1, 3)) if self.config.array.rows >= 9 else (draw(1, 2), 2)
+        emit = (draw(1, 2), draw(1, 2))
+        x, y, t = draw(window[0], 6), draw(window[1], 5), draw(1, 2)
+        counts = (x, y, t, 1, 1, 1, draw(1, 2), 1)
+        stride = (1, 8, 48, 0, 0, 0, 48, 0)
+        starts = (draw(-1, 0), draw(-1, 0), 0)
+        width, height = min(x, 7), min(y, 5)
+        emitted = ((x - window[0]) // emit[0] + 1) * ((y - window[1]) // emit[1] + 1) * t
+        bank = self.config.memory.activation_bank_rows
+        base = self._draw(0, self.config.memory.activation_banks - 1) * bank + 9
+        self.code.append(
+            Array(
+                mode=ArrayMode.DEPTHWISE,
+                accumulate=draw(0, 1),
+                zero_point=draw(0, 255),
+                activation=base + starts[0] + 8 * starts[1],
+                weight=self._weights(math.prod(counts[3:])),
+                accumulator=self._accumulator(emitted),
+                counts=counts,
+                deltas=deltas(counts, stride),
+                starts=starts,
+                bounds=(width, height, draw(1, 3)),
+                window_x=window[0],
+                window_y=window[1],
+                emit_x=emit[0],
+                emit_y=emit[1],
+            )
+        )
+
+    def _weights(self, blocks: int) -> int:
+        step = self.config.weight_block_beats
+        room = min(self.config.weight_beats, 256 * step) // step - blocks
+        return self._draw(0, room) * step
+
+    def _accumulator(self, rows: int) -> int:
+        size = self.config.memory.accumulator_rows
+        return self._draw(0, 1) * size + self._draw(0, min(size, 64) - rows)
+
+    def drain(self) -> None:
+        """Requantize some accumulator rows, with or without a pooling window."""
+        draw = self._draw
+        window = (draw(1, 2), draw(1, 2), 1)
+        x, y = draw(1, 4), draw(1, 3)
+        width = x * window[0]
+        inner = (*window, x, y, 1, 1)
+        stride = (1, width, 0, window[0], width * window[1], 0, 0)
+        counts = (x, y, 1, 1)
+        out = (self.config.array.blocks_per_row, *counts)
+        self.code.append(
+            Drain(
+                accumulator=self._accumulator(width * y * window[1]),
+                counts=counts,
+                window=window,
+                accumulator_deltas=deltas(inner, stride),
+                destination=self._rows(math.prod(out)),
+                destination_deltas=self._dense(out),
+                parameter=draw(0, 1)
+                * self.config.requantize_steps
+                * self.config.parameter_row_beats,
+                zero_point=draw(0, 255),
+                low=draw(0, 20),
+                high=draw(100, 255),
+            )
+        )
+
+    def elementwise(self) -> None:
+        """Copy, affine, product, maximum, minimum, or a difference in time."""
+        draw = self._draw
+        op = ElementwiseOp(draw(0, 4))
+        previous = int(op is ElementwiseOp.AFFINE and self.random.random() < 0.4)
+        counts, rows = self._nest(4, 40)
+        if previous:
+            counts = (counts[0] + 1, *counts[1:])
+            rows = math.prod(counts)
+        out = (counts[0] - previous, *counts[1:])
+        first, second, third = self.random.sample(range(self.config.memory.activation_banks), 3)
+        size = self.config.memory.activation_bank_rows
+        product = op is ElementwiseOp.PRODUCT
+        self.code.append(
+            Elementwise(
+                op=op,
+                previous=previous,
+                signed=(draw(0, 1), draw(0, 1)),
+                counts=counts,
+                source0=first * size + draw(0, size - rows),
+                source0_deltas=self._dense(counts),
+                source1=second * size + draw(0, size - rows),
+                source1_deltas=self._dense(counts),
+                destination=third * size + draw(0, size - rows),
+                destination_deltas=self._dense(out),
+                multiplier_a=draw(0, 255) if product else draw(1 << 23, (1 << 24) - 1),
+                shift_a=0 if product else draw(18, 22),
+                multiplier_b=draw(1 << 23, (1 << 24) - 1),
+                shift_b=draw(8, 14) if product else draw(18, 22),
+                negative_b=0 if product else draw(0, 1),
+                constant=draw(0, 255) if product else draw(-(1 << 23), 1 << 23),
+                shift_k=0 if product else draw(20, 28),
+                zero_point=draw(0, 255),
+                low=draw(0, 20),
+                high=draw(100, 255),
+            )
+        )
+
+    def reduce(self) -> None:
+        """Windowed maximum, sum or pack with clipping."""
+        draw = self._draw
+        x, y, t = draw(1, 4), draw(1, 3), draw(1, 2)
+        window = (draw(1, 3), draw(1, 3), draw(1, 2))
+        step = (draw(1, 2), draw(1, 2), 1)
+        counts = (x, y, t, 1)
+        spans = (1, 10, 80)
+        starts = (draw(-1, 0), draw(-1, 0), 0)
+        nest = (*window, *counts)
+        stride = (*spans, *(s * d for s, d in zip(step, spans, strict=True)), 0)
+        first, second = self.random.sample(range(self.config.memory.activation_banks), 2)
+        size = self.config.memory.activation_bank_rows
+        op = ReduceOp(draw(0, 2))
+        lanes = self.config.array.rows
+        self.code.append(
+            Reduce(
+                op=op,
+                signed=draw(0, 1),
+                counts=counts,
+                window=window,
+                source=first * size + 11 + starts[0] + 10 * starts[1],
+                source_deltas=deltas(nest, stride),
+                destination=second * size + draw(0, size - math.prod(counts)),
+                destination_deltas=self._dense(counts),
+                starts=starts,
+                steps=step,
+                bounds=(draw(2, 9), draw(2, 7), draw(1, 2)),
+                pad=draw(0, 255),
+                pack_lanes=max(1, lanes // math.prod(window)),
+                multiplier=draw(1 << 23, (1 << 24) - 1),
+                shift=draw(14, 20),
+                zero_point=draw(0, 255),
+                low=draw(0, 20),
+                high=draw(100, 255),
+            )
+        )
+
+    def transfer(self) -> None:
+        """A strided load or store."""
+        draw = self._draw
+        size = self.config.port.bytes
+        beats, counts = draw(1, 40), (draw(1, 3), draw(1, 2), 1)
+        runs = math.prod(counts)
+        pitch = size * draw(beats, beats + 20)
+        dram = deltas(counts, (pitch, pitch * counts[0], 0))
+        local = deltas(counts, (beats, beats * counts[0], 0))
+        if self.random.random() < 0.5:
+            address = DATA + size * draw(0, 500)
+            self.code.append(
+                Load(
+                    dram=address,
+                    space=Space.ACTIVATION,
+                    local=self._rows(beats * runs),
+                    beats=beats,
+                    counts=counts,
+                    dram_deltas=dram,
+                    local_deltas=local,
+                )
+            )
+        else:
+            self.code.append(
+                Store(
+                    dram=OUTPUT + size * draw(0, 500),
+                    local=self._rows(beats * runs),
+                    beats=beats,
+                    counts=counts,
+                    dram_deltas=dram,
+                    local_deltas=local,
+                )
+            )
+
+    # The frame: what is loaded before and stored after the random part.
+
+    def _load_bank(self, bank: int) -> Load:
+        rows = min(self.config.memory.activation_bank_rows, 512)
+        size = rows * self.config.port.bytes
+        return Load(
+            dram=DATA + bank * min(size, 2048),
+            space=Space.ACTIVATION,
+            local=bank * self.config.memory.activation_bank_rows,
+            beats=rows,
+        )
+
+    def _store_bank(self, bank: int) -> Store:
+        rows = min(self.config.memory.activation_bank_rows, 512)
+        return Store(
+            dram=OUTPUT + 0x8000 + bank * rows * self.config.port.bytes,
+            local=bank * self.config.memory.activation_bank_rows,
+            beats=rows,
+        )
+
+    def _load_weights(self) -> Load:
+        beats = min(self.config.weight_beats, 256 * self.config.weight_block_beats)
+        return Load(dram=WEIGHTS, space=Space.WEIGHT, beats=beats)
+
+    def _load_parameters(self) -> Load:
+        beats = 2 * self.config.requantize_steps * self.config.parameter_row_beats
+        return Load(dram=PARAMETERS, space=Space.PARAMETER, beats=beats)
+
+    def _data(self) -> list[tuple[int, bytes]]:
+        generator = np.random.default_rng(self._draw(0, 1 << 30))
+        channels = 2 * self.config.array.cols
+        parameters = pack_parameters(
+            [int(v) for v in generator.integers(-4000, 4000, channels)],
+            [int(v) for v in generator.integers(1 << 23, 1 << 24, channels)],
+            [int(v) for v in generator.integers(30, 40, channels)],
+        )
+        return [
+            (DATA, generator.bytes(WEIGHTS - DATA)),
+            (WEIGHTS, generator.bytes(PARAMETERS - WEIGHTS)),
+            (PARAMETERS, parameters),
+            (OUTPUT, generator.bytes(TOTAL - OUTPUT)),
+        ]
+
+
+def link(
+    config: AcceleratorConfig,
+    code: list[Instruction],
+    image: list[tuple[int, bytes]],
+    window: tuple[int, int] = (OUTPUT, TOTAL),
+) -> Program:
+    """Make a program of instructions and data, without tensors or layers."""
+    for instruction in code:
+        encode(instruction)
+    return Program(
+        network="random",
+        config=config.name,
+        fingerprint=config.fingerprint,
+        instructions=tuple(code),
+        code_address=CODE,
+        image=tuple(image),
+        memory_bytes=TOTAL,
+        store_window=window,
+        inputs=(),
+        outputs=(),
+        tensors=(),
+        layers=(),
+    )
+
+
+def looped(config: AcceleratorConfig, trips: int = 3) -> Program:
+    """Loops and address registers: the same rows moved, drained and stored trip by trip."""
+    size = config.port.bytes
+    body: list[UnitInstruction] = [
+        Load(dram=DATA, dram_register=1, local=0, beats=24),
+        Elementwise(
+            counts=(24, 1, 1, 1),
+            source0=0,
+            source0_deltas=(1, 0, 0, 0),
+            destination=config.memory.activation_bank_rows,
+            destination_deltas=(1, 0, 0, 0),
+        ),
+        Store(dram=OUTPUT, dram_register=2, local=config.memory.activation_bank_rows, beats=24),
+    ]
+    code: list[Instruction] = [
+        Begin(fingerprint=config.fingerprint, features=config.feature_mask),
+        Set(rd=1, immediate=0),
+        Set(rd=2, immediate=0),
+        Loop(level=0, count=trips),
+        Fence(),
+        *place_waits(body, config),
+        *(_add(register, 32 * size) for register in (1, 2)),
+        Next(level=0),
+        Halt(),
+    ]
+    return link(config, code, RandomProgram(config, 1)._data())
+
+
+def _add(register: int, amount: int) -> Instruction:
+    from hw.arch.isa import Add
+
+    return Add(rd=register, rs=register, rt=0, immediate=amount)
