@@ -180,12 +180,8 @@ class RandomProgram:
             self.random.choice((0, 1)),
         )
         starts = tuple(draw(-1, 1) for _ in range(3))
-        base = self._rows(4) + sum(min(s, 0) * d for s, d in zip(starts, spans, strict=True))
-        bank = self.config.memory.activation_bank_rows
-        inside = base % bank
-        # Keep every row that can be read inside the scratchpad.
-        if inside + 4 * plane > bank or base < 0:
-            base = (base // bank if base >= 0 else 0) * bank + row + plane + 1
+        corner = draw(100, self.config.memory.activation_rows - 3 * plane)
+        base = corner + sum(s * d for s, d in zip(starts, spans, strict=True))
         self.code.append(
             Array(
                 mode=ArrayMode.GEMM,
@@ -312,17 +308,27 @@ class RandomProgram:
     def reduce(self) -> None:
         """Windowed maximum, sum or pack with clipping."""
         draw = self._draw
+        op = ReduceOp(draw(0, 2))
         x, y, t = draw(1, 4), draw(1, 3), draw(1, 2)
         window = (draw(1, 3), draw(1, 3), draw(1, 2))
+        if op is ReduceOp.PACK:
+            window = (draw(1, 2), draw(1, 2), 1)
         step = (draw(1, 2), draw(1, 2), 1)
         counts = (x, y, t, 1)
         spans = (1, 10, 80)
         starts = (draw(-1, 0), draw(-1, 0), 0)
+        bounds = (draw(2, 9), draw(2, 7), draw(1, 2))
+        if op is ReduceOp.MAX:  # every window must hold something
+            starts = (-(window[0] // 2), -(window[1] // 2), 0)
+            bounds = tuple(
+                start + (count - 1) * s + 1 + draw(0, 1)
+                for start, count, s in zip(starts, counts[:3], step, strict=True)
+            )
+            bounds = tuple(max(b, 1) for b in bounds)
         nest = (*window, *counts)
         stride = (*spans, *(s * d for s, d in zip(step, spans, strict=True)), 0)
         first, second = self.random.sample(range(self.config.memory.activation_banks), 2)
         size = self.config.memory.activation_bank_rows
-        op = ReduceOp(draw(0, 2))
         lanes = self.config.array.rows
         self.code.append(
             Reduce(
@@ -336,7 +342,7 @@ class RandomProgram:
                 destination_deltas=self._dense(counts),
                 starts=starts,
                 steps=step,
-                bounds=(draw(2, 9), draw(2, 7), draw(1, 2)),
+                bounds=bounds,
                 pad=draw(0, 255),
                 pack_lanes=max(1, lanes // math.prod(window)),
                 multiplier=draw(1 << 23, (1 << 24) - 1),
