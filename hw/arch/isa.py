@@ -403,6 +403,9 @@ class Elementwise(Encodable):
 
     Nest of four counts, innermost first. With `previous`, source 1 is source 0's row of the step
     before; the first step of every innermost run produces nothing (temporal residual gradient).
+    COPY gives source 0, AFFINE and PRODUCT as in numerics.py, MAX and MIN the larger and the
+    smaller code plus `zero_point`. Every value is then clamped to low..high and looked up in
+    `table`. A step reads both sources at once, so they lie in different banks.
     """
 
     OPCODE: ClassVar[Opcode] = Opcode.ELEMENTWISE
@@ -448,6 +451,8 @@ class Reduce(Encodable):
     Clipping as in ARRAY with dilation 1: outside, MAX and SUM skip the row, PACK inserts `pad`.
     SUM: Σ(row − pad) requantized with one multiplier. PACK: lanes 0..pack_lanes of the i-th row of
     the window become lanes i·pack_lanes... of the result, whose other lanes are `pad`.
+    Every value is then clamped to low..high and looked up in `table`. The window of a MAX has at
+    least one row inside.
     """
 
     OPCODE: ClassVar[Opcode] = Opcode.REDUCE

@@ -60,15 +60,12 @@ def _compute(instruction: Elementwise, a: Int, b: Int | None) -> Int:
         za, zb = _signed9(instruction.multiplier_a), _signed9(instruction.constant)
         scaled = round24((a - za) * (b - zb) * scale_b)
         return _rint(round24(scaled + (instruction.zero_point << FIXED_POINT)))
-    scale_a = _fixed(instruction.multiplier_a, instruction.shift_a)
-    second = round24(b * scale_b + _fixed(instruction.constant, instruction.shift_k))
     if op == ElementwiseOp.AFFINE:
-        value = round24(a * scale_a + second)
-    elif op == ElementwiseOp.MAX:
-        value = np.maximum(round24(a * scale_a), second)
-    else:
-        value = np.minimum(round24(a * scale_a), second)
-    return _rint(value) + instruction.zero_point
+        scale_a = _fixed(instruction.multiplier_a, instruction.shift_a)
+        second = round24(b * scale_b + _fixed(instruction.constant, instruction.shift_k))
+        return _rint(round24(a * scale_a + second)) + instruction.zero_point
+    choose = np.maximum if op == ElementwiseOp.MAX else np.minimum
+    return np.asarray(choose(a, b) + instruction.zero_point, np.int64)
 
 
 def _check_ports(first: Index, second: Index, bank_rows: int) -> None:
@@ -88,9 +85,6 @@ def _finish(value: Int, low: int, high: int, table: int, state: State) -> Bytes:
 
 def execute_elementwise(instruction: Elementwise, state: State) -> None:
     """Compute the rows of one ELEMENTWISE instruction.
-
-    Every value is clamped to low..high and then looked up. COPY moves source 0; MAX and MIN
-    compare source 0 times its scale with source 1 times its scale plus k.
 
     Raises
     ------
