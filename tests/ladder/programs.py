@@ -17,6 +17,7 @@ import numpy as np
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import (
     MAX_WAIT,
+    Add,
     Array,
     ArrayMode,
     Begin,
@@ -121,7 +122,6 @@ class RandomProgram:
     def build(self) -> Program:
         """Return the linked program; its memory holds random data, weights and parameters."""
         config = self.config
-        begin = Begin(fingerprint=config.fingerprint, features=config.feature_mask)
         for bank in range(config.memory.activation_banks):
             self.code.append(self._load_bank(bank))
         self.code += [self._load_weights(), self._load_parameters()]
@@ -130,7 +130,7 @@ class RandomProgram:
             self.random.choice(kinds)()
         for bank in range(config.memory.activation_banks):
             self.code.append(self._store_bank(bank))
-        return link(config, [begin, *place_waits(self.code, config), Halt()], self._data())
+        return link(config, [begin(config), *place_waits(self.code, config), halt()], self.data())
 
     # Drawing.
 
@@ -415,7 +415,7 @@ class RandomProgram:
         beats = 2 * self.config.requantize_steps * self.config.parameter_row_beats
         return Load(dram=PARAMETERS, space=Space.PARAMETER, beats=beats)
 
-    def _data(self) -> list[tuple[int, bytes]]:
+    def data(self) -> list[tuple[int, bytes]]:
         generator = np.random.default_rng(self._draw(0, 1 << 30))
         channels = 2 * self.config.array.cols
         parameters = pack_parameters(
@@ -429,6 +429,16 @@ class RandomProgram:
             (PARAMETERS, parameters),
             (OUTPUT, generator.bytes(TOTAL - OUTPUT)),
         ]
+
+
+def begin(config: AcceleratorConfig) -> Begin:
+    """First instruction of a program for this configuration."""
+    return Begin(fingerprint=config.fingerprint, features=config.feature_mask)
+
+
+def halt(code: int = 0) -> Halt:
+    """Last instruction."""
+    return Halt(code=code)
 
 
 def link(
@@ -471,7 +481,7 @@ def looped(config: AcceleratorConfig, trips: int = 3) -> Program:
         Store(dram=OUTPUT, dram_register=2, local=config.memory.activation_bank_rows, beats=24),
     ]
     code: list[Instruction] = [
-        Begin(fingerprint=config.fingerprint, features=config.feature_mask),
+        begin(config),
         Set(rd=1, immediate=0),
         Set(rd=2, immediate=0),
         Loop(level=0, count=trips),
@@ -479,12 +489,10 @@ def looped(config: AcceleratorConfig, trips: int = 3) -> Program:
         *place_waits(body, config),
         *(_add(register, 32 * size) for register in (1, 2)),
         Next(level=0),
-        Halt(),
+        halt(),
     ]
-    return link(config, code, RandomProgram(config, 1)._data())
+    return link(config, code, RandomProgram(config, 1).data())
 
 
-def _add(register: int, amount: int) -> Instruction:
-    from hw.arch.isa import Add
-
+def _add(register: int, amount: int) -> Add:
     return Add(rd=register, rs=register, rt=0, immediate=amount)
