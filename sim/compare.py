@@ -1,0 +1,172 @@
+"""Comparison with a reference: which tensor differs first, where, by how much, who stored it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hw.arch.isa import Store, strides
+from hw.arch.program import Program, Tensor
+from hw.arch.walk import offsets
+from sim import host
+from sim.functional.sequencer import Step
+
+Tensors = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Difference:
+    """The first element that differs.
+
+    Attributes
+    ----------
+    tensor: ONNX value name.
+    index: of the element, in the graph's shape.
+    expected, got: values there.
+    differences, elements: of this tensor.
+    layer: that stored the tensor; "" if unknown (an input).
+    instruction: index of the STORE that wrote the element; −1 if none did.
+    """
+
+    tensor: str
+    index: tuple[int, ...]
+    expected: float
+    got: float
+    differences: int
+    elements: int
+    layer: str = ""
+    instruction: int = -1
+
+    def __str__(self) -> str:
+        where = f" of layer {self.layer}" if self.layer else ""
+        stored = f", stored by instruction {self.instruction}" if self.instruction >= 0 else ""
+        return (
+            f"tensor {self.tensor!r}{where} differs at {list(self.index)}: expected "
+            f"{self.expected:g}, got {self.got:g} ({self.differences} of {self.elements} elements "
+            f"differ{stored})"
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Comparison:
+    """Outcome for a whole run.
+
+    Attributes
+    ----------
+    compared: tensors compared.
+    overwritten: names of tensors whose memory a later layer used again; not comparable.
+    differing: names of tensors that differ, in program order.
+    first: the first difference, or None.
+    """
+
+    compared: int
+    overwritten: tuple[str, ...]
+    differing: tuple[str, ...]
+    first: Difference | None
+
+    @property
+    def equal(self) -> bool:
+        """Whether nothing differs (and something was compared)."""
+        return self.compared > 0 and self.first is None
+
+
+def difference(name: str, expected: npt.NDArray[Any], got: npt.NDArray[Any]) -> Difference | None:
+    """First difference of two arrays in C order, or None.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ: then the reference is of another graph.
+    """
+    if expected.shape != got.shape:
+        raise ValueError(
+            f"tensor {name!r} has shape {list(got.shape)}, its reference {list(expected.shape)}"
+        )
+    wrong = expected != got
+    count = int(np.count_nonzero(wrong))
+    if not count:
+        return None
+    index = tuple(int(i) for i in np.unravel_index(int(np.argmax(wrong)), wrong.shape))
+    return Difference(
+        name, index, float(expected[index]), float(got[index]), count, int(wrong.size)
+    )
+
+
+def overwritten(program: Program) -> tuple[str, ...]:
+    """Tensors whose DRAM a later tensor uses again, so that a final image does not hold them."""
+    order = {name: i for i, layer in enumerate(program.layers) for name in layer.tensors}
+    lost = []
+    for tensor in program.tensors:
+        end = tensor.address + tensor.layout.nbytes
+        written = order.get(tensor.name, -1)
+        for other in program.tensors:
+            overlaps = other.address < end and tensor.address < other.address + other.layout.nbytes
+            if other.name != tensor.name and overlaps and order.get(other.name, -1) > written:
+                lost.append(tensor.name)
+                break
+    return tuple(lost)
+
+
+def storing_instruction(trace: Sequence[Step], address: int, beat: int) -> int:
+    """Index of the last STORE of a trace that wrote a byte; −1 if none did."""
+    for step in reversed(trace):
+        instruction = step.instruction
+        if not isinstance(instruction, Store):
+            continue
+        starts = instruction.dram + offsets(
+            instruction.counts, strides(instruction.counts, instruction.dram_deltas)
+        )
+        if bool(np.any((starts <= address) & (address < starts + instruction.beats * beat))):
+            return step.pc
+    return -1
+
+
+def compare(
+    program: Program,
+    memory: npt.NDArray[np.uint8],
+    reference: Tensors,
+    trace: Sequence[Step] = (),
+) -> Comparison:
+    """Compare every tensor of a final DRAM image with a reference.
+
+    Parameters
+    ----------
+    reference: codes by ONNX value name; must hold every tensor of the program that can be compared.
+    trace: executed instructions, to name the STORE at fault.
+
+    Raises
+    ------
+    KeyError
+        If the reference lacks a tensor.
+    """
+    lost = overwritten(program)
+    differing = []
+    first: Difference | None = None
+    compared = 0
+    for tensor in program.tensors:
+        if tensor.name in lost:
+            continue
+        compared += 1
+        found = difference(tensor.name, reference[tensor.name], host.read(memory, tensor))
+        if found is None:
+            continue
+        differing.append(tensor.name)
+        if first is None:
+            first = _blame(found, tensor, program, trace)
+    return Comparison(compared, lost, tuple(differing), first)
+
+
+def _blame(
+    found: Difference, tensor: Tensor, program: Program, trace: Sequence[Step]
+) -> Difference:
+    layers = [layer.name for layer in program.layers if tensor.name in layer.tensors]
+    address = host.byte_of(tensor, found.index)
+    return dataclasses.replace(
+        found,
+        layer=layers[0] if layers else "",
+        instruction=storing_instruction(trace, address, tensor.layout.lanes),
+    )

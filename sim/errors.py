@@ -1,0 +1,7 @@
+"""Errors that end a command."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """What the user gave cannot be run: a missing file, a wrong shape, another configuration."""
