@@ -34,7 +34,7 @@ slow: setup      ## paper-size networks
 	$(RUN) pytest -q -m slow
 
 bench: setup     ## print every figure that README and docs claim
-	$(RUN) reports bench
+	$(BIN)/python scripts/bench.py
 
 lint: setup      ## ruff, mypy, import rules
 	$(BIN)/ruff format --check .

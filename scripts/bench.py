@@ -1,0 +1,208 @@
+"""Measure everything that README and docs claim, and print it beside its target.
+
+Every figure comes from a public command run with --json in a process of its own. Nothing here is
+a test: a missed target is printed as missed. Results also go to build/bench/bench.json.
+
+Usage: bench.py [--quick]     (--quick leaves out the runs of C3D and of `--fuse off` on RTL)
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+BUILD = Path("build/bench")
+ROOFLINE = {"fsb_c3d": 23.9e6, "c3d": 154e6}
+"""Direct rooflines on `base`, in cycles, from the requirements."""
+GEMMINI = {1: 60_710, 3: 476_435}
+"""Published cycles of a 16×16 Gemmini, 64→64 channels at 56×56, by kernel size."""
+
+
+@dataclasses.dataclass
+class Row:
+    """One line of the table; `met` is None where there is nothing to reach."""
+
+    what: str
+    measured: str
+    target: str = ""
+    met: bool | None = None
+
+
+def command(*words: str, ok: tuple[int, ...] = (0,)) -> tuple[dict[str, Any], float, float]:
+    """Run `python -m words --json`; return its object, wall seconds and peak MiB."""
+    print("  $ python -m", *words, file=sys.stderr, flush=True)
+    start = os.times().elapsed
+    process = subprocess.Popen(
+        [sys.executable, "-m", *words, "--json"], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    text = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode not in ok:
+        raise SystemExit(f"failed with {process.returncode}: python -m {' '.join(words)}")
+    return json.loads(text), os.times().elapsed - start, usage.ru_maxrss / 1024
+
+
+def network(name: str, fuse: str, backends: list[str], rows: list[Row]) -> dict[str, Any]:
+    """Build a network, run it on the backends with --check, add rows; return the results."""
+    build = f"{BUILD}/{name}" + ("" if fuse == "on" else "_unfused")
+    label = f"{name}, --fuse {fuse}"
+    built, wall, peak = command(
+        "compiler", "build", f"{BUILD}/{name}.onnx", "--config", "base", "--fuse", fuse, "-o", build
+    )
+    rows.append(Row(f"{label}: build", f"{wall:.0f} s, {peak:.0f} MiB", "60 s", wall <= 60))
+    rows.append(Row(f"{label}: instructions", f"{built['instructions']:,}"))
+    results = {}
+    limits = {"functional": 120, "rtl": 600, "cycle": None}
+    for backend in backends:
+        check = [] if backend == "cycle" else ["--check"]
+        out = f"{build}/run-{backend}.json"
+        run, wall, peak = command(
+            "sim", "run", build, "--on", backend, *check, "-o", out, ok=(0, 1)
+        )
+        results[backend] = json.loads(Path(out).read_text())
+        if check:
+            verdict = f"{run['tensors_compared']} tensors " + (
+                "equal" if run["equal"] else f"DIFFER: {run['first_difference']}"
+            )
+            rows.append(
+                Row(f"{label}: {backend} = PyTorch reference", verdict, "equal", run["equal"])
+            )
+        limit = limits[backend]
+        rows.append(
+            Row(
+                f"{label}: {backend} run",
+                f"{run['wall_s']:.0f} s ({wall:.0f} s with --check), {peak:.0f} MiB",
+                f"{limit} s, 4096 MiB" if limit else "",
+                run["wall_s"] <= limit and peak <= 4096 if limit else None,
+            )
+        )
+        if backend == "rtl":
+            speed = run["sim_khz"]
+            rows.append(Row(f"{label}: RTL speed", f"{speed:.0f} kHz", "200 kHz", speed >= 200))
+        if run.get("cycles") and fuse == "on":
+            ratio = run["cycles"] / ROOFLINE[name]
+            rows.append(
+                Row(
+                    f"{label}: cycles ({backend})",
+                    f"{run['cycles']:,} = {ratio:.3f} x roofline",
+                    f"1.15 x {ROOFLINE[name] / 1e6:.1f} M",
+                    ratio <= 1.15,
+                )
+            )
+    return results
+
+
+def layer_rates(run: dict[str, Any], rows: list[Row]) -> None:
+    """MAC per multiplier and cycle of the dense layers that fill their lanes."""
+    worst = None
+    for layer in run["layers"]:
+        dense = layer["name"].rsplit("/", 2)[-2:]
+        if not any(word in ("temporal", "pointwise") for word in dense):
+            continue
+        if "conv1/temporal" in layer["name"]:
+            continue  # three input channels
+        rate = layer["macs"] / (run["multipliers"] * layer["cycles"])
+        rows.append(Row(f"  {layer['name']}", f"{rate:.3f}", "0.92", rate >= 0.92))
+        worst = rate if worst is None else min(worst, rate)
+    if worst is not None:
+        rows.append(
+            Row("dense layers, lowest MAC/multiplier/cycle", f"{worst:.3f}", "0.92", worst >= 0.92)
+        )
+
+
+def cycle_error(cycle: dict[str, Any], rtl: dict[str, Any], rows: list[Row]) -> None:
+    """Cycle model against RTL: per layer, and every instruction."""
+    worst = max(
+        abs(a["cycles"] - b["cycles"]) / b["cycles"]
+        for a, b in zip(cycle["layers"], rtl["layers"], strict=True)
+        if b["cycles"]
+    )
+    rows.append(Row("cycle model, worst layer error", f"{worst:.4%}", "1 %", worst <= 0.01))
+    pairs = list(zip(cycle["instructions"], rtl["instructions"], strict=True))
+    wrong = sum(a != b for a, b in pairs)
+    rows.append(
+        Row(
+            "cycle model, instructions with another time",
+            f"{wrong} of {len(pairs)}",
+            "0",
+            not wrong,
+        )
+    )
+
+
+def single_layers(rows: list[Row]) -> None:
+    """64→64 channels at 56×56 on RTL, beside the published cycles of a 16×16 Gemmini."""
+    for kernel, published in GEMMINI.items():
+        onnx = f"{BUILD}/conv{kernel}.onnx"
+        subprocess.run(
+            [sys.executable, "scripts/single_layer.py", onnx, "64", "64", str(kernel), "56"],
+            check=True,
+        )
+        build = f"{BUILD}/conv{kernel}"
+        command("compiler", "build", onnx, "--config", "base", "-o", build)
+        run, _, _ = command("sim", "run", build, "--on", "rtl", "--check", ok=(0, 1))
+        rate = run["mac_per_multiplier_cycle"]
+        rows.append(
+            Row(
+                f"conv {kernel}x{kernel} 64->64 at 56x56",
+                f"{run['cycles']:,} cycles, {rate:.3f} MAC/multiplier/cycle, "
+                + ("equal" if run["equal"] else "DIFFERS"),
+                f"Gemmini {published:,}",
+                run["equal"] and run["cycles"] < published,
+            )
+        )
+
+
+def onnxruntime(rows: list[Row]) -> None:
+    """Operators fed with ONNX Runtime's own inputs."""
+    report, _, _ = command("models", "ortcheck", f"{BUILD}/fsb_c3d.onnx", ok=(0, 1))
+    exact = {"Conv", "Gemm", "MaxPool", "Add", "Relu", "Concat", "Slice", "Reshape"}
+    for entry in report["operators"]:
+        rate = entry["mismatches"] / max(entry["elements"], 1)
+        must = entry["op"] in exact
+        rows.append(
+            Row(
+                f"ONNX Runtime, {entry['op']}",
+                f"{entry['mismatches']:,} of {entry['elements']:,} differ ({rate:.1e}), "
+                f"max {entry['max_difference']}",
+                "0" if must else "",
+                entry["mismatches"] == 0 if must else None,
+            )
+        )
+
+
+def main() -> int:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="leave out the longest runs")
+    quick = parser.parse_args().quick
+    BUILD.mkdir(parents=True, exist_ok=True)
+    rows: list[Row] = []
+    command("models", "export", "fsb_c3d", "-o", f"{BUILD}/fsb_c3d.onnx")
+    fused = network("fsb_c3d", "on", ["functional", "cycle", "rtl"], rows)
+    layer_rates(fused["rtl"], rows)
+    cycle_error(fused["cycle"], fused["rtl"], rows)
+    network("fsb_c3d", "off", ["functional"] if quick else ["functional", "rtl"], rows)
+    single_layers(rows)
+    if not quick:
+        command("models", "export", "c3d", "-o", f"{BUILD}/c3d.onnx")
+        network("c3d", "on", ["functional", "cycle"], rows)
+    onnxruntime(rows)
+    width = max(len(row.what) for row in rows)
+    for row in rows:
+        verdict = {True: "met", False: "MISSED", None: ""}[row.met]
+        print(f"{row.what:<{width}}  {row.measured:<52}  {row.target:<18} {verdict}")
+    (BUILD / "bench.json").write_text(json.dumps([dataclasses.asdict(r) for r in rows], indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""Write one quantized convolution as ONNX, for single-layer benchmarks.
+
+Usage: single_layer.py OUT.onnx INPUT_CHANNELS OUTPUT_CHANNELS KERNEL SIZE
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+
+def single_convolution(cin: int, cout: int, kernel: int, size: int) -> onnx.ModelProto:
+    """QDQ graph of Conv2d(cin, cout, kernel, stride 1, same padding) on a size × size map."""
+    rng = np.random.default_rng(0)
+    weight = rng.integers(-127, 128, (cout, cin, kernel, kernel)).astype(np.int8)
+    weight_scale = rng.uniform(0.002, 0.004, cout).astype(np.float32)
+    # The sum of n products of standard deviations 74 (u8) and 73 (s8) should span the u8 range.
+    spread = 74.0 * 73.0 * np.sqrt(cin * kernel * kernel) * 0.003 * 0.02
+    constants = {
+        "x_scale": np.float32(0.02),
+        "x_zero": np.uint8(128),
+        "y_scale": np.float32(6.0 * spread / 255.0),
+        "y_zero": np.uint8(128),
+        "w": weight,
+        "w_scale": weight_scale,
+        "w_zero": np.zeros(cout, np.int8),
+        "b": rng.integers(-5000, 5000, cout).astype(np.int32),
+        "b_scale": (np.float32(0.02) * weight_scale).astype(np.float32),
+        "b_zero": np.zeros(cout, np.int32),
+    }
+    make = helper.make_node
+    nodes = [
+        make("QuantizeLinear", ["clip", "x_scale", "x_zero"], ["x_q"], "quantize_x"),
+        make("DequantizeLinear", ["x_q", "x_scale", "x_zero"], ["x"], "dequantize_x"),
+        make("DequantizeLinear", ["w", "w_scale", "w_zero"], ["wf"], "dequantize_w", axis=0),
+        make("DequantizeLinear", ["b", "b_scale", "b_zero"], ["bf"], "dequantize_b", axis=0),
+        make("Conv", ["x", "wf", "bf"], ["y"], "conv", pads=[kernel // 2] * 4),
+        make("QuantizeLinear", ["y", "y_scale", "y_zero"], ["y_q"], "quantize_y"),
+        make("DequantizeLinear", ["y_q", "y_scale", "y_zero"], ["out"], "dequantize_y"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        f"conv{kernel}x{kernel}_{cin}_{cout}_{size}",
+        [helper.make_tensor_value_info("clip", TensorProto.FLOAT, [1, cin, size, size])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, cout, size, size])],
+        [numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def main() -> None:
+    """Write the model and, beside it, a recorded input."""
+    out = Path(sys.argv[1])
+    cin, cout, kernel, size = map(int, sys.argv[2:6])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(single_convolution(cin, cout, kernel, size), out)
+    clip = np.random.default_rng(1).normal(0, 1.2, (1, cin, size, size)).astype(np.float32)
+    np.savez(out.with_suffix(".npz"), **{"input:clip": clip})
+
+
+if __name__ == "__main__":
+    main()
