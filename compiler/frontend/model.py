@@ -1,0 +1,206 @@
+"""Read an ONNX file: constants, producers, shapes. No operator is understood here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import numpy_helper, shape_inference
+
+from compiler.tensor import CompilerError
+
+Array = npt.NDArray[Any]
+FIRST_OPSET = 10
+"""QuantizeLinear and the input form of Slice begin here."""
+LAST_OPSET = 26
+"""Newest opset whose operators were read while writing this."""
+
+
+class FileError(CompilerError):
+    """The file cannot be read as a model at all."""
+
+
+class Unsupported(CompilerError):  # noqa: N818 - it is a finding about the file, not a fault
+    """One node that cannot be compiled.
+
+    Attributes
+    ----------
+    node, op, reason: which node, its operator, and why.
+    """
+
+    def __init__(self, node: str, op: str, reason: str) -> None:
+        self.node, self.op, self.reason = node, op, reason
+        super().__init__(f"node {node} ({op}): {reason}")
+
+
+def label(node: onnx.NodeProto) -> str:
+    """Name of a node, or of its first output where it has none."""
+    return str(node.name or (node.output[0] if node.output else node.op_type))
+
+
+def refuse(node: onnx.NodeProto, reason: str) -> Unsupported:
+    """The finding that a node cannot be compiled."""
+    return Unsupported(label(node), node.op_type, reason)
+
+
+def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
+    """Attributes as Python values; tensors as arrays, strings decoded."""
+    values: dict[str, Any] = {}
+    for attribute in node.attribute:
+        value = onnx.helper.get_attribute_value(attribute)
+        if isinstance(value, onnx.TensorProto):
+            value = numpy_helper.to_array(value)
+        values[attribute.name] = value.decode() if isinstance(value, bytes) else value
+    return values
+
+
+class Model:
+    """An ONNX model, indexed.
+
+    Parameters
+    ----------
+    proto: the model; external data already loaded.
+
+    Members
+    -------
+    nodes: in file order (which is topological), without those that reach no output.
+    constants: values known at compile time; initializers, and what `fold_constants` adds.
+    producers: node behind each tensor.
+    inputs: graph inputs that are no initializers.
+    shapes: static ONNX shapes, as far as ONNX's shape inference knows them.
+    problems: findings about the graph as a whole (dynamic axes).
+
+    Raises
+    ------
+    FileError
+        The graph is empty, malformed, or of an opset outside FIRST_OPSET..LAST_OPSET.
+    """
+
+    def __init__(self, proto: onnx.ModelProto) -> None:
+        self.proto = proto
+        graph = proto.graph
+        self.opset = _opset(proto)
+        if not graph.node or not graph.output:
+            raise FileError("the model holds no graph")
+        self.constants: dict[str, Array] = {}
+        for tensor in graph.initializer:
+            try:
+                self.constants[tensor.name] = numpy_helper.to_array(tensor)
+            except (ValueError, TypeError, OSError) as error:
+                raise FileError(f"initializer {tensor.name} is damaged: {error}") from error
+        self.inputs = [v for v in graph.input if v.name not in self.constants]
+        self.problems: list[Unsupported] = []
+        for value in self.inputs:
+            self._fix_batch(value)
+        _check_order(graph, [v.name for v in self.inputs], self.constants)
+        self.producers = {name: node for node in graph.node for name in node.output if name}
+        self.shapes = _static_shapes(proto)
+        self.nodes = self._reachable(graph)
+
+    def is_constant(self, name: str) -> bool:
+        """Whether a tensor's value is known."""
+        return name in self.constants
+
+    def _fix_batch(self, value: onnx.ValueInfoProto) -> None:
+        """A symbolic batch becomes 1; any other symbolic axis is a finding."""
+        tensor = value.type.tensor_type
+        if not tensor.HasField("shape"):
+            self.problems.append(Unsupported(value.name, "input", "has no shape"))
+            return
+        for axis, dim in enumerate(tensor.shape.dim):
+            if dim.HasField("dim_value"):
+                continue
+            if axis == 0:
+                dim.dim_value = 1
+                continue
+            name = dim.dim_param or "?"
+            self.problems.append(
+                Unsupported(
+                    value.name,
+                    "input",
+                    f"axis {axis} is dynamic ({name!r}); programs have fixed shapes: set it with "
+                    "onnxruntime.tools.make_dynamic_shape_fixed before quantizing",
+                )
+            )
+
+    def _reachable(self, graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+        """Nodes that some graph output depends on."""
+        wanted = {v.name for v in graph.output}
+        kept = []
+        for node in reversed(graph.node):
+            if wanted.intersection(node.output):
+                wanted.update(node.input)
+                kept.append(node)
+        return kept[::-1]
+
+
+def read(path: Path) -> onnx.ModelProto:
+    """Read a model with its external data.
+
+    Raises
+    ------
+    FileError
+        It is missing, unreadable, no ONNX file, truncated, or its external data is missing.
+    """
+    if not path.is_file():
+        raise FileError(f"no ONNX file {path}")
+    try:
+        proto = onnx.load(str(path))
+    except DecodeError as error:
+        raise FileError(f"{path} is no ONNX file, or it is truncated ({error})") from error
+    except (OSError, ValueError, RuntimeError, onnx.checker.ValidationError) as error:
+        raise FileError(f"{path} cannot be read: {error}") from error
+    return proto
+
+
+def _opset(proto: onnx.ModelProto) -> int:
+    """Version of the standard operators."""
+    versions = {entry.domain: int(entry.version) for entry in proto.opset_import}
+    version = versions.get("", versions.get("ai.onnx"))
+    if version is None:
+        raise FileError("the model names no version of the standard operators (opset_import)")
+    if not FIRST_OPSET <= version <= LAST_OPSET:
+        raise FileError(
+            f"opset {version}; {FIRST_OPSET} to {LAST_OPSET} are read "
+            "(convert with onnx.version_converter)"
+        )
+    return version
+
+
+def _check_order(graph: onnx.GraphProto, inputs: Iterable[str], constants: Iterable[str]) -> None:
+    """Every tensor is made once, before its use."""
+    made = {*inputs, *constants, ""}
+    for node in graph.node:
+        for name in node.input:
+            if name not in made:
+                raise FileError(
+                    f"node {label(node)} ({node.op_type}) reads {name}, which nothing before it "
+                    "makes: the graph is damaged or not in topological order"
+                )
+        for name in node.output:
+            if name and name in made:
+                raise FileError(f"node {label(node)} ({node.op_type}) makes {name} a second time")
+            made.add(name)
+    for value in graph.output:
+        if value.name not in made:
+            raise FileError(f"nothing makes the graph output {value.name}")
+
+
+def _static_shapes(proto: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """Shapes without symbolic axes; batch axes were fixed before."""
+    try:
+        graph = shape_inference.infer_shapes(proto).graph
+    except (RuntimeError, ValueError):  # a node it cannot infer; importers know their own shapes
+        graph = proto.graph
+    shapes = {}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        tensor = value.type.tensor_type
+        if tensor.HasField("shape"):
+            dims = [d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim]
+            if all(d >= 0 for d in dims):
+                shapes[value.name] = tuple(dims)
+    return shapes

@@ -1,0 +1,71 @@
+"""Import of ONNX files: the graph, or every reason why there is none."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import onnx
+
+from compiler.frontend.importer import Importer
+from compiler.frontend.model import FileError, Model, Unsupported, label, read
+from compiler.frontend.qoperator import QOPERATORS
+from compiler.ir import Graph, verify
+
+__all__ = ["FileError", "Imported", "Unsupported", "import_model", "import_onnx"]
+
+HOW_TO_QUANTIZE = (
+    "this file is not quantized: it holds no QuantizeLinear, DequantizeLinear or QLinear node. "
+    "Quantize it to int8 first, e.g. onnxruntime.quantization.quantize_static(in, out, "
+    "calibration_reader, quant_format=QuantFormat.QDQ, per_channel=True, "
+    "activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8) after "
+    "onnxruntime.quantization.shape_inference.quant_pre_process(in, prepared)"
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Imported:
+    """What came of an import.
+
+    Attributes
+    ----------
+    graph: None if a node is unsupported.
+    nodes: (name, operator) of every node that reaches an output, in file order.
+    unsupported: findings in file order.
+    remark: about the file as a whole (how to quantize it), or empty.
+    """
+
+    graph: Graph | None
+    nodes: tuple[tuple[str, str], ...]
+    unsupported: tuple[Unsupported, ...]
+    remark: str = ""
+
+    @property
+    def supported(self) -> list[tuple[str, str]]:
+        """Nodes without a finding."""
+        bad = {finding.node for finding in self.unsupported}
+        return [node for node in self.nodes if node[0] not in bad]
+
+
+def import_onnx(path: Path) -> Imported:
+    """Import a file.
+
+    Raises
+    ------
+    FileError
+        The file cannot be read as a model.
+    """
+    return import_model(read(path), path.stem)
+
+
+def import_model(proto: onnx.ModelProto, name: str) -> Imported:
+    """Import a model in memory; see `import_onnx`."""
+    model = Model(proto)
+    nodes = tuple((label(node), str(node.op_type)) for node in model.nodes)
+    quantized = {"QuantizeLinear", "DequantizeLinear", *QOPERATORS}
+    remark = "" if any(op in quantized for _, op in nodes) else HOW_TO_QUANTIZE
+    importer = Importer(model)
+    graph = importer.run(name)
+    if graph is not None:
+        verify(graph)
+    return Imported(graph, nodes, tuple(importer.findings), remark)
