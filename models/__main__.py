@@ -50,8 +50,9 @@ def _list(args: argparse.Namespace) -> None:
 
 
 def _export(args: argparse.Namespace) -> None:
-    from models.export import STEPS, export
+    from models.export import STEPS, config_of, export
 
+    config_of(args.network, args.size, args.frames)  # complain before the progress bar starts
     target = args.output or Path(f"{args.network}.onnx")
     bar, advance = _bar(len(STEPS), f"export {args.network}")
     with bar:
@@ -109,6 +110,10 @@ def _stats(args: argparse.Namespace) -> None:
     _print(args, {"file": str(args.file), "tensors": rows}, render(rows))
 
 
+def _named(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {f"{prefix}:{name}": array for name, array in arrays.items()}
+
+
 def _run(args: argparse.Namespace) -> None:
     reference, feeds = _open(args)
     start = time.perf_counter()
@@ -119,7 +124,7 @@ def _run(args: argparse.Namespace) -> None:
     wall = time.perf_counter() - start
     if args.output:
         part = args.output.with_name(f".{args.output.name}.part.npz")
-        np.savez(part, **{f"input:{k}": v for k, v in feeds.items()}, **tensors)
+        np.savez(part, **_named("input", feeds), **_named("output", tensors))
         part.replace(args.output)
     best = {
         name: int(np.argmax(tensors[name])) for name in reference.output_names if name in tensors

@@ -10,6 +10,10 @@ ReLU sees is negative, and different clips give different answers.
 import torch
 from torch import nn
 
+# Taps of one filter are alike, as in trained networks: filters that add up smooth pictures keep
+# the signal and average out rounding. Independent taps cancel the picture instead, and a
+# difference of one step in the input then grows several times faster over the layers.
+_TAP_SPREAD = 1.0
 _MIN_STD = 1e-3  # a channel of standard deviation below this is constant on the clips
 
 
@@ -39,7 +43,7 @@ def _standardise(generator: torch.Generator):
 
 @torch.no_grad()
 def initialise(network: nn.Module, clips: torch.Tensor, seed: int) -> None:
-    """Draw He-normal weights from a seed and standardise each layer on the clips, in place.
+    """Draw normal weights from a seed and standardise each layer on the clips, in place.
 
     Parameters
     ----------
@@ -55,8 +59,9 @@ def initialise(network: nn.Module, clips: torch.Tensor, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     layers = [m for m in network.modules() if isinstance(m, (nn.Conv3d, nn.Linear))]
     for layer in layers:
-        fan_in = layer.weight[0].numel()
-        layer.weight.normal_(0, (2 / fan_in) ** 0.5, generator=generator)
+        pair = torch.empty(layer.weight.shape[:2]).normal_(0, 1, generator=generator)
+        taps = torch.empty(layer.weight.shape).normal_(1, _TAP_SPREAD, generator=generator)
+        layer.weight.copy_(pair.reshape(*pair.shape, *[1] * (taps.dim() - 2)) * taps)
         layer.bias.zero_()
     # One generator in execution order: hooks run as the layers do.
     handles = [layer.register_forward_hook(_standardise(generator)) for layer in layers]

@@ -90,7 +90,7 @@ def _move_one(group: Group, x: torch.Tensor, low: int) -> torch.Tensor:
         case "Gather":
             index = constant_of(group, 1)
             axis = group.attributes.get("axis", 0) % rank
-            picked = x.index_select(axis, torch.from_numpy(np.atleast_1d(index).reshape(-1)))
+            picked = x.index_select(axis, torch.tensor(np.ravel(index)))
             return picked.reshape(*x.shape[:axis], *np.shape(index), *x.shape[axis + 1 :])
         case "MaxPool":
             kernel = integers(group, "kernel_shape", [])

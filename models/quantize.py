@@ -40,18 +40,19 @@ _MARGIN = 0.03  # how far extremes are widened, for clips not seen
 _SAMPLE = 500_000  # elements looked at per tensor and clip
 
 
-class _Clips(CalibrationDataReader):
+class Clips(CalibrationDataReader):
     """Hands calibration clips to ONNX Runtime one at a time."""
 
     def __init__(self, name: str, clips: np.ndarray):
         self._feeds = iter([{name: clip[None]} for clip in clips])
 
     def get_next(self):
+        """Feed of the next clip, or None after the last."""
         return next(self._feeds, None)
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Hide what the exporter and the quantizer say about themselves on every call."""
     root = logging.getLogger()
     level = root.level
@@ -69,7 +70,7 @@ def _quiet() -> Iterator[None]:
 
 def export_float(network: nn.Module, shape: tuple[int, ...], path: Path) -> None:
     """Write a network as float ONNX with a fixed input shape."""
-    with _quiet():
+    with quiet():
         torch.onnx.export(
             network.eval(),
             (torch.zeros(shape),),
@@ -148,7 +149,7 @@ def quantize(float_path: Path, clips: np.ndarray, path: Path) -> None:
     path : Path
         Where to write the quantized file.
     """
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet():
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(float_path), str(prepared), skip_symbolic_shape=True)
         graph = onnx.load(prepared).graph
@@ -160,7 +161,7 @@ def quantize(float_path: Path, clips: np.ndarray, path: Path) -> None:
             str(prepared),
             str(path),
             # Every range is overridden; the quantizer insists on calibrating nevertheless.
-            _Clips(graph.input[0].name, clips[:1]),
+            Clips(graph.input[0].name, clips[:1]),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=sorted({node.op_type for node in graph.node} - {"Constant"}),
             per_channel=True,

@@ -135,9 +135,9 @@ class SlowFast(nn.Module):
         self.fc = nn.Linear(slow_in + fast_in, config.classes)
 
     def _stage(self, blocks, inputs, width, outputs, head, stride, depthwise) -> nn.Sequential:
-        layers = []
-        for block in range(blocks):
-            layers.append(
+        config = self.config
+        return nn.Sequential(
+            *(
                 Bottleneck(
                     inputs if block == 0 else outputs,
                     width,
@@ -145,10 +145,11 @@ class SlowFast(nn.Module):
                     head,
                     stride if block == 0 else 1,
                     depthwise,
-                    self.config.projections,
+                    config.projections,
                 )
+                for block in range(blocks)
             )
-        return nn.Sequential(*layers)
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[N, 3, T, H, W] → logits [N, classes]."""

@@ -192,7 +192,8 @@ def _c3d_rows() -> list[Row]:
         true16: None,
     }
     add(fsb.FSB_C3D, "FSB-C3D (printed groups)", separable)
-    add(fsb.FSB_C3D_R, "FSB-C3D (printed rates)", separable)
+    # Table 1's multiplications belong to the printed groups; the rates share only its 3.7 M.
+    add(fsb.FSB_C3D_R, "FSB-C3D (printed rates)", separable | {direct: None, hfa: None})
     return rows
 
 

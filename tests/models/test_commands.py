@@ -1,0 +1,112 @@
+"""The command line, and the figures table."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from models.__main__ import main
+from models.table import PAPER_SIDE, figures
+
+# networks.md, "Figures to reproduce": network, quantity, ours, tolerance of its last digit
+FIGURES = [
+    ("C3D", "parameters", 27.71, 0.005),
+    ("C3D", "multiplications, direct, 64 frames", 199.85, 0.005),
+    ("C3D", "multiplications, 3D Winograd, 64 frames", 24.98, 0.005),
+    ("C3D", "true MAC, 64 frames", 154.0, 0.05),
+    ("C3D", "true MAC, 16 frames", 38.5, 0.05),
+    ("FSB-C3D (printed groups)", "parameters of the convolutions", 3.87, 0.005),
+    ("FSB-C3D (printed rates)", "parameters of the convolutions", 3.74, 0.005),
+    ("FSB-C3D (printed groups)", "multiplications, direct, 64 frames", 27.86, 0.005),
+    ("FSB-C3D (printed groups)", "multiplications, hFA, 64 frames", 18.09, 0.005),
+    ("FSB-C3D (printed groups)", "true MAC, 64 frames", 22.3, 0.05),
+    ("FSB-C3D (printed groups)", "true MAC, 16 frames", 5.58, 0.005),
+    ("SlowFast (E2)", "parameters", 22.02, 0.005),
+    ("SlowFast (E2)", "multiplications, direct, 64 frames", 145.56, 0.005),
+    ("SlowFast (E2)", "true MAC, 64 frames", 132.8, 0.05),
+    ("FastTRG (E2)", "parameters", 10.73, 0.005),
+    ("FastTRG (E2)", "parameters, no projections", 9.85, 0.005),
+    ("FastTRG (E2)", "multiplications, direct, 64 frames", 68.77, 0.005),
+    ("FastTRG (E2)", "multiplications, hFA, 64 frames", 40.62, 0.005),
+    ("FastTRG (E2)", "true MAC, 64 frames", 74.0, 0.05),
+    ("SlowFast (R4)", "parameters", 33.79, 0.005),
+    ("SlowFast (R4)", "true MAC, 64 frames", 14.46, 0.005),
+    ("FastTRG (R4)", "parameters", 22.51, 0.005),
+    ("FastTRG (R4)", "true MAC, 64 frames", 10.58, 0.005),
+]
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return {(row["network"], row["quantity"]): row for row in figures()}
+
+
+@pytest.mark.parametrize(("network", "quantity", "value", "tolerance"), FIGURES)
+def test_figures(rows, network, quantity, value, tolerance):
+    assert abs(rows[network, quantity]["ours"] - value) <= tolerance
+
+
+def test_twin_real_sides_would_miss_the_papers_figure(monkeypatch):
+    for side in list(PAPER_SIDE):
+        monkeypatch.setitem(PAPER_SIDE, side, side)
+    row = next(r for r in figures() if r["quantity"] == "multiplications, direct, 64 frames")
+    assert abs(row["relative_difference"]) > 0.2
+
+
+def test_table_prints_one_json_object(capsys):
+    assert main(["table", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    keys = {"network", "quantity", "unit", "paper", "ours", "relative_difference"}
+    assert report["rows"] and all(set(row) == keys for row in report["rows"])
+    known = [row for row in report["rows"] if row["paper"] is not None]
+    for row in known:
+        assert row["relative_difference"] == pytest.approx(row["ours"] / row["paper"] - 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["export", "c4d"], "no network 'c4d'; known: fsb_c3d"),
+        (["export", "c3d", "--size", "huge"], "no size 'huge'"),
+        (["export", "c3d", "--size", "tiny", "-o", "c3d.txt"], "must be named *.onnx"),
+        (["export", "c3d", "--size", "tiny", "--seed", "-1"], "seed must not be negative"),
+        (["export", "c3d", "--size", "tiny", "--video", "none.mp4"], "no video file none.mp4"),
+        (["stats", "none.onnx"], "no ONNX file none.onnx"),
+        (["run", "text.onnx"], "is no ONNX file"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.onnx").write_text("not a graph")
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    last = captured.err.splitlines()[-1]
+    assert "error: " in last and message in last
+    assert [path.name for path in tmp_path.iterdir()] == ["text.onnx"], "nothing is left behind"
+
+
+def test_stats_run_and_ortcheck_print_json(tiny, capsys, tmp_path):
+    path = str(tiny["fsb_c3d"].onnx)
+    assert main(["stats", path, "--json"]) == 0
+    tensors = json.loads(capsys.readouterr().out)["tensors"]
+    assert {"at_low", "at_high", "zero", "used_range", "std"} <= set(tensors[0])
+    assert main(["ortcheck", path, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert {"platform", "operators", "network"} <= set(report)
+    output = tmp_path / "tensors.npz"
+    assert main(["run", path, "--all", "-o", str(output), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["greatest"].keys() == {"logits"}
+    recorded = np.load(tiny["fsb_c3d"].npz)["output:logits"]
+    assert np.array_equal(np.load(output)["output:logits"], recorded)
+
+
+def test_list_and_help():
+    for arguments in (["list", "--json"], ["--help"], ["export", "--help"]):
+        command = [sys.executable, "-m", "models", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stderr == ""
+        if "--json" in arguments:
+            assert json.loads(done.stdout)["networks"][0]["network"] == "fsb_c3d"
