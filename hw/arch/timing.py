@@ -100,7 +100,7 @@ FETCH_ASK = 1
 instruction that frees the room) until FETCH asks for a burst."""
 
 GRANT_LATENCY = 1
-"""Cycles from a grant until the burst's address is valid on AR or AW. W is valid in the same cycle."""
+"""Cycles from a grant until the address is valid on AR or AW (and, for a write, W is valid)."""
 
 BEAT_LATENCY = 1
 """Cycles from an accepted R beat to its write into the local memory or the instruction FIFO."""
@@ -144,3 +144,44 @@ FETCH_GROUP = 4
 
 STORE_BURSTS = 16
 """Bursts that STORE holds between the start of their read-ahead and their grant."""
+
+
+# ARRAY. Cycle numbers count from the cycle in which a position's address is formed.
+
+WEIGHT_LAG = 4
+"""Cycles by which the loading of the next weight block starts after a block's first position."""
+
+FEED_LATENCY = 4
+"""From a position's address to its operands at column 0's input: port register, scratchpad read
+(ACTIVATION_READ_LATENCY), centring register."""
+
+COLUMN_LATENCY = 6
+"""From the operands at a column's input until the column writes their sum to the accumulators:
+vector register, operand register, product, two tree levels, accumulation."""
+
+LINE_HAZARD = 3
+"""Shortest line of a depthwise window with more than one row: line-buffer read to next read."""
+
+
+def array_start(config: AcceleratorConfig) -> int:
+    """Cycles from the issue of an ARRAY instruction to its first position.
+
+    The first weight block takes rows / LW cycles, of which the feed's latency hides two; at least
+    ACCUMULATE_HAZARD, so that an instruction may accumulate on the rows of the one before it.
+    """
+    return max(ACCUMULATE_HAZARD, config.weight_block_groups - FEED_LATENCY + 2)
+
+
+def array_latency(config: AcceleratorConfig) -> int:
+    """Cycles from a position's address to the write of its sum in the last column."""
+    return FEED_LATENCY + COLUMN_LATENCY + config.array.cols - 1
+
+
+def array_occupancy(instruction: Array, config: AcceleratorConfig) -> int:
+    """Cycles from the issue of an ARRAY instruction to the earliest issue of the next one."""
+    return array_start(config) + array_stream_cycles(instruction, config) - 1
+
+
+def array_duration(instruction: Array, config: AcceleratorConfig) -> int:
+    """Cycles from the issue of an ARRAY instruction to its `done`."""
+    return array_occupancy(instruction, config) + array_latency(config)

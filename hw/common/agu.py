@@ -1,0 +1,190 @@
+"""Address generation in delta form: counters, addresses, clip coordinates.
+
+A unit has one `Nest` of counters; any number of `Walker` addresses and `Coordinate`s follow it.
+The nest says in each cycle which counter advances; everything that follows does so one cycle
+later (the delta is chosen in a cycle of its own, so that no path holds both a wide multiplexer
+and an adder). So if the nest stands at point i in cycle t, the addresses of point i are out in
+cycle t + 1.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from amaranth.hdl import Module, Mux, Signal, Value, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.arch.isa import ADDRESS_BITS, DELTA_BITS
+
+__all__ = ["COUNT_BITS", "Coordinate", "Nest", "Walker", "any_zero"]
+
+COUNT_BITS = 12
+"""Bits of a counter in every instruction."""
+COORDINATE_BITS = 17
+"""A coordinate: start (12 bits, signed) + 4095 positions · 7 + 4095 taps · 15 in 17 bits."""
+
+
+def any_zero(counts: Iterable[Value]) -> Value:
+    """1 if one of the counts is zero (an error in every unit)."""
+    result: Value | None = None
+    for count in counts:
+        empty = count == 0
+        result = empty if result is None else result | empty
+    assert result is not None
+    return result
+
+
+class Nest(wiring.Component):
+    """Nested counters, innermost first.
+
+    `load` puts all counters at their first value; `step` moves to the next point. Each counter
+    runs downwards so that its end is a flip-flop.
+
+    Parameters
+    ----------
+    widths: bits of each level's count.
+
+    Members
+    -------
+    load, step: strobes; not both in one cycle.
+    counts: at least 1 each; stable while the nest is in use.
+    advance: the level that the next `step` advances, one bit of it high, or none at the last point.
+    wrap: bit k is high where levels 0..k all stand at their last value.
+    final: bit k is high where level k stands at its last value.
+    last: all levels stand at their last value.
+    """
+
+    def __init__(self, widths: Sequence[int]):
+        self.widths = tuple(widths)
+        levels = len(self.widths)
+        super().__init__(
+            {
+                "load": In(1),
+                "step": In(1),
+                "counts": In(max(self.widths)).array(levels),
+                "advance": Out(levels),
+                "wrap": Out(levels),
+                "final": Out(levels),
+                "last": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        inner: Value | None = None
+        for level, width in enumerate(self.widths):
+            count = self.counts[level][:width]
+            remaining = Signal(width, name=f"remaining{level}", reset_less=True)
+            final = Signal(name=f"final{level}", reset_less=True)
+            advance = ~final if inner is None else inner & ~final
+            wrap = Signal(name=f"wrap{level}")
+            m.d.comb += wrap.eq(final if inner is None else inner & final)
+            m.d.comb += [self.advance[level].eq(advance), self.wrap[level].eq(wrap)]
+            m.d.comb += self.final[level].eq(final)
+            with m.If(self.load | (self.step & wrap)):
+                m.d.sync += [remaining.eq(count - 1), final.eq(count == 1)]
+            with m.Elif(self.step & advance):
+                m.d.sync += [remaining.eq(remaining - 1), final.eq(remaining == 1)]
+            inner = wrap
+        m.d.comb += self.last.eq(inner)
+        return m
+
+
+class Walker(wiring.Component):
+    """An address that follows a nest, modulo 2^width.
+
+    Latency: `load` and `step` in cycle t show in `address` in cycles t + 1 and t + 2.
+
+    Parameters
+    ----------
+    levels: of the nest.
+    width: address bits.
+    delta_width: bits of a signed delta.
+
+    Members
+    -------
+    load: take `base`; not within two cycles after `step`.
+    step, advance: of the nest.
+    base, deltas: stable while the nest is in use.
+    address: current address.
+    """
+
+    def __init__(self, levels: int, width: int = ADDRESS_BITS, delta_width: int = DELTA_BITS):
+        self.levels = levels
+        self.delta_width = delta_width
+        super().__init__(
+            {
+                "load": In(1),
+                "step": In(1),
+                "advance": In(levels),
+                "base": In(width),
+                "deltas": In(signed(delta_width)).array(levels),
+                "address": Out(width),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        delta = Signal(signed(self.delta_width), reset_less=True)
+        moved = Signal()
+        m.d.sync += moved.eq(self.step)
+        with m.If(self.step):
+            chosen = self.deltas[self.levels - 1]
+            for level in reversed(range(self.levels - 1)):
+                chosen = Mux(self.advance[level], self.deltas[level], chosen)
+            m.d.sync += delta.eq(chosen)
+        with m.If(self.load):
+            m.d.sync += self.address.eq(self.base)
+        with m.Elif(moved):
+            m.d.sync += self.address.eq(self.address + delta)
+        return m
+
+
+class Coordinate(wiring.Component):
+    """One clip coordinate: start + inner·inner_step + outer·outer_step, compared with 0..bound−1.
+
+    It follows two counters of a nest, an inner one and an outer one, through registered strobes
+    (`advance` of the nest, one cycle late), so that it is in step with the `Walker`s.
+
+    Members
+    -------
+    load: take `start`.
+    inner_advance, inner_restart: the inner counter counts; restarts as an outer one counts.
+    outer_advance, outer_restart: the same of the outer counter.
+    start, inner_step, outer_step, bound: stable while the nest is in use.
+    inside: 0 <= coordinate < bound.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "load": In(1),
+                "inner_advance": In(1),
+                "inner_restart": In(1),
+                "outer_advance": In(1),
+                "outer_restart": In(1),
+                "start": In(signed(12)),
+                "inner_step": In(4),
+                "outer_step": In(4),
+                "bound": In(12),
+                "inside": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        base = Signal(signed(COORDINATE_BITS), reset_less=True)
+        value = Signal(signed(COORDINATE_BITS), reset_less=True)
+        following = Mux(
+            self.outer_restart,
+            self.start,
+            Mux(self.outer_advance, base + self.outer_step, base),
+        )
+        with m.If(self.load):
+            m.d.sync += [base.eq(self.start), value.eq(self.start)]
+        with m.Elif(self.inner_restart):
+            m.d.sync += [base.eq(following), value.eq(following)]
+        with m.Elif(self.inner_advance):
+            m.d.sync += value.eq(value + self.inner_step)
+        # Negative coordinates are large unsigned ones.
+        m.d.comb += self.inside.eq(value.as_unsigned() < self.bound)
+        return m

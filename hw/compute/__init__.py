@@ -1,0 +1,1 @@
+"""The units that compute: multiplier array, drain, vector unit."""

@@ -1,0 +1,143 @@
+"""Memories and a queue around one unit in the Amaranth simulator."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from amaranth.hdl import Value
+from amaranth.sim import Simulator
+
+from hw.arch.isa import OPCODE_BITS, UnitInstruction, encode
+
+
+@dataclasses.dataclass
+class Trace:
+    """What a run showed: cycles of issue and done, first error code, rows written."""
+
+    issue: list[int] = dataclasses.field(default_factory=list)
+    done: list[int] = dataclasses.field(default_factory=list)
+    error: int = 0
+    writes: list[tuple[int, int, int]] = dataclasses.field(default_factory=list)
+    vectors: int = 0
+
+    @property
+    def durations(self) -> list[int]:
+        return [d - i for i, d in zip(self.issue, self.done, strict=True)]
+
+    @property
+    def gaps(self) -> list[int]:
+        return [b - a for a, b in zip(self.issue, self.issue[1:], strict=False)]
+
+
+def words(rows: np.ndarray) -> list[int]:
+    """Rows of any dtype as little-endian integers."""
+    return [int.from_bytes(np.ascontiguousarray(r).tobytes(), "little") for r in rows]
+
+
+class Bench:
+    """One unit with its memories.
+
+    Parameters
+    ----------
+    dut: unit with a `unit` port.
+    whole_word: the payload is {opcode, word} instead of the instruction's own layout.
+    """
+
+    def __init__(self, dut: Any, whole_word: bool = False):
+        self.dut = dut
+        self.trace = Trace()
+        self._whole_word = whole_word
+        self._sim = Simulator(dut)
+        self._sim.add_clock(1e-8)
+
+    def serve(self, port: Any, latency: int, fetch: Callable[[int], int]) -> None:
+        """Answer a read port from `fetch(address)`; junk where nothing was asked for."""
+
+        async def process(ctx: Any) -> None:
+            width = len(Value.cast(port.data))
+            junk = int("a5" * (width // 8 + 1), 16) & ((1 << width) - 1)
+            pending = [junk] * (latency - 1)
+            async for _, _, enable, address in ctx.tick().sample(port.enable, port.address):
+                pending.append(fetch(address) if enable else junk)
+                ctx.set(Value.cast(port.data), pending.pop(0))
+
+        self._sim.add_process(process)
+
+    def record(self, port: Any) -> None:
+        """Record a write port into trace.writes as (cycle, address, data)."""
+
+        async def process(ctx: Any) -> None:
+            cycle = 0
+            sampled = ctx.tick().sample(port.enable, port.address, Value.cast(port.data))
+            async for _, _, enable, address, row in sampled:
+                if enable:
+                    self.trace.writes.append((cycle, address, row))
+                cycle += 1
+
+        self._sim.add_process(process)
+
+    def _payload(self, instruction: UnitInstruction) -> int:
+        if self._whole_word:
+            return int.from_bytes(encode(instruction), "little")
+        return int.from_bytes(encode(instruction), "little") >> OPCODE_BITS
+
+    def run(
+        self,
+        instructions: Sequence[UnitInstruction],
+        after: Callable[[Any], Any] | None = None,
+        before: Callable[[Any], Any] | None = None,
+        limit: int = 20_000,
+    ) -> Trace:
+        """Offer the instructions back to back until all are done (or an error shows)."""
+        unit, trace = self.dut.unit, self.trace
+        vectors = getattr(self.dut, "vectors", None)
+
+        async def watch(ctx: Any) -> None:
+            cycle = 0
+            signals = [unit.instruction.valid & unit.instruction.ready, unit.done, unit.error]
+            if vectors is not None:
+                signals.append(vectors)
+            async for _, _, issue, done, error, *rest in ctx.tick().sample(*signals):
+                if issue:
+                    trace.issue.append(cycle)
+                if done:
+                    trace.done.append(cycle)
+                trace.error = trace.error or error
+                trace.vectors += sum(rest)
+                cycle += 1
+
+        async def drive(ctx: Any) -> None:
+            if before is not None:
+                await before(ctx)
+            for instruction in instructions:
+                ctx.set(Value.cast(unit.instruction.payload), self._payload(instruction))
+                ctx.set(unit.instruction.valid, 1)
+                for _ in range(limit):
+                    _, _, ready = await ctx.tick().sample(unit.instruction.ready)
+                    if ready:
+                        break
+                else:
+                    raise AssertionError(f"not accepted within {limit} cycles")
+            ctx.set(unit.instruction.valid, 0)
+            for _ in range(limit):
+                if len(trace.done) == len(instructions) or trace.error:
+                    break
+                await ctx.tick()
+            else:
+                raise AssertionError(f"not done within {limit} cycles")
+            await ctx.tick()
+            if after is not None:
+                await after(ctx)
+
+        self._sim.add_process(watch)
+        self._sim.add_testbench(drive)
+        self._sim.run()
+        return trace
+
+
+def signed_field(value: int, bits: int) -> int:
+    """Two's complement of a bit field."""
+    return value - (1 << bits) if value >> (bits - 1) else value
