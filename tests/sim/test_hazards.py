@@ -1,0 +1,201 @@
+"""The hazard checker against a brute-force reachability oracle, and on hand-made races."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import itertools
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from hw.arch.config import AcceleratorConfig
+from hw.arch.isa import (
+    Array,
+    Begin,
+    Drain,
+    Elementwise,
+    Fence,
+    Halt,
+    Load,
+    Scalar,
+    Space,
+    Store,
+    Unit,
+    UnitInstruction,
+)
+from hw.arch.walk import accesses
+from sim.functional import FunctionalMachine, Sequencer
+from sim.functional.hazards import HazardError, check_hazards
+
+_path = Path(__file__).parents[1] / "ladder" / "programs.py"
+_spec = importlib.util.spec_from_file_location("ladder_programs", _path)
+programs = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(programs)
+
+
+def steps_of(instructions, config):
+    return list(Sequencer.of(list(instructions), config).steps())
+
+
+def check(config, *body, memory=1 << 20):
+    program = [Begin(config.fingerprint, 0), *body, Halt()]
+    return check_hazards(steps_of(program, config), config, memory)
+
+
+def unordered(steps, config):
+    """Whether some conflicting pair has no path of waits and unit order; O(n²), on purpose."""
+    units = [s for s in steps if s.unit is not None]
+    number = {(s.unit, s.ordinal): i for i, s in enumerate(units)}
+    before = [set() for _ in units]
+    for i, step in enumerate(units):
+        sources = [(u, n) for u, n in zip(Unit, step.awaits, strict=True) if n]
+        for source in sources:
+            before[i] |= {number[source]} | before[number[source]]
+            before[i] |= {number[source[0], n] for n in range(1, source[1])}
+        if step.ordinal > 1:  # in order: what the predecessor waited for has completed too
+            before[i] |= before[number[step.unit, step.ordinal - 1]]
+    touched = [accesses(s.instruction, config) for s in units]
+    return any(
+        units[i].unit != units[j].unit
+        and i not in before[j]
+        and any(programs.conflict(a, b, config) for a in touched[i] for b in touched[j])
+        for i, j in itertools.combinations(range(len(units)), 2)
+    )
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_agrees_with_brute_force_when_waits_are_removed(tiny, seed):
+    program = programs.RandomProgram(tiny, seed).build()
+    code = list(program.instructions)
+    check_hazards(steps_of(code, tiny), tiny, program.memory_bytes)
+    assert not unordered(steps_of(code, tiny), tiny)
+    draw = random.Random(seed)
+    waiting = [i for i, c in enumerate(code) if isinstance(c, UnitInstruction) and any(c.waits)]
+    found = 0
+    for turn in range(12):
+        at = draw.choice(waiting)
+        waits = list(code[at].waits) if turn % 2 else [0] * len(Unit)
+        if turn % 2:
+            waits[draw.choice([u for u, d in enumerate(waits) if d])] = 0
+        broken = [*code]
+        broken[at] = dataclasses.replace(code[at], waits=tuple(waits))
+        steps = steps_of(broken, tiny)
+        race = unordered(steps, tiny)
+        found += race
+        if race:
+            with pytest.raises(HazardError):
+                check_hazards(steps, tiny, program.memory_bytes)
+        else:
+            check_hazards(steps, tiny, program.memory_bytes)
+    assert found >= 2
+
+
+@pytest.mark.parametrize("preset", ["tiny", "base"])
+def test_random_programs_run(preset):
+    config = AcceleratorConfig.load(preset)
+    for seed in range(4):
+        program = programs.RandomProgram(config, seed).build()
+        memory = program.memory()
+        FunctionalMachine(config, memory, program.store_window).run(program.code())
+        assert (memory != program.memory()).any()
+
+
+LOAD_1 = (1, 0, 0, 0, 0, 0)
+
+
+def test_read_after_write(tiny):
+    store = Store(dram=0x1000, local=5)
+    with pytest.raises(
+        HazardError, match=r"instruction 2 \(STORE\) does not wait for instruction 1 \(LOAD\): data"
+    ):
+        check(tiny, Load(local=5), store)
+    assert check(tiny, Load(local=5), dataclasses.replace(store, waits=LOAD_1)).instructions == 2
+    check(tiny, Load(local=5), Fence(), store)
+
+
+def test_write_after_read_and_write_after_write(tiny):
+    with pytest.raises(HazardError, match="data"):
+        check(tiny, Store(dram=0x1000, local=5), Load(local=5))
+    copy = Elementwise(source0=600, destination=5)
+    with pytest.raises(HazardError, match="data"):
+        check(tiny, Load(local=5), copy)
+
+
+def test_ports_have_one_owner(tiny):
+    """Different rows of one bank: the write port, or the read port, is shared."""
+    with pytest.raises(HazardError, match="write port"):
+        check(tiny, Load(local=5), Elementwise(source0=600, destination=9))
+    with pytest.raises(HazardError, match="read port"):
+        check(tiny, Store(local=5), Elementwise(source0=9, destination=600))
+    check(tiny, Load(local=5), Elementwise(source0=9, destination=600))  # read and write ports
+    check(tiny, Load(local=5), Elementwise(source0=600, destination=300))  # other banks
+
+
+def test_accumulator_banks_have_one_owner(tiny):
+    array = Array(activation=0, accumulator=1)
+    drain = Drain(accumulator=0, destination=600)
+    with pytest.raises(HazardError, match="bank conflict on accumulator"):
+        check(tiny, array, drain)
+    check(tiny, array, dataclasses.replace(drain, accumulator=tiny.memory.accumulator_rows))
+    check(tiny, array, array)
+
+
+def test_dram_ranges_are_exact_runs(tiny):
+    """Interleaved runs do not conflict; a shared beat does."""
+    store = Store(dram=0x1000, counts=(2, 1, 1), dram_deltas=(16, 0, 0))
+    load = Load(dram=0x1004, local=600, counts=(2, 1, 1), dram_deltas=(16, 0, 0))
+    check(tiny, store, load)
+    with pytest.raises(HazardError, match="conflict on dram"):
+        check(tiny, store, dataclasses.replace(load, dram=0x1010))
+
+
+def test_order_is_transitive(tiny):
+    """STORE waits for VECTOR, which waited for LOAD."""
+    copy = Elementwise(source0=5, destination=300, waits=LOAD_1)
+    store = Store(dram=0x1000, local=300, waits=(0, 0, 0, 1, 0, 0))
+    reload = Load(local=5, waits=(0, 0, 0, 0, 0, 1))
+    check(tiny, Load(local=5), copy, store, reload)
+    with pytest.raises(HazardError, match="data"):
+        check(tiny, Load(local=5), copy, store, dataclasses.replace(reload, waits=(0,) * 6))
+
+
+def test_scalar_reads_count(tiny):
+    program = [Begin(tiny.fingerprint, 0), Load(local=5), Scalar(row=5), Halt()]
+    steps = list(Sequencer.of(program, tiny, read_scalar=lambda _: 0).steps())
+    with pytest.raises(HazardError, match=r"\(sequencer\) does not wait"):
+        check_hazards(steps, tiny, 1 << 20)
+    program[2] = Scalar(row=5, waits=LOAD_1)
+    steps = list(Sequencer.of(program, tiny, read_scalar=lambda _: 0).steps())
+    check_hazards(steps, tiny, 1 << 20)
+
+
+def test_weights_are_tracked(tiny):
+    load = Load(space=Space.WEIGHT, local=0, beats=4)
+    with pytest.raises(HazardError, match=r"conflict on weight 0\.\.3"):
+        check(tiny, load, Array())
+
+
+def test_twenty_thousand_instructions_take_seconds():
+    config = AcceleratorConfig.load("base")
+    body = []
+    for i in range(5000):
+        half = 8192 * (i % 2)
+        body += [
+            Load(local=half, beats=1000, waits=(0, 0, 0, 0, 0, min(i, 1))),
+            Elementwise(
+                counts=(1000, 1, 1, 1),
+                source0_deltas=(1, 0, 0, 0),
+                source0=half,
+                destination=half + 4096,
+                destination_deltas=(1, 0, 0, 0),
+                waits=LOAD_1,
+            ),
+            Store(dram=0x10000, local=half + 4096, beats=1000, waits=(0, 0, 0, 1, 0, 0)),
+        ]
+    began = time.perf_counter()
+    report = check(config, *body)
+    assert report.instructions == 15000
+    assert time.perf_counter() - began < 20
