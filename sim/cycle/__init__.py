@@ -1,0 +1,1 @@
+"""Cycle simulation: the right times, instruction by instruction and burst by burst."""

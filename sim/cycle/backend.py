@@ -1,0 +1,76 @@
+"""`--on cycle`: values from the functional machine, times from the event model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from hw.arch.config import AcceleratorConfig
+from hw.arch.isa import Array, Instruction, Unit
+from hw.arch.program import Program
+from hw.arch.registers import COUNTERS
+from sim.backend import BackendResult, Bytes, Options, timeline
+from sim.cycle.compute import array_vectors
+from sim.cycle.model import CoreModel
+from sim.functional import FunctionalMachine
+from sim.functional.sequencer import Step
+
+
+def counters(model: CoreModel, steps: Sequence[Step]) -> Mapping[str, int]:
+    """Performance counters as the hardware's, by name."""
+    assert model.halt is not None
+    load, store = model.units[Unit.LOAD], model.units[Unit.STORE]
+    values = {
+        "cycles": model.cycles,
+        "load_memory": load.busy - model.load.beats,
+        "store_memory": model.store.stalled,
+        "array_vectors": sum(_vectors(s.instruction) for s in steps),
+        "read_beats": model.load.beats,
+        "write_beats": model.store.beats,
+        "fetch_beats": model.fetch_beats,
+        "instructions": model.instructions,
+    }
+    assert store.done or not model.store.beats
+    for unit, times in model.units.items():
+        values[f"{unit.name.lower()}_busy"] = times.busy
+        values[f"{unit.name.lower()}_wait"] = times.wait
+    return {name: values.get(name, 0) for name in COUNTERS}
+
+
+def _vectors(instruction: Instruction) -> int:
+    return array_vectors(instruction) if isinstance(instruction, Array) else 0
+
+
+class CycleBackend:
+    """Event model of units, queues, tokens, arbiter and memory."""
+
+    name = "cycle"
+
+    def run(
+        self, program: Program, config: AcceleratorConfig, memory: Bytes, options: Options
+    ) -> BackendResult:
+        """Run a program; see `sim.backend.Backend`."""
+        after = memory.copy()
+        steps: list[Step] = []
+        machine = FunctionalMachine(config, after, program.store_window, options.check_reads)
+        outcome = machine.run(program.instructions, steps.append)
+        begin = time.perf_counter()
+        model = CoreModel(config, steps, program.code_address, len(program.instructions))
+        model.run()
+        seconds = time.perf_counter() - begin
+        units = model.units
+        return BackendResult(
+            memory=after,
+            cycles=model.cycles,
+            timeline=timeline(
+                steps,
+                {unit: np.array(times.issue, np.int64) for unit, times in units.items()},
+                {unit: np.array(times.done, np.int64) for unit, times in units.items()},
+            ),
+            counters=counters(model, steps),
+            wall_s=seconds,
+            halt_code=outcome.halt_code,
+            trace=steps,
+        )

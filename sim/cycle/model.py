@@ -1,0 +1,298 @@
+"""The event model of the core: when every instruction issues and is done, to the cycle.
+
+Most times follow from others by maxima and sums as soon as those are known (a unit's issue from
+dispatch, tokens and its previous instruction; `done` from a closed form). Two things have to be
+taken in the order of time and make up the event queue: the arbiter's grants, and the flush of the
+prefetch at a taken jump.
+
+Cycle 0 is the first cycle of the run (`timing.START_LATENCY` after the write of START).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+from hw.arch.config import AcceleratorConfig
+from hw.arch.isa import (
+    Branch,
+    Condition,
+    Fence,
+    Halt,
+    Instruction,
+    Load,
+    Next,
+    Scalar,
+    Store,
+    Unit,
+)
+from hw.arch.timing import (
+    QUEUE_LATENCY,
+    SCALAR_LATENCY,
+    TAKE_TO_DISPATCH,
+    MemoryTiming,
+)
+from sim.cycle.compute import duration, occupancy
+from sim.cycle.fetch import FetchModel
+from sim.cycle.port import MemoryPort
+from sim.cycle.transfers import LoadModel, StoreModel
+from sim.functional.sequencer import Step
+
+TOKEN = 1
+"""From `done` to the cycle in which other units (and the sequencer) see it."""
+
+
+class CycleModelError(RuntimeError):
+    """The model cannot go on: the trace does not end with HALT, or cannot be timed."""
+
+
+@dataclasses.dataclass(slots=True)
+class UnitTimes:
+    """What is known about one unit.
+
+    Attributes
+    ----------
+    queue: dispatched, not issued: (dispatch cycle, awaited completions, instruction).
+    issue, done: cycles, in order; for LOAD and STORE `done` is known later than `issue`.
+    free: first cycle of the next issue, for the units with closed forms.
+    busy, wait: counters as the hardware's.
+    """
+
+    queue: deque[tuple[int, Sequence[int], Instruction]] = dataclasses.field(default_factory=deque)
+    issue: list[int] = dataclasses.field(default_factory=list)
+    done: list[int] = dataclasses.field(default_factory=list)
+    free: int = 0
+    busy: int = 0
+    wait: int = 0
+
+    def complete(self, cycle: int) -> None:
+        """Record a `done`; the unit is busy from the cycle after its issue to its done."""
+        issue = self.issue[len(self.done)]
+        covered = self.done[-1] if self.done else -1
+        self.busy += cycle - max(issue, covered)
+        self.done.append(cycle)
+
+
+class CoreModel:
+    """One run.
+
+    Parameters
+    ----------
+    config: the accelerator.
+    steps: the executed instructions in order, ending with HALT.
+    base: DRAM address of instruction 0.
+    length: instructions in the program.
+    memory: timing of the memory.
+    """
+
+    def __init__(
+        self,
+        config: AcceleratorConfig,
+        steps: Sequence[Step],
+        base: int,
+        length: int,
+        memory: MemoryTiming | None = None,
+    ):
+        self.config = config
+        self.units = {unit: UnitTimes() for unit in Unit}
+        self.load = LoadModel(config.port)
+        self.store = StoreModel(config.port)
+        self.fetch = FetchModel(config.port, base, length)
+        self.instructions = 0
+        self.halt: int | None = None
+        """Cycle in which HALT executes."""
+        self._port = MemoryPort(config.port, memory or MemoryTiming())
+        self._store_was_last = True
+        self._events: list[tuple[int, int, int]] = []
+        self._arbitrate_at: int | None = None
+        self._arbiter_free = 0
+        self._steps = _with_jumps(steps)
+        self._step: tuple[Step, int | None] | None = next(self._steps, None)
+        self._taken: int | None = None
+        self._free = 0
+        self._jumping = False
+
+    def run(self) -> None:
+        """Simulate to HALT."""
+        self._settle()
+        while self._events:
+            cycle, is_jump, target = heapq.heappop(self._events)
+            if is_jump:
+                self.fetch.jump(cycle, target)
+                self._jumping = False
+            elif cycle == self._arbitrate_at:
+                self._arbitrate_at = None
+                self._arbitrate(cycle)
+            self._settle()
+        if self.halt is None:
+            raise CycleModelError("the run does not end: no event is left before HALT")
+
+    # Known times, followed as far as they go.
+
+    def _settle(self) -> None:
+        progress = True
+        while progress:
+            progress = self._advance_sequencer()
+            for unit in Unit:
+                progress |= self._advance_unit(unit)
+        requests = [
+            r for r in (self.load.request, self.store.request, self.fetch.request) if r is not None
+        ]
+        if requests:
+            self._schedule(max(min(requests), self._arbiter_free))
+
+    def _advance_unit(self, unit: Unit) -> bool:
+        times = self.units[unit]
+        moved = False
+        while times.queue:
+            ready = self._ready(unit)
+            dispatch, awaits, instruction = times.queue[0]
+            tokens = self._tokens(awaits)
+            if ready is None or tokens is None:
+                break
+            last = times.issue[-1] if times.issue else -1
+            visible = max(dispatch + QUEUE_LATENCY, last + 1)
+            issue = max(visible, tokens, ready)
+            times.wait += max(0, tokens - visible)
+            times.queue.popleft()
+            times.issue.append(issue)
+            self._issue(unit, issue, instruction)
+            moved = True
+        return moved
+
+    def _ready(self, unit: Unit) -> int | None:
+        match unit:
+            case Unit.LOAD:
+                return self.load.ready
+            case Unit.STORE:
+                return self.store.ready
+            case _:
+                return self.units[unit].free
+
+    def _tokens(self, awaits: Sequence[int]) -> int | None:
+        """Cycle in which all awaited completions are visible; None if one is not yet known."""
+        result = 0
+        for unit, count in enumerate(awaits):
+            if count:
+                done = self.units[Unit(unit)].done
+                if len(done) < count:
+                    return None
+                result = max(result, done[count - 1] + TOKEN)
+        return result
+
+    def _issue(self, unit: Unit, cycle: int, instruction: Instruction) -> None:
+        match instruction:
+            case Load():
+                self.load.accept(cycle, instruction)
+            case Store():
+                self.store.accept(cycle, instruction)
+            case _:
+                times = self.units[unit]
+                times.free = cycle + occupancy(instruction, self.config)
+                times.complete(cycle + duration(instruction, self.config))
+
+    # The sequencer.
+
+    def _advance_sequencer(self) -> bool:
+        moved = False
+        while self._step is not None and not self._jumping:
+            step, target = self._step
+            if self._taken is None:
+                self._taken = self.fetch.take(self._free)
+                if self._taken is None:
+                    return moved
+                moved = True
+            end = self._act(step, self._taken + TAKE_TO_DISPATCH)
+            if end is None:
+                return moved
+            moved = True
+            self.instructions += 1
+            self._taken = None
+            self._free = end + 1
+            if isinstance(step.instruction, Halt):
+                self.halt = end
+                self._step = None
+                return moved
+            if target is not None:
+                self._jumping = True
+                heapq.heappush(self._events, (end, 1, target))
+            self._step = next(self._steps, None)
+        return moved
+
+    def _act(self, step: Step, cycle: int) -> int | None:
+        """Last cycle in which the sequencer is busy with a step; None if not yet known."""
+        if step.unit is not None:
+            times = self.units[step.unit]
+            before = step.ordinal - 1 - self.config.queue_depth
+            if before >= 0:
+                if len(times.issue) <= before:
+                    return None
+                cycle = max(cycle, times.issue[before] + 1)
+            times.queue.append((cycle, step.awaits, step.instruction))
+            return cycle
+        match step.instruction:
+            case Scalar():
+                tokens = self._tokens(step.awaits)
+                return None if tokens is None else max(cycle, tokens) + SCALAR_LATENCY
+            case Fence() | Halt():
+                ends = [self._all_done(times) for times in self.units.values()]
+                if any(end is None for end in ends):
+                    return None
+                return max(cycle, *(end for end in ends if end is not None))
+            case _:
+                return cycle
+
+    def _all_done(self, times: UnitTimes) -> int | None:
+        if times.queue or len(times.done) < len(times.issue):
+            return None
+        return times.done[-1] + TOKEN if times.done else 0
+
+    # The arbiter.
+
+    def _schedule(self, cycle: int) -> None:
+        if self._arbitrate_at is None or cycle < self._arbitrate_at:
+            self._arbitrate_at = cycle
+            heapq.heappush(self._events, (cycle, 0, 0))
+
+    def _arbitrate(self, cycle: int) -> None:
+        """Grant one burst in `cycle`, if one is asked for and there is room."""
+        room = self._port.room_at(cycle)
+        if room > cycle:
+            self._arbiter_free = room
+            return
+        self._arbiter_free = cycle + 1
+        load, store, fetch = (
+            request is not None and request <= cycle
+            for request in (self.load.request, self.store.request, self.fetch.request)
+        )
+        if load and (self._store_was_last or not store):
+            self._store_was_last = False
+            done = self.load.granted(self._port.serve(cycle, False, self.load.request_beats))
+            if done is not None:
+                self.units[Unit.LOAD].complete(done)
+        elif store:
+            self._store_was_last = True
+            done = self.store.granted(self._port.serve(cycle, True, self.store.request_beats))
+            if done is not None:
+                self.units[Unit.STORE].complete(done)
+        elif fetch:
+            self.fetch.granted(self._port.serve(cycle, False, self.fetch.request_beats))
+
+
+def _with_jumps(steps: Sequence[Step]) -> Iterator[tuple[Step, int | None]]:
+    """Each step with the target of the jump that it takes, if it takes one."""
+    for i, step in enumerate(steps):
+        instruction = step.instruction
+        following = steps[i + 1].pc if i + 1 < len(steps) else step.pc + 1
+        jumps = following != step.pc + 1
+        if isinstance(instruction, Branch) and instruction.target == step.pc + 1:
+            if instruction.condition != Condition.ALWAYS:
+                raise CycleModelError(
+                    f"instruction {step.pc} branches to the next one: whether it flushes the "
+                    f"prefetch cannot be seen in the trace"
+                )
+            jumps = True
+        assert not jumps or isinstance(instruction, (Branch, Next))
+        yield step, following if jumps else None

@@ -1,0 +1,262 @@
+"""LOAD and STORE: from an instruction's issue to its bursts' requests, and from grants to `done`.
+
+Follows hw/memory/walker.py, load.py and store.py. Times become known as soon as what they depend
+on is known, which may be ahead of the cycle that the model has reached; only the arbiter's grants
+have to be taken in the order of time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+from hw.arch.config import PortConfig
+from hw.arch.isa import Load, Store
+from hw.arch.timing import (
+    BEAT_LATENCY,
+    LOAD_ASK,
+    LOAD_DONE,
+    STORE_ASK,
+    STORE_BURSTS,
+    STORE_DONE,
+    STORE_READ,
+)
+from sim.cycle.port import Service
+
+PAGE_BYTES = 4096
+ENTER = LOAD_ASK - 1
+"""From the issue to the first burst's entry into the walker's output register."""
+TAKE = STORE_READ - LOAD_ASK
+"""From the reader's taking of a burst to its first scratchpad read."""
+
+Burst = tuple[int, bool]
+"""Beats, and whether the burst is the last of its instruction."""
+
+
+def bursts(instruction: Load | Store, port: PortConfig) -> list[Burst]:
+    """Split an instruction's runs at the longest burst and at 4 KiB."""
+    lengths: list[int] = []
+    for address in _run_addresses(instruction):
+        left = instruction.beats
+        while left:
+            page = (PAGE_BYTES - address % PAGE_BYTES) // port.bytes
+            beats = min(left, port.max_burst, page)
+            lengths.append(beats)
+            left -= beats
+            address += beats * port.bytes
+    return [(n, i == len(lengths) - 1) for i, n in enumerate(lengths)]
+
+
+def _run_addresses(instruction: Load | Store) -> Iterator[int]:
+    address = instruction.dram
+    c0, c1, c2 = instruction.counts
+    d0, d1, d2 = instruction.dram_deltas
+    for k in range(c2):
+        for j in range(c1):
+            for _ in range(c0 - 1):
+                yield address & 0xFFFFFFFF
+                address += d0
+            yield address & 0xFFFFFFFF
+            if j < c1 - 1:
+                address += d1
+        if k < c2 - 1:
+            address += d2
+
+
+class Walker:
+    """The burst walker: holds one instruction and, in its output register, one burst."""
+
+    def __init__(self) -> None:
+        self._bursts: deque[tuple[Burst, int]] = deque()
+        self._taken: int | None = -1
+        self.valid: int | None = None
+        """Cycle from which the output register holds a burst; None while it does not."""
+        self.burst: Burst = (0, False)
+        self.ready: int | None = 0
+        """First cycle in which the next instruction is accepted; None while unknown."""
+
+    def accept(self, issue: int, lengths: Sequence[Burst]) -> None:
+        """Take an instruction in cycle `issue` (not before `ready`)."""
+        self._bursts.extend((burst, issue + ENTER) for burst in lengths)
+        self.ready = None
+        self._enter()
+
+    def take(self, cycle: int) -> None:
+        """The burst in the output register is taken in `cycle`."""
+        self.valid = None
+        self._taken = cycle
+        self._enter()
+
+    def _enter(self) -> None:
+        if self.valid is not None or self._taken is None or not self._bursts:
+            return
+        self.burst, earliest = self._bursts.popleft()
+        entry = max(earliest, self._taken)
+        self.valid = entry + 1
+        if self.burst[1]:
+            self.ready = entry + 1
+
+
+class LoadModel:
+    """The load unit."""
+
+    def __init__(self, port: PortConfig):
+        self._port = port
+        self._walker = Walker()
+        self.beats = 0
+
+    @property
+    def ready(self) -> int | None:
+        """First cycle in which an instruction is accepted; None while unknown."""
+        return self._walker.ready
+
+    @property
+    def request(self) -> int | None:
+        """Cycle from which a burst is asked for."""
+        return self._walker.valid
+
+    @property
+    def request_beats(self) -> int:
+        """Length of the burst that is asked for."""
+        return self._walker.burst[0]
+
+    def accept(self, issue: int, instruction: Load) -> None:
+        """Take an instruction."""
+        self._walker.accept(issue, bursts(instruction, self._port))
+
+    def granted(self, service: Service) -> int | None:
+        """The request was granted; return the instruction's `done`, if the burst ends it."""
+        beats, last = self._walker.burst
+        self.beats += beats
+        self._walker.take(service.grant)
+        return service.last + LOAD_DONE if last else None
+
+
+assert BEAT_LATENCY == LOAD_DONE
+
+
+@dataclasses.dataclass(slots=True)
+class _Read:
+    """A burst whose rows have been read, or are known to be read."""
+
+    row: int
+    beats: int
+    ends: bool
+    asked: int
+
+
+class StoreModel:
+    """The store unit: walker, reader with its row FIFO, requests."""
+
+    def __init__(self, port: PortConfig):
+        self._port = port
+        self._walker = Walker()
+        self._row = 0
+        self._reader_free = 0
+        self._partly: tuple[int, Burst] | None = None
+        self._reads: deque[_Read] = deque()
+        self._grants: deque[int] = deque()
+        self._sent: deque[tuple[int, int, int]] = deque()
+        self._last_grant = -1
+        self._taken = 0
+        self._granted = 0
+        self._stalled_until = -1
+        self.beats = 0
+        self.stalled = 0
+
+    @property
+    def ready(self) -> int | None:
+        """First cycle in which an instruction is accepted; None while unknown."""
+        return self._walker.ready
+
+    @property
+    def request(self) -> int | None:
+        """Cycle from which a burst is asked for."""
+        if not self._reads:
+            return None
+        return max(self._reads[0].asked, self._last_grant + 1)
+
+    @property
+    def request_beats(self) -> int:
+        """Length of the burst that is asked for."""
+        return self._reads[0].beats
+
+    def accept(self, issue: int, instruction: Store) -> None:
+        """Take an instruction."""
+        self._walker.accept(issue, bursts(instruction, self._port))
+        self._pump()
+
+    def granted(self, service: Service) -> int | None:
+        """The request was granted; return the instruction's `done`, if the burst ends it."""
+        request = self.request
+        assert request is not None
+        read = self._reads.popleft()
+        self.beats += read.beats
+        self._last_grant = service.grant
+        self._granted += 1
+        self._grants.append(service.grant)
+        self._sent.append((read.row, read.beats, service.first))
+        # Stalled: asked for or without a response, and no beat passes.
+        self.stalled += service.end - max(request - 1, self._stalled_until) - read.beats
+        self._stalled_until = service.end
+        self._pump()
+        return service.end + STORE_DONE if read.ends else None
+
+    def _pump(self) -> None:
+        """Read ahead as far as times are known."""
+        while True:
+            if self._partly is None and not self._take():
+                return
+            assert self._partly is not None
+            taken, (beats, ends) = self._partly
+            last = self._last_read(taken, beats)
+            if last is None:
+                return
+            self._reads.append(_Read(self._row, beats, ends, last + STORE_ASK))
+            self._row += beats
+            self._reader_free = last
+            self._partly = None
+
+    def _take(self) -> bool:
+        """The reader takes the walker's burst; False if that is not known yet."""
+        valid = self._walker.valid
+        if valid is None:
+            return False
+        cycle = max(valid, self._reader_free)
+        if self._taken >= STORE_BURSTS:
+            older = self._taken - STORE_BURSTS  # must have been granted in an earlier cycle
+            if older >= self._granted:
+                return False
+            index = older - (self._granted - len(self._grants))
+            cycle = max(cycle, self._grants[index] + 1)
+            while index > 0:
+                self._grants.popleft()
+                index -= 1
+        burst = self._walker.burst
+        self._walker.take(cycle)
+        self._taken += 1
+        self._partly = (cycle, burst)
+        return True
+
+    def _last_read(self, taken: int, beats: int) -> int | None:
+        """Cycle in which a burst's last row is read; None if it waits for an unknown grant.
+
+        Row i is read after row i − store_fifo was sent: rows follow one another every cycle, and
+        so do beats, hence only the first row that waits for each sent burst matters.
+        """
+        depth = self._port.store_fifo
+        final = self._row + beats - 1
+        sent_rows = self._sent[-1][0] + self._sent[-1][1] if self._sent else 0
+        if final - depth >= sent_rows:
+            return None
+        while self._sent and self._sent[0][0] + self._sent[0][1] + depth <= self._row:
+            self._sent.popleft()
+        result = taken + TAKE + beats - 1
+        for row, _, first in self._sent:
+            waiting = max(self._row, row + depth)
+            if waiting > final:
+                break
+            read = first + (waiting - depth - row) + 1
+            result = max(result, read + final - waiting)
+        return result
