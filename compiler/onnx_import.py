@@ -30,12 +30,14 @@ class Imported:
     Attributes
     ----------
     graph: None if a node is unsupported.
+    importable: the operators that could be imported; loose ends are inputs and outputs.
     nodes: (name, operator) of every node that reaches an output, in file order.
     unsupported: findings in file order.
     remark: about the file as a whole (how to quantize it), or empty.
     """
 
     graph: Graph | None
+    importable: Graph
     nodes: tuple[tuple[str, str], ...]
     unsupported: tuple[Unsupported, ...]
     remark: str = ""
@@ -66,6 +68,6 @@ def import_model(proto: onnx.ModelProto, name: str) -> Imported:
     remark = "" if any(op in quantized for _, op in nodes) else HOW_TO_QUANTIZE
     importer = Importer(model)
     graph = importer.run(name)
-    if graph is not None:
-        verify(graph)
-    return Imported(graph, nodes, tuple(importer.findings), remark)
+    importable = graph if graph is not None else importer.importable(name)
+    verify(importable)
+    return Imported(graph, importable, nodes, tuple(importer.findings), remark)

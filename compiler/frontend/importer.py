@@ -93,6 +93,21 @@ class Importer:
         builder = self.builder
         return Graph(name, tuple(self._inputs), ports, builder.values, tuple(builder.ops))
 
+    def importable(self, name: str) -> Graph:
+        """What was imported, whole or not: loose ends become inputs and outputs."""
+        values, ops = self.builder.values, tuple(self.builder.ops)
+        made = {op.output for op in ops}
+        read = {n for op in ops for n in op.inputs}
+        starts = [n for n, v in values.items() if n not in made and v.constant is None]
+        ends = [n for n in values if n not in read]
+        return Graph(
+            name,
+            tuple(Port(n, n) for n in starts),
+            tuple(Port(n, n) for n in ends),
+            values,
+            ops,
+        )
+
     # Walking ------------------------------------------------------------------------------
 
     def _guarded(self, node: onnx.NodeProto, action: Callable[[], None]) -> None:

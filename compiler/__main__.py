@@ -1,0 +1,98 @@
+"""Command line: ``python -m compiler build|check``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from compiler.check import check
+from compiler.pipeline import Options, build
+from compiler.tensor import CompilerError
+from hw.arch.config import AcceleratorConfig, ConfigError
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m compiler",
+        description="Compile quantized ONNX files for the accelerator.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    builder = commands.add_parser(
+        "build",
+        help="compile a file into a build folder",
+        epilog="Exit code: 0 built, 2 the file or a setting is at fault (nothing is written).",
+    )
+    builder.add_argument("-o", "--output", type=Path, help="build folder (default: build/<name>)")
+    builder.add_argument("--fuse", choices=("on", "off"), default="on", help="join operators")
+    builder.add_argument(
+        "--no-golden",
+        action="store_true",
+        help="do not compare with the outputs recorded beside the file",
+    )
+    checker = commands.add_parser(
+        "check",
+        help="say what is supported, what is not, and why, per node",
+        epilog="Exit code: 0 all supported, 1 not all, 2 the file cannot be read.",
+    )
+    for command in (builder, checker):
+        command.add_argument("onnx", type=Path, help="quantized ONNX file")
+        command.add_argument(
+            "--config", default="base", help="configuration: a preset's name or a YAML file"
+        )
+        command.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    return parser
+
+
+def _build(args: argparse.Namespace, config: AcceleratorConfig) -> int:
+    target = args.output or Path("build") / args.onnx.stem
+    options = Options(fuse=args.fuse == "on", golden=not args.no_golden)
+    with tqdm(desc=f"build {args.onnx.stem}", unit=" steps", leave=False, file=sys.stderr) as bar:
+
+        def advance(step: str) -> None:
+            bar.set_postfix_str(step)
+            bar.update()
+
+        built = build(args.onnx, config, target, options, advance)
+    if args.json:
+        print(json.dumps(dataclasses.asdict(built)))
+    else:
+        print(
+            f"{target}: {built.instructions:,} instructions, {built.weight_bytes:,} bytes of "
+            f"weights, about {built.cycles_estimated:,} cycles; golden {built.golden}; "
+            f"{built.wall_s:.1f} s"
+        )
+    return 0
+
+
+def _check(args: argparse.Namespace, config: AcceleratorConfig) -> int:
+    report = check(args.onnx, config)
+    if args.json:
+        print(json.dumps(report.as_json()))
+    else:
+        if report.remark:
+            print(report.remark)
+        for finding in report.unsupported:
+            print(f"{finding.node} ({finding.op}): {finding.reason}")
+        print(f"{len(report.supported)} nodes supported, {len(report.unsupported)} findings")
+    return 1 if report.unsupported else 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    args = _parser().parse_args(arguments)
+    try:
+        config = AcceleratorConfig.load(args.config)
+        return _build(args, config) if args.command == "build" else _check(args, config)
+    except (CompilerError, ConfigError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""Which nodes of a file can be compiled, which cannot, and why; nothing is built."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from compiler.onnx_import import Imported, import_onnx
+from compiler.pipeline import back_end_accepts, optimize
+from hw.arch.config import AcceleratorConfig
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finding:
+    """One node that cannot be compiled."""
+
+    node: str
+    op: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Report:
+    """Result of a check.
+
+    Attributes
+    ----------
+    supported: (node, operator).
+    unsupported: every other node, with its reason.
+    remark: about the file as a whole, or empty.
+    """
+
+    supported: tuple[tuple[str, str], ...]
+    unsupported: tuple[Finding, ...]
+    remark: str
+
+    def as_json(self) -> dict[str, Any]:
+        """For --json."""
+        return {
+            "supported": [{"node": node, "op": op} for node, op in self.supported],
+            "unsupported": [dataclasses.asdict(finding) for finding in self.unsupported],
+            "remark": self.remark,
+        }
+
+
+def check(source: Path, config: AcceleratorConfig, fuse: bool = True) -> Report:
+    """Check a file against the importer and the back end.
+
+    Raises
+    ------
+    FileError
+        The file cannot be read as a model.
+    """
+    imported = import_onnx(source)
+    findings = [Finding(f.node, f.op, f.reason) for f in imported.unsupported]
+    findings += _back_end_findings(imported, config, fuse)
+    bad = {finding.node for finding in findings}
+    supported = tuple(node for node in imported.nodes if node[0] not in bad)
+    return Report(supported, tuple(findings), imported.remark)
+
+
+def _back_end_findings(imported: Imported, config: AcceleratorConfig, fuse: bool) -> list[Finding]:
+    """Operators that were imported (also beside unsupported ones) but are not lowered."""
+    accept = back_end_accepts(config)
+    graph = optimize(imported.importable, fuse, accept)
+    operators = dict(imported.nodes)
+    findings = []
+    for op in graph.ops:
+        why = accept(op, graph.input_types(op), graph.type(op.output))
+        if why is not None:
+            findings.append(Finding(op.name, operators.get(op.name, type(op).__name__), why))
+    return findings

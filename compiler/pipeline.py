@@ -1,0 +1,223 @@
+"""The way from an ONNX file to a build folder. Read this file first.
+
+    import → infer types → fold → flatten → views → fuse → golden →
+    assign layout → tile → schedule → allocate → emit → link
+
+Each stage before `golden` makes a new graph, which is verified and dumped to
+`stages/NN-name.txt`. The stages after it happen inside the back end
+(`compiler.codegen.build.generate`) and are dumped from the program that it makes. A build folder
+appears complete or not at all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import resource
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from compiler import golden, output, printer
+from compiler.codegen.build import generate
+from compiler.codegen.support import reason
+from compiler.cost import program_cycles
+from compiler.ir import AnyOperation, CompilerError, Graph, GraphError, TensorType, verify
+from compiler.onnx_import import Imported, import_onnx
+from compiler.passes.base import Accept, Outcome, Pass, accept_all
+from compiler.passes.fold import DEAD_CODE, FOLD
+from compiler.passes.fuse import FUSE_CLAMPS, FUSE_POOLS, FUSE_RESIDUALS
+from compiler.passes.views import FLATTEN, VIEWS
+from hw.arch.assembly import format_program
+from hw.arch.config import AcceleratorConfig
+from hw.arch.program import Program
+
+LEGALIZE: tuple[Pass, ...] = (FOLD, DEAD_CODE, FLATTEN, VIEWS)
+"""Always run. FOLD first: it makes code dead. FLATTEN before VIEWS: it reads what views hide."""
+FUSE: tuple[Pass, ...] = (FUSE_CLAMPS, FUSE_POOLS, FUSE_RESIDUALS)
+"""Only with `fuse`. Clamps before pools: a clamp may stand between convolution and pool."""
+
+Progress = Callable[[str], None]
+Dump = Callable[[str, str], None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Options:
+    """How to build.
+
+    Attributes
+    ----------
+    fuse: join operators; off, every operator stores its result.
+    golden: run the integer reference on the recorded input (seconds at paper size).
+    """
+
+    fuse: bool = True
+    golden: bool = True
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Built:
+    """What `build` made; the fields of build.json.
+
+    Attributes
+    ----------
+    network, config, fuse: what was built, for which configuration.
+    output: the build folder.
+    golden: ``equal``, ``skipped`` (asked for) or ``absent`` (nothing recorded beside the file).
+    instructions: in the program.
+    weight_bytes: weights, parameters and tables in the DRAM image.
+    dram_bytes: DRAM that a run uses.
+    macs: multiply-accumulates of one run.
+    cycles_estimated: by the timing rules, busiest unit of each layer.
+    wall_s, peak_mib: time and memory that building took.
+    """
+
+    network: str
+    config: str
+    fuse: bool
+    output: str
+    golden: str
+    instructions: int
+    weight_bytes: int
+    dram_bytes: int
+    macs: int
+    cycles_estimated: int
+    wall_s: float
+    peak_mib: float
+
+
+def back_end_accepts(config: AcceleratorConfig) -> Accept:
+    """The back end's word on single operators."""
+
+    def accept(op: AnyOperation, inputs: Sequence[TensorType], result: TensorType) -> str | None:
+        return reason(op, list(inputs), result, config)
+
+    return accept
+
+
+def optimize(
+    graph: Graph,
+    fuse: bool = True,
+    accept: Accept = accept_all,
+    dump: Dump = lambda name, text: None,
+) -> Graph:
+    """Run the passes, each verified and dumped."""
+    holds: frozenset[str] = frozenset()
+    for step in (*LEGALIZE, *(FUSE if fuse else ())):
+        missing = step.requires - holds
+        if missing:
+            raise GraphError(f"pass {step.name} requires {', '.join(sorted(missing))}")
+        outcome = step.run(graph, accept)
+        graph = outcome.graph
+        try:
+            verify(graph)
+        except GraphError as error:
+            raise GraphError(f"pass {step.name} broke the graph: {error}") from error
+        holds |= step.ensures
+        dump(step.name, _report(outcome) + printer.print_graph(graph))
+    return graph
+
+
+def _report(outcome: Outcome) -> str:
+    """What a pass did and what it left alone, as comment lines."""
+    lines = [f"# applied  {text}" for text in outcome.applied]
+    lines += [f"# refused  {where}: {why}" for where, why in outcome.refused]
+    return "\n".join(lines) + "\n\n" if lines else "# nothing to do\n\n"
+
+
+def build(
+    source: Path,
+    config: AcceleratorConfig,
+    target: Path,
+    options: Options | None = None,
+    progress: Progress = lambda step: None,
+) -> Built:
+    """Compile a quantized ONNX file into a build folder.
+
+    Parameters
+    ----------
+    source: ONNX file; a .npz of the same name beside it holds its recorded input and outputs.
+    config: the accelerator.
+    target: build folder; replaced if it is one already.
+    options: see `Options`.
+    progress: told every stage (and every operator of the back end) before it starts.
+
+    Raises
+    ------
+    CompilerError
+        The file cannot be read or compiled, or its recorded outputs differ. Nothing is written.
+    """
+    options = options or Options()
+    start = time.perf_counter()
+    output.check_target(target)
+    progress("import")
+    imported = import_onnx(source)
+    graph = _graph_of(imported, source)
+    with output.staging(target) as folder:
+        stages = output.Stages(folder / "stages")
+        stages.dump("import", printer.print_graph(graph))
+        progress("optimize")
+        graph = optimize(graph, options.fuse, back_end_accepts(config), stages.dump)
+        progress("golden")
+        verdict = golden.compare(graph, source, folder, options.golden)
+        stages.dump("golden", verdict.text)
+        program = generate(graph, config, progress)
+        progress("write")
+        _write(program, config, folder, stages)
+        output.copy_model(source, folder / "model.onnx")
+        built = _summary(graph, program, config, options, target, verdict.state, start)
+        (folder / "build.json").write_text(json.dumps(dataclasses.asdict(built), indent=2) + "\n")
+    return built
+
+
+def _graph_of(imported: Imported, source: Path) -> Graph:
+    """The graph, or one message about the first of the findings."""
+    if imported.graph is not None:
+        return imported.graph
+    if imported.remark:
+        raise CompilerError(f"{source}: {imported.remark}")
+    first, *others = imported.unsupported
+    rest = f" (and {len(others)} more: python -m compiler check {source})" if others else ""
+    raise CompilerError(f"{first}{rest}")
+
+
+def _write(
+    program: Program, config: AcceleratorConfig, folder: Path, stages: output.Stages
+) -> None:
+    """The program, and what the back end decided."""
+    stages.dump("layout", printer.print_layout(program))
+    stages.dump("tile", printer.print_tiles(program))
+    stages.dump("schedule", printer.print_schedule(program, config))
+    program.save(folder / "program.bin")
+    with (folder / "program.asm").open("w") as file:
+        starts = {layer.first: layer for layer in program.layers if layer.first != layer.last}
+        for index, line in enumerate(format_program(program.instructions)):
+            if index in starts:
+                file.write(f"\n; {starts[index].name} ({starts[index].op})\n")
+            file.write(line + "\n")
+    output.write_config(config, folder / "config.yaml")
+
+
+def _summary(
+    graph: Graph,
+    program: Program,
+    config: AcceleratorConfig,
+    options: Options,
+    target: Path,
+    verdict: str,
+    start: float,
+) -> Built:
+    return Built(
+        network=graph.name,
+        config=config.name,
+        fuse=options.fuse,
+        output=str(target),
+        golden=verdict,
+        instructions=len(program.instructions),
+        weight_bytes=sum(len(data) for _, data in program.image),
+        dram_bytes=program.memory_bytes,
+        macs=graph.macs(),
+        cycles_estimated=program_cycles(program, config),
+        wall_s=round(time.perf_counter() - start, 3),
+        peak_mib=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+    )
