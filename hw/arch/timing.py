@@ -185,3 +185,21 @@ def array_occupancy(instruction: Array, config: AcceleratorConfig) -> int:
 def array_duration(instruction: Array, config: AcceleratorConfig) -> int:
     """Cycles from the issue of an ARRAY instruction to its `done`."""
     return array_occupancy(instruction, config) + array_latency(config)
+
+
+# DRAIN. The unit takes the next instruction after `done`.
+
+REQUANTIZE_LATENCY = 12
+"""Stages of a requantization lane."""
+
+DRAIN_START = 3
+"""Cycles from the issue of a DRAIN instruction to its first accumulator read."""
+
+DRAIN_LATENCY = ACCUMULATOR_READ_LATENCY + 1 + REQUANTIZE_LATENCY + 1
+"""Cycles from an accumulator read to the write of the row that it completes: read, lane selection,
+requantization, pool and row assembly."""
+
+
+def drain_duration(instruction: Drain, config: AcceleratorConfig) -> int:
+    """Cycles from the issue of a DRAIN instruction to its `done`, the cycle of its last write."""
+    return DRAIN_START + drain_stream_cycles(instruction, config) - 1 + DRAIN_LATENCY

@@ -9,13 +9,12 @@ import pytest
 import torch
 
 from hw.arch.config import AcceleratorConfig
-from hw.arch.isa import Array, ArrayMode, ErrorCode, deltas
+from hw.arch.isa import Array, deltas
 from hw.arch.timing import (
     ACTIVATION_READ_LATENCY,
     WEIGHT_READ_LATENCY,
     array_duration,
     array_occupancy,
-    array_outputs,
 )
 from hw.compute.array import ArrayUnit
 from tests.hw.compute.support import Bench, signed_field, words
