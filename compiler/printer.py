@@ -49,7 +49,7 @@ def _attributes(op: Operation) -> Iterator[str]:
         if field.name in ("name", "inputs", "output"):
             continue
         value = getattr(op, field.name)
-        if value is not None and value != field.default:
+        if value is not None and (isinstance(value, np.ndarray) or value != field.default):
             yield f"{field.name} = {_text(value)}"
 
 
