@@ -1,0 +1,1 @@
+"""The back end: typed graph to linked program. `build.generate` is the way in."""

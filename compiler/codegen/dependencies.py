@@ -1,0 +1,143 @@
+"""Where an instruction has to wait: distances to earlier instructions of other units.
+
+The tracker replays the program in dispatch order. For every instruction it asks `walk.accesses`
+what is read and written and looks, per other unit, for the latest earlier instruction that it
+must not overtake:
+
+* read after write, write after read and write after write on overlapping intervals of a memory;
+* two users of one port of one activation bank (each bank has one read and one write port);
+* ARRAY and DRAIN on one accumulator bank.
+
+The order inside a unit is implicit: units issue and complete in order, and ARRAY, the only one
+that issues before its predecessor is done, touches accumulators in stream order.
+
+Waits that follow from other waits are left out. Each instruction carries a *clock*: how many
+instructions of each unit have certainly completed when it issues.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from typing import TypeAlias
+
+from hw.arch.config import AcceleratorConfig
+from hw.arch.isa import MAX_WAIT, Unit, UnitInstruction
+from hw.arch.walk import Access, Memory, accesses
+
+Clock: TypeAlias = tuple[int, ...]
+Use: TypeAlias = tuple[int, int, int]
+"""Number of the instruction in its unit (from 1), low, high."""
+
+UNITS = len(Unit)
+ZERO: Clock = (0,) * UNITS
+
+
+class DependencyTracker:
+    """Fills in the `waits` of unit instructions, given in dispatch order."""
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        self._bank_rows = config.memory.activation_bank_rows
+        self._accumulator_rows = config.memory.accumulator_rows
+        # Per unit: clocks of its instructions at their issue.
+        self._clocks: list[list[Clock]] = [[] for _ in Unit]
+        # (memory, write) -> per unit: uses in dispatch order.
+        self._uses: dict[tuple[Memory, bool], list[list[Use]]] = defaultdict(
+            lambda: [[] for _ in Unit]
+        )
+        # (bank, write) -> per unit: number of the last instruction on that port.
+        self._ports: dict[tuple[int, bool], list[int]] = defaultdict(lambda: [0] * UNITS)
+        self._accumulator_banks: dict[int, list[int]] = defaultdict(lambda: [0] * UNITS)
+
+    def dispatched(self, unit: Unit) -> int:
+        """How many instructions the unit has been given so far."""
+        return len(self._clocks[unit])
+
+    def add(self, instruction: UnitInstruction) -> UnitInstruction:
+        """Return the instruction with its waits, and remember what it touches."""
+        unit = instruction.UNIT
+        touched = accesses(instruction, self._config)
+        clocks = self._clocks[unit]
+        known = clocks[-1] if clocks else ZERO
+        needed = list(known)
+        for access in touched:
+            self._conflicts(unit, access, needed)
+        needed[unit] = known[unit]
+        waits, clock = self._waits(unit, known, needed)
+        clocks.append(clock)
+        number = len(clocks)
+        for access in touched:
+            self._remember(unit, number, access)
+        return dataclasses.replace(instruction, waits=waits)
+
+    def _conflicts(self, unit: Unit, access: Access, needed: list[int]) -> None:
+        """Raise `needed` to the latest conflicting instruction of every other unit."""
+        directions = (True, False) if access.write else (True,)
+        for write in directions:
+            for other, uses in enumerate(self._uses[access.memory, write]):
+                if other != unit and uses and uses[-1][0] > needed[other]:
+                    self._latest_overlap(other, uses, access, needed)
+        if access.memory is Memory.ACTIVATION:
+            for bank in self._banks(access):
+                _raise(needed, self._ports[bank, access.write])
+        elif access.memory is Memory.ACCUMULATOR:
+            for bank in self._accumulator_range(access):
+                _raise(needed, self._accumulator_banks[bank])
+
+    def _latest_overlap(
+        self, other: int, uses: list[Use], access: Access, needed: list[int]
+    ) -> None:
+        dispatched = len(self._clocks[other])
+        for number, low, high in reversed(uses):
+            if number <= needed[other]:
+                return
+            if dispatched - number >= MAX_WAIT:
+                # Too far back to be named: the 63rd latest is stricter, and already over since
+                # no queue holds that many.
+                needed[other] = max(needed[other], dispatched - MAX_WAIT + 1)
+                return
+            if low <= access.high and access.low <= high:
+                needed[other] = number
+                return
+
+    def _waits(self, unit: Unit, known: Clock, needed: list[int]) -> tuple[Clock, Clock]:
+        """Distances to the needed instructions, without those implied by others; new clock."""
+        targets = {}
+        for u in range(UNITS):
+            if needed[u] > known[u]:
+                number = max(needed[u], len(self._clocks[u]) - MAX_WAIT + 1)
+                targets[u] = number
+        waits = [0] * UNITS
+        clock = list(known)
+        for u, number in targets.items():
+            implied = any(
+                self._clocks[v][other - 1][u] >= number for v, other in targets.items() if v != u
+            )
+            if not implied:
+                waits[u] = len(self._clocks[u]) - number + 1
+            _raise(clock, self._clocks[u][number - 1])
+            clock[u] = max(clock[u], number)
+        return tuple(waits), tuple(clock)
+
+    def _remember(self, unit: Unit, number: int, access: Access) -> None:
+        self._uses[access.memory, access.write][unit].append((number, access.low, access.high))
+        if access.memory is Memory.ACTIVATION:
+            for bank in self._banks(access):
+                self._ports[bank, access.write][unit] = number
+        elif access.memory is Memory.ACCUMULATOR:
+            for bank in self._accumulator_range(access):
+                self._accumulator_banks[bank][unit] = number
+
+    def _banks(self, access: Access) -> range:
+        return range(access.low // self._bank_rows, access.high // self._bank_rows + 1)
+
+    def _accumulator_range(self, access: Access) -> range:
+        rows = self._accumulator_rows
+        return range(access.low // rows, access.high // rows + 1)
+
+
+def _raise(clock: list[int], other: Clock | list[int]) -> None:
+    for u, number in enumerate(other):
+        if number > clock[u]:
+            clock[u] = number

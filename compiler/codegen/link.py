@@ -1,0 +1,79 @@
+"""Joins instructions, constants and tensors into a program file's content."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from compiler.codegen.allocate import PAGE, ConstantPool, align
+from compiler.codegen.emitter import Emitter
+from compiler.codegen.layouts import Placement
+from compiler.ir import CompilerError, Graph
+from hw.arch.config import FEATURES, AcceleratorConfig
+from hw.arch.isa import (
+    INSTRUCTION_BYTES,
+    Array,
+    ArrayMode,
+    Begin,
+    Elementwise,
+    Halt,
+    Instruction,
+    Reduce,
+)
+from hw.arch.program import Layer, Program
+
+ADDRESS_SPACE = 1 << 32
+
+
+def features_of(instructions: Iterable[Instruction]) -> int:
+    """Mask of the optional parts of the circuit that a program needs."""
+    needed = set()
+    for instruction in instructions:
+        if isinstance(instruction, Elementwise | Reduce):
+            needed.add("vector")
+        elif isinstance(instruction, Array) and instruction.mode == ArrayMode.DEPTHWISE:
+            needed.add("depthwise")
+    return sum(1 << FEATURES.index(name) for name in needed)
+
+
+def link(
+    graph: Graph,
+    emitter: Emitter,
+    placement: Placement,
+    constants: ConstantPool,
+    layers: Sequence[Layer],
+) -> Program:
+    """Finish a program: BEGIN and HALT around the layers, code behind the constants.
+
+    `emitter.instructions[0]` is a placeholder for BEGIN, whose feature mask is known only now.
+
+    Raises
+    ------
+    CompilerError
+        If the program needs more than the 4 GiB that instructions can address.
+    """
+    config: AcceleratorConfig = emitter.config
+    body = emitter.instructions[1:]
+    instructions = (Begin(config.fingerprint, features_of(body)), *body, Halt())
+    code = align(constants.end, PAGE)
+    end = align(code + INSTRUCTION_BYTES * len(instructions), PAGE)
+    if end > ADDRESS_SPACE:
+        raise CompilerError(f"{graph.name} needs {end} bytes of DRAM; {ADDRESS_SPACE} at most")
+    for value in graph.values.values():
+        if value.constant is not None:
+            tensor = placement.tensors[value.name]
+            fill = value.type.zero_point
+            constants.put(tensor.address, tensor.layout.pack(value.constant, fill).tobytes())
+    return Program(
+        network=graph.name,
+        config=config.name,
+        fingerprint=config.fingerprint,
+        instructions=instructions,
+        code_address=code,
+        image=constants.image(),
+        memory_bytes=end,
+        store_window=placement.window,
+        inputs=tuple(placement.tensors[port.value] for port in graph.inputs),
+        outputs=tuple(placement.tensors[port.value] for port in graph.outputs),
+        tensors=tuple(placement.tensors.values()),
+        layers=tuple(layers),
+    )

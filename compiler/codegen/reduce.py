@@ -1,0 +1,185 @@
+"""Lowering of pools and of means over whole axes: REDUCE over windows."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from compiler.codegen.emitter import Emitter
+from compiler.codegen.geometry import Axis, cuts, product, tile_sizes
+from compiler.codegen.streams import Tile, slot_rows, stream
+from compiler.codegen.transfers import Box, View
+from compiler.ir import CompilerError, Pool, PoolKind, Reduce
+from hw.arch import isa
+from hw.arch.config import AcceleratorConfig
+from hw.arch.isa import ReduceOp, deltas
+from hw.arch.layout import ceil_div
+from hw.arch.numerics import Mean
+from hw.arch.program import Tensor
+
+MAX_WINDOW = 255
+Axes = tuple[Axis, Axis, Axis]
+
+
+def mean_fields(mean: Mean) -> dict[str, int]:
+    """Instruction fields of an average."""
+    return {
+        "multiplier": mean.scale.multiplier,
+        "shift": mean.scale.shift,
+        "zero_point": mean.zero_point,
+    }
+
+
+def pool_axes(op: Pool, source: Tensor) -> Axes:
+    """x, y, t of a pool."""
+    sizes = (source.layout.width, source.layout.height, source.layout.frames)
+    out = op.window.output(tuple(reversed(sizes)))
+    axes = [
+        Axis(
+            sizes[d],
+            out[2 - d],
+            op.window.kernel[2 - d],
+            op.window.stride[2 - d],
+            1,
+            op.window.pad_begin[2 - d],
+        )
+        for d in range(3)
+    ]
+    return axes[0], axes[1], axes[2]
+
+
+def mean_axes(op: Reduce, source: Tensor) -> Axes:
+    """x, y, t of a mean: a reduced axis has one output with a window as long as the axis."""
+    sizes = (source.layout.width, source.layout.height, source.layout.frames)
+    axes = [Axis(n, 1, n) if 3 - d in op.axes else Axis(n, n) for d, n in enumerate(sizes)]
+    return axes[0], axes[1], axes[2]
+
+
+def _source_box(axes: Axes, box: Box) -> Box:
+    ranges = [a.source((f, n)) for a, f, n in zip(axes, box.first, box.size, strict=True)]
+    return Box(
+        (ranges[0][0], ranges[1][0], ranges[2][0]),
+        (ranges[0][1], ranges[1][1], ranges[2][1]),
+        box.block,
+        box.blocks,
+    )
+
+
+def _tiles(axes: Axes, blocks: int, config: AcceleratorConfig) -> list[Tile]:
+    """The tiling that loads least; empty where no tile fits."""
+    limit = slot_rows(2, config)
+    sizes = [tile_sizes(a.out, 1, 4095, 10) for a in axes]
+    best: tuple[int, tuple[int, int, int]] | None = None
+    for load in itertools.product(*sizes):
+        extents = [
+            [a.source(cut)[1] for cut in cuts(a.out, n)] for a, n in zip(axes, load, strict=True)
+        ]
+        if product([max(e) for e in extents]) > limit or product(load) > limit:
+            continue
+        count = product([len(e) for e in extents])
+        cost = blocks * product([sum(e) for e in extents]) + 64 * count
+        if best is None or cost < best[0]:
+            best = cost, (load[0], load[1], load[2])
+    if best is None:
+        return []
+    load = best[1]
+    largest = max(
+        product([max(a.source(c)[1] for c in cuts(a.out, n)) for a, n in zip(axes, load, strict=True)]),
+        product(load),
+    )
+    per_tile = max(1, min(blocks, limit // largest))
+    per_tile = ceil_div(blocks, ceil_div(blocks, per_tile))
+    tiles = []
+    for (block, count), t, y, x in itertools.product(
+        cuts(blocks, per_tile), *(cuts(axes[d].out, load[d]) for d in (2, 1, 0))
+    ):
+        target = Box((x[0], y[0], t[0]), (x[1], y[1], t[1]), block, count)
+        tiles.append(Tile((_source_box(axes, target),), target))
+    return tiles
+
+
+def reduction(
+    axes: Axes, source: Box, target: Box, row: int, result: int, fields: dict[str, int]
+) -> isa.Reduce:
+    """REDUCE of one tile whose source box lies densely packed from `row`."""
+    pitches = source.pitches()
+    starts, bounds, steps = [], [], []
+    for d, axis in enumerate(axes):
+        start = axis.start(target.first[d])
+        row += (start - source.first[d]) * pitches[d]
+        starts.append(0 if axis.free else start)
+        steps.append(0 if axis.free else axis.stride)
+        bounds.append(1 if axis.free else axis.size)
+    window = tuple(axis.kernel for axis in axes)
+    counts = (*target.size, target.blocks)
+    outer = [p * a.stride for p, a in zip(pitches[:3], axes, strict=True)]
+    return isa.Reduce(
+        counts=counts,
+        window=window,
+        source=row,
+        source_deltas=deltas((*window, *counts), (*pitches[:3], *outer, pitches[3])),
+        destination=result,
+        destination_deltas=deltas(counts, target.pitches()),
+        starts=tuple(starts),
+        steps=tuple(steps),
+        bounds=tuple(bounds),
+        **fields,
+    )
+
+
+def _lower(
+    emitter: Emitter,
+    name: str,
+    axes: Axes,
+    source: Tensor,
+    target: Tensor,
+    fields: dict[str, int],
+) -> dict[str, Any]:
+    tiles = _tiles(axes, source.layout.blocks, emitter.config)
+
+    def compute(tile: Tile, rows: Sequence[int], result: int) -> None:
+        emitter.emit(reduction(axes, tile.sources[0], tile.target, rows[0], result, fields))
+
+    views = [View.of(source)]
+    if not tiles or not stream(emitter, views, View.of(target), tiles, compute):
+        raise CompilerError(
+            f"{name}: no tile of windows {[a.kernel for a in axes]} fits "
+            f"{slot_rows(2, emitter.config)} scratchpad rows of {emitter.config.name}"
+        )
+    return {"load": list(tiles[0].target.size), "blocks": tiles[0].target.blocks}
+
+
+def lower_pool(emitter: Emitter, op: Pool, source: Tensor, target: Tensor) -> dict[str, Any]:
+    """Emit a maximum or average pool."""
+    fields = {
+        "op": ReduceOp.MAX if op.kind is PoolKind.MAX else ReduceOp.SUM,
+        "signed": int(source.signed),
+        "pad": source.zero_point & 0xFF,
+        "low": op.low,
+        "high": op.high,
+    }
+    if op.mean is not None:
+        fields |= mean_fields(op.mean)
+    axes = pool_axes(op, source)
+    return _lower(emitter, f"{op.name} (Pool)", axes, source, target, fields)
+
+
+def lower_mean(emitter: Emitter, op: Reduce, source: Tensor, target: Tensor) -> dict[str, Any]:
+    """Emit a mean over whole axes."""
+    fields = {
+        "op": ReduceOp.SUM,
+        "signed": int(source.signed),
+        "pad": source.zero_point & 0xFF,
+        "low": op.low,
+        "high": op.high,
+        **mean_fields(op.mean),
+    }
+    axes = mean_axes(op, source)
+    return _lower(emitter, f"{op.name} (Reduce)", axes, source, target, fields)
+
+
+def dense(box: Box) -> Box:
+    """The same box counted from its own first element."""
+    return dataclasses.replace(box, first=(0, 0, 0), block=0)

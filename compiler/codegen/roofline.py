@@ -1,0 +1,51 @@
+"""The least cycles a layer can take: whole tiles and lanes in the array, or its bytes.
+
+`roofline_cycles` = max(array cycles, bytes / port width), each tensor crossing the port once. An
+element-wise operator counts its operands and its result; a fused pool counts what is stored.
+"""
+
+from __future__ import annotations
+
+import math
+
+from compiler.codegen.depthwise import suits
+from compiler.ir import AnyOperation, Concat, Convolution, Graph, Rearrange, Slice, View
+from hw.arch.config import AcceleratorConfig
+from hw.arch.layout import TensorLayout, ceil_div
+
+
+def _array_cycles(
+    op: Convolution, source: TensorLayout, positions: int, config: AcceleratorConfig
+) -> int:
+    taps = math.prod(op.kernel)
+    lanes, cols = config.lane_block, config.array.cols
+    if suits(op, config):
+        passes = ceil_div(math.prod(op.kernel[1:]), config.array.rows) * op.kernel[0]
+        if op.kernel[1:] == (1, 1):
+            passes = ceil_div(taps, config.array.rows)
+        return positions * math.prod(op.stride) * source.blocks * passes
+    if op.groups > 1:
+        per_group = op.in_channels // op.groups
+        blocks = ceil_div(per_group * min(op.groups, max(1, lanes // per_group)), lanes) * taps
+    elif source.channels < lanes:
+        blocks = ceil_div(source.channels * taps, lanes)
+    else:
+        blocks = source.blocks * taps
+    return positions * blocks * ceil_div(op.out_channels, cols)
+
+
+def roofline_cycles(
+    graph: Graph, op: AnyOperation, layouts: dict[str, TensorLayout], config: AcceleratorConfig
+) -> int:
+    """Bound of one operator, in cycles."""
+    if isinstance(op, View):
+        return 0
+    rows = layouts[op.output].rows + sum(layouts[name].rows for name in op.inputs)
+    if isinstance(op, Slice | Concat | Rearrange):
+        return 2 * layouts[op.output].rows
+    if not isinstance(op, Convolution):
+        return rows
+    source = layouts[op.inputs[0]]
+    positions = math.prod(op.convolved(graph.type(op.inputs[0]))[1:])
+    weights = ceil_div(op.weight.size, config.port.bytes)
+    return max(_array_cycles(op, source, positions, config), rows + weights)

@@ -1,0 +1,344 @@
+"""Tile sizes of a convolution, chosen by estimated cycles.
+
+Two levels. A *load tile* is a box of outputs whose inputs (all blocks, halo included) lie in the
+scratchpad together. It is computed in *accumulator tiles* of at most `accumulator_rows` rows, each
+for a *group* of output blocks. The weights of a group come in *pieces* of some input blocks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from compiler.codegen.allocate import Region, split_banks
+from compiler.codegen.geometry import (
+    Axis,
+    Triple,
+    balanced,
+    cuts,
+    product,
+    tile_sizes,
+)
+from hw.arch.config import AcceleratorConfig
+from hw.arch.layout import ceil_div
+from hw.arch.timing import ACCUMULATE_HAZARD
+
+# What an instruction costs beside its streaming, in cycles: issue, pipeline, token.
+ARRAY_OVERHEAD = 6
+DRAIN_OVERHEAD = 28
+LOAD_OVERHEAD = 48
+STORE_OVERHEAD = 32
+PORT_EFFICIENCY = 0.97
+MAX_POSITIONS = 4095
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Problem:
+    """What the tiling of a convolution depends on.
+
+    Attributes
+    ----------
+    axes: x, y, t as the array sees them.
+    blocks: input blocks in a load tile.
+    reduced: input blocks that one output group sums over (fewer where the weights are block
+        diagonal).
+    groups: output blocks of `cols` channels.
+    out_blocks: lane blocks that are stored.
+    joinable: several output blocks can share one ARRAY instruction.
+    raw_blocks: lane blocks loaded, where the array's operand is packed from them first; else 0.
+    raw_axes: the axes of that load.
+    pack_window: rows read per packed row.
+    """
+
+    axes: tuple[Axis, Axis, Axis]
+    blocks: int
+    reduced: int
+    groups: int
+    out_blocks: int
+    joinable: bool = True
+    raw_blocks: int = 0
+    raw_axes: tuple[Axis, Axis, Axis] | None = None
+    pack_window: int = 1
+
+    @property
+    def taps(self) -> int:
+        """Taps of the window."""
+        return product([axis.kernel for axis in self.axes])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tiling:
+    """A choice, and what it is estimated to cost.
+
+    Attributes
+    ----------
+    load, accumulator: outputs per tile along x, y, t.
+    group: output blocks computed together.
+    piece: input blocks whose weights come in one transfer.
+    weight_slots: pieces resident at a time.
+    group_outer: all tiles for one group of outputs, then the next group.
+    input_slots: 2 to load the next tile while one is computed.
+    output, packed, input: scratchpad regions; `packed` only where operands are packed.
+    cycles: estimate; parts: what it is made of.
+    """
+
+    load: Triple
+    accumulator: Triple
+    group: int
+    piece: int
+    weight_slots: int
+    group_outer: bool
+    input_slots: int
+    output: Region
+    input: Region
+    packed: Region | None
+    cycles: int
+    parts: dict[str, int]
+
+    def describe(self) -> dict[str, Any]:
+        """For the report."""
+        return {
+            "load": list(self.load),
+            "accumulator": list(self.accumulator),
+            "group": self.group,
+            "piece": self.piece,
+            "weight_slots": self.weight_slots,
+            "order": "group, tile" if self.group_outer else "tile, group",
+            "input_slots": self.input_slots,
+            "estimate": self.cycles,
+            **self.parts,
+        }
+
+
+def accumulator_tile(load: Triple, pools: Triple, rows: int) -> Triple | None:
+    """Largest equal parts of a load tile that fit; None where no whole pool window does."""
+    px, py, pt = pools
+    x, y, t = load
+    if px * py * pt > rows:
+        return None
+    if x * py * pt > rows:
+        return balanced(x, rows // (py * pt), px), py, pt
+    y_part = balanced(y, rows // (x * pt), py)
+    if y_part < y:
+        return x, y_part, pt
+    return x, y, balanced(t, rows // (x * y), pt)
+
+
+def _extents(axis: Axis, size: int) -> tuple[int, int]:
+    """Input elements over all tiles of an axis, and of the largest one."""
+    counts = [axis.source(cut)[1] for cut in cuts(axis.out, size)]
+    return sum(counts), max(counts)
+
+
+def _tiles(axis: Axis, size: int) -> int:
+    return ceil_div(axis.out, size)
+
+
+def _group_sizes(problem: Problem, config: AcceleratorConfig) -> list[int]:
+    if not problem.joinable:
+        return [1]
+    limit = min(problem.groups, config.memory.accumulator_rows)
+    sizes = {1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, limit}
+    return sorted(s for s in sizes if s <= limit)
+
+
+def candidates(problem: Problem, config: AcceleratorConfig) -> Iterator[Tiling]:
+    """Every tiling that fits, of the sizes worth trying."""
+    rows = config.memory.activation_rows
+    axes = problem.axes
+    per_axis = []
+    for axis in axes:
+        limit = min(MAX_POSITIONS // axis.stride, max(rows // problem.blocks, axis.pool))
+        per_axis.append(tile_sizes(axis.out, axis.pool, limit, 12))
+    for load in itertools.product(*per_axis):
+        for slots in (2, 1):
+            for group in _group_sizes(problem, config):
+                for outer in (False, True):
+                    if outer and (problem.groups <= group or problem.raw_blocks):
+                        continue
+                    tiling = _evaluate(problem, config, load, group, outer, slots)
+                    if tiling is not None:
+                        yield tiling
+
+
+def _regions(
+    problem: Problem, config: AcceleratorConfig, load: Triple, group: int, slots: int
+) -> list[Region] | None:
+    """Output, [packed,] input regions; None where they do not fit."""
+    out_positions = product([n // a.pool for n, a in zip(load, problem.axes, strict=True)])
+    out = 2 * out_positions * group * config.array.blocks_per_row
+    operand = product([_extents(a, n)[1] for a, n in zip(problem.axes, load, strict=True)])
+    sizes = [out, slots * operand * problem.blocks]
+    if problem.raw_axes is not None:
+        raw = product([_extents(a, n)[1] for a, n in zip(problem.raw_axes, load, strict=True)])
+        sizes.append(slots * raw * problem.raw_blocks)
+    regions = split_banks(sizes, config)
+    if regions is None:
+        return None
+    # The operand of a padded position has an address below its slot: it must not be negative.
+    reach = 0
+    pitch = 1
+    for axis, n in zip(problem.axes, load, strict=True):
+        reach += 0 if axis.free else axis.pad * pitch
+        pitch *= _extents(axis, n)[1]
+    return regions if reach <= regions[1].row else None
+
+
+def _pieces(
+    problem: Problem, config: AcceleratorConfig, group: int
+) -> tuple[int, int, bool] | None:
+    """Input blocks per piece, slots, and whether all weights stay on chip."""
+    capacity = config.weight_beats // config.weight_block_beats
+    per_input = problem.taps * group
+    total = problem.reduced * problem.taps * problem.groups
+    if total <= capacity:
+        whole = ceil_div(problem.groups, group)
+        return problem.reduced, whole, True
+    for slots in (4, 3, 2):
+        piece = min(problem.reduced, capacity // slots // per_input)
+        if piece >= 1:
+            piece = ceil_div(problem.reduced, ceil_div(problem.reduced, piece))
+            return piece, capacity // (piece * per_input), False
+    return None
+
+
+def _evaluate(
+    problem: Problem,
+    config: AcceleratorConfig,
+    load: Triple,
+    group: int,
+    outer: bool,
+    slots: int,
+) -> Tiling | None:
+    axes = problem.axes
+    pools = (axes[0].pool, axes[1].pool, axes[2].pool)
+    accumulator = accumulator_tile(load, pools, config.memory.accumulator_rows // group)
+    pieces = _pieces(problem, config, group)
+    if accumulator is None or pieces is None:
+        return None
+    piece, weight_slots, resident = pieces
+    if resident and group * ceil_div(problem.groups, group) > problem.groups:
+        # Slots are of equal size; the last group's may be larger than it needs.
+        capacity = config.weight_beats // config.weight_block_beats
+        if weight_slots * group * problem.reduced * problem.taps > capacity:
+            return None
+    regions = _regions(problem, config, load, group, slots)
+    if regions is None:
+        return None
+    parts = _cost(problem, config, load, accumulator, group, outer, (piece, weight_slots, resident))
+    total = max(parts["array"], parts["drain"], parts["vector"], parts["port"]) + parts["fill"]
+    if slots == 1:
+        total += parts["input"]
+    return Tiling(
+        load,
+        accumulator,
+        group,
+        piece,
+        weight_slots,
+        outer,
+        slots,
+        output=regions[0],
+        input=regions[-1],
+        packed=regions[1] if problem.raw_blocks else None,
+        cycles=total,
+        parts=parts,
+    )
+
+
+def _cost(
+    problem: Problem,
+    config: AcceleratorConfig,
+    load: Triple,
+    accumulator: Triple,
+    group: int,
+    outer: bool,
+    pieces: tuple[int, int, bool],
+) -> dict[str, int]:
+    """Cycles by unit, summed over the layer; `fill` is what nothing hides."""
+    axes = problem.axes
+    piece, weight_slots, resident = pieces
+    pieces_per_group = ceil_div(problem.reduced, piece)
+    groups = ceil_div(problem.groups, group)
+    tiles = product([_tiles(a, n) for a, n in zip(axes, load, strict=True)])
+    inner = product([ceil_div(n, m) for n, m in zip(load, accumulator, strict=True)])
+    positions = product([a.out for a in axes])
+    blocks = problem.reduced * problem.taps * problem.groups
+    least = max(config.weight_block_groups, ACCUMULATE_HAZARD)
+    computed = tiles * inner
+    per_block = max(positions, computed * least)
+    array = blocks * per_block + computed * groups * pieces_per_group * ARRAY_OVERHEAD
+    drain = (
+        positions * problem.groups * config.requantize_steps + computed * groups * DRAIN_OVERHEAD
+    )
+    source_axes = problem.raw_axes or axes
+    source_blocks = problem.raw_blocks or problem.blocks
+    loads = source_blocks * product(
+        [_extents(a, n)[0] for a, n in zip(source_axes, load, strict=True)]
+    )
+    run = _extents(source_axes[0], load[0])[1]
+    if run < 6 and run < source_axes[0].size:
+        loads = loads * 6 // run
+    load_count = tiles
+    if outer and tiles > 1:
+        loads *= groups
+        load_count *= groups
+    weights = blocks * config.weight_block_beats
+    weight_loads = groups * pieces_per_group
+    if not resident:
+        again = 1 if outer else tiles
+        if pieces_per_group > weight_slots:
+            again = tiles * inner
+        weights *= again
+        weight_loads *= again
+    stores = positions // product([a.pool for a in axes]) * problem.out_blocks
+    port = (loads + weights + stores) / PORT_EFFICIENCY
+    fetch = 4 * computed * groups * (1 + pieces_per_group)
+    serial = loads + weights + (load_count + weight_loads) * LOAD_OVERHEAD
+    store_serial = stores + tiles * groups * STORE_OVERHEAD
+    first = loads // load_count + weights // max(weight_loads, 1) + 2 * LOAD_OVERHEAD
+    last = stores // (tiles * groups) + drain // (computed * groups) + STORE_OVERHEAD
+    vector = 0
+    if problem.raw_axes is not None:
+        packed = problem.blocks * product(
+            [_extents(a, n)[0] for a, n in zip(axes, load, strict=True)]
+        )
+        vector = packed * problem.pack_window * config.vector_steps + tiles * DRAIN_OVERHEAD
+        first += vector // tiles
+    return {
+        "array": array,
+        "drain": drain,
+        "vector": vector,
+        "port": int(max(port + fetch, serial, store_serial)),
+        "input": loads,
+        "fill": int(first + last),
+    }
+
+
+def choose(problem: Problem, config: AcceleratorConfig) -> tuple[Tiling, list[Tiling]] | None:
+    """The cheapest tiling and the runners-up; None where nothing fits."""
+    ranked = sorted(candidates(problem, config), key=lambda t: t.cycles)
+    if not ranked:
+        return None
+    return ranked[0], _distinct(ranked[1:], 3)
+
+
+def _distinct(tilings: Sequence[Tiling], count: int) -> list[Tiling]:
+    """The first few that differ in more than the group size."""
+    seen = set()
+    result = []
+    for tiling in tilings:
+        key = (tiling.load, tiling.group_outer, tiling.input_slots)
+        if key not in seen:
+            seen.add(key)
+            result.append(tiling)
+        if len(result) == count:
+            break
+    return result
+
+
+def utilization(macs: int, config: AcceleratorConfig, cycles: int) -> float:
+    """Multiply-accumulates per multiplier and cycle."""
+    return macs / (config.array.multipliers * cycles) if cycles else math.nan
