@@ -71,7 +71,7 @@ def _export(args: argparse.Namespace) -> None:
     _print(args, report, text)
 
 
-def _feeds(path: Path, source: Path | None, names: list[str], shape: list[int]) -> dict:
+def _feeds(path: Path, source: Path | None, names: list[str], shape: list) -> dict[str, np.ndarray]:
     """Inputs of a network: its own .npz, another one, or a video."""
     from models.data import load_clip
 

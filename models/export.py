@@ -23,6 +23,7 @@ FRAMES = (16, 64)
 # Clips that shape the weights, and others that calibrate ranges. The last maps of `tiny` have
 # four pixels: it takes many clips to know their statistics.
 CLIPS = {"paper": (3, 5), "tiny": (32, 32)}
+CLIPS_64_FRAMES = (2, 3)  # one layer of three clips takes 600 MB, and several are alive
 RECORDED = 500  # offset of the recorded clip's seed: one that calibration has not seen
 
 NETWORKS: dict[str, dict[str, fsb.C3dConfig]] = {
@@ -119,7 +120,7 @@ def export(
     if not target.parent.is_dir():
         raise ModelsError(f"no folder {target.parent} to write to")
     progress("clips")
-    first, count = CLIPS[size]
+    first, count = CLIPS_64_FRAMES if config.frames == 64 else CLIPS[size]
     shaping = _clips(config, 1000 * seed, first)
     clips = _clips(config, 1000 * seed + first, count)
     if video is None:

@@ -89,6 +89,8 @@ def _move_one(group: Group, x: torch.Tensor, low: int) -> torch.Tensor:
             return x.expand(torch.broadcast_shapes(x.shape, wanted))
         case "Gather":
             index = constant_of(group, 1)
+            if index is None:
+                raise group.refuse("its indices are missing")
             axis = group.attributes.get("axis", 0) % rank
             picked = x.index_select(axis, torch.tensor(np.ravel(index)))
             return picked.reshape(*x.shape[:axis], *np.shape(index), *x.shape[axis + 1 :])

@@ -241,7 +241,10 @@ def _pair(group: Group, tensors: Tensors) -> torch.Tensor:
         real = ((codes - source.zero).astype(F32) * source.unit).astype(F32)
         scalar = F32(operand_of(group, position).value.reshape(()))  # type: ignore[union-attr]
         pair = (scalar, real) if position == 0 else (real, scalar)
-        table = quantize_float(_REAL[group.op](*pair).astype(F32), target)
+        if group.op == "Div" and scalar == 0:
+            raise group.refuse("its scalar is 0")
+        with np.errstate(divide="ignore"):  # k / 0 is infinite, and saturates
+            table = quantize_float(_REAL[group.op](*pair).astype(F32), target)
         return lookup(codes_of(x, tensors), source, table)
     if group.op not in PAIRS:
         raise group.refuse("has no integer definition for two quantized tensors")

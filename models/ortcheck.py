@@ -177,7 +177,11 @@ def compare_network(graph: QuantizedGraph, feeds: dict[str, np.ndarray]) -> dict
     ours = reference.run(feeds, keep=reference.output_names)
     data = graph.model.SerializeToString()
     theirs = session(onnx.load_from_string(data)).run(reference.output_names, feeds)
-    scales = {g.output: g.operands[0].params.unit for g in graph.groups if g.params is None}
+    scales = {
+        group.output: group.operands[0].params.unit
+        for group in graph.groups
+        if group.op == "DequantizeLinear" and group.operands[0] and group.operands[0].params
+    }
     elements = mismatches = 0
     greatest = 0.0
     for name, other in zip(reference.output_names, theirs, strict=True):

@@ -96,24 +96,24 @@ def dequantize(codes: np.ndarray, params: QParams) -> np.ndarray:
     return (codes.astype(np.int64) - zero).astype(F32) * scale
 
 
-def _gelu(x, attributes):
+def _gelu(x: np.ndarray, attributes: dict[str, Any]) -> np.ndarray:
     if attributes.get("approximate", "none") != "none":
         inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
         return 0.5 * x * (1 + np.tanh(inner))
     return 0.5 * x * (1 + _erf(x / math.sqrt(2)))
 
 
-def _erf(x):
+def _erf(x: np.ndarray) -> np.ndarray:
     return np.vectorize(math.erf)(x)
 
 
-def _sigmoid(x):
+def _sigmoid(x: np.ndarray) -> np.ndarray:
     # Written without overflow on either side.
     e = np.exp(-np.abs(x))
     return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
 
 
-def _hard_sigmoid(x, attributes):
+def _hard_sigmoid(x: np.ndarray, attributes: dict[str, Any]) -> np.ndarray:
     return np.clip(attributes.get("alpha", 0.2) * x + attributes.get("beta", 0.5), 0, 1)
 
 
@@ -189,7 +189,16 @@ def sub_table(a: QParams, b: QParams, y: QParams) -> np.ndarray:
     return _linear_table(a, b, y, F32(a.unit / y.unit), -F32(b.unit / y.unit), F32(0), y.zero)
 
 
-def _linear_table(a, b, y, ra, rb, before, after) -> np.ndarray:
+def _linear_table(
+    a: QParams,
+    b: QParams,
+    y: QParams,
+    ra: np.float32,
+    rb: np.float32,
+    before: np.float32,
+    after: int,
+) -> np.ndarray:
+    """ra·a + rb·b less the zero points, plus `before` the rounding and `after` it."""
     k = F32(before - fma32(ra, F32(a.zero), F32(rb * F32(b.zero))))
     inner = fma32(_codes(b), rb, k)
     outer = fma32(_codes(a)[:, None], ra, inner[None, :])

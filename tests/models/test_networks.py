@@ -11,7 +11,9 @@ import onnx
 import pytest
 import torch
 
+from models import export as exporting
 from models import fsb
+from models.data import load_clip, synthetic_clip
 from models.export import NETWORKS, config_of, export
 from models.ortcheck import compare
 from models.quantgraph import QuantizedGraph
@@ -146,8 +148,6 @@ def test_int8_ranges_are_used(tiny):
 
 def test_different_clips_give_different_answers(tiny):
     reference = Reference(tiny["fsb_c3d"].onnx)
-    from models.data import synthetic_clip
-
     answers = [
         reference.run({"clip": synthetic_clip(seed, 4, 32, 32)})["logits"] for seed in (7, 8)
     ]
@@ -167,6 +167,23 @@ def test_reference_refuses_bad_feeds(tiny):
         reference.run({"clip": clip * np.nan})
     with pytest.raises(ModelsError, match="no tensor nothing"):
         reference.run({"clip": clip}, keep=["nothing"])
+
+
+def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch):
+    def fail(*_):
+        assert list(tmp_path.iterdir()), "the work goes on beside the target"
+        raise RuntimeError("disk full")
+
+    monkeypatch.setattr(exporting, "record", fail)
+    with pytest.raises(RuntimeError, match="disk full"):
+        export("c3d", tmp_path / "c3d.onnx", "tiny")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_video_becomes_the_recorded_input(tmp_path, video):
+    exported = export("c3d", tmp_path / "c3d.onnx", "tiny", video=video)
+    clip = np.load(exported.npz)["input:clip"]
+    assert np.array_equal(clip, load_clip(video, 4, 32, 32))
 
 
 def test_configurations_are_checked():
