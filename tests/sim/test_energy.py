@@ -1,0 +1,186 @@
+"""Action counts against counting one by one; tables complete and sourced."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import yaml
+
+from hw.arch.config import AcceleratorConfig
+from hw.arch.isa import (
+    CLASSES,
+    Array,
+    ArrayMode,
+    Drain,
+    Elementwise,
+    ElementwiseOp,
+    Load,
+    Opcode,
+    Reduce,
+    ReduceOp,
+    Space,
+    Store,
+    deltas,
+)
+from sim.energy import Action, EnergyError, EnergyTable, count_actions
+from sim.energy.actions import COMPONENTS
+from sim.energy.table import DIRECTORY
+
+TABLES = sorted(p.stem for p in DIRECTORY.glob("*.yaml"))
+
+
+class Counting:
+    """Counts rows as the functional machine reads and writes them."""
+
+    def __init__(self, bank):
+        self.bank = bank
+        self.reads = 0
+        self.writes = 0
+        check_read, check_write = bank.check_read, bank.check_write
+
+        def read(index):
+            self.reads += index.size
+            check_read(index)
+
+        def write(index):
+            self.writes += index.size
+            check_write(index)
+
+        bank.check_read, bank.check_write = read, write
+
+
+def counted(make_bench, config, instruction):
+    """Accesses of the functional machine, by memory."""
+    bench = make_bench(config)
+    state = bench.machine.state
+    for bank in (state.activation, state.weight, state.parameter, state.table, state.accumulator):
+        bank.write(np.arange(bank.rows), bank.data[:-1])
+    watched = {n: Counting(getattr(state, n)) for n in ("activation", "weight", "accumulator")}
+    bench.run(instruction)
+    return watched
+
+
+@pytest.mark.parametrize("preset", ["tiny", "ecp5_85k"])
+def test_gemm_accesses(make_bench, preset):
+    config = AcceleratorConfig.load(preset)
+    counts = (4, 3, 2, 1, 3, 3, 1, 2)
+    instruction = Array(
+        activation=200,
+        counts=counts,
+        deltas=deltas(counts, (1, 6, 30, 0, 1, 6, 0, 90)),
+        starts=(-1, -1, 0),
+        bounds=(5, 4, 2),
+    )
+    got = count_actions(instruction, config)
+    watched = counted(make_bench, config, instruction)
+    assert got[Action.ACTIVATION_READ] == watched["activation"].reads
+    assert got[Action.WEIGHT_READ] == watched["weight"].reads == 18 * config.weight_block_beats
+    assert got[Action.MULTIPLY] == 24 * 18 * config.array.multipliers
+    assert got[Action.TREE_ADD] == 24 * 18 * config.array.cols * (config.array.rows - 1)
+    assert got[Action.ACCUMULATOR_WRITE] == 24 * 18 * config.array.cols
+    assert got[Action.ACCUMULATE] == got[Action.ACCUMULATOR_READ] == 24 * 17 * config.array.cols
+    again = count_actions(dataclasses.replace(instruction, accumulate=1), config)
+    assert again[Action.ACCUMULATOR_READ] == 24 * 18 * config.array.cols
+
+
+def test_depthwise_multiplies_taps_only(tiny):
+    counts = (6, 5, 2, 1, 1, 3, 1, 1)
+    instruction = Array(
+        mode=ArrayMode.DEPTHWISE,
+        counts=counts,
+        deltas=deltas(counts, (1, 6, 30, 0, 0, 0, 0, 0)),
+        bounds=(6, 5, 2),
+        window_x=3,
+        window_y=3,
+    )
+    got = count_actions(instruction, tiny)
+    outputs = 4 * 3 * 2
+    assert got[Action.MULTIPLY] == outputs * 9 * 4
+    assert got[Action.ACTIVATION_READ] == 3 * 60
+    assert got[Action.ACCUMULATOR_WRITE] == 3 * outputs * 4
+
+
+def test_drain_vector_and_transfers(make_bench, tiny):
+    drain = Drain(
+        counts=(3, 2, 1, 1),
+        window=(2, 1, 1),
+        accumulator_deltas=(1, 0, 0, 1, 1, 0, 0),
+        destination_deltas=(0, 1, 1, 0, 0),
+    )
+    got = count_actions(drain, tiny)
+    watched = counted(make_bench, tiny, drain)
+    assert got[Action.ACTIVATION_WRITE] == watched["activation"].writes == 6
+    assert got[Action.REQUANTIZE] == got[Action.ACCUMULATOR_READ] == 12 * 4
+    assert watched["accumulator"].reads == 12
+    reduce = Reduce(
+        op=ReduceOp.SUM,
+        counts=(3, 3, 1, 1),
+        window=(2, 2, 1),
+        source_deltas=(1, 4, 0, -4, 0, 0, 0),
+        destination=300,
+        bounds=(3, 4, 1),
+    )
+    got = count_actions(reduce, tiny)
+    watched = counted(make_bench, tiny, reduce)
+    assert got[Action.ACTIVATION_READ] == watched["activation"].reads
+    assert got[Action.VECTOR_SUM] == 4 * got[Action.ACTIVATION_READ]
+    product = count_actions(
+        Elementwise(op=ElementwiseOp.PRODUCT, counts=(5, 2, 1, 1), table=1), tiny
+    )
+    assert product[Action.ACTIVATION_READ] == 20
+    assert product[Action.VECTOR_PRODUCT] == product[Action.TABLE_READ] == 40
+    load = count_actions(Load(space=Space.WEIGHT, beats=7, counts=(3, 1, 1)), tiny)
+    assert load[Action.DRAM_READ] == load[Action.WEIGHT_WRITE] == 21
+    assert load[Action.FETCH] == 16
+    assert count_actions(Store(beats=7), tiny)[Action.DRAM_WRITE] == 7
+
+
+@pytest.mark.parametrize("opcode", list(Opcode))
+def test_every_instruction_has_a_rule(tiny, opcode):
+    assert count_actions(CLASSES[opcode](), tiny)[Action.FETCH] == 16
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_price_every_action(name):
+    table = EnergyTable.load(name)
+    config = AcceleratorConfig.load("base")
+    assert set(COMPONENTS) == set(Action)
+    for action in Action:
+        assert 0 < table.picojoules(action, config) < 1e5
+    assert all(len(s) > 10 for s in table.sources.values())
+    assert len(table.uncertainty) > 40
+
+
+def test_45nm_reproduces_the_published_points():
+    """The fit, evaluated at the sizes that it was not given."""
+    table = EnergyTable.load("asic_45nm")
+    assert table._sram(64, 32 << 10) == pytest.approx(20, rel=0.05)
+    assert table._sram(64, 1 << 20) == pytest.approx(100, rel=0.15)
+    assert table._product(8, 8) == pytest.approx(0.2)
+    assert table._product(32, 32) == pytest.approx(3.1)
+
+
+def test_energy_adds_up_by_component(tiny):
+    table = EnergyTable.load("asic_45nm")
+    actions = count_actions(Load(beats=100), tiny)
+    energy = table.joules(actions, tiny)
+    assert set(energy) == {"DRAM", "activation scratchpad", "instruction fetch"}
+    assert energy["DRAM"] == pytest.approx(100 * 32 * 20.3e-12)
+    assert energy["instruction fetch"] == pytest.approx(64 * 8 * 20.3e-12)
+
+
+def test_numbers_without_a_source_are_refused(tmp_path):
+    content = yaml.safe_load((DIRECTORY / "asic_45nm.yaml").read_text())
+    content["numbers"]["sram_pj"]["source"] = " "
+    path = tmp_path / "bad.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(EnergyError, match="sram_pj has no source"):
+        EnergyTable.load(path)
+    del content["numbers"]["sram_pj"]
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(EnergyError, match="no number sram_pj"):
+        EnergyTable.load(path)
+    with pytest.raises(EnergyError, match=r"no energy table vacuum\.yaml; there are asic_45nm"):
+        EnergyTable.load("vacuum")
