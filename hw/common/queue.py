@@ -1,0 +1,109 @@
+"""The instruction queue in front of a unit: holds instructions back until their waits are over."""
+
+from amaranth.hdl import Cat, Module, ShapeCastable, Signal, ValueLike
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.arch.isa import Unit
+from hw.common.layouts import queue_layout, target_layout
+
+__all__ = ["UnitQueue", "waits_over"]
+
+
+def waits_over(targets: data.View, completed: data.View) -> ValueLike:
+    """Whether every awaited unit has completed as many instructions as its target says.
+
+    Counts are modulo 2^16: a target lies at most 2^15 instructions away from the counter.
+
+    Parameters
+    ----------
+    targets: view of `target_layout`.
+    completed: per unit, instructions completed since the start.
+    """
+    held = []
+    for unit in Unit:
+        behind = (completed[unit] - targets[unit].count)[15]
+        held.append(targets[unit].enable & behind)
+    return ~Cat(*held).any()
+
+
+class UnitQueue(wiring.Component):
+    """FIFO whose head is offered only when its waits are over.
+
+    Handshake: `i` takes an instruction while there is room; `o` is valid when the queue is not
+    empty and the head's waits are over, and then holds until taken.
+
+    Latency: taken in cycle t, offered in cycle t + `timing.QUEUE_LATENCY` (1) at the earliest. A
+    counter that reaches the target in cycle t releases the head in the same cycle t.
+
+    Only the fields that a unit needs are stored (`kept` of `queue_layout`): waits have become
+    targets and register fields have been added to their addresses.
+
+    Parameters
+    ----------
+    payload: shape of the unit's instruction.
+    kept: bit ranges of the payload that are stored; the others read as zero.
+    depth: instructions, a power of two.
+
+    Members
+    -------
+    i: In(stream), `queue_layout(payload)`: instruction and targets.
+    o: Out(stream), the instruction.
+    completed: In, the units' completion counters.
+    waiting: Out, the head is held back by a wait.
+    """
+
+    def __init__(self, payload: ShapeCastable, kept: list[range], depth: int):
+        self._payload = payload
+        self._kept = kept
+        self._depth = depth
+        super().__init__(
+            {
+                "i": In(stream.Signature(queue_layout(payload))),
+                "o": Out(stream.Signature(payload)),
+                "completed": In(data.ArrayLayout(16, len(Unit))),
+                "waiting": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        bits = sum(len(part) for part in self._kept)
+        stored = data.StructLayout({"bits": bits, "targets": target_layout()})
+        m.submodules.storage = storage = memory.Memory(shape=stored, depth=self._depth, init=[])
+        write = storage.write_port()
+        read = storage.read_port(domain="comb")
+
+        level = Signal(range(self._depth + 1))
+        head = Signal(range(self._depth))
+        tail = Signal(range(self._depth))
+        push = self.i.valid & self.i.ready
+        pop = self.o.valid & self.o.ready
+        source = self.i.payload.instruction.as_value()
+        m.d.comb += [
+            self.i.ready.eq(level != self._depth),
+            write.en.eq(push),
+            write.addr.eq(tail),
+            write.data.bits.eq(Cat(source[part.start : part.stop] for part in self._kept)),
+            write.data.targets.eq(self.i.payload.targets),
+            read.addr.eq(head),
+        ]
+        m.d.sync += level.eq(level + push - pop)
+        with m.If(push):
+            m.d.sync += tail.eq(tail + 1)
+        with m.If(pop):
+            m.d.sync += head.eq(head + 1)
+
+        released = Signal()
+        m.d.comb += [
+            released.eq(waits_over(read.data.targets, self.completed)),
+            self.o.valid.eq((level != 0) & released),
+            self.waiting.eq((level != 0) & ~released),
+        ]
+        position = 0
+        for part in self._kept:
+            m.d.comb += self.o.payload.as_value()[part.start : part.stop].eq(
+                read.data.bits[position : position + len(part)]
+            )
+            position += len(part)
+        return m

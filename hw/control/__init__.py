@@ -1,0 +1,1 @@
+"""Instruction fetch, the sequencer, and the register port."""

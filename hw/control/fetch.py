@@ -1,0 +1,158 @@
+"""Instruction fetch: prefetch into a small FIFO."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from hw.arch.config import PortConfig
+from hw.arch.isa import INSTRUCTION_BYTES, ErrorCode
+from hw.arch.timing import FETCH_FIFO, FETCH_GROUP
+from hw.memory.arbiter import address_layout
+
+__all__ = ["INDEX_BITS", "Fetch"]
+
+INDEX_BITS = 24
+"""Instruction indices, as wide as Branch.target."""
+
+
+class Fetch(wiring.Component):
+    """Prefetch FIFO of FETCH_FIFO (8) instructions.
+
+    Rules
+    -----
+    1. A burst covers the instructions from `next` up to the end of its aligned group of
+       min(FETCH_GROUP, max_burst) instructions in DRAM, but none beyond the program.
+    2. A new request is put up in a cycle in which none is up, `next` is inside the program, and
+       the FIFO has room for the whole burst beside what it holds and what is granted. It is
+       visible to the arbiter in the following cycle and waits for its grant; the grant advances
+       `next`. (A request and its successor are thus at least two cycles apart.)
+    3. A beat handed over by the memory port in cycle t is written in cycle t; an instruction
+       whose last beat it was can be taken in cycle t + 1 (`timing.FETCH_VISIBLE`).
+    4. A jump in cycle t empties the FIFO, takes back the request if it is not granted in that
+       very cycle, marks every granted beat that has not yet been handed over as stale, and sets
+       `next`; rule 2 applies from cycle t + 1 on. Stale beats are dropped as they come.
+
+    Members
+    -------
+    run: In, put up requests. base: In, DRAM address of instruction 0, a multiple of 64.
+    length: In, instructions in the program.
+    request: Out(stream) of `address_layout`.
+    beat_valid, beat_data, beat_failed: In, from the memory port.
+    jump, target: In, flush and continue at `target`.
+    o: Out(stream), instruction words in order.
+    error: ErrorCode.AXI_RESPONSE for one cycle if a beat failed that is not stale.
+    """
+
+    def __init__(self, port: PortConfig):
+        self._port = port
+        self._beats = INSTRUCTION_BYTES // port.bytes
+        self._group = min(FETCH_GROUP, port.max_burst // self._beats)
+        super().__init__(
+            {
+                "run": In(1),
+                "base": In(32),
+                "length": In(INDEX_BITS),
+                "request": Out(stream.Signature(address_layout())),
+                "beat_valid": In(1),
+                "beat_data": In(8 * port.bytes),
+                "beat_failed": In(1),
+                "jump": In(1),
+                "target": In(INDEX_BITS),
+                "o": Out(stream.Signature(8 * INSTRUCTION_BYTES)),
+                "error": Out(6),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        asked = Signal(range(self._group + 1))  # instructions in the request
+        granted = self.request.valid & self.request.ready
+        taken = self.o.valid & self.o.ready
+        claimed = Signal(range(FETCH_FIFO + 1))  # instructions in the FIFO or granted
+        m.d.sync += claimed.eq(claimed + Mux(granted, asked, 0) - taken)
+        with m.If(self.jump):
+            m.d.sync += claimed.eq(0)
+
+        self._request(m, asked, claimed)
+        fresh = self._stale_beats(m, asked)
+        self._fifo(m, fresh)
+        return m
+
+    def _request(self, m: Module, asked: Signal, claimed: Signal) -> None:
+        """Rules 1 and 2."""
+        following = Signal(INDEX_BITS)
+        in_dram = Signal(32 - exact_log2(INSTRUCTION_BYTES))
+        group_left = Signal(range(self._group + 1))
+        program_left = Signal(INDEX_BITS)
+        count = Signal(range(self._group + 1))
+        m.d.comb += [
+            in_dram.eq(self.base[exact_log2(INSTRUCTION_BYTES) :] + following),
+            group_left.eq(self._group - in_dram[: exact_log2(self._group)]),
+            program_left.eq(self.length - following),
+            count.eq(Mux(program_left < group_left, program_left, group_left)),
+        ]
+        with m.If(self.request.valid):
+            with m.If(self.request.ready):
+                m.d.sync += [self.request.valid.eq(0), following.eq(following + asked)]
+        with m.Elif(
+            self.run & (following < self.length) & (claimed + count <= FETCH_FIFO) & ~self.jump
+        ):
+            m.d.sync += [
+                self.request.valid.eq(1),
+                self.request.payload.address.eq(in_dram << exact_log2(INSTRUCTION_BYTES)),
+                self.request.payload.length.eq(count * self._beats - 1),
+                asked.eq(count),
+            ]
+        with m.If(self.jump):
+            m.d.sync += [self.request.valid.eq(0), following.eq(self.target)]
+
+    def _stale_beats(self, m: Module, asked: Signal) -> Signal:
+        """Rule 4. Returns the strobe of a beat that belongs into the FIFO."""
+        coming = Signal(range(16 * self._group * self._beats + 1))  # granted, not handed over
+        stale = Signal.like(coming)
+        still_coming = Signal.like(coming)
+        granted = self.request.valid & self.request.ready
+        m.d.comb += still_coming.eq(coming + Mux(granted, asked * self._beats, 0) - self.beat_valid)
+        m.d.sync += coming.eq(still_coming)
+        fresh = Signal()
+        m.d.comb += fresh.eq(self.beat_valid & (stale == 0))
+        with m.If(self.jump):
+            m.d.sync += stale.eq(still_coming)
+        with m.Elif(self.beat_valid & (stale != 0)):
+            m.d.sync += stale.eq(stale - 1)
+        with m.If(fresh & self.beat_failed):
+            m.d.comb += self.error.eq(ErrorCode.AXI_RESPONSE)
+        return fresh
+
+    def _fifo(self, m: Module, fresh: Signal) -> None:
+        """Rule 3: written by beats, read by instructions."""
+        bits = 8 * self._port.bytes
+        words = data.ArrayLayout(bits, self._beats)
+        m.submodules.fifo = fifo = memory.Memory(shape=words, depth=FETCH_FIFO, init=[])
+        write = fifo.write_port(granularity=1)
+        read = fifo.read_port(domain="comb")
+        head = Signal(range(FETCH_FIFO))
+        tail = Signal(range(FETCH_FIFO))
+        level = Signal(range(FETCH_FIFO + 1))
+        beat = Signal(range(self._beats))
+        complete = Signal()
+        taken = self.o.valid & self.o.ready
+        m.d.comb += [
+            complete.eq(fresh & (beat == self._beats - 1)),
+            write.addr.eq(tail),
+            read.addr.eq(head),
+            self.o.valid.eq(level != 0),
+            self.o.payload.eq(read.data.as_value()),
+        ]
+        for k in range(self._beats):
+            m.d.comb += [write.en[k].eq(fresh & (beat == k)), write.data[k].eq(self.beat_data)]
+        m.d.sync += level.eq(level + complete - taken)
+        with m.If(fresh):
+            m.d.sync += beat.eq(beat + 1)
+        with m.If(complete):
+            m.d.sync += tail.eq(tail + 1)
+        with m.If(taken):
+            m.d.sync += head.eq(head + 1)
+        with m.If(self.jump):
+            m.d.sync += [head.eq(0), tail.eq(0), level.eq(0), beat.eq(0)]

@@ -1,0 +1,221 @@
+"""The AXI4-Lite register port: bus handshakes, configuration, status and counters."""
+
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.arch.config import AcceleratorConfig
+from hw.arch.registers import (
+    ADDRESS_BITS,
+    COUNTER_BASE,
+    COUNTERS,
+    DEFAULT_WATCHDOG,
+    ID_VALUE,
+    VERSION_VALUE,
+    Control,
+    Register,
+)
+from hw.control.fetch import INDEX_BITS
+
+__all__ = ["LiteSignature", "Registers", "settings_layout", "status_layout"]
+
+OKAY, SLAVE_ERROR = 0, 2
+
+
+class LiteSignature(wiring.Signature):
+    """AXI4-Lite, 32 bits wide, seen from the slave; names are the standard's."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "awvalid": In(1),
+                "awready": Out(1),
+                "awaddr": In(ADDRESS_BITS),
+                "wvalid": In(1),
+                "wready": Out(1),
+                "wdata": In(32),
+                "wstrb": In(4),
+                "bvalid": Out(1),
+                "bready": In(1),
+                "bresp": Out(2),
+                "arvalid": In(1),
+                "arready": Out(1),
+                "araddr": In(ADDRESS_BITS),
+                "rvalid": Out(1),
+                "rready": In(1),
+                "rdata": Out(32),
+                "rresp": Out(2),
+            }
+        )
+
+
+def settings_layout() -> data.StructLayout:
+    """What the host sets before a start."""
+    return data.StructLayout(
+        {
+            "program_base": 32,
+            "program_length": INDEX_BITS,
+            "store_base": 32,
+            "store_limit": 32,
+            "watchdog": 32,
+            "irq_enable": 1,
+        }
+    )
+
+
+def status_layout() -> data.StructLayout:
+    """What the core reports: bits of Register.STATUS, then the error registers."""
+    return data.StructLayout(
+        {
+            "busy": 1,
+            "done": 1,
+            "error": 1,
+            "irq": 1,
+            "error_code": 6,
+            "error_unit": 3,
+            "error_pc": INDEX_BITS,
+            "halt_code": 4,
+        }
+    )
+
+
+class Registers(wiring.Component):
+    """Slave side of hw/arch/registers.py.
+
+    A write is taken when address and data are both there and no response is pending; its effect
+    is in the same cycle (strobes) or the next (settings). A read answers in the next cycle. Byte
+    strobes are honoured. An offset without a register, a write to a register that only reads, and
+    a write to a setting while the core is busy answer SLVERR and change nothing.
+
+    Counters are 64 bits wide. Their events are registered once before they count.
+
+    Members
+    -------
+    bus: In(LiteSignature).
+    settings: Out(settings_layout). status: In(status_layout).
+    start, abort, clear_irq: Out, strobes.
+    clear: In, counters to zero. events: In, one bit per name of `COUNTERS`, in that order.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        super().__init__(
+            {
+                "bus": Out(LiteSignature()),
+                "settings": Out(settings_layout(), init={"watchdog": DEFAULT_WATCHDOG}),
+                "status": In(status_layout()),
+                "start": Out(1),
+                "abort": Out(1),
+                "clear_irq": Out(1),
+                "clear": In(1),
+                "events": In(len(COUNTERS)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        self._write(m)
+        self._read(m, self._counters(m))
+        return m
+
+    def _write(self, m: Module) -> None:
+        bus = self.bus
+        settings = self.settings
+        taken = Signal()
+        m.d.comb += [
+            taken.eq(bus.awvalid & bus.wvalid & (~bus.bvalid | bus.bready)),
+            bus.awready.eq(taken),
+            bus.wready.eq(taken),
+        ]
+        with m.If(bus.bready):
+            m.d.sync += bus.bvalid.eq(0)
+        with m.If(taken):
+            m.d.sync += [bus.bvalid.eq(1), bus.bresp.eq(SLAVE_ERROR)]
+            with m.Switch(bus.awaddr):
+                with m.Case(Register.CONTROL):
+                    command = Mux(bus.wstrb[0], bus.wdata, 0)
+                    m.d.sync += bus.bresp.eq(OKAY)
+                    m.d.comb += [
+                        self.start.eq((command & Control.START).any() & ~self.status.busy),
+                        self.abort.eq((command & Control.ABORT).any()),
+                        self.clear_irq.eq((command & Control.CLEAR_IRQ).any()),
+                    ]
+                with m.Case(Register.IRQ_ENABLE):
+                    m.d.sync += [
+                        bus.bresp.eq(OKAY),
+                        settings.irq_enable.eq(self._merged(settings.irq_enable)),
+                    ]
+                for register, field in _SETTINGS.items():
+                    with m.Case(register), m.If(~self.status.busy):
+                        m.d.sync += [
+                            bus.bresp.eq(OKAY),
+                            settings[field].eq(self._merged(settings[field])),
+                        ]
+
+    def _merged(self, old: Value) -> Value:
+        """The register's value after a write with byte strobes."""
+        wide = Cat(old, Const(0, 32))[:32]
+        return Cat(
+            Mux(self.bus.wstrb[k], self.bus.wdata.word_select(k, 8), wide.word_select(k, 8))
+            for k in range(4)
+        )
+
+    def _counters(self, m: Module) -> list[Signal]:
+        events = Signal(len(COUNTERS))
+        m.d.sync += events.eq(self.events)
+        counters = []
+        for k, name in enumerate(COUNTERS):
+            counter = Signal(64, name=f"counter_{name}")
+            with m.If(events[k]):
+                m.d.sync += counter.eq(counter + 1)
+            with m.If(self.clear):
+                m.d.sync += counter.eq(0)
+            counters.append(counter)
+        with m.If(self.clear):
+            m.d.sync += events.eq(0)
+        return counters
+
+    def _read(self, m: Module, counters: list[Signal]) -> None:
+        bus = self.bus
+        status = self.status
+        settings = self.settings
+        values: dict[int, Value] = {
+            Register.ID: Const(ID_VALUE, 32),
+            Register.VERSION: Const(VERSION_VALUE, 32),
+            Register.FINGERPRINT_LOW: Const(self._config.fingerprint & 0xFFFFFFFF, 32),
+            Register.FINGERPRINT_HIGH: Const(self._config.fingerprint >> 32, 32),
+            Register.FEATURES: Const(self._config.feature_mask, 32),
+            Register.CONTROL: Const(0, 32),
+            Register.STATUS: Cat(status.busy, status.done, status.error, status.irq),
+            Register.IRQ_ENABLE: settings.irq_enable,
+            Register.ERROR_CODE: status.error_code,
+            Register.ERROR_UNIT: status.error_unit,
+            Register.ERROR_PC: status.error_pc,
+            Register.HALT_CODE: status.halt_code,
+            **{register: settings[field] for register, field in _SETTINGS.items()},
+        }
+        m.d.comb += bus.arready.eq(~bus.rvalid | bus.rready)
+        with m.If(bus.rready):
+            m.d.sync += bus.rvalid.eq(0)
+        with m.If(bus.arvalid & bus.arready):
+            m.d.sync += [bus.rvalid.eq(1), bus.rdata.eq(0), bus.rresp.eq(SLAVE_ERROR)]
+            with m.Switch(bus.araddr):
+                for offset, value in values.items():
+                    with m.Case(offset):
+                        m.d.sync += [bus.rdata.eq(value), bus.rresp.eq(OKAY)]
+            words = Array(word for counter in counters for word in (counter[:32], counter[32:]))
+            number = (bus.araddr - COUNTER_BASE)[2:]
+            inside = (bus.araddr >= COUNTER_BASE) & (number < len(words))
+            with m.If(inside & (bus.araddr[:2] == 0)):
+                m.d.sync += [bus.rdata.eq(words[number[:6]]), bus.rresp.eq(OKAY)]
+
+
+_SETTINGS = {
+    Register.PROGRAM_BASE: "program_base",
+    Register.PROGRAM_LENGTH: "program_length",
+    Register.STORE_BASE: "store_base",
+    Register.STORE_LIMIT: "store_limit",
+    Register.WATCHDOG: "watchdog",
+}
+assert len(COUNTERS) <= 32  # `_read` selects one of at most 64 words
+assert DEFAULT_WATCHDOG < 1 << 32

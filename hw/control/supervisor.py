@@ -1,0 +1,122 @@
+"""Start, end and failure of a run."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.arch.isa import ErrorCode, Unit
+from hw.arch.registers import SEQUENCER_UNIT
+from hw.control.fetch import INDEX_BITS
+from hw.control.registers import status_layout
+
+__all__ = ["SOURCES", "Supervisor"]
+
+SOURCES = (*Unit, SEQUENCER_UNIT)
+"""Numbers that Register.ERROR_UNIT can show, in the order in which errors of one cycle win."""
+
+
+class Supervisor(wiring.Component):
+    """The state of the core: IDLE, CLEAR, RUN, QUIESCE.
+
+    Rules
+    -----
+    1. `start` in cycle t (IDLE) gives CLEAR in t + 1, in which everything but the registers is
+       reset, and RUN in t + 2 (`timing.START_LATENCY`).
+    2. The first error of a run is latched; of errors in one cycle the lowest unit's wins, the
+       sequencer's last. ABORT counts as the sequencer's error ABORTED, and the watchdog, too: it
+       counts cycles of RUN in which no unit was issued an instruction or completed one (0: off).
+       An error in cycle t ends RUN; QUIESCE begins in t + 1.
+    3. HALT ends RUN in the same way, without an error.
+    4. In QUIESCE nothing is taken, dispatched or granted; open bursts end. When none is open
+       (the first cycle of QUIESCE at the earliest), the core is IDLE in the next cycle, DONE is
+       set (and ERROR after an error), and the interrupt is raised.
+    5. `cycles` counts the cycles of RUN and QUIESCE.
+
+    ERROR_PC: index of the instruction in the sequencer's hands for its own errors, of the latest
+    dispatch for those of units.
+
+    Members
+    -------
+    start, abort, clear_irq: In. watchdog: In, cycles.
+    halt, halt_code: In. errors: In, an ErrorCode per entry of `SOURCES`.
+    index, dispatched_index: In. progress: In. port_idle: In.
+    clear: Out, reset everything. run: Out. counting: Out, RUN or QUIESCE.
+    status: Out(status_layout).
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "start": In(1),
+                "abort": In(1),
+                "clear_irq": In(1),
+                "watchdog": In(32),
+                "halt": In(1),
+                "halt_code": In(4),
+                "errors": In(data.ArrayLayout(6, len(SOURCES))),
+                "index": In(INDEX_BITS),
+                "dispatched_index": In(INDEX_BITS),
+                "progress": In(1),
+                "port_idle": In(1),
+                "clear": Out(1),
+                "run": Out(1),
+                "counting": Out(1),
+                "status": Out(status_layout()),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        status = self.status
+        code = Signal(6)
+        source = Signal(3)
+        barked = self._watchdog(m)
+        with m.If(self.abort):
+            m.d.comb += [code.eq(ErrorCode.ABORTED), source.eq(SEQUENCER_UNIT)]
+        with m.Elif(barked):
+            m.d.comb += [code.eq(ErrorCode.WATCHDOG), source.eq(SEQUENCER_UNIT)]
+        for k, number in reversed(list(enumerate(SOURCES))):
+            with m.If(self.errors[k] != ErrorCode.NONE):
+                m.d.comb += [code.eq(self.errors[k]), source.eq(number)]
+
+        m.d.comb += self.counting.eq(status.busy & ~self.clear)
+        with m.If(self.clear_irq):
+            m.d.sync += status.irq.eq(0)
+        with m.FSM(name="state"):
+            with m.State("IDLE"), m.If(self.start):
+                m.d.sync += status.eq(0)
+                m.d.sync += status.busy.eq(1)
+                m.next = "CLEAR"
+            with m.State("CLEAR"):
+                m.d.comb += self.clear.eq(1)
+                m.next = "RUN"
+            with m.State("RUN"):
+                m.d.comb += self.run.eq(1)
+                with m.If(code != ErrorCode.NONE):
+                    own = source == SEQUENCER_UNIT
+                    m.d.sync += [
+                        status.error_code.eq(code),
+                        status.error_unit.eq(source),
+                        status.error_pc.eq(Mux(own, self.index, self.dispatched_index)),
+                    ]
+                    m.next = "QUIESCE"
+                with m.Elif(self.halt):
+                    m.d.sync += status.halt_code.eq(self.halt_code)
+                    m.next = "QUIESCE"
+            with m.State("QUIESCE"), m.If(self.port_idle):
+                m.d.sync += [
+                    status.busy.eq(0),
+                    status.done.eq(1),
+                    status.error.eq(status.error_code != ErrorCode.NONE),
+                    status.irq.eq(1),
+                ]
+                m.next = "IDLE"
+        return m
+
+    def _watchdog(self, m: Module) -> Signal:
+        """Rule 2. High when as many cycles without progress have passed as the host allows."""
+        count = Signal(32)
+        barked = Signal()
+        m.d.comb += barked.eq(self.run & (self.watchdog != 0) & (count >= self.watchdog))
+        m.d.sync += count.eq(Mux(self.run & ~self.progress, count + 1, 0))
+        return barked

@@ -1,0 +1,149 @@
+"""The activation scratchpad: banks with one read and one write port, many clients, no arbiter."""
+
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+from amaranth.hdl import Const, Module, Mux, Signal, Value, ValueLike
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from hw.arch.config import AcceleratorConfig
+from hw.arch.isa import ErrorCode
+from hw.common.ports import activation_read, activation_write
+
+__all__ = ["ActivationScratchpad"]
+
+Client: TypeAlias = tuple[str, int]
+
+
+class ActivationScratchpad(wiring.Component):
+    """Banks × bank rows of `lane_block` bytes; bank b holds rows b·bank_rows and up.
+
+    Every client has a port of its own and reaches every bank. In one cycle a bank serves one read
+    and one write. A second client on the same port of the same bank is not arbitrated but
+    reported: `error` is then BANK_CONFLICT, and the access has no defined result. An address
+    beyond the last row gives ADDRESS and touches nothing.
+
+    Latency: read data `timing.ACTIVATION_READ_LATENCY` (2) cycles after `enable`, held until the
+    client's next read; a write is seen by reads of later cycles; an error one cycle after the
+    access that caused it.
+
+    Parameters
+    ----------
+    config: the accelerator.
+    readers, writers: (port name, number reported in `error_unit`) of each client.
+
+    Members
+    -------
+    <reader>: In(activation_read), <writer>: In(activation_write).
+    error: ErrorCode, 0 for none. Where several clients err at once, the last of them is named,
+        an address before a conflict.
+    error_unit: number of the client.
+    """
+
+    def __init__(
+        self, config: AcceleratorConfig, readers: Sequence[Client], writers: Sequence[Client]
+    ):
+        self._config = config
+        self._readers = tuple(readers)
+        self._writers = tuple(writers)
+        super().__init__(
+            {
+                **{name: In(activation_read(config)) for name, _ in readers},
+                **{name: In(activation_write(config)) for name, _ in writers},
+                "error": Out(6),
+                "error_unit": Out(3),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        sizes = self._config.memory
+        index_bits = exact_log2(sizes.activation_bank_rows)
+        bank_bits = exact_log2(sizes.activation_banks)
+
+        selects: dict[str, list[Signal]] = {}
+        for name, _ in (*self._readers, *self._writers):
+            port = getattr(self, name)
+            bank = port.address[index_bits : index_bits + bank_bits]
+            outside = port.address[index_bits + bank_bits :].any()
+            selects[name] = []
+            for b in range(sizes.activation_banks):
+                select = Signal(name=f"{name}_bank{b}")
+                m.d.comb += select.eq(port.enable & ~outside & (bank == b))
+                selects[name].append(select)
+
+        outputs = []
+        conflicts: list[tuple[Value, int]] = []
+        for b in range(sizes.activation_banks):
+            m.submodules[f"bank{b}"] = bank = memory.Memory(
+                shape=8 * self._config.lane_block, depth=sizes.activation_bank_rows, init=[]
+            )
+            read = bank.read_port()
+            write = bank.write_port()
+            outputs.append(read.data)
+            reads = [(selects[name][b], getattr(self, name)) for name, _ in self._readers]
+            writes = [(selects[name][b], getattr(self, name)) for name, _ in self._writers]
+            m.d.comb += [
+                read.en.eq(_any(select for select, _ in reads)),
+                read.addr.eq(_one_hot((s, p.address[:index_bits]) for s, p in reads)),
+                write.en.eq(_any(select for select, _ in writes)),
+                write.addr.eq(_one_hot((s, p.address[:index_bits]) for s, p in writes)),
+                write.data.eq(_one_hot((s, p.data) for s, p in writes)),
+            ]
+            for clients in (self._readers, self._writers):
+                for k, (name, unit) in enumerate(clients[1:], 1):
+                    others = _any(selects[other][b] for other, _ in clients[:k])
+                    conflicts.append((selects[name][b] & others, unit))
+
+        m.d.sync += self.error.eq(0)
+        for conflict, unit in conflicts:
+            with m.If(conflict):
+                m.d.sync += [self.error.eq(ErrorCode.BANK_CONFLICT), self.error_unit.eq(unit)]
+        self._errors_of_addresses(m)
+
+        for name, _ in self._readers:
+            self._read_mux(m, name, outputs, index_bits, bank_bits)
+        return m
+
+    def _errors_of_addresses(self, m: Module) -> None:
+        """Report accesses beyond the last row; later assignments win."""
+        rows = self._config.memory.activation_rows
+        for name, unit in (*self._readers, *self._writers):
+            port = getattr(self, name)
+            with m.If(port.enable & (port.address >= rows)):
+                m.d.sync += [self.error.eq(ErrorCode.ADDRESS), self.error_unit.eq(unit)]
+
+    def _read_mux(
+        self, m: Module, name: str, outputs: list[Signal], index_bits: int, bank_bits: int
+    ) -> None:
+        port = getattr(self, name)
+        # cycle 1: the bank's output register holds the row; remember which bank it was
+        valid = Signal(name=f"{name}_valid")
+        bank = Signal(bank_bits, name=f"{name}_bank")
+        m.d.sync += valid.eq(port.enable)
+        with m.If(port.enable):
+            m.d.sync += bank.eq(port.address[index_bits : index_bits + bank_bits])
+        # cycle 2: the client's own register, written only when it asked
+        data = Signal.like(port.data, name=f"{name}_data")
+        with m.If(valid), m.Switch(bank):
+            for b, output in enumerate(outputs):
+                with m.Case(b):
+                    m.d.sync += data.eq(output)
+        m.d.comb += port.data.eq(data)
+
+
+def _any(bits: Iterable[ValueLike]) -> Value:
+    result: Value = Const(0, 1)
+    for bit in bits:
+        result = result | bit
+    return result
+
+
+def _one_hot(choices: Iterable[tuple[ValueLike, ValueLike]]) -> Value:
+    """Or of the selected value; with one select at most this is a multiplexer without priority."""
+    result: Value = Const(0)
+    for select, value in choices:
+        result = result | Mux(select, value, 0)
+    return result

@@ -1,0 +1,79 @@
+"""A memory written by beats and read by rows of several beats."""
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from hw.arch.isa import LOCAL_BITS, ErrorCode
+from hw.common.ports import ReadSignature, WriteSignature
+
+__all__ = ["LinearMemory"]
+
+
+class LinearMemory(wiring.Component):
+    """Weight scratchpad and parameter memory: `beats_per_row` memories of one beat side by side.
+
+    A read of row r gives the beats r·k .. r·k + k−1, the first in the low bits.
+
+    Latency: read data one cycle after `enable` (`timing.WEIGHT_READ_LATENCY`,
+    `timing.PARAMETER_READ_LATENCY`), held until the next read; a write is seen by reads of later
+    cycles; `error` one cycle after a read beyond the last row.
+
+    Parameters
+    ----------
+    beat_bits: width of a beat.
+    beats_per_row: k, a power of two.
+    rows: rows, a power of two.
+
+    Members
+    -------
+    read: In(ReadSignature), address in rows.
+    write: In(WriteSignature), address in beats; the writer has checked it.
+    error: ErrorCode.ADDRESS for one cycle, else 0.
+    """
+
+    def __init__(self, *, beat_bits: int, beats_per_row: int, rows: int):
+        self._beat_bits = beat_bits
+        self._beats = beats_per_row
+        self._rows = rows
+        column_bits = exact_log2(beats_per_row)
+        if exact_log2(rows) + column_bits > LOCAL_BITS:
+            raise ValueError(
+                f"{rows} rows of {beats_per_row} beats exceed the ISA's {1 << LOCAL_BITS} beats"
+            )
+        super().__init__(
+            {
+                "read": In(ReadSignature(LOCAL_BITS - column_bits, beat_bits * beats_per_row)),
+                "write": In(WriteSignature(LOCAL_BITS, beat_bits)),
+                "error": Out(6),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        row_bits = exact_log2(self._rows)
+        column_bits = exact_log2(self._beats)
+        outside = Signal()
+        m.d.comb += outside.eq(self.read.address[row_bits:].any())
+        m.d.sync += self.error.eq(0)
+        with m.If(self.read.enable & outside):
+            m.d.sync += self.error.eq(ErrorCode.ADDRESS)
+
+        columns = []
+        for k in range(self._beats):
+            m.submodules[f"column{k}"] = column = memory.Memory(
+                shape=self._beat_bits, depth=self._rows, init=[]
+            )
+            read = column.read_port()
+            write = column.write_port()
+            m.d.comb += [
+                read.en.eq(self.read.enable & ~outside),
+                read.addr.eq(self.read.address),
+                write.en.eq(self.write.enable & (self.write.address[:column_bits] == k)),
+                write.addr.eq(self.write.address[column_bits:]),
+                write.data.eq(self.write.data),
+            ]
+            columns.append(read.data)
+        m.d.comb += self.read.data.eq(Cat(*columns))
+        return m

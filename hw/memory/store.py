@@ -1,0 +1,230 @@
+"""The store unit: activation scratchpad to DRAM, read ahead into a FIFO."""
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.arch.config import AcceleratorConfig
+from hw.arch.isa import ErrorCode, Unit
+from hw.arch.timing import ACTIVATION_READ_LATENCY, STORE_BURSTS
+from hw.common.layouts import unit_layout
+from hw.common.ports import UnitSignature, activation_read
+from hw.memory.walker import BurstWalker, burst_layout
+
+__all__ = ["StoreUnit"]
+
+OPEN_BURSTS = 16
+"""Granted bursts that can be remembered; at least the largest `port.outstanding`."""
+
+
+class StoreUnit(wiring.Component):
+    """Read rows ahead, ask for a burst when all its rows wait, then send it without a pause.
+
+    Rules
+    -----
+    1. The next instruction is accepted when the walker holds none (`BurstWalker`); its rows may
+       be read and its bursts granted before the previous instruction is done.
+    2. The reader takes the walker's next burst when it has none, or reads the last row of its
+       own, and fewer than STORE_BURSTS bursts lie between it and their grant. First row read:
+       `timing.STORE_READ` (3) cycles after the issue.
+    3. The reader reads one row per cycle while fewer than `store_fifo` rows are on their way or
+       in the FIFO. A row's place is free in the cycle after its W beat was accepted.
+    4. A burst is asked for `timing.STORE_ASK` (3) cycles after the read of its last row: two for
+       the scratchpad, one to be written. Bursts are asked for in order, one at a time.
+    5. W is valid from the cycle after the grant until the burst's last beat is accepted.
+    6. `done` is high `timing.STORE_DONE` (1) cycle after the write response of the last burst of
+       an instruction.
+    7. A burst outside the store window gives STORE_WINDOW when the reader would take it and is
+       not read or written; a row beyond the scratchpad gives ADDRESS; a failed response
+       AXI_RESPONSE. After the first two the unit reads nothing more until it is reset.
+
+    Members
+    -------
+    unit: UnitSignature. request: Out(stream) of `burst_layout`.
+    read: Out(activation_read).
+    w: Out(stream) of (data, last), for the W channel.
+    b_valid, b_response: In, the B channel; its ready is constantly 1.
+    window_base, window_limit: In, first and past-the-end byte address that may be written.
+    stalled: Out, a burst waits for its grant, its beats or its response, and no beat is sent.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        row = data.StructLayout({"data": 8 * config.port.bytes, "last": 1})
+        super().__init__(
+            {
+                "unit": Out(UnitSignature(unit_layout(Unit.STORE))),
+                "request": Out(stream.Signature(burst_layout())),
+                "read": Out(activation_read(config)),
+                "w": Out(stream.Signature(row)),
+                "b_valid": In(1),
+                "b_response": In(2),
+                "window_base": In(32),
+                "window_limit": In(32),
+                "stalled": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.walker = walker = BurstWalker(Unit.STORE, self._config.port)
+        m.d.comb += [
+            walker.i.payload.eq(self.unit.instruction.payload),
+            walker.i.valid.eq(self.unit.instruction.valid & ~self.unit.abort),
+            self.unit.instruction.ready.eq(walker.i.ready & ~self.unit.abort),
+            self.unit.error.eq(walker.error),
+        ]
+        inside = Signal(range(2 * STORE_BURSTS + OPEN_BURSTS))
+        accepted = walker.i.valid & walker.i.ready
+        m.d.sync += inside.eq(inside + accepted - self.unit.done)
+        m.d.comb += self.unit.busy.eq(inside != 0)
+
+        burst, row_read, burst_read = self._reader(m, walker)
+        self._requests(m, burst, burst_read)
+        self._rows(m, row_read, burst_read)
+        self._responses(m)
+        return m
+
+    def _reader(self, m: Module, walker: BurstWalker) -> tuple[data.View, Signal, Signal]:
+        """Rules 2, 3 and 7. Returns the burst being read, and strobes per row and per burst."""
+        burst = Signal(burst_layout())
+        left = Signal(8)  # rows to read behind the next one
+        reading = Signal()
+        failed = Signal()
+        waiting = Signal(range(STORE_BURSTS + 1))
+        rows = Signal(range(self._config.port.store_fifo + 1))
+        row_read = Signal()
+        burst_read = Signal()
+        offered = walker.o.payload
+
+        fits = Signal()
+        m.d.comb += fits.eq(burst.local < self._config.memory.activation_rows)
+        m.d.comb += [
+            row_read.eq(reading & fits & (rows != self._config.port.store_fifo)),
+            burst_read.eq(row_read & (left == 0)),
+            self.read.enable.eq(row_read),
+            self.read.address.eq(burst.local),
+        ]
+        m.d.sync += rows.eq(rows + row_read - (self.w.valid & self.w.ready))
+        with m.If(row_read):
+            m.d.sync += [burst.local.eq(burst.local + 1), left.eq(left - 1)]
+        with m.If(reading & ~fits):
+            m.d.comb += self.unit.error.eq(ErrorCode.ADDRESS)
+            m.d.sync += [failed.eq(1), reading.eq(0)]
+
+        end = Signal(33)
+        inside_window = Signal()
+        free = Signal()
+        m.d.comb += [
+            end.eq(offered.address + (offered.length + 1) * self._config.port.bytes),
+            inside_window.eq((offered.address >= self.window_base) & (end <= self.window_limit)),
+            free.eq((~reading | burst_read) & (waiting != STORE_BURSTS) & ~failed),
+            walker.o.ready.eq(free & inside_window),
+        ]
+        with m.If(burst_read):
+            m.d.sync += reading.eq(0)
+        with m.If(walker.o.valid & walker.o.ready):
+            m.d.sync += [reading.eq(1), burst.eq(offered), left.eq(offered.length)]
+        with m.If(walker.o.valid & free & ~inside_window):
+            m.d.comb += self.unit.error.eq(ErrorCode.STORE_WINDOW)
+            m.d.sync += failed.eq(1)
+        taken = walker.o.valid & walker.o.ready
+        granted = self.request.valid & self.request.ready
+        m.d.sync += waiting.eq(waiting + taken - granted)
+        return burst, row_read, burst_read
+
+    def _requests(self, m: Module, burst: data.View, burst_read: Signal) -> None:
+        """Rule 4: the burst's address waits until its last row has been written to the FIFO."""
+        asked = data.StructLayout({"address": 32, "length": 8, "last": 1})
+        m.submodules.bursts = bursts = memory.Memory(shape=asked, depth=STORE_BURSTS, init=[])
+        write = bursts.write_port()
+        read = bursts.read_port(domain="comb")
+        head = Signal(range(STORE_BURSTS))
+        tail = Signal(range(STORE_BURSTS))
+        ready = Signal(range(STORE_BURSTS + 1))
+        granted = self.request.valid & self.request.ready
+        m.d.comb += [
+            write.addr.eq(tail),
+            write.en.eq(burst_read),
+            write.data.address.eq(burst.address),
+            write.data.length.eq(burst.length),
+            write.data.last.eq(burst.last),
+            read.addr.eq(head),
+            self.request.valid.eq(ready != 0),
+            self.request.payload.address.eq(read.data.address),
+            self.request.payload.length.eq(read.data.length),
+            self.request.payload.last.eq(read.data.last),
+        ]
+        with m.If(burst_read):
+            m.d.sync += tail.eq(tail + 1)
+        with m.If(granted):
+            m.d.sync += head.eq(head + 1)
+        m.d.sync += ready.eq(ready + _delayed(m, burst_read, ACTIVATION_READ_LATENCY) - granted)
+
+    def _rows(self, m: Module, row_read: Signal, burst_read: Signal) -> None:
+        """Rule 5: rows go through a block RAM whose output always holds the oldest row."""
+        depth = self._config.port.store_fifo
+        m.submodules.rows = rows = memory.Memory(
+            shape=data.StructLayout({"data": 8 * self._config.port.bytes, "last": 1}),
+            depth=depth,
+            init=[],
+        )
+        write = rows.write_port()
+        read = rows.read_port()
+        head = Signal(range(depth))
+        tail = Signal(range(depth))
+        sending = Signal(range(OPEN_BURSTS + 1))  # granted bursts whose last beat is not yet sent
+        granted = self.request.valid & self.request.ready
+        sent = Signal()
+        following = Signal(range(depth))
+        m.d.comb += [
+            write.en.eq(_delayed(m, row_read, ACTIVATION_READ_LATENCY)),
+            write.addr.eq(tail),
+            write.data.data.eq(self.read.data),
+            write.data.last.eq(_delayed(m, burst_read, ACTIVATION_READ_LATENCY)),
+            self.w.valid.eq(sending != 0),
+            self.w.payload.eq(read.data),
+            sent.eq(self.w.valid & self.w.ready),
+            # A row is written at least two cycles before its burst can be granted, so that the
+            # read of the cycle before `valid` already sees it.
+            following.eq(head + sent),
+            read.addr.eq(following),
+        ]
+        with m.If(write.en):
+            m.d.sync += tail.eq(tail + 1)
+        m.d.sync += [
+            head.eq(following),
+            sending.eq(sending + granted - (sent & self.w.payload.last)),
+        ]
+
+    def _responses(self, m: Module) -> None:
+        """Rule 6: which responses end an instruction follows from the order of the grants."""
+        ends = Signal(OPEN_BURSTS)
+        head = Signal(range(OPEN_BURSTS))
+        tail = Signal(range(OPEN_BURSTS))
+        answers = Signal(range(OPEN_BURSTS + 1))  # granted bursts without a response
+        granted = self.request.valid & self.request.ready
+        with m.If(granted):
+            m.d.sync += [
+                ends.bit_select(tail, 1).eq(self.request.payload.last),
+                tail.eq(tail + 1),
+            ]
+        with m.If(self.b_valid):
+            m.d.sync += head.eq(head + 1)
+        m.d.sync += [
+            answers.eq(answers + granted - self.b_valid),
+            self.unit.done.eq(self.b_valid & ends.bit_select(head, 1)),
+        ]
+        with m.If(self.b_valid & self.b_response.any()):
+            m.d.comb += self.unit.error.eq(ErrorCode.AXI_RESPONSE)
+        m.d.comb += self.stalled.eq(
+            (self.request.valid | (answers != 0)) & ~(self.w.valid & self.w.ready)
+        )
+
+
+def _delayed(m: Module, strobe: Signal, cycles: int) -> Signal:
+    for _ in range(cycles):
+        later = Signal.like(strobe)
+        m.d.sync += later.eq(strobe)
+        strobe = later
+    return strobe
