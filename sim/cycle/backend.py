@@ -14,7 +14,7 @@ from hw.arch.registers import COUNTERS
 from sim.backend import BackendResult, Bytes, Options, timeline
 from sim.cycle.compute import array_vectors
 from sim.cycle.model import CoreModel
-from sim.functional import FunctionalMachine
+from sim.functional.backend import FunctionalBackend
 from sim.functional.sequencer import Step
 
 
@@ -29,7 +29,7 @@ def counters(model: CoreModel, steps: Sequence[Step]) -> Mapping[str, int]:
         "array_vectors": sum(_vectors(s.instruction) for s in steps),
         "read_beats": model.load.beats,
         "write_beats": model.store.beats,
-        "fetch_beats": model.fetch_beats,
+        "fetch_beats": model.fetch.beats,
         "instructions": model.instructions,
     }
     assert store.done or not model.store.beats
@@ -52,17 +52,16 @@ class CycleBackend:
         self, program: Program, config: AcceleratorConfig, memory: Bytes, options: Options
     ) -> BackendResult:
         """Run a program; see `sim.backend.Backend`."""
-        after = memory.copy()
-        steps: list[Step] = []
-        machine = FunctionalMachine(config, after, program.store_window, options.check_reads)
-        outcome = machine.run(program.instructions, steps.append)
+        values = FunctionalBackend().run(program, config, memory, options)
+        steps = values.trace
+        assert steps is not None
         begin = time.perf_counter()
         model = CoreModel(config, steps, program.code_address, len(program.instructions))
         model.run()
         seconds = time.perf_counter() - begin
         units = model.units
         return BackendResult(
-            memory=after,
+            memory=values.memory,
             cycles=model.cycles,
             timeline=timeline(
                 steps,
@@ -71,6 +70,7 @@ class CycleBackend:
             ),
             counters=counters(model, steps),
             wall_s=seconds,
-            halt_code=outcome.halt_code,
+            halt_code=values.halt_code,
             trace=steps,
+            saturation=values.saturation,
         )

@@ -6,9 +6,9 @@ from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, Drain, Elementwise, Instruction, Reduce
 from hw.arch.timing import (
     array_blocks,
-    array_outputs,
     array_duration,
     array_occupancy,
+    array_outputs,
     drain_duration,
     vector_duration,
 )

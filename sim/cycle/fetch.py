@@ -1,4 +1,4 @@
-"""Instruction prefetch, after hw/control/fetch.py: requests, grants, and when words can be taken."""
+"""Instruction prefetch, after hw/control/fetch.py: requests, grants, and what can be taken when."""
 
 from __future__ import annotations
 

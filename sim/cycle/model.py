@@ -119,6 +119,8 @@ class CoreModel:
         self._settle()
         while self._events:
             cycle, is_jump, target = heapq.heappop(self._events)
+            if self.halt is not None and cycle > self.halt:
+                break
             if is_jump:
                 self.fetch.jump(cycle, target)
                 self._jumping = False
@@ -128,6 +130,12 @@ class CoreModel:
             self._settle()
         if self.halt is None:
             raise CycleModelError("the run does not end: no event is left before HALT")
+
+    @property
+    def cycles(self) -> int:
+        """Counter `cycles`: from the start until no burst is open after HALT."""
+        assert self.halt is not None
+        return max(self.halt, self._port.last_end) + 2
 
     # Known times, followed as far as they go.
 

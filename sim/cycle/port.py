@@ -46,6 +46,8 @@ class MemoryPort:
         self._ends: list[int] = []
         self._free = 0
         self._direction: bool | None = None
+        self.last_end = -1
+        """Cycle in which the last of all granted bursts ends."""
 
     def room_at(self, cycle: int) -> int:
         """First cycle, `cycle` or later, in which a burst can be granted.
@@ -71,4 +73,5 @@ class MemoryPort:
         self._free = last + 1
         self._direction = write
         heapq.heappush(self._ends, end)
+        self.last_end = max(self.last_end, end)
         return Service(cycle, first, last, end)

@@ -125,7 +125,9 @@ class RandomProgram:
         for bank in range(config.memory.activation_banks):
             self.code.append(self._load_bank(bank))
         self.code += [self._load_weights(), self._load_parameters()]
-        kinds = (self.array, self.array, self.drain, self.elementwise, self.reduce, self.transfer)
+        kinds = [self.array, self.array, self.drain, self.transfer]
+        if "vector" in config.features:
+            kinds += [self.elementwise, self.reduce]
         for _ in range(self.steps):
             self.random.choice(kinds)()
         for bank in range(config.memory.activation_banks):
@@ -202,10 +204,11 @@ class RandomProgram:
 
     def _depthwise(self) -> None:
         draw = self._draw
-        window = (draw(1, 3), draw(1, 3)) if self.config.array.rows >= 9 else (draw(1, 2), 2)
-        emit = (draw(1, 2), draw(1, 2))
-        x, y, t = draw(window[0], 6), draw(window[1], 5), draw(1, 2)
-        counts = (x, y, t, 1, 1, 1, draw(1, 2), 1)
+        window = (draw(1, 3), draw(1, 3))
+        passes = -(-window[0] * window[1] // self.config.array.rows)
+        emit = (draw(1, 3), draw(1, 3))
+        x, y, t = draw(3, 7), draw(window[1], 5), draw(1, 2)
+        counts = (x, y, t, 1, 1, passes, draw(1, 2), 1)
         stride = (1, 8, 48, 0, 0, 0, 48, 0)
         starts = (draw(-1, 0), draw(-1, 0), 0)
         width, height = min(x, 7), min(y, 5)

@@ -1,0 +1,89 @@
+"""`--on rtl`: the core's Verilog at native speed under Verilator."""
+
+from __future__ import annotations
+
+from hw.arch.config import AcceleratorConfig
+from hw.arch.isa import ErrorCode, Unit
+from hw.arch.program import Program
+from hw.arch.registers import SEQUENCER_UNIT
+from sim.backend import BackendResult, Bytes, Options, timeline
+from sim.cosim import job, verilate
+from sim.functional import MachineError
+from sim.functional.backend import dynamic_trace
+
+PROGRESS_CYCLES = 1_000_000
+
+
+class RtlBackend:
+    """The circuit itself, its DRAM and its host compiled into one program.
+
+    Parameters
+    ----------
+    max_cycles: give up after so many.
+    """
+
+    name = "rtl"
+
+    def __init__(self, max_cycles: int = 1 << 34):
+        self._max_cycles = max_cycles
+
+    def run(
+        self, program: Program, config: AcceleratorConfig, memory: Bytes, options: Options
+    ) -> BackendResult:
+        """Run a program; see `sim.backend.Backend`.
+
+        Raises
+        ------
+        MachineError
+            If the core stopped with an error.
+        job.RtlError, verilate.BuildError
+            If the circuit could not be built or run, or never finished.
+        """
+        waves = options.trace_file is not None
+        model = verilate.build(config, waves=verilate.waveform_kind() if waves else "none")
+        first, last = options.trace_window or (0, None)
+        settings = job.Settings(
+            max_cycles=self._max_cycles,
+            progress=PROGRESS_CYCLES if options.progress else 0,
+            waves=options.trace_file,
+            waves_first=first,
+            waves_last=last,
+        )
+        result = job.run(model, job_of(program), memory, settings)
+        check(result)
+        steps = dynamic_trace(program, config, memory)
+        return BackendResult(
+            memory=result.memory,
+            cycles=result.counters["cycles"],
+            timeline=timeline(steps, result.issue, result.done),
+            counters=result.counters,
+            wall_s=result.seconds,
+            halt_code=result.registers["halt_code"],
+            trace=steps,
+        )
+
+
+def job_of(program: Program) -> job.Job:
+    """What the host writes to run a program."""
+    return job.Job(program.code_address, len(program.instructions), program.store_window)
+
+
+def check(result: job.JobResult) -> None:
+    """Raise what the error registers say.
+
+    Raises
+    ------
+    MachineError
+        If the error code is not zero.
+    """
+    registers = result.registers
+    code = registers["error_code"]
+    if code == ErrorCode.NONE:
+        return
+    unit = None if registers["error_unit"] == SEQUENCER_UNIT else Unit(registers["error_unit"])
+    raise MachineError(
+        ErrorCode(code),
+        unit,
+        registers["error_pc"],
+        f"the core stopped after {result.counters['cycles']} cycles",
+    )

@@ -1,0 +1,95 @@
+"""The ladder's upper rungs: functional values = RTL values, cycle times = RTL times. Exactly."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from hw.arch.config import AcceleratorConfig
+from hw.arch.program import Program
+from hw.arch.timing import MemoryTiming
+from sim.backend import BackendResult, Options
+from sim.cosim import job, verilate
+from sim.cosim.backend import RtlBackend, job_of
+from sim.cycle import model as cycle_model
+from sim.cycle.backend import CycleBackend
+from tests.ladder.compare import differences
+from tests.ladder.programs import RandomProgram, looped
+
+pytestmark = pytest.mark.cosim
+
+TINY = AcceleratorConfig.load("tiny")
+BASE = AcceleratorConfig.load("base")
+
+
+def both(program: Program, config: AcceleratorConfig) -> tuple[BackendResult, BackendResult]:
+    memory = program.memory()
+    rtl = RtlBackend(max_cycles=1_000_000).run(program, config, memory, Options())
+    return rtl, CycleBackend().run(program, config, memory, Options())
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_programs_on_tiny(seed: int) -> None:
+    assert differences(*both(RandomProgram(TINY, seed).build(), TINY)) == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_long_programs_on_tiny(seed: int) -> None:
+    program = RandomProgram(TINY, 1000 + seed, steps=300).build()
+    assert differences(*both(program, TINY)) == []
+
+
+def test_loops_on_tiny() -> None:
+    assert differences(*both(looped(TINY, trips=9), TINY)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_random_programs_on_base(seed: int) -> None:
+    program = RandomProgram(BASE, seed, steps=60).build()
+    assert differences(*both(program, BASE)) == []
+
+
+def test_stalls_change_times_but_no_values() -> None:
+    program = RandomProgram(TINY, 5).build()
+    memory = program.memory()
+    path = verilate.build(TINY)
+    plain = job.run(path, job_of(program), memory)
+    for seed, percent in ((1, 20), (2, 60)):
+        stalled = job.run(
+            path, job_of(program), memory, job.Settings(stall_percent=percent, stall_seed=seed)
+        )
+        assert (stalled.memory == plain.memory).all()
+        assert stalled.counters["cycles"] > plain.counters["cycles"]
+        assert stalled.bursts == plain.bursts
+
+
+def test_twin_one_cycle_of_latency_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison must fail when the model's memory is one cycle slower than the harness's."""
+    monkeypatch.setattr(cycle_model, "MemoryTiming", lambda: MemoryTiming(read_latency=41))
+    found = differences(*both(looped(TINY), TINY))
+    assert any("issue" in line for line in found) and any("cycles" in line for line in found)
+
+
+def test_twin_one_wrong_byte_is_seen() -> None:
+    rtl, model = both(looped(TINY), TINY)
+    memory = np.array(model.memory)
+    memory[-1] ^= 1
+    found = differences(rtl, dataclasses.replace(model, memory=memory))
+    assert found == [f"1 bytes of DRAM differ, the first at {memory.size - 1:#x}"]
+
+
+def test_cycle_limit_is_an_error() -> None:
+    program = looped(TINY)
+    with pytest.raises(job.RtlError, match="no interrupt after 500 cycles"):
+        RtlBackend(max_cycles=500).run(program, TINY, program.memory(), Options())
+
+
+def test_waveforms(tmp_path) -> None:
+    program = looped(TINY)
+    path = tmp_path / f"run.{verilate.waveform_kind()}"
+    options = Options(trace_window=(100, 200), trace_file=path)
+    RtlBackend().run(program, TINY, program.memory(), options)
+    assert path.stat().st_size > 1000
