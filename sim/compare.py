@@ -156,13 +156,12 @@ def compare(
             continue
         differing.append(tensor.name)
         if first is None:
-            first = _blame(found, tensor, program, trace)
+            first = blame(found, tensor, program, trace)
     return Comparison(compared, lost, tuple(differing), first)
 
 
-def _blame(
-    found: Difference, tensor: Tensor, program: Program, trace: Sequence[Step]
-) -> Difference:
+def blame(found: Difference, tensor: Tensor, program: Program, trace: Sequence[Step]) -> Difference:
+    """Add the layer and the STORE that wrote the element."""
     layers = [layer.name for layer in program.layers if tensor.name in layer.tensors]
     address = host.byte_of(tensor, found.index)
     return dataclasses.replace(

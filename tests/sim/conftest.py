@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 
-from hw.arch.config import AcceleratorConfig
-from hw.arch.isa import Begin, Halt
+from hw.arch.config import CONFIG_DIRECTORY, AcceleratorConfig
+from hw.arch.isa import Begin, Elementwise, Halt, Load, Store
+from hw.arch.layout import TensorLayout
 from hw.arch.numerics import pack_parameters
+from hw.arch.program import Layer, Program, Tensor
 from sim.functional import FunctionalMachine
 
 
@@ -65,3 +68,89 @@ def bench(tiny) -> Bench:
 @pytest.fixture
 def make_bench():
     return Bench
+
+
+NETWORK = {"scale": 0.02, "zero_point": 100, "shape": (1, 8, 2, 3, 4)}
+
+
+def relu_model(path):
+    """x → QuantizeLinear → Relu → QuantizeLinear → y, as a user's file would have it."""
+    node = onnx.helper.make_node
+    values = [
+        onnx.numpy_helper.from_array(np.array(NETWORK["scale"], np.float32), "scale"),
+        onnx.numpy_helper.from_array(np.array(NETWORK["zero_point"], np.uint8), "zero"),
+    ]
+    info = [
+        onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, NETWORK["shape"])
+        for n in ("clip", "y")
+    ]
+    nodes = [
+        node("QuantizeLinear", ["clip", "scale", "zero"], ["clip_q"]),
+        node("DequantizeLinear", ["clip_q", "scale", "zero"], ["clip_d"]),
+        node("Relu", ["clip_d"], ["relu"]),
+        node("QuantizeLinear", ["relu", "scale", "zero"], ["relu_q"]),
+        node("DequantizeLinear", ["relu_q", "scale", "zero"], ["y"]),
+    ]
+    graph = onnx.helper.make_graph(nodes, "relu", info[:1], info[1:], values)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]), path)
+
+
+def relu_program(config, low):
+    """LOAD, COPY with a clamp, STORE."""
+    layout = TensorLayout((8,), 2, 3, 4, config.lane_block)
+    rows = layout.rows
+    step = (1, 0, 0, 0)
+
+    def tensor(name, address):
+        return Tensor(
+            name, address, layout, False, NETWORK["scale"], NETWORK["zero_point"], NETWORK["shape"]
+        )
+
+    source, result = tensor("clip_q", 0x1000), tensor("relu_q", 0x2000)
+    code = (
+        Begin(config.fingerprint, config.feature_mask),
+        Load(dram=0x1000, beats=rows),
+        Elementwise(
+            counts=(rows, 1, 1, 1),
+            source0_deltas=step,
+            destination=256,
+            destination_deltas=step,
+            low=low,
+            waits=(1, 0, 0, 0, 0, 0),
+        ),
+        Store(dram=0x2000, local=256, beats=rows, waits=(0, 0, 0, 1, 0, 0)),
+        Halt(),
+    )
+    return Program(
+        network="relu",
+        config=config.name,
+        fingerprint=config.fingerprint,
+        instructions=code,
+        code_address=0,
+        image=(),
+        memory_bytes=0x3000,
+        store_window=(0x2000, 0x3000),
+        inputs=(source,),
+        outputs=(result,),
+        tensors=(source, result),
+        layers=(Layer("relu", "relu", 1, 4, 1000, 2 * rows, ("relu_q",), {"rows": rows}),),
+    )
+
+
+@pytest.fixture
+def relu_build(tmp_path, tiny):
+    """A build directory; `low` of the clamp can be set wrong."""
+
+    def build(low=NETWORK["zero_point"], folder=tmp_path / "relu"):
+        folder.mkdir(exist_ok=True)
+        relu_program(tiny, low).save(folder / "program.bin")
+        relu_model(folder / "model.onnx")
+        preset = CONFIG_DIRECTORY / "tiny.yaml"
+        (folder / "config.yaml").write_text(preset.read_text())
+        x = np.random.default_rng(30).normal(0, 1, NETWORK["shape"]).astype(np.float32)
+        codes = np.clip(np.rint(x / np.float32(0.02)) + 100, 100, 255)
+        y = (codes - 100).astype(np.float32) * np.float32(0.02)
+        np.savez(folder / "golden.npz", **{"input:clip": x, "output:y": y})
+        return folder
+
+    return build

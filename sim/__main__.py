@@ -1,0 +1,116 @@
+"""Command line: run a build on the functional, the cycle or the RTL simulator.
+
+    python -m sim run build/fsb_c3d --on functional|cycle|rtl [--input clip.npz|clip.mp4] [--check]
+
+Exit code 0: ran, and equal where compared. 1: a difference, or the core stopped with an error.
+2: the input cannot be run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sim.backend import BACKENDS, Options, make_backend
+from sim.build import Build
+from sim.energy import EnergyError, EnergyTable
+from sim.errors import InputError
+from sim.functional.errors import MachineError
+from sim.result import RunResult
+from sim.run import run_build
+
+
+def _window(text: str) -> tuple[int, int]:
+    first, separator, last = text.partition(":")
+    try:
+        window = int(first), int(last)
+    except ValueError:
+        window = (0, -1)
+    if not separator or not 0 <= window[0] <= window[1]:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a window of cycles FIRST:LAST")
+    return window
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m sim", description="Run compiled networks.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="run a build directory", description=__doc__)
+    run.formatter_class = argparse.RawDescriptionHelpFormatter
+    run.add_argument("build", type=Path, help="directory that the compiler wrote")
+    run.add_argument("--on", choices=BACKENDS, default="functional", help="simulator")
+    run.add_argument("--input", type=Path, help="clip.npz or a video; default: the recorded input")
+    run.add_argument("--check", action="store_true", help="compare with the PyTorch reference")
+    run.add_argument("--config", help="configuration instead of the build's (must be the same)")
+    run.add_argument("--energy", default="asic_45nm", help="energy table, a name or a file")
+    run.add_argument("--trace-window", type=_window, help="rtl: waveform of cycles FIRST:LAST")
+    run.add_argument("--json", action="store_true", help="print one JSON object")
+    run.add_argument("-o", "--output", type=Path, help="result; default: BUILD/run.json")
+    return parser
+
+
+def _describe(result: RunResult) -> str:
+    """A few lines for people."""
+    lines = [f"{result.network} on {result.config} ({result.backend}), {result.wall_s:.1f} s"]
+    if result.cycles is not None:
+        rate = result.mac_per_multiplier_cycle or 0.0
+        lines.append(
+            f"{result.cycles:,} cycles, {rate:.3f} MAC per multiplier and cycle, roofline "
+            f"{result.roofline_cycles:,} cycles"
+        )
+    lines.append(f"{result.dram_bytes / 1e6:,.1f} MB over the memory port")
+    if result.energy_j is not None:
+        lines.append(f"{1e3 * result.energy_j:,.2f} mJ ({result.energy_table})")
+    if result.equal is None:
+        lines.append("not compared: another input than the recorded one, and no --check")
+    elif result.equal:
+        source = "reference" if result.checked else "recorded run"
+        lines.append(f"equal to the {source}: {result.tensors_compared} tensors")
+    return "\n".join(lines)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    build = Build.load(arguments.build, arguments.config)
+    table = EnergyTable.load(arguments.energy)
+    output: Path = arguments.output or arguments.build / "run.json"
+    if not output.parent.is_dir():
+        raise InputError(f"no directory {output.parent} for the result")
+    if arguments.trace_window and arguments.on != "rtl":
+        raise InputError("--trace-window needs --on rtl: other simulators have no waveform")
+    options = Options(
+        progress=sys.stderr.isatty(),
+        check_reads=arguments.check,
+        trace_window=arguments.trace_window,
+        trace_file=output.with_suffix(".vcd") if arguments.trace_window else None,
+    )
+    inputs = build.inputs(arguments.input)
+    result = run_build(build, make_backend(arguments.on), inputs, options, table, arguments.check)
+    result.save(output)
+    if arguments.json:
+        print(json.dumps(result.summary()))
+    else:
+        print(_describe(result))
+    if result.first_difference is not None:
+        print(f"error: {result.first_difference}", file=sys.stderr)
+    if result.halt_code:
+        print(f"error: the program halted with code {result.halt_code}", file=sys.stderr)
+    return 0 if result.equal is not False and result.halt_code == 0 else 1
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    arguments = _parser().parse_args(words)
+    try:
+        return _run(arguments)
+    except (InputError, EnergyError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except MachineError as error:
+        print(f"error: the core stopped: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""The build directory as the compiler leaves it, and the inputs that a user brings."""
+
+from __future__ import annotations
+
+import dataclasses
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hw.arch.config import AcceleratorConfig, ConfigError
+from hw.arch.encoding import EncodingError
+from hw.arch.program import Program, ProgramError
+from sim.errors import InputError
+
+Arrays = dict[str, npt.NDArray[Any]]
+INPUT = "input:"
+OUTPUT = "output:"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Build:
+    """A compiled network.
+
+    Attributes
+    ----------
+    folder: where it lies.
+    program, config: they belong together.
+    golden: recorded run: ``input:<name>`` and ``output:<name>`` by the graph's names in the
+        graph's order, and integer tensors by their names.
+    """
+
+    folder: Path
+    program: Program
+    config: AcceleratorConfig
+    golden: Mapping[str, npt.NDArray[Any]]
+
+    @classmethod
+    def load(cls, folder: Path, config: str | Path | None = None) -> Build:
+        """Read program.bin, config.yaml and golden.npz.
+
+        Parameters
+        ----------
+        config: another configuration (a file or a preset) instead of the build's own.
+
+        Raises
+        ------
+        InputError
+            If something is missing, damaged, or does not belong together.
+        """
+        if not folder.is_dir():
+            raise InputError(f"no build directory {folder}; make one with `python -m compiler`")
+        try:
+            program = Program.load(folder / "program.bin")
+        except (ProgramError, EncodingError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{folder / 'program.bin'}: {error}") from error
+        try:
+            machine = AcceleratorConfig.load(config or folder / "config.yaml")
+        except ConfigError as error:
+            raise InputError(str(error)) from error
+        if machine.fingerprint != program.fingerprint:
+            raise InputError(
+                f"{folder} was built for configuration {program.config!r} "
+                f"({program.fingerprint:016x}), not for {machine.name!r} "
+                f"({machine.fingerprint:016x}); build it again"
+            )
+        golden = read_npz(folder / "golden.npz")
+        build = cls(folder, program, machine, golden)
+        for prefix, tensors in ((INPUT, program.inputs), (OUTPUT, program.outputs)):
+            names = build.names(prefix)
+            if len(names) != len(tensors):
+                raise InputError(
+                    f"{folder / 'golden.npz'} holds {len(names)} {prefix}* arrays for "
+                    f"{len(tensors)} tensors of the program"
+                )
+        return build
+
+    @property
+    def model(self) -> Path:
+        """The user's ONNX file."""
+        return self.folder / "model.onnx"
+
+    def names(self, prefix: str) -> list[str]:
+        """Graph names of the inputs (`INPUT`) or outputs (`OUTPUT`)."""
+        return [key.removeprefix(prefix) for key in self.golden if key.startswith(prefix)]
+
+    def recorded_inputs(self) -> Arrays:
+        """Inputs of the recorded run, by graph name."""
+        return {name: self.golden[INPUT + name] for name in self.names(INPUT)}
+
+    def inputs(self, source: Path | None) -> Arrays:
+        """Inputs by graph name: the recorded ones, or those of a file.
+
+        Parameters
+        ----------
+        source: ``.npz`` with an array per input (``name`` or ``input:name``), or a video file.
+
+        Raises
+        ------
+        InputError
+            If the file does not fit; names the input, and expected and given shapes.
+        """
+        if source is None:
+            return self.recorded_inputs()
+        if not source.is_file():
+            raise InputError(f"no input file {source}")
+        given = read_npz(source) if source.suffix == ".npz" else self._video(source)
+        given = {k.removeprefix(INPUT): v for k, v in given.items() if not k.startswith(OUTPUT)}
+        wanted = dict(zip(self.names(INPUT), self.program.inputs, strict=True))
+        for name, tensor in wanted.items():
+            if name not in given:
+                raise InputError(
+                    f"{source} has no array {name!r} of shape {list(tensor.shape)}; it holds "
+                    f"{', '.join(given) or 'nothing'}"
+                )
+            if given[name].shape != tensor.shape:
+                raise InputError(
+                    f"{source}: input {name!r} must have shape {list(tensor.shape)}, not "
+                    f"{list(given[name].shape)}"
+                )
+        return {name: given[name] for name in wanted}
+
+    def _video(self, source: Path) -> Arrays:
+        names = self.names(INPUT)
+        shapes = [tensor.shape for tensor in self.program.inputs]
+        shape = shapes[0]
+        if len(names) != 1 or len(shape) != 5 or shape[1] != 3:
+            raise InputError(
+                f"{source} is not an .npz archive, and a video does not fit the inputs "
+                f"{', '.join(names)} of shape {', '.join(str(list(s)) for s in shapes)}"
+            )
+        from models.data import load_clip
+        from models.errors import ModelsError
+
+        try:
+            return {names[0]: load_clip(source, *shape[2:])}
+        except ModelsError as error:
+            raise InputError(str(error)) from error
+
+
+def read_npz(path: Path) -> Arrays:
+    """Arrays of an .npz file.
+
+    Raises
+    ------
+    InputError
+        If it is missing or damaged.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return dict(archive)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is not an .npz archive of arrays: {error}") from error

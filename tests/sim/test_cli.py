@@ -1,0 +1,237 @@
+"""The command line: results, differences, and one clear line for every bad input."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hw.arch.isa import Halt, Store
+from hw.arch.program import Program
+from sim.__main__ import main
+from sim.result import ResultError, RunResult
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(capsys, *words):
+    """Exit code, standard output, standard error."""
+    code = main([str(w) for w in words])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_recorded_run_is_equal(capsys, relu_build):
+    folder = relu_build()
+    code, out, err = run(capsys, "run", folder, "--json")
+    assert (code, err) == (0, "")
+    content = json.loads(out)
+    assert content["equal"] is True
+    assert content["checked"] is False
+    assert (content["network"], content["config"], content["backend"]) == (
+        "relu",
+        "tiny",
+        "functional",
+    )
+    assert content["tensors_compared"] == 1
+    assert content["dram_bytes"] == 2 * 192
+    assert content["fetch_bytes"] == 5 * 64
+    assert content["macs"] == 1000
+    assert content["cycles"] is content["sim_khz"] is content["energy_j"] is None
+    result = RunResult.load(folder / "run.json")
+    assert result.layers[0].read_bytes == result.layers[0].write_bytes == 192
+    assert result.layers[0].tiling == {"rows": 48}
+    assert result.energy["DRAM"] > 0
+    assert not list(folder.glob("*.partial"))
+
+
+@pytest.mark.slow
+def test_command_prints_one_object(relu_build):
+    done = subprocess.run(
+        [sys.executable, "-m", "sim", "run", str(relu_build()), "--json"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["equal"] is True
+
+
+def test_check_runs_the_reference(capsys, relu_build):
+    folder = relu_build()
+    code, out, _ = run(capsys, "run", folder, "--check", "--json")
+    content = json.loads(out)
+    assert code == 0
+    assert content["checked"] is True
+    assert content["tensors_compared"] == 2
+    code, out, _ = run(capsys, "run", folder, "--check")
+    assert "equal to the reference: 2 tensors" in out
+
+
+@pytest.mark.parametrize("words", [(), ("--check",)])
+def test_wrong_program_is_found(capsys, relu_build, words):
+    folder = relu_build(low=101)
+    code, out, err = run(capsys, "run", folder, "--json", *words)
+    assert code == 1
+    content = json.loads(out)
+    assert content["equal"] is False
+    found = content["first_difference"]
+    assert found["layer"] == "relu"
+    assert found["instruction"] == 3
+    assert found["got"] - found["expected"] == pytest.approx(0.02 if not words else 1)
+    assert "differs at [0, " in err
+    assert "stored by instruction 3" in err
+    assert RunResult.load(folder / "run.json").first_difference.tensor == found["tensor"]
+
+
+def test_other_input(capsys, relu_build, tmp_path):
+    folder = relu_build()
+    clip = np.full((1, 8, 2, 3, 4), -1, np.float32)
+    for key in ("clip", "input:clip"):
+        np.savez(tmp_path / "other.npz", **{key: clip})
+        code, out, _ = run(capsys, "run", folder, "--input", tmp_path / "other.npz", "--json")
+        assert code == 0
+        assert json.loads(out)["equal"] is None
+    code, out, _ = run(
+        capsys, "run", folder, "--input", tmp_path / "other.npz", "--json", "--check"
+    )
+    assert json.loads(out)["equal"] is True
+
+
+def damage(name, change):
+    def apply(folder):
+        path = folder / name
+        path.write_bytes(change(path.read_bytes()))
+
+    return apply
+
+
+BAD = {
+    "no build": (shutil.rmtree, "no build directory"),
+    "no program": (lambda f: (f / "program.bin").unlink(), "cannot read the program"),
+    "truncated": (damage("program.bin", lambda d: d[:-10]), "truncated or damaged"),
+    "flipped bit": (
+        damage("program.bin", lambda d: d[:-9] + bytes([d[-9] ^ 4]) + d[-8:]),
+        "truncated or damaged",
+    ),
+    "short": (damage("program.bin", lambda d: d[:20]), "damaged"),
+    "other version": (
+        damage("program.bin", lambda d: d[:8] + b"\x09" + d[9:]),
+        "format version 9",
+    ),
+    "not a program": (damage("program.bin", lambda d: b"PK" + d), "not a program file"),
+    "no configuration": (lambda f: (f / "config.yaml").unlink(), "no configuration file"),
+    "other configuration": (
+        damage("config.yaml", lambda d: d.replace(b"queue_depth: 4", b"queue_depth: 8")),
+        "was built for configuration 'tiny'",
+    ),
+    "bad configuration": (
+        damage("config.yaml", lambda d: d.replace(b"rows: 4", b"rows: 3")),
+        "array.rows must be a power of two",
+    ),
+    "no recording": (lambda f: (f / "golden.npz").unlink(), "golden.npz"),
+    "bad recording": (damage("golden.npz", lambda d: d[:60]), "not an .npz archive"),
+    "recording without output": (
+        lambda f: np.savez(f / "golden.npz", **{"input:clip": np.zeros(1)}),
+        "holds 0 output:* arrays for 1 tensors",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_builds_are_refused_in_one_line(capsys, relu_build, case):
+    folder = relu_build()
+    change, message = BAD[case]
+    change(folder)
+    code, out, err = run(capsys, "run", folder, "--json")
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert not (folder / "run.json").exists()
+
+
+def test_bad_inputs_are_refused(capsys, relu_build, tmp_path):
+    folder = relu_build()
+    clip = tmp_path / "clip.npz"
+    for arrays, message in (
+        ({"clip": np.zeros((1, 8, 2, 3, 5), np.float32)}, "[1, 8, 2, 3, 4], not [1, 8, 2, 3, 5]"),
+        ({"video": np.zeros(3, np.float32)}, "no array 'clip' of shape [1, 8, 2, 3, 4]"),
+        ({"clip": np.zeros((1, 8, 2, 3, 4), np.int32)}, "float32 or uint8, not int32"),
+        ({"clip": np.full((1, 8, 2, 3, 4), np.nan, np.float32)}, "not finite"),
+    ):
+        np.savez(clip, **arrays)
+        code, _, err = run(capsys, "run", folder, "--input", clip)
+        assert code == 2
+        assert message in err
+    for words, message in (
+        (("--input", tmp_path / "no.npz"), "no input file"),
+        (("--input", folder / "config.yaml"), "a video does not fit the inputs clip"),
+        (("--energy", "vacuum"), "no energy table vacuum.yaml"),
+        (("--config", "base"), "not for 'base'"),
+        (("--trace-window", "1:5"), "--trace-window needs --on rtl"),
+        (("-o", tmp_path / "nowhere" / "run.json"), "no directory"),
+    ):
+        code, _, err = run(capsys, "run", folder, *words)
+        assert code == 2
+        assert message in err
+        assert not (folder / "run.json").exists()
+    with pytest.raises(SystemExit) as stop:
+        main(["run", str(folder), "--trace-window", "5:1"])
+    assert stop.value.code == 2
+
+
+def rewrite(folder, change):
+    path = folder / "program.bin"
+    program = Program.load(path)
+    dataclasses.replace(program, instructions=change(program.instructions)).save(path)
+
+
+def test_core_errors_and_halt_codes_fail(capsys, relu_build):
+    folder = relu_build()
+    rewrite(folder, lambda c: (*c[:3], dataclasses.replace(c[3], dram=0x1000), *c[4:]))
+    code, out, err = run(capsys, "run", folder)
+    assert (code, out) == (1, "")
+    assert "STORE_WINDOW in STORE at instruction 3" in err
+    assert not (folder / "run.json").exists()
+    folder = relu_build()
+    rewrite(folder, lambda c: (*c[:4], Halt(3)))
+    code, _, err = run(capsys, "run", folder)
+    assert code == 1
+    assert "halted with code 3" in err
+
+
+def test_check_notices_unwritten_reads(capsys, relu_build):
+    folder = relu_build()
+    rewrite(folder, lambda c: tuple(i for i in c if not isinstance(i, Store)))
+    assert run(capsys, "run", folder)[0] == 1
+    folder = relu_build()
+    rewrite(folder, lambda c: (*c[:2], dataclasses.replace(c[2], source0=500), *c[3:]))
+    code, _, err = run(capsys, "run", folder, "--check")
+    assert code == 1
+    assert "which nothing has written" in err
+
+
+def test_result_file_refuses_strangers(relu_build, capsys, tmp_path):
+    folder = relu_build()
+    assert run(capsys, "run", folder)[0] == 0
+    content = json.loads((folder / "run.json").read_text())
+    path = tmp_path / "run.json"
+    for change, message in (
+        ({"version": 2}, "format version 2, this toolkit reads 1"),
+        ({"colour": "red"}, "unknown one"),
+    ):
+        path.write_text(json.dumps({**content, **change}))
+        with pytest.raises(ResultError, match=message):
+            RunResult.load(path)
+    path.write_text("{")
+    with pytest.raises(ResultError, match="not a result"):
+        RunResult.load(path)
+    with pytest.raises(ResultError, match="cannot read"):
+        RunResult.load(tmp_path / "no.json")
