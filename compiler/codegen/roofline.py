@@ -34,18 +34,24 @@ def _array_cycles(
     return positions * blocks * ceil_div(op.out_channels, cols)
 
 
+def _beats(layout: TensorLayout, config: AcceleratorConfig) -> int:
+    """Beats of a tensor's real channels; padded lanes are the layout's own loss."""
+    return ceil_div(layout.channels * layout.positions, config.port.bytes)
+
+
 def roofline_cycles(
     graph: Graph, op: AnyOperation, layouts: dict[str, TensorLayout], config: AcceleratorConfig
 ) -> int:
     """Bound of one operator, in cycles."""
     if isinstance(op, View):
         return 0
-    rows = layouts[op.output].rows + sum(layouts[name].rows for name in op.inputs)
+    result = _beats(layouts[op.output], config)
     if isinstance(op, Slice | Concat | Rearrange):
-        return 2 * layouts[op.output].rows
+        return 2 * result
+    beats = result + sum(_beats(layouts[name], config) for name in op.inputs)
     if not isinstance(op, Convolution):
-        return rows
+        return beats
     source = layouts[op.inputs[0]]
     positions = math.prod(op.convolved(graph.type(op.inputs[0]))[1:])
     weights = ceil_div(op.weight.size, config.port.bytes)
-    return max(_array_cycles(op, source, positions, config), rows + weights)
+    return max(_array_cycles(op, source, positions, config), beats + weights)

@@ -33,6 +33,8 @@ LOAD_OVERHEAD = 48
 STORE_OVERHEAD = 32
 PORT_EFFICIENCY = 0.97
 MAX_POSITIONS = 4095
+TRAFFIC_WEIGHT = 16
+"""Hidden port cycles count for one sixteenth: they cost energy, and others may need the port."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -319,7 +321,9 @@ def _cost(
 
 def choose(problem: Problem, config: AcceleratorConfig) -> tuple[Tiling, list[Tiling]] | None:
     """The cheapest tiling and the runners-up; None where nothing fits."""
-    ranked = sorted(candidates(problem, config), key=lambda t: t.cycles)
+    ranked = sorted(
+        candidates(problem, config), key=lambda t: t.cycles + t.parts["port"] // TRAFFIC_WEIGHT
+    )
     if not ranked:
         return None
     return ranked[0], _distinct(ranked[1:], 3)
