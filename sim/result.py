@@ -97,7 +97,8 @@ class RunResult:
     mac_per_multiplier_cycle: macs / (multipliers · cycles).
     roofline_cycles: Σ over layers.
     dram_bytes: LOAD and STORE data; fetch_bytes: instructions.
-    energy_table, energy: joules by component; energy_j: their sum, None unless leakage is known.
+    energy_table, energy_reference: name, and `EnergyTable.describe`: sources and uncertainty.
+    energy: joules by component; energy_j: their sum, None unless leakage is known.
     wall_s: seconds of simulation; sim_khz: simulated cycles per millisecond.
     halt_code: of the program.
     counters: performance counters (registers.COUNTERS), as far as the backend has them.
@@ -131,12 +132,13 @@ class RunResult:
     actions: Mapping[str, int]
     layers: tuple[LayerResult, ...]
     instructions: Instructions
+    energy_reference: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     version: int = VERSION
 
     def summary(self) -> dict[str, Any]:
         """Everything but the per-layer and per-instruction details (what `--json` prints)."""
         content = dataclasses.asdict(self)
-        for name in ("layers", "instructions", "actions"):
+        for name in ("layers", "instructions", "actions", "energy_reference"):
             del content[name]
         return content
 

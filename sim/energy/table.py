@@ -93,6 +93,15 @@ class EnergyTable:
             {k: str(numbers[k]["source"]) for k in KEYS},
         )
 
+    def describe(self) -> dict[str, Any]:
+        """Technology, uncertainty and sourced numbers, for the record of a run."""
+        numbers = {k: {"value": self.values[k], "source": self.sources[k]} for k in KEYS}
+        return {
+            "technology": self.technology,
+            "uncertainty": self.uncertainty,
+            "numbers": numbers,
+        }
+
     def _product(self, bits_a: int, bits_b: int) -> float:
         """Picojoules of a product: from the nearer of the two references, by bit products."""
         area = bits_a * bits_b
