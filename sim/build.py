@@ -29,8 +29,9 @@ class Build:
     ----------
     folder: where it lies.
     program, config: they belong together.
-    golden: recorded run: ``input:<name>`` and ``output:<name>`` by the graph's names in the
-        graph's order, and integer tensors by their names.
+    golden: recorded run, {} if there is none: ``input:<name>`` and ``output:<name>`` by the
+        graph's names in the graph's order (float32), and again by the names of the integer
+        tensors behind them (codes).
     """
 
     folder: Path
@@ -67,13 +68,13 @@ class Build:
                 f"({program.fingerprint:016x}), not for {machine.name!r} "
                 f"({machine.fingerprint:016x}); build it again"
             )
-        golden = read_npz(folder / "golden.npz")
-        build = cls(folder, program, machine, golden)
+        path = folder / "golden.npz"
+        build = cls(folder, program, machine, read_npz(path) if path.is_file() else {})
         for prefix, tensors in ((INPUT, program.inputs), (OUTPUT, program.outputs)):
             names = build.names(prefix)
-            if len(names) != len(tensors):
+            if names and len(names) != len(tensors):
                 raise InputError(
-                    f"{folder / 'golden.npz'} holds {len(names)} {prefix}* arrays for "
+                    f"{path} holds {len(names)} {prefix}* arrays ({', '.join(names)}) for "
                     f"{len(tensors)} tensors of the program"
                 )
         return build
@@ -84,15 +85,22 @@ class Build:
         return self.folder / "model.onnx"
 
     def names(self, prefix: str) -> list[str]:
-        """Graph names of the inputs (`INPUT`) or outputs (`OUTPUT`)."""
-        return [key.removeprefix(prefix) for key in self.golden if key.startswith(prefix)]
+        """Recorded graph names of the inputs (`INPUT`) or outputs (`OUTPUT`), in their order."""
+        keys = [key.removeprefix(prefix) for key in self.golden if key.startswith(prefix)]
+        tensors = self.program.inputs if prefix == INPUT else self.program.outputs
+        integers = [tensor.name for tensor in tensors]
+        # A graph whose inputs are integers themselves has only those names.
+        return [key for key in keys if key not in integers] or [n for n in integers if n in keys]
 
-    def recorded_inputs(self) -> Arrays:
-        """Inputs of the recorded run, by graph name."""
-        return {name: self.golden[INPUT + name] for name in self.names(INPUT)}
+    def is_recorded(self, inputs: Arrays) -> bool:
+        """Whether inputs are those of the recorded run."""
+        names = self.names(INPUT)
+        return list(inputs) == names and all(
+            np.array_equal(self.golden[INPUT + name], inputs[name]) for name in names
+        )
 
     def inputs(self, source: Path | None) -> Arrays:
-        """Inputs by graph name: the recorded ones, or those of a file.
+        """Inputs by graph name in the graph's order: the recorded ones, or those of a file.
 
         Parameters
         ----------
@@ -103,14 +111,24 @@ class Build:
         InputError
             If the file does not fit; names the input, and expected and given shapes.
         """
+        names = self.names(INPUT)
         if source is None:
-            return self.recorded_inputs()
+            if not names:
+                raise InputError(
+                    f"{self.folder} has no recorded input (golden.npz); give one with --input"
+                )
+            return {name: self.golden[INPUT + name] for name in names}
         if not source.is_file():
             raise InputError(f"no input file {source}")
-        given = read_npz(source) if source.suffix == ".npz" else self._video(source)
+        given = read_npz(source) if source.suffix == ".npz" else self._video(source, names)
         given = {k.removeprefix(INPUT): v for k, v in given.items() if not k.startswith(OUTPUT)}
-        wanted = dict(zip(self.names(INPUT), self.program.inputs, strict=True))
-        for name, tensor in wanted.items():
+        if not names:  # nothing recorded says how the graph names them: the file's order does
+            names = list(given)
+        if len(names) != len(self.program.inputs):
+            raise InputError(
+                f"{source} holds {len(names)} arrays for {len(self.program.inputs)} inputs"
+            )
+        for name, tensor in zip(names, self.program.inputs, strict=True):
             if name not in given:
                 raise InputError(
                     f"{source} has no array {name!r} of shape {list(tensor.shape)}; it holds "
@@ -121,13 +139,12 @@ class Build:
                     f"{source}: input {name!r} must have shape {list(tensor.shape)}, not "
                     f"{list(given[name].shape)}"
                 )
-        return {name: given[name] for name in wanted}
+        return {name: given[name] for name in names}
 
-    def _video(self, source: Path) -> Arrays:
-        names = self.names(INPUT)
+    def _video(self, source: Path, names: list[str]) -> Arrays:
         shapes = [tensor.shape for tensor in self.program.inputs]
         shape = shapes[0]
-        if len(names) != 1 or len(shape) != 5 or shape[1] != 3:
+        if len(shapes) != 1 or len(shape) != 5 or shape[1] != 3:
             raise InputError(
                 f"{source} is not an .npz archive, and a video does not fit the inputs "
                 f"{', '.join(names)} of shape {', '.join(str(list(s)) for s in shapes)}"
@@ -136,7 +153,7 @@ class Build:
         from models.errors import ModelsError
 
         try:
-            return {names[0]: load_clip(source, *shape[2:])}
+            return {(names or ["clip"])[0]: load_clip(source, *shape[2:])}
         except ModelsError as error:
             raise InputError(str(error)) from error
 

@@ -17,6 +17,7 @@ from sim.compare import Comparison, blame, compare, difference, overwritten
 from sim.energy import EnergyTable
 from sim.errors import InputError
 from sim.functional.backend import dynamic_trace
+from sim.functional.hazards import check_hazards
 from sim.functional.sequencer import Step
 from sim.result import RunResult
 
@@ -41,13 +42,12 @@ def reference_tensors(build: Build, inputs: Arrays) -> Arrays:
 
 def recorded_tensors(build: Build) -> Arrays:
     """Integer tensors of the recorded run that golden.npz holds, outputs included."""
-    golden = build.golden
-    known = {t.name for t in build.program.tensors}
-    return {name: golden[name] for name in golden if name in known}
-
-
-def _is_recorded(build: Build, inputs: Arrays) -> bool:
-    return all(np.array_equal(build.golden[INPUT + name], v) for name, v in inputs.items())
+    result = {}
+    for tensor in build.program.tensors:
+        for key in (tensor.name, INPUT + tensor.name, OUTPUT + tensor.name):
+            if key in build.golden and build.golden[key].dtype == host.dtype(tensor):
+                result[tensor.name] = build.golden[key]
+    return result
 
 
 def _check_outputs(
@@ -55,11 +55,14 @@ def _check_outputs(
     memory: npt.NDArray[np.uint8],
     trace: Sequence[Step],
     found: Comparison | None,
-) -> Comparison:
+) -> Comparison | None:
     """Compare outputs with the recorded ones: float32 where floats were recorded."""
     compared, first = 0, None
     differing = []
-    for name, tensor in zip(build.names(OUTPUT), build.program.outputs, strict=True):
+    names = build.names(OUTPUT)
+    if not names:
+        return found
+    for name, tensor in zip(names, build.program.outputs, strict=True):
         expected = build.golden[OUTPUT + name]
         got = host.read(memory, tensor)
         if expected.dtype.kind == "f":
@@ -93,7 +96,7 @@ def check(
     found: Comparison | None = None
     if reference is not None:
         found = compare(build.program, memory, reference, trace)
-    if not _is_recorded(build, inputs):
+    if not build.is_recorded(inputs):
         return found
     if reference is None:
         recorded = recorded_tensors(build)
@@ -120,7 +123,8 @@ def run_build(
     Parameters
     ----------
     inputs: by graph name.
-    with_reference: also run the oracle on the same input and compare every stored tensor.
+    with_reference: also run the oracle on the same input, compare every stored tensor, and prove
+        that the program's waits suffice.
 
     Raises
     ------
@@ -128,15 +132,16 @@ def run_build(
         If inputs or model do not fit.
     MachineError
         If the core stops with an error.
+    HazardError
+        If nothing orders two instructions that conflict.
     """
     program, config = build.program, build.config
-    named = {
-        tensor.name: inputs[name]
-        for name, tensor in zip(build.names(INPUT), program.inputs, strict=True)
-    }
+    named = {tensor.name: inputs[name] for name, tensor in zip(inputs, program.inputs, strict=True)}
     memory = host.start_image(program, named)
     reference = reference_tensors(build, inputs) if with_reference else None
     result: BackendResult = backend.run(program, config, memory, options)
     trace = result.trace if result.trace is not None else dynamic_trace(program, config, memory)
+    if with_reference:
+        check_hazards(trace, config, program.memory_bytes)
     comparison = check(build, inputs, result.memory, trace, reference)
     return collect(program, config, backend.name, result, trace, comparison, with_reference, table)

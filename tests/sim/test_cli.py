@@ -104,6 +104,31 @@ def test_other_input(capsys, relu_build, tmp_path):
     assert json.loads(out)["equal"] is True
 
 
+def test_without_a_recording(capsys, relu_build, tmp_path):
+    folder = relu_build()
+    (folder / "golden.npz").unlink()
+    np.savez(tmp_path / "one.npz", clip=np.full((1, 8, 2, 3, 4), -1, np.float32))
+    words = ("run", folder, "--input", tmp_path / "one.npz", "--json")
+    code, out, _ = run(capsys, *words)
+    assert (code, json.loads(out)["equal"]) == (0, None)
+    code, out, _ = run(capsys, *words, "--check")
+    assert (code, json.loads(out)["equal"]) == (0, True)
+
+
+def test_recorded_codes_are_compared_too(capsys, relu_build):
+    folder = relu_build()
+    golden = dict(np.load(folder / "golden.npz"))
+    codes = np.rint(golden["output:y"] / np.float32(0.02)).astype(np.uint8) + 100
+    golden["output:relu_q"] = codes.astype(np.uint8)
+    np.savez(folder / "golden.npz", **golden)
+    assert run(capsys, "run", folder)[0] == 0
+    golden["output:relu_q"][0, 7, 1, 2, 3] ^= 1
+    np.savez(folder / "golden.npz", **golden)
+    code, _, err = run(capsys, "run", folder)
+    assert code == 1
+    assert "'relu_q' of layer relu differs at [0, 7, 1, 2, 3]" in err
+
+
 def damage(name, change):
     def apply(folder):
         path = folder / name
@@ -135,11 +160,11 @@ BAD = {
         damage("config.yaml", lambda d: d.replace(b"rows: 4", b"rows: 3")),
         "array.rows must be a power of two",
     ),
-    "no recording": (lambda f: (f / "golden.npz").unlink(), "golden.npz"),
+    "no recording": (lambda f: (f / "golden.npz").unlink(), "no recorded input"),
     "bad recording": (damage("golden.npz", lambda d: d[:60]), "not an .npz archive"),
-    "recording without output": (
-        lambda f: np.savez(f / "golden.npz", **{"input:clip": np.zeros(1)}),
-        "holds 0 output:* arrays for 1 tensors",
+    "recording of another network": (
+        lambda f: np.savez(f / "golden.npz", **{"input:a": np.zeros(1), "input:b": np.zeros(1)}),
+        "holds 2 input:* arrays (a, b) for 1 tensors",
     ),
 }
 
@@ -216,6 +241,15 @@ def test_check_notices_unwritten_reads(capsys, relu_build):
     code, _, err = run(capsys, "run", folder, "--check")
     assert code == 1
     assert "which nothing has written" in err
+
+
+def test_check_notices_races(capsys, relu_build):
+    folder = relu_build()
+    rewrite(folder, lambda c: (*c[:3], dataclasses.replace(c[3], waits=(0,) * 6), *c[4:]))
+    assert run(capsys, "run", folder)[0] == 0
+    code, _, err = run(capsys, "run", folder, "--check")
+    assert code == 1
+    assert "a race in the program: instruction 3 (STORE) does not wait for instruction 2" in err
 
 
 def test_result_file_refuses_strangers(relu_build, capsys, tmp_path):
