@@ -1,0 +1,53 @@
+"""Write a report's files: all of them, or none."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+from reports import theme
+from reports.collect import Report, ReportError
+from reports.figures import FIGURES
+from reports.page import page
+from reports.summary import summary
+from reports.trace import trace
+
+
+def write(report: Report, output: Path) -> list[Path]:
+    """Write page, figures, data and trace into a folder.
+
+    Everything is drawn in a temporary folder beside `output` first and moved when it is complete.
+    Other files in `output` stay.
+
+    Returns
+    -------
+    Paths of the files, the page last.
+
+    Raises
+    ------
+    ReportError
+        If the folder cannot be written.
+    """
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".report-", dir=output.parent) as folder:
+            names = _draw(report, Path(folder))
+            output.mkdir(exist_ok=True)
+            return [(Path(folder) / name).replace(output / name) for name in names]
+    except OSError as error:
+        raise ReportError(f"cannot write the report to {output}: {error.strerror}") from error
+
+
+def _draw(report: Report, folder: Path) -> list[str]:
+    pictures = {}
+    names = []
+    for name, (draw, description) in FIGURES.items():
+        figure = draw(report)
+        theme.save_png(figure, folder / f"{name}.png")
+        pictures[name] = theme.inline_svg(figure, name, description)
+        names.append(f"{name}.png")
+    (folder / "report.json").write_text(json.dumps(summary(report), indent=1) + "\n")
+    (folder / "trace.json").write_text(json.dumps(trace(report), separators=(",", ":")))
+    (folder / "index.html").write_text(page(report, pictures), encoding="utf-8")
+    return [*names, "report.json", "trace.json", "index.html"]

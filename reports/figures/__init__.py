@@ -1,0 +1,27 @@
+"""Figures of a run. Each function draws one `Report` and returns a Matplotlib figure.
+
+Nothing is computed here but positions: the numbers come from the report, from `reports.roofline`
+and from `reports.timeline`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from matplotlib.figure import Figure
+
+from reports.collect import Report
+from reports.figures.energy import energy
+from reports.figures.layers import layers
+from reports.figures.roofline import roofline
+from reports.figures.stalls import stalls
+from reports.figures.timeline import timeline
+
+FIGURES: dict[str, tuple[Callable[[Report], Figure], str]] = {
+    "roofline": (roofline, "Roofline: performance of each layer over its arithmetic intensity"),
+    "layers": (layers, "Cycles, bound and array utilization of each layer"),
+    "timeline": (timeline, "Timeline of the units: the whole run, then two windows"),
+    "stalls": (stalls, "Shares of working, waiting and idle cycles of each unit"),
+    "energy": (energy, "Energy by component and by layer"),
+}
+"""Name → (drawing, description); each becomes NAME.png and a part of the page."""

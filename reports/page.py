@@ -1,0 +1,281 @@
+"""The page: one HTML file with everything inside, no request to anywhere.
+
+Text and structure only; numbers come from the report and its tables, pictures from `figures`.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from pathlib import Path
+
+from reports import tables
+from reports.collect import Report
+from reports.tables import Table
+from reports.units import count, ratio, share, si
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+def page(report: Report, figures: Mapping[str, str]) -> str:
+    """Write the page of one run.
+
+    Parameters
+    ----------
+    report: the run.
+    figures: name → inline SVG, for every name in `reports.figures.FIGURES`.
+    """
+    sections = [
+        ("layers", "Layer by layer", _layers(report, figures)),
+        ("roofline", "Roofline", _roofline(report, figures)),
+        ("timeline", "Timeline", _timeline(report, figures)),
+        ("units", "Who waited for whom", _units(report, figures)),
+        ("energy", "Energy", _energy(report, figures)),
+        ("tiling", "Tiling", _tiling(report)),
+        ("method", "How these figures were made", _method(report)),
+    ]
+    shown = [(key, title, body) for key, title, body in sections if body]
+    links = "".join(f'<a href="#{key}">{title}</a>' for key, title, _ in shown)
+    parts = "".join(
+        f'<section id="{key}"><h2>{title}</h2>{body}</section>' for key, title, body in shown
+    )
+    return (
+        "<!doctype html>\n"
+        '<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{_escape(report.title)}</title>"
+        f"<style>{(ASSETS / 'page.css').read_text()}</style></head>\n"
+        f"<body><main>{_header(report)}<nav>{links}</nav>{_cards(report)}{parts}"
+        "<footer>Written by <code>python -m reports</code>. The same figures for machines: "
+        "<code>report.json</code>; the timeline for ui.perfetto.dev: <code>trace.json</code>."
+        "</footer></main>"
+        f"<script>{(ASSETS / 'page.js').read_text()}</script></body></html>\n"
+    )
+
+
+def _escape(words: str) -> str:
+    return html.escape(words, quote=True)
+
+
+def table_html(table: Table, sortable: bool = False) -> str:
+    """A table as HTML; with `sortable`, its titles are buttons for page.js."""
+    heads = []
+    for column in table.columns:
+        title = _escape(column.title)
+        inner = f"<button type=button>{title}</button>" if sortable else title
+        kind = "number" if column.numeric else "words"
+        heads.append(
+            f'<th scope="col" class="{kind}" data-kind="{kind}" '
+            f'title="{_escape(column.meaning)}">{inner}</th>'
+        )
+
+    def line(row: tuple[tables.Cell, ...]) -> str:
+        cells = []
+        for cell, column in zip(row, table.columns, strict=True):
+            long = " long" if len(cell.text) > 60 else ""
+            kind = "number" if column.numeric else "words"
+            value = "" if cell.value is None else _escape(str(cell.value))
+            cells.append(f'<td class="{kind}{long}" data-value="{value}">{_escape(cell.text)}</td>')
+        return f"<tr>{''.join(cells)}</tr>"
+
+    body = "".join(map(line, table.rows))
+    foot = f"<tfoot>{line(table.total)}</tfoot>" if table.total else ""
+    kind = ' class="sortable"' if sortable else ""
+    return (
+        f'<div class="scroll"><table{kind}><thead><tr>{"".join(heads)}</tr></thead>'
+        f"<tbody>{body}</tbody>{foot}</table></div>"
+    )
+
+
+def _figure(svg: str, caption: str) -> str:
+    return f"<figure>{svg}<figcaption>{caption}</figcaption></figure>"
+
+
+def _header(report: Report) -> str:
+    look = {None: "open", True: "good", False: "bad"}[report.equal]
+    sign = {None: "?", True: "✓", False: "✗"}[report.equal]
+    words = report.verdict
+    warning = ""
+    if report.halt_code:
+        warning = f'<p class="verdict bad">The program halted with code {report.halt_code}</p>'
+    return (
+        f"<header><h1>{_escape(report.network)}</h1>"
+        f"<p>configuration <b>{_escape(report.config)}</b>, "
+        f"{count(report.multipliers)} multipliers, {report.port_bytes} bytes per cycle to memory, "
+        f"{_escape(report.backend)} simulation</p>"
+        f'<p class="verdict {look}">{sign} {_escape(words[:1].upper() + words[1:])}</p>{warning}'
+        "</header>"
+    )
+
+
+def _card(title: str, value: str, words: str) -> str:
+    return (
+        f'<div class="card"><span>{_escape(title)}</span><b>{_escape(value)}</b>'
+        f"<p>{_escape(words)}</p></div>"
+    )
+
+
+def _cards(report: Report) -> str:
+    per_mac = report.energy_j / report.macs if report.macs else 0.0
+    per_cycle = report.dram_bytes / report.cycles
+    cards = [
+        _card(
+            "cycles",
+            si(report.cycles, digits=4),
+            f"{count(report.cycles)} clock cycles from start to interrupt; at 100 MHz "
+            f"{si(report.cycles / 1e8, 's')}.",
+        ),
+        _card(
+            "of the bound",
+            share(report.roofline_share),
+            f"The roofline allows {si(report.roofline_cycles, 'cycles', 4)}; at 100 % the "
+            "multipliers or the memory port would be busy all the time, in every layer.",
+        ),
+        _card(
+            "MAC per multiplier and cycle",
+            ratio(report.rate, 3),
+            f"{si(report.macs, 'MAC')} in all. 1 means that every multiplier did useful work in "
+            "every cycle; fast convolution algorithms may exceed it.",
+        ),
+        _card(
+            "DRAM traffic",
+            si(report.dram_bytes, "B"),
+            f"{ratio(per_cycle)} of {report.port_bytes} bytes per cycle: the memory port is "
+            f"{share(per_cycle / report.port_bytes, 0)} busy.",
+        ),
+    ]
+    if report.energy_j:
+        words = (
+            f"{si(per_mac, 'J')} per multiply-accumulate. An estimate: action counts times an "
+            "energy table whose sources stand at the end of the page."
+        )
+        cards.append(_card("energy", si(report.energy_j, "J"), words))
+    speed = "Too short to tell a speed."
+    if report.sim_khz:
+        speed = f"{si(report.sim_khz * 1e3, 'Hz')}: simulated clock cycles per second of waiting."
+    cards.append(_card("simulated in", si(report.wall_s, "s"), speed))
+    return f'<div class="cards">{"".join(cards)}</div>'
+
+
+def _layers(report: Report, figures: Mapping[str, str]) -> str:
+    slowest = sorted(report.layers, key=lambda x: -x.cycles)[:3]
+    taken = sum(x.cycles for x in slowest) / report.cycles
+    names = ", ".join(_escape(x.name) for x in slowest)
+    lead = f'<p class="lead">{names} take {share(taken, 0)} of the run.</p>'
+    return (
+        lead
+        + _figure(
+            figures["layers"],
+            "Left: cycles that the run spent in each layer; the orange mark is the layer's bound, "
+            "so the blue beyond it is what could still be saved. Right: share of these cycles in "
+            "which the multiplier array took an activation vector.",
+        )
+        + "<p>Click a title to sort.</p>"
+        + table_html(tables.layers(report), sortable=True)
+    )
+
+
+def _roofline(report: Report, figures: Mapping[str, str]) -> str:
+    roof = report.roof
+    bound = {"memory": 0, "multipliers": 0}
+    for layer in report.layers:
+        if layer.macs and layer.dram_bytes:
+            bound[roof.limit(layer.intensity)] += layer.cycles
+    lead = (
+        f"<p>A layer that does many multiply-accumulates per byte is bounded by the "
+        f"{count(report.multipliers)} multipliers (the flat part), one that does few by the memory "
+        f"port (the slope). The corner lies at {ratio(roof.ridge, 0)} MAC per byte. "
+        f"{share(bound['memory'] / report.cycles, 0)} of the run's cycles belong to layers left of "
+        f"it, {share(bound['multipliers'] / report.cycles, 0)} to layers right of it.</p>"
+    )
+    return lead + _figure(
+        figures["roofline"],
+        "One dot per layer; its area is its share of the run's cycles, its colour the operator. "
+        "The distance to the line above it is what is lost. Layers without multiplications or "
+        "without DRAM traffic have no place here.",
+    )
+
+
+def _timeline(report: Report, figures: Mapping[str, str]) -> str:
+    if not report.spans:
+        return ""
+    return _figure(
+        figures["timeline"],
+        f"{count(len(report.spans))} instructions. Above: for each unit, how much of the time an "
+        "instruction was inside; the red bands are the windows below. Below: single instructions; "
+        "hold the pointer over one for its name and cycles. Transfers that lie under array "
+        "instructions cost nothing; a gap in ARRAY is lost time. Open "
+        "<code>trace.json</code> in Perfetto to move about freely (1 µs there is 1 cycle).",
+    )
+
+
+def _units(report: Report, figures: Mapping[str, str]) -> str:
+    if not report.units:
+        return ""
+    return _figure(
+        figures["stalls"],
+        "From the hardware's performance counters. <b>Working</b>: an instruction is inside and "
+        "moves on. <b>Waiting on memory</b>: it is stalled on the memory port. <b>Waiting on a "
+        "token</b>: the next instruction needs something another unit has not finished. "
+        "<b>Idle</b>: nothing in the queue.",
+    ) + table_html(tables.units(report))
+
+
+def _energy(report: Report, figures: Mapping[str, str]) -> str:
+    if not report.energy_j:
+        return ""
+    return _figure(
+        figures["energy"],
+        "Action counts of the run times the energy of one action. Shares are more trustworthy "
+        "than absolute values.",
+    ) + table_html(tables.energy(report), sortable=True)
+
+
+def _tiling(report: Report) -> str:
+    table = tables.tiling(report)
+    if not table.rows:
+        return ""
+    words = (
+        "<p>How the compiler cut each layer so that its tiles fit the scratchpads, as it wrote "
+        "them into the program.</p>"
+    )
+    return words + table_html(table)
+
+
+_BACKENDS = {
+    "functional": "The functional simulator computes values; its times are not the circuit's.",
+    "cycle": "The cycle model: an event simulation by the timing rules that the RTL shares.",
+    "rtl": "The circuit itself: its Verilog under Verilator, with the memory model compiled in.",
+}
+
+
+_ATTRIBUTION = (
+    "from the end of all earlier layers to the end of this one, so that they add up; work done "
+    "ahead, under an earlier layer, does not count"
+)
+
+
+def _method(report: Report) -> str:
+    facts = [
+        ("backend", f"{report.backend}. {_BACKENDS.get(report.backend, '')}"),
+        ("configuration", f"{report.config}, fingerprint {report.fingerprint}"),
+        ("comparison", report.verdict),
+        ("layer's cycles", _ATTRIBUTION),
+        ("bound", "sum over layers of max(array cycles with whole tiles, bytes / port width)"),
+        ("energy table", f"{report.energy_table.name}. {report.energy_table.technology}"),
+        ("uncertainty", report.energy_table.uncertainty),
+    ]
+    if report.tensors_overwritten:
+        words = "tensors were not compared: a later layer used their memory again"
+        facts.insert(3, ("not compared", f"{report.tensors_overwritten} {words}"))
+    terms = "".join(f"<dt>{_escape(k)}</dt><dd>{_escape(v)}</dd>" for k, v in facts if v)
+    body = f"<dl>{terms}</dl>"
+    if report.energy_table.numbers:
+        body += "<h3>Energy reference table</h3>" + table_html(tables.energy_numbers(report))
+    for title, table in (
+        ("Action counts", tables.actions(report)),
+        ("Performance counters", tables.counters(report)),
+    ):
+        if table.rows:
+            body += f"<details><summary>{title}</summary>{table_html(table)}</details>"
+    return body

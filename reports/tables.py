@@ -1,0 +1,233 @@
+"""Tables of a run, free of any output format: columns, cells, and their plain-text form.
+
+A cell carries the value (for sorting and for machines) beside its text. The page turns the same
+tables into HTML. `headline` and `layers` take several runs, so that comparisons need no second
+set of tables.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import unicodedata
+from collections.abc import Sequence
+
+from reports.collect import Report
+from reports.units import NO_VALUE, count, ratio, share, si
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cell:
+    """One entry: the value that sorts, and the text that is shown."""
+
+    value: float | str | None
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Column:
+    """One column: title, unit ("" if none), and what the figure means."""
+
+    title: str
+    unit: str = ""
+    meaning: str = ""
+    numeric: bool = True
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of cells; `total` is a last row that is not sorted with the others."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    total: tuple[Cell, ...] = ()
+
+
+def text(value: str) -> Cell:
+    """A cell of words."""
+    return Cell(value, value)
+
+
+def number(value: float | None, shown: str) -> Cell:
+    """A cell of a number, or of nothing."""
+    return Cell(value, NO_VALUE if value is None else shown)
+
+
+def headline(reports: Sequence[Report]) -> Table:
+    """The figures of whole runs: a row per figure, a column per run."""
+    columns = (Column("figure", numeric=False), *(Column(r.title) for r in reports))
+    lines: list[tuple[str, list[Cell]]] = [
+        ("result", [text(r.verdict) for r in reports]),
+        ("cycles", [number(r.cycles, count(r.cycles)) for r in reports]),
+        ("multiply-accumulates", [number(r.macs, si(r.macs, "MAC")) for r in reports]),
+        ("multipliers", [number(r.multipliers, count(r.multipliers)) for r in reports]),
+        ("MAC per multiplier and cycle", [number(r.rate, ratio(r.rate, 3)) for r in reports]),
+        ("roofline", [number(r.roofline_cycles, count(r.roofline_cycles)) for r in reports]),
+        ("roofline / cycles", [number(r.roofline_share, share(r.roofline_share)) for r in reports]),
+        ("DRAM traffic", [number(r.dram_bytes, si(r.dram_bytes, "B")) for r in reports]),
+        ("energy", [number(r.energy_j, si(r.energy_j, "J")) for r in reports]),
+        ("simulation time", [number(r.wall_s, si(r.wall_s, "s")) for r in reports]),
+    ]
+    rows = tuple((text(name), *cells) for name, cells in lines)
+    return Table("Run", columns, rows)
+
+
+LAYER_COLUMNS = (
+    Column("layer", meaning="fused operator, in program order", numeric=False),
+    Column("operator", numeric=False),
+    Column("cycles", meaning="cycles that the run spent in this layer"),
+    Column("of run", "%", "share of the run's cycles"),
+    Column("MAC", meaning="multiply-accumulates of the original operator"),
+    Column("utilization", "%", "share of the layer's cycles in which the array took a vector"),
+    Column("MAC/mult/cycle", meaning="MAC per multiplier and cycle; 1 is a full array"),
+    Column("bound / cycles", "%", "roofline bound over cycles; 100 % is as fast as it can be"),
+    Column("DRAM", "B", "bytes read and written"),
+    Column("energy", "J", "estimate: action counts × energy table"),
+)
+
+
+def layers(report: Report) -> Table:
+    """A row per layer, in program order, and the run's totals."""
+    rows = []
+    for layer in report.layers:
+        rate = layer.rate(report.multipliers) if layer.macs else None
+        rows.append(
+            (
+                text(layer.name),
+                text(layer.op),
+                number(layer.cycles, count(layer.cycles)),
+                number(layer.cycles / report.cycles, share(layer.cycles / report.cycles)),
+                number(layer.macs or None, si(layer.macs)),
+                number(layer.utilization, share(layer.utilization)),
+                number(rate, ratio(rate)),
+                number(layer.roofline_share, share(layer.roofline_share)),
+                number(layer.dram_bytes, si(layer.dram_bytes, "B")),
+                number(layer.energy_j, si(layer.energy_j, "J")),
+            )
+        )
+    total = (
+        text("whole run"),
+        text(""),
+        number(report.cycles, count(report.cycles)),
+        number(1.0, share(1.0)),
+        number(report.macs, si(report.macs)),
+        number(report.utilization, share(report.utilization)),
+        number(report.rate, ratio(report.rate)),
+        number(report.roofline_share, share(report.roofline_share)),
+        number(report.dram_bytes, si(report.dram_bytes, "B")),
+        number(report.energy_j, si(report.energy_j, "J")),
+    )
+    return Table("Layers", LAYER_COLUMNS, tuple(rows), total)
+
+
+def units(report: Report) -> Table:
+    """A row per unit: where its cycles went. The four shares add up to the run."""
+    columns = (
+        Column("unit", numeric=False),
+        Column("working", "%", "an instruction is inside and moves on"),
+        Column("on memory", "%", "an instruction is inside, stalled on the memory port"),
+        Column("on token", "%", "the next instruction waits for another unit's result"),
+        Column("idle", "%", "the queue is empty"),
+        Column("instructions"),
+    )
+    rows = tuple(
+        (
+            text(unit.name),
+            *(
+                number(cycles / report.cycles, share(cycles / report.cycles))
+                for cycles in (unit.working, unit.memory, unit.token, unit.idle)
+            ),
+            number(unit.instructions, count(unit.instructions)),
+        )
+        for unit in report.units
+    )
+    return Table("Units", columns, rows)
+
+
+def energy(report: Report) -> Table:
+    """A row per component, largest first."""
+    columns = (
+        Column("component", numeric=False),
+        Column("energy", "J"),
+        Column("share", "%"),
+    )
+    total_j = report.energy_j
+    rows = tuple(
+        (
+            text(name),
+            number(joules, si(joules, "J")),
+            number(joules / total_j if total_j else None, share(joules / total_j)),
+        )
+        for name, joules in sorted(report.energy.items(), key=lambda item: -item[1])
+    )
+    total = (text("sum"), number(total_j, si(total_j, "J")), number(1.0, share(1.0)))
+    return Table("Energy by component", columns, rows, total)
+
+
+def energy_numbers(report: Report) -> Table:
+    """The energy reference table: each number and where it comes from."""
+    columns = (Column("number", numeric=False), Column("value"), Column("source", numeric=False))
+    rows = tuple(
+        (text(key), number(value, f"{value:g}"), text(source))
+        for key, value, source in report.energy_table.numbers
+    )
+    return Table("Energy reference table", columns, rows)
+
+
+def actions(report: Report) -> Table:
+    """What happened how often: the counts behind the energy."""
+    rows = tuple((text(name), number(v, count(v))) for name, v in sorted(report.actions.items()))
+    return Table("Actions", (Column("action", numeric=False), Column("count")), rows)
+
+
+def counters(report: Report) -> Table:
+    """The performance counters as the core reports them."""
+    rows = tuple((text(name), number(v, count(v))) for name, v in report.counters.items())
+    return Table("Counters", (Column("counter", numeric=False), Column("value")), rows)
+
+
+def tiling(report: Report) -> Table:
+    """A row per layer that has a tiling: what the compiler chose."""
+    columns = (Column("layer", numeric=False), Column("tiling", numeric=False))
+    rows = tuple(
+        (text(layer.name), text(described(layer.tiling))) for layer in report.layers if layer.tiling
+    )
+    return Table("Tiling", columns, rows)
+
+
+def described(choice: object) -> str:
+    """A nested mapping as words: ``tile 8 × 56 × 56 · order x, y``."""
+    if isinstance(choice, dict):
+        return " · ".join(f"{key} {described(value)}" for key, value in choice.items())
+    if isinstance(choice, (list, tuple)):
+        plain = all(isinstance(item, (int, float)) for item in choice)
+        return (" × " if plain else ", ").join(described(item) for item in choice)
+    if isinstance(choice, float):
+        return f"{choice:.4g}"
+    return str(choice)
+
+
+def _width(value: str) -> int:
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in value)
+    return len(value) + wide - sum(unicodedata.combining(c) != 0 for c in value)
+
+
+def plain(table: Table) -> str:
+    """The table as aligned text: words to the left, numbers to the right."""
+    titles = tuple(column.title for column in table.columns)
+    rows = [tuple(cell.text for cell in row) for row in table.rows]
+    total = [tuple(cell.text for cell in table.total)] if table.total else []
+    widths = [max(_width(line[i]) for line in (titles, *rows, *total)) for i in range(len(titles))]
+
+    def line(cells: Sequence[str]) -> str:
+        parts = []
+        for cell, width, column in zip(cells, widths, table.columns, strict=True):
+            gap = " " * (width - _width(cell))
+            parts.append(gap + cell if column.numeric else cell + gap)
+        return "  ".join(parts).rstrip()
+
+    rule = "  ".join("-" * width for width in widths)
+    lines = [line(titles), rule, *map(line, rows)]
+    if total:
+        lines += [rule, *map(line, total)]
+    return "\n".join(lines)

@@ -1,0 +1,125 @@
+"""Looks: colours, fonts, and the way a figure becomes a picture file or part of a page.
+
+Colours of data are the Okabe-Ito set, which people with colour-blindness can tell apart. Ink,
+muted ink and grid are unusual values on purpose: in the page's SVG they are replaced by CSS
+variables, so that one drawing fits a light and a dark page.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+INK, MUTED, GRID, SURFACE = "#1b1f26", "#5d6672", "#dfe3e9", "#fefefd"
+_VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", SURFACE: "--surface"}
+
+BLUE, ORANGE, GREEN, RED = "#0072b2", "#e69f00", "#009e73", "#d55e00"
+SKY, PINK, YELLOW, GREY = "#56b4e9", "#cc79a7", "#f0e442", "#999999"
+
+UNIT_COLOURS = {
+    "LOAD": SKY,
+    "ARRAY": BLUE,
+    "DRAIN": GREEN,
+    "VECTOR": PINK,
+    "SFU": YELLOW,
+    "STORE": ORANGE,
+}
+STATE_COLOURS = {"working": BLUE, "memory": ORANGE, "token": PINK, "idle": GRID}
+SERIES = (BLUE, ORANGE, GREEN, PINK, SKY, RED, YELLOW, GREY)
+"""For components and operators, in the order in which they appear."""
+
+RC: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.facecolor": "none",
+    "axes.axisbelow": True,
+    "figure.facecolor": SURFACE,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "svg.fonttype": "none",
+    "path.simplify": True,
+}
+
+
+def colours(names: list[str]) -> dict[str, str]:
+    """A colour for each name; beyond the palette they repeat."""
+    return {name: SERIES[i % len(SERIES)] for i, name in enumerate(names)}
+
+
+def on(colour: str) -> str:
+    """Ink that can be read on a colour of data, in light and dark alike."""
+    return "#ffffff" if colour in (BLUE, GREEN, RED) else "#111111"
+
+
+def tip(words: str) -> str:
+    """Group identifier that `inline_svg` turns into a tooltip."""
+    return f"tip:{words}"
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    """Write the figure as a PNG on the light surface."""
+    with rc_context(RC):
+        figure.savefig(path, format="png", dpi=150, metadata={"Software": None})
+
+
+def inline_svg(figure: Figure, name: str, description: str) -> str:
+    """The figure as an `<svg>` element for a page.
+
+    Parameters
+    ----------
+    figure: drawn under `RC`.
+    name: prefix of the element identifiers, unique in the page.
+    description: read out instead of the picture.
+    """
+    stream = io.StringIO()
+    with rc_context({**RC, "svg.hashsalt": name}):
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    svg = stream.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="tip:([^"]*)">', r"<g><title>\1</title>", svg)
+    svg = _number_identifiers(svg, name)
+    for colour, variable in _VARIABLES.items():
+        svg = svg.replace(colour, f"var({variable})")
+    label = html.escape(description, quote=True)
+    return re.sub(
+        r"<svg [^>]*?viewBox=\"([^\"]+)\"[^>]*>",
+        rf'<svg class="figure" viewBox="\1" role="img" aria-label="{label}">',
+        svg,
+        count=1,
+    )
+
+
+def _number_identifiers(svg: str, name: str) -> str:
+    """Give elements that are referred to the identifiers NAME-0, NAME-1, ...; drop the others.
+
+    Matplotlib's differ from run to run and would clash between the figures of a page.
+    """
+    used = dict.fromkeys(re.findall(r"(?:url\(|xlink:href=\")#([^)\"]+)", svg))
+    number = {old: f"{name}-{index}" for index, old in enumerate(used)}
+    svg = re.sub(r"url\(#([^)]+)\)", lambda m: f"url(#{number[m[1]]})", svg)
+    svg = re.sub(r'xlink:href="#([^"]+)"', lambda m: f'href="#{number[m[1]]}"', svg)
+    return re.sub(
+        r'\s\bid="([^"]*)"', lambda m: f' id="{number[m[1]]}"' if m[1] in number else "", svg
+    )

@@ -1,0 +1,71 @@
+"""Occupancy of units over time: exact shares per interval, and windows worth a closer look."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from reports.collect import Report, Span
+
+Shares = npt.NDArray[np.float64]
+
+
+def occupied(spans: Sequence[Span], edges: Shares) -> Shares:
+    """Share of each interval in which a unit has an instruction inside.
+
+    Parameters
+    ----------
+    spans: of one unit, in order of issue. Overlaps (the array takes an instruction while the one
+        before it still drains from the pipeline) count once.
+    edges: ascending cycle numbers [n + 1].
+
+    Returns
+    -------
+    Shares 0..1, [n].
+    """
+    edges = np.asarray(edges, np.float64)
+    if not spans:
+        return np.zeros(len(edges) - 1)
+    start = np.array([s.issue for s in spans], np.float64)
+    end = np.maximum.accumulate(np.array([s.end for s in spans], np.float64))
+    start[1:] = np.minimum(np.maximum(start[1:], end[:-1]), end[1:])
+    total = np.cumsum(end - start)
+    cycle = np.stack([start, end], axis=1).ravel()
+    covered = np.stack([total - (end - start), total], axis=1).ravel()
+    at = np.interp(edges, cycle, covered, left=0.0, right=float(total[-1]))
+    return np.asarray(np.diff(at) / np.diff(edges))
+
+
+def visible(spans: Sequence[Span], window: tuple[int, int]) -> list[Span]:
+    """Spans that reach into a window of cycles, in their order."""
+    first, last = window
+    return [s for s in spans if s.end > first and s.issue < last]
+
+
+def windows(report: Report, instructions: int = 60) -> list[tuple[str, tuple[int, int]]]:
+    """Two windows to zoom into: the start of the run, and the middle of its longest layer.
+
+    A window is as long as it takes for `instructions` instructions to end.
+
+    Returns
+    -------
+    (description, (first cycle, past-the-end cycle)) pairs; empty if there is no timeline.
+    """
+    spans = sorted(report.spans, key=lambda s: (s.end, s.issue))
+    if not spans:
+        return []
+    start = (0, spans[min(instructions, len(spans)) - 1].end)
+    result = [("the first instructions", start)]
+    if len(spans) <= instructions:
+        return result
+    longest = max(report.layers, key=lambda layer: layer.cycles)
+    middle = (longest.first_cycle + longest.last_cycle) / 2
+    nearest = int(np.argmin([abs(s.end - middle) for s in spans]))
+    low = max(nearest - instructions // 2, 0)
+    high = min(nearest + instructions // 2, len(spans) - 1)
+    window = (spans[low].issue, spans[high].end)
+    if window[1] > start[1]:
+        result.append((f"the middle of {longest.name}, the longest layer", window))
+    return result
