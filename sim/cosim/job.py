@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from hw.arch.isa import Unit
 from hw.arch.registers import DEFAULT_WATCHDOG
+from hw.arch.timing import START_LATENCY
 
 
 class RtlError(RuntimeError):
@@ -86,7 +87,7 @@ class JobResult:
     ----------
     memory: DRAM after the run, u8 [size].
     registers, counters: by lower-case name, as the contract names them.
-    issue, done: per unit, the cycles (counted from the start) of every instruction, in order.
+    issue, done: per unit, the cycle of the run of every instruction, in order.
     bursts_ended: no burst was open when the core raised its interrupt.
     bursts: read and write bursts served.
     seconds: wall time of the simulated run.
@@ -165,7 +166,7 @@ def run(
 def _result(
     memory: npt.NDArray[np.uint8], report: Mapping[str, Any], trace: npt.NDArray[np.uint64]
 ) -> JobResult:
-    cycles = (trace >> np.uint64(16)).astype(np.int64) - report["start_cycle"]
+    cycles = (trace >> np.uint64(16)).astype(np.int64) - report["start_cycle"] - START_LATENCY
 
     def events(shift: int) -> dict[Unit, npt.NDArray[np.int64]]:
         return {u: cycles[(trace >> np.uint64(shift + u)) & np.uint64(1) == 1] for u in Unit}

@@ -18,11 +18,12 @@ def differences(rtl: BackendResult, model: BackendResult, limit: int = 8) -> lis
         lines.append(f"{wrong.size} bytes of DRAM differ, the first at {int(wrong[0]):#x}")
     a, b = rtl.timeline, model.timeline
     assert a is not None and b is not None and len(a.pc) == len(b.pc) > 0
-    for i in np.flatnonzero((a.issue != b.issue) | (a.end != b.end))[:limit]:
-        lines.append(
-            f"instruction {b.pc[i]} ({Unit(int(b.unit[i])).name}): issue {a.issue[i]} in RTL, "
-            f"{b.issue[i]} in the model; done {a.end[i]} and {b.end[i]}"
-        )
+    late = np.flatnonzero((a.issue != b.issue) | (a.end != b.end))
+    lines += [
+        f"instruction {b.pc[i]} ({Unit(int(b.unit[i])).name}): issue {a.issue[i]} in RTL, "
+        f"{b.issue[i]} in the model; done {a.end[i]} and {b.end[i]}"
+        for i in late[:limit]
+    ]
     lines += [
         f"counter {name}: {rtl.counters[name]} in RTL, {model.counters[name]} in the model"
         for name in COUNTERS

@@ -50,7 +50,9 @@ DATA = 0x10000
 WEIGHTS = 0x20000
 PARAMETERS = 0x30000
 OUTPUT = 0x40000
-TOTAL = 0x60000
+TOTAL = 0x90000
+ACCUMULATORS = 64
+"""Rows of each accumulator bank that random programs use."""
 
 
 def _banks(access: Access, config: AcceleratorConfig) -> set[int]:
@@ -117,6 +119,7 @@ class RandomProgram:
         self.random = random.Random(seed)
         self.steps = steps
         self.code: list[Instruction] = []
+        self._no_taps: list[tuple[int, int]] = []  # weight bytes that depthwise needs to be zero
         self.stored = 0
 
     def build(self) -> Program:
@@ -125,6 +128,7 @@ class RandomProgram:
         for bank in range(config.memory.activation_banks):
             self.code.append(self._load_bank(bank))
         self.code += [self._load_weights(), self._load_parameters()]
+        self.code += [self._clear_accumulators(bank) for bank in range(2)]
         kinds = [self.array, self.array, self.drain, self.transfer]
         if "vector" in config.features:
             kinds += [self.elementwise, self.reduce]
@@ -221,7 +225,7 @@ class RandomProgram:
                 accumulate=draw(0, 1),
                 zero_point=draw(0, 255),
                 activation=base + starts[0] + 8 * starts[1],
-                weight=self._weights(math.prod(counts[3:])),
+                weight=self._depthwise_weights(window[0] * window[1], passes, counts[6]),
                 accumulator=self._accumulator(emitted),
                 counts=counts,
                 deltas=deltas(counts, stride),
@@ -239,9 +243,18 @@ class RandomProgram:
         room = min(self.config.weight_beats, 256 * step) // step - blocks
         return self._draw(0, room) * step
 
+    def _depthwise_weights(self, taps: int, passes: int, repeats: int) -> int:
+        """First beat of blocks whose rows beyond the window's taps are zero."""
+        first = self._weights(passes * repeats)
+        array = self.config.array
+        for repeat in range(repeats):
+            start = first * self.config.port.bytes + repeat * passes * array.multipliers
+            self._no_taps.append((start + taps * array.cols, start + passes * array.multipliers))
+        return first
+
     def _accumulator(self, rows: int) -> int:
         size = self.config.memory.accumulator_rows
-        return self._draw(0, 1) * size + self._draw(0, min(size, 64) - rows)
+        return self._draw(0, 1) * size + self._draw(0, ACCUMULATORS - rows)
 
     def drain(self) -> None:
         """Requantize some accumulator rows, with or without a pooling window."""
@@ -393,21 +406,30 @@ class RandomProgram:
     # The frame: what is loaded before and stored after the random part.
 
     def _load_bank(self, bank: int) -> Load:
-        rows = min(self.config.memory.activation_bank_rows, 512)
-        size = rows * self.config.port.bytes
+        rows = self.config.memory.activation_bank_rows
         return Load(
-            dram=DATA + bank * min(size, 2048),
+            dram=DATA + bank * 2048,
             space=Space.ACTIVATION,
             local=bank * self.config.memory.activation_bank_rows,
             beats=rows,
         )
 
     def _store_bank(self, bank: int) -> Store:
-        rows = min(self.config.memory.activation_bank_rows, 512)
+        rows = self.config.memory.activation_bank_rows
         return Store(
             dram=OUTPUT + 0x8000 + bank * rows * self.config.port.bytes,
             local=bank * self.config.memory.activation_bank_rows,
             beats=rows,
+        )
+
+    def _clear_accumulators(self, bank: int) -> Array:
+        """Write the accumulator rows that `_accumulator` draws from, so that all have a value."""
+        counts = (8, ACCUMULATORS // 8, 1, 1, 1, 1, 1, 1)
+        return Array(
+            accumulator=bank * self.config.memory.accumulator_rows,
+            counts=counts,
+            deltas=self._dense(counts),
+            bounds=(8, ACCUMULATORS // 8, 1),
         )
 
     def _load_weights(self) -> Load:
@@ -426,9 +448,12 @@ class RandomProgram:
             [int(v) for v in generator.integers(1 << 23, 1 << 24, channels)],
             [int(v) for v in generator.integers(30, 40, channels)],
         )
+        weights = bytearray(generator.bytes(PARAMETERS - WEIGHTS))
+        for low, high in self._no_taps:
+            weights[low:high] = bytes(high - low)
         return [
             (DATA, generator.bytes(WEIGHTS - DATA)),
-            (WEIGHTS, generator.bytes(PARAMETERS - WEIGHTS)),
+            (WEIGHTS, bytes(weights)),
             (PARAMETERS, parameters),
             (OUTPUT, generator.bytes(TOTAL - OUTPUT)),
         ]
