@@ -25,6 +25,22 @@ CACHE_MODIFIABLE = 0b0011
 """AXI4 memory type: normal, non-cacheable, bufferable."""
 
 
+def require_features(config: AcceleratorConfig) -> None:
+    """Refuse a configuration with features that the circuit does not have.
+
+    Raises
+    ------
+    ConfigError
+        Names the first such feature.
+    """
+    missing = [feature for feature in config.features if feature not in BUILT]
+    if missing:
+        raise ConfigError(
+            f"feature {missing[0]!r} of configuration {config.name!r} is not in the circuit; "
+            f"it has {', '.join(sorted(BUILT))}"
+        )
+
+
 def _memory_bus(config: AcceleratorConfig) -> dict[str, wiring.Member]:
     """AXI4 master; identifiers are not used, so that everything comes back in order."""
     bits = 8 * config.port.bytes
@@ -77,12 +93,7 @@ class Accelerator(wiring.Component):
         drain: type[DrainUnit] = DrainUnit,
         vector: type[VectorUnit] = VectorUnit,
     ):
-        missing = [feature for feature in config.features if feature not in BUILT]
-        if missing:
-            raise ConfigError(
-                f"feature {missing[0]!r} of configuration {config.name!r} is not in the circuit; "
-                f"it has {', '.join(sorted(BUILT))}"
-            )
+        require_features(config)
         self._config = config
         self._compute = {Unit.ARRAY: array, Unit.DRAIN: drain, Unit.VECTOR: vector}
         super().__init__(
@@ -159,5 +170,12 @@ class Accelerator(wiring.Component):
 
 
 def verilog(config: AcceleratorConfig, name: str = "accelerator") -> str:
-    """Verilog of the accelerator; `name` is the top module's."""
+    """Verilog of the accelerator; `name` is the top module's.
+
+    Raises
+    ------
+    ConfigError
+        As `Accelerator`.
+    """
+    require_features(config)
     return backend.convert(Accelerator(config), name=name, strip_internal_attrs=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from hw.arch.isa import INSTRUCTION_BYTES
+from hw.arch.isa import INSTRUCTION_BYTES, LOCAL_BITS
 
 CONFIG_DIRECTORY = Path(__file__).resolve().parent.parent / "configs"
 
@@ -226,6 +226,15 @@ class AcceleratorConfig:
                 f"port.max_burst ({self.port.max_burst} beats of {self.port.bytes} bytes) must "
                 f"hold one instruction of {INSTRUCTION_BYTES} bytes"
             )
+        for name, beats in (
+            ("weight_bytes", self.weight_beats),
+            ("parameter_columns", self.parameter_rows * self.parameter_row_beats),
+        ):
+            if beats > 1 << LOCAL_BITS:
+                raise ConfigError(
+                    f"memory.{name} is {getattr(self.memory, name)}, that is {beats} beats of "
+                    f"port.bytes; the ISA addresses {1 << LOCAL_BITS}"
+                )
         if not _is_power_of_two(self.queue_depth) or not 2 <= self.queue_depth <= 16:
             raise ConfigError(f"queue_depth must be 2, 4, 8 or 16, not {self.queue_depth}")
         if self.weight_beats % self.weight_block_beats:

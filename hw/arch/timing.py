@@ -96,8 +96,8 @@ START_LATENCY = 2
 one cycle clears the core."""
 
 FETCH_ASK = 1
-"""Cycles from the first cycle of the run (or from the grant of the previous burst, or from the
-instruction that frees the room) until FETCH asks for a burst."""
+"""Cycles from the first cycle in which FETCH may ask (run, room, no request up) until it asks. A
+request is still up in the cycle of its grant, so the next ask comes two cycles after a grant."""
 
 GRANT_LATENCY = 1
 """Cycles from a grant until the address is valid on AR or AW (and, for a write, W is valid)."""
@@ -203,3 +203,30 @@ requantization, pool and row assembly."""
 def drain_duration(instruction: Drain, config: AcceleratorConfig) -> int:
     """Cycles from the issue of a DRAIN instruction to its `done`, the cycle of its last write."""
     return DRAIN_START + drain_stream_cycles(instruction, config) - 1 + DRAIN_LATENCY
+
+
+# VECTOR. The unit takes the next instruction after `done`.
+
+AFFINE_LATENCY = 17
+"""Stages of the affine pipeline of a vector lane."""
+
+ELEMENT_LATENCY = 3
+"""Stages in front of it: differences, product or reduction, choice of operands."""
+
+TABLE_LATENCY = 2
+"""Stages behind it: table read, choice of the byte."""
+
+ROW_LATENCY = 6
+"""Cycles from a source row's address to its elements: port register, scratchpad read
+(ACTIVATION_READ_LATENCY), row register, lane shift, merge with the row so far."""
+
+VECTOR_START = 3
+"""Cycles from the issue of a vector instruction to the address of its first source row."""
+
+VECTOR_LATENCY = ROW_LATENCY + ELEMENT_LATENCY + AFFINE_LATENCY + TABLE_LATENCY + 1
+"""Cycles from the address of a step to the write of the row that it completes."""
+
+
+def vector_duration(instruction: Elementwise | Reduce, config: AcceleratorConfig) -> int:
+    """Cycles from the issue of a vector instruction to its `done`, the cycle of its last write."""
+    return VECTOR_START + vector_stream_cycles(instruction, config) - 1 + VECTOR_LATENCY

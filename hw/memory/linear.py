@@ -24,7 +24,7 @@ class LinearMemory(wiring.Component):
     ----------
     beat_bits: width of a beat.
     beats_per_row: k, a power of two.
-    rows: rows, a power of two.
+    rows: rows, a power of two; rows × beats_per_row at most 2^LOCAL_BITS (config.py checks).
 
     Members
     -------
@@ -38,10 +38,6 @@ class LinearMemory(wiring.Component):
         self._beats = beats_per_row
         self._rows = rows
         column_bits = exact_log2(beats_per_row)
-        if exact_log2(rows) + column_bits > LOCAL_BITS:
-            raise ValueError(
-                f"{rows} rows of {beats_per_row} beats exceed the ISA's {1 << LOCAL_BITS} beats"
-            )
         super().__init__(
             {
                 "read": In(ReadSignature(LOCAL_BITS - column_bits, beat_bits * beats_per_row)),
