@@ -37,7 +37,7 @@ class Axis:
     @property
     def free(self) -> bool:
         """Output i needs input i and nothing else."""
-        return self.kernel == 1 and self.stride == 1 and self.pad == 0
+        return self.kernel == 1 and self.stride == 1 and self.pad == 0 and self.out <= self.size
 
     def start(self, first: int) -> int:
         """Input coordinate of the first tap of an output; may lie outside."""
