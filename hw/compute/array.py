@@ -1,5 +1,7 @@
 """The multiplier array: controller, feed, weight loader and a chain of columns."""
 
+import itertools
+
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, flipped
@@ -73,7 +75,7 @@ class ArrayUnit(wiring.Component):
             m.submodules[f"column{index}"] = column
         self._feed(m, control, columns[0])
         self._weights(m, loader, columns)
-        for left, right in zip(columns, columns[1:], strict=False):
+        for left, right in itertools.pairwise(columns):
             wiring.connect(m, left.o, right.i)
         conflict = self._drain(m, columns)
         with m.If(control.unit.error != 0):
@@ -116,7 +118,7 @@ class ArrayUnit(wiring.Component):
         m.d.comb += first.weights_valid.eq(loader.valid)
         for row in range(array.weight_rows_per_cycle):
             m.d.comb += first.weights[row].eq(self.weight.data.word_select(row, 8 * array.cols))
-        for left, right in zip(columns, columns[1:], strict=False):
+        for left, right in itertools.pairwise(columns):
             m.d.comb += right.weights_valid.eq(left.weights_valid_next)
             m.d.comb += [i.eq(o) for i, o in zip(right.weights, left.weights_next, strict=True)]
 

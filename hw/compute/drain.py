@@ -1,5 +1,7 @@
 """DRAIN: accumulators to activation rows."""
 
+import itertools
+
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
@@ -254,7 +256,7 @@ class DrainUnit(wiring.Component):
             for lane, code in enumerate(codes):
                 held = best[0][lane]
                 m.d.sync += best[-1][lane].eq(Mux(opens | (code > held), code, held))
-            for older, newer in zip(best, best[1:], strict=False):
+            for older, newer in itertools.pairwise(best):
                 m.d.sync += [o.eq(n) for o, n in zip(older, newer, strict=True)]
 
         m.submodules.targets = nest = Nest(

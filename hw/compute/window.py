@@ -15,7 +15,7 @@ TAPS = 9
 
 
 def tap_sources(tap: int) -> dict[int, int | None]:
-    """Where tap ky·window_x + kx gets its next value: window_x → ky of the incoming column, or None.
+    """Where tap ky·window_x + kx gets its next value: window_x → ky of the new column, or None.
 
     None means the next tap: a window row shifts towards lower taps. A width whose windows have no
     such tap is left out.

@@ -71,8 +71,8 @@ def written(trace, config) -> dict[int, list[int]]:
 
 def drain(config, counts, window, x_stride, pool_step, destination, **fields) -> Drain:
     """Pool over an image of x_stride pixels per line; outputs block by block."""
-    x, y, t, co = counts
-    wx, wy, _ = window
+    x, y, t, _co = counts
+    _wx, _wy, _ = window
     frame = x_stride * 6
     nest = (*window, *counts)
     steps = (1, x_stride, frame, pool_step, pool_step * x_stride, frame, frame * t)
@@ -96,7 +96,7 @@ def drain(config, counts, window, x_stride, pool_step, destination, **fields) ->
     ids=["plain", "pooled"],
 )
 def test_rows_equal_float32(config, counts, window, zero_point, low, high):
-    x, y, t, co = counts
+    x, y, _t, co = counts
     accumulators, bias, scale, parameters = make(config, 36 * co, co)
     instruction = drain(
         config, counts, window, 6, window[0], 100, zero_point=zero_point, low=low, high=high
