@@ -52,9 +52,10 @@ def _parser() -> argparse.ArgumentParser:
 def _build(args: argparse.Namespace, config: AcceleratorConfig) -> int:
     target = args.output or Path("build") / args.onnx.stem
     options = Options(fuse=args.fuse == "on", golden=not args.no_golden)
-    with tqdm(desc=f"build {args.onnx.stem}", unit=" steps", leave=False, file=sys.stderr) as bar:
+    with tqdm(desc=f"build {args.onnx.stem}", leave=False, file=sys.stderr) as bar:
 
-        def advance(step: str) -> None:
+        def advance(step: str, total: int) -> None:
+            bar.total = total or None
             bar.set_postfix_str(step)
             bar.update()
 

@@ -40,7 +40,7 @@ def load(path: Path) -> dict[str, Array]:
         The file is damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {key: arrays[key] for key in arrays}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise CompilerError(f"the recorded arrays {path} cannot be read: {error}") from error

@@ -37,8 +37,13 @@ LEGALIZE: tuple[Pass, ...] = (FOLD, DEAD_CODE, FLATTEN, VIEWS)
 FUSE: tuple[Pass, ...] = (FUSE_CLAMPS, FUSE_POOLS, FUSE_RESIDUALS)
 """Only with `fuse`. Clamps before pools: a clamp may stand between convolution and pool."""
 
-Progress = Callable[[str], None]
+Progress = Callable[[str, int], None]
+"""Told each step before it starts, and how many steps there are (0: not known yet)."""
 Dump = Callable[[str, str], None]
+
+
+STAGES = 4
+"""Steps beside the back end's operators: import, optimize, golden, write."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -130,7 +135,7 @@ def build(
     config: AcceleratorConfig,
     target: Path,
     options: Options | None = None,
-    progress: Progress = lambda step: None,
+    progress: Progress = lambda step, total: None,
 ) -> Built:
     """Compile a quantized ONNX file into a build folder.
 
@@ -140,7 +145,7 @@ def build(
     config: the accelerator.
     target: build folder; replaced if it is one already.
     options: see `Options`.
-    progress: told every stage (and every operator of the back end) before it starts.
+    progress: see `Progress`; every stage, and every operator of the back end, is a step.
 
     Raises
     ------
@@ -150,19 +155,20 @@ def build(
     options = options or Options()
     start = time.perf_counter()
     output.check_target(target)
-    progress("import")
+    progress("import", 0)
     imported = import_onnx(source)
     graph = _graph_of(imported, source)
     with output.staging(target) as folder:
         stages = output.Stages(folder / "stages")
         stages.dump("import", printer.print_graph(graph))
-        progress("optimize")
+        progress("optimize", 0)
         graph = optimize(graph, options.fuse, back_end_accepts(config), stages.dump)
-        progress("golden")
+        steps = len(graph.ops) + STAGES
+        progress("golden", steps)
         verdict = golden.compare(graph, source, folder, options.golden)
         stages.dump("golden", verdict.text)
-        program = generate(graph, config, progress)
-        progress("write")
+        program = generate(graph, config, lambda name: progress(name, steps))
+        progress("write", steps)
         _write(program, config, folder, stages)
         output.copy_model(source, folder / "model.onnx")
         built = _summary(graph, program, config, options, target, verdict.state, start)

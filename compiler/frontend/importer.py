@@ -140,6 +140,7 @@ class Importer:
             if node.op_type == "QuantizeLinear" and shape is not None:
                 zero = node.input[2] if len(node.input) > 2 else ""
                 kind = parameters(self.model, node, node.input[1], zero).type(shape)
+                kind.check(node.output[0])
                 self.builder.values[node.output[0]] = Value(node.output[0], kind)
         except CompilerError:
             return
@@ -172,6 +173,10 @@ class Importer:
             quantization = parameters(
                 self.model, node, node.input[1], zero, array.dtype, array.ndim
             )
+            if array.dtype != quantization.dtype:
+                raise refuse(
+                    node, f"{name} holds {array.dtype}, its zero point is {quantization.dtype}"
+                )
             return Operand(name, None, array, quantization)
         known = self.builder.values.get(name)
         dtype = np.int8 if known is not None and known.type.signed else np.uint8
@@ -254,12 +259,13 @@ class Importer:
 
     def _quantize(self, node: onnx.NodeProto) -> None:
         """Import what ends at a QuantizeLinear."""
+        output = node.output[0]
+        steps, name, main = self._walk_back(node.input[0])
+        self._claim(*(s.node for s in steps), *([] if main is None else [main]))
         zero = node.input[2] if len(node.input) > 2 else ""
         target = parameters(self.model, node, node.input[1], zero)
         if not target.single:
             raise refuse(node, "an activation needs one scale and 8 bits")
-        output = node.output[0]
-        steps, name, main = self._walk_back(node.input[0])
         if main is None and name not in self._floats and name not in self.model.producers:
             shape = self._input_shape(node, name)
             start = output if not steps else self.builder.unused(f"{output}/input")
@@ -268,14 +274,12 @@ class Importer:
             if steps:
                 self._apply(node, steps, start, target, output)
             return
-        self._claim(*(s.node for s in steps))
         if main is None:
             source = self._operand(name, node)
             if source.type is None:
                 raise refuse(node, f"quantizes the constant {name} after {label(steps[0].node)}")
             self._apply(node, steps, source.name, target, output)
         else:
-            self._claim(main)
             self._compute(main, list(main.output).index(name), steps, target, output)
 
     def _walk_back(self, name: str) -> tuple[list[_Step], str, onnx.NodeProto | None]:
@@ -351,7 +355,7 @@ class Importer:
         for step in steps:
             if step.function is not None:
                 site = self._clamped(site, step.node)
-        CONVERTERS[node.op_type](site)
+        _convert(site)
         for number, step in enumerate(moved, 1):
             last = number == len(moved)
             name = output if last else self.builder.unused(step.node.output[step.index])
@@ -403,7 +407,7 @@ class Importer:
         output = node.output[0]
         site = self._site(node, op, operands, target, output)
         if op in CONVERTERS:
-            CONVERTERS[op](site)
+            _convert(site)
             return
         name, kind = site.activation(0)
         operator = functions.SINGLE.get(op)
@@ -508,6 +512,16 @@ class Importer:
         if node.op_type not in known:
             return "this operator is not lowered"
         return "runs in float: its operands and its result must be quantized (QDQ around it)"
+
+
+def _convert(site: Site) -> None:
+    """Import the operator of a site; whatever is wrong with it carries its name."""
+    try:
+        CONVERTERS[site.op](site)
+    except Unsupported:
+        raise
+    except (CompilerError, NumericsError) as error:
+        raise site.refuse(str(error)) from error
 
 
 def quantize_bounds(bounds: tuple[float, float], target: Quantization) -> tuple[int, int]:

@@ -33,6 +33,7 @@ class Builder:
 
     def emit(self, op: AnyOperation, kind: TensorType) -> str:
         """Append an operator and its result; GraphError where they do not agree."""
+        kind.check(op.output)
         op.check([self.values[name].type for name in op.inputs], kind)
         self.ops.append(op)
         self.values[op.output] = Value(op.output, kind)

@@ -1,0 +1,163 @@
+"""`python -m compiler build` and `check` on a tiny network, and what they leave behind."""
+
+import json
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+
+from compiler import golden
+from compiler.__main__ import main
+from compiler.pipeline import Options, build
+from compiler.tensor import CompilerError
+from hw.arch.config import AcceleratorConfig
+from hw.arch.program import Program
+
+OUTPUT = "logits_QuantizeLinear_Output"
+
+
+@pytest.fixture
+def source(network, tmp_path):
+    """A copy of the network and its recorded arrays."""
+    path = tmp_path / "net.onnx"
+    original = network("fsb_c3d")
+    shutil.copy(original, path)
+    shutil.copy(original.with_suffix(".npz"), path.with_suffix(".npz"))
+    return path
+
+
+def rewrite(path, **changes):
+    """Change recorded arrays; None deletes."""
+    arrays = golden.load(path)
+    arrays.update({key.replace("__", ":"): value for key, value in changes.items()})
+    np.savez(path, **{key: value for key, value in arrays.items() if value is not None})
+
+
+def test_build_writes_everything(source, tmp_path, capsys):
+    target = tmp_path / "out"
+    assert main(["build", str(source), "--config", "tiny", "-o", str(target), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    keys = {"instructions", "weight_bytes", "cycles_estimated", "wall_s", "peak_mib"}
+    assert keys <= set(report) and report["golden"] == "equal"
+    assert {p.name for p in target.iterdir()} == {
+        "build.json",
+        "config.yaml",
+        "golden.npz",
+        "model.onnx",
+        "program.asm",
+        "program.bin",
+        "stages",
+    }
+    assert json.loads((target / "build.json").read_text()) == report
+    config = AcceleratorConfig.load(target / "config.yaml")
+    assert config == AcceleratorConfig.load("tiny")
+    program = Program.load(target / "program.bin")
+    assert len(program.instructions) == report["instructions"]
+    assert program.fingerprint == config.fingerprint
+    assert onnx.load(target / "model.onnx") == onnx.load(source)
+    recorded = golden.load(target / "golden.npz")
+    original = golden.load(source.with_suffix(".npz"))
+    for name in (f"input:{program.inputs[0].name}", f"output:{OUTPUT}"):
+        assert recorded[name].dtype == np.uint8
+    assert np.array_equal(recorded[f"output:{OUTPUT}"], original[f"output:{OUTPUT}"])
+    dumps = sorted(p.name for p in (target / "stages").iterdir())
+    assert [d[:2] for d in dumps] == [f"{i:02}" for i in range(1, len(dumps) + 1)]
+    text = (target / "stages" / "08-fuse-residuals.txt").read_text()
+    assert "TemporalResidual" in text and "# applied" in text
+
+
+def test_same_input_same_bytes(source, tmp_path):
+    config = AcceleratorConfig.load("tiny")
+    for name in ("a", "b"):
+        build(source, config, tmp_path / name, Options(golden=False))
+    for name in ("program.bin", "program.asm", "golden.npz"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_unfused_build_stores_more(source, tmp_path):
+    config = AcceleratorConfig.load("tiny")
+    counts = {}
+    for fuse in (True, False):
+        build(source, config, tmp_path / "out", Options(fuse, golden=False))
+        counts[fuse] = len(Program.load(tmp_path / "out" / "program.bin").tensors)
+    assert counts[False] > counts[True]
+
+
+def test_recorded_outputs_that_differ_stop_the_build(source, tmp_path, capsys):
+    arrays = golden.load(source.with_suffix(".npz"))
+    wrong = arrays[f"output:{OUTPUT}"].copy()
+    wrong[0, 3] ^= 1
+    rewrite(source.with_suffix(".npz"), **{f"output__{OUTPUT}": wrong})
+    target = tmp_path / "out"
+    assert main(["build", str(source), "--config", "tiny", "-o", str(target)]) == 2
+    assert "1 of 10 elements differ from net.npz, first at [0, 3]" in capsys.readouterr().err
+    assert not target.exists()
+    arguments = ["build", str(source), "--config", "tiny", "-o", str(target), "--no-golden"]
+    assert main(arguments) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"input__clip": None}, "no array input:clip"),
+        ({"input__clip": np.zeros((1, 3, 4, 8, 8), np.float32)}, "must have shape"),
+        ({"input__clip": np.full((1, 3, 4, 32, 32), np.nan, np.float32)}, "not finite"),
+        ({"output__logits": np.zeros((1, 9), np.float32)}, "has shape"),
+        ({"output__logits": None, f"output__{OUTPUT}": None}, "to compare with"),
+    ],
+)
+def test_recorded_arrays_that_do_not_fit(source, tmp_path, changes, message):
+    rewrite(source.with_suffix(".npz"), **changes)
+    with pytest.raises(CompilerError, match=message):
+        build(source, AcceleratorConfig.load("tiny"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_damaged_recorded_arrays(source, tmp_path):
+    path = source.with_suffix(".npz")
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(CompilerError, match="cannot be read"):
+        build(source, AcceleratorConfig.load("tiny"), tmp_path / "out")
+
+
+def test_without_recorded_arrays_the_report_says_so(source, tmp_path):
+    source.with_suffix(".npz").unlink()
+    built = build(source, AcceleratorConfig.load("tiny"), tmp_path / "out")
+    assert built.golden == "absent" and not (tmp_path / "out" / "golden.npz").exists()
+
+
+def test_rebuilding_replaces_only_build_folders(source, tmp_path, capsys):
+    target = tmp_path / "out"
+    arguments = ["build", str(source), "--config", "tiny", "--no-golden", "-o", str(target)]
+    assert main(arguments) == 0
+    (target / "stale").write_text("")
+    assert main(arguments) == 0
+    assert not (target / "stale").exists()
+    (target / "build.json").unlink()
+    assert main(arguments) == 2
+    assert "is no build folder" in capsys.readouterr().err
+    left = {p.name for p in tmp_path.iterdir()}
+    assert left == {"net.onnx", "net.npz", "out"}, "temporary folders remain"
+
+
+def test_failure_leaves_the_old_build_alone(source, tmp_path):
+    target = tmp_path / "out"
+    config = AcceleratorConfig.load("tiny")
+    build(source, config, target)
+    before = (target / "program.bin").read_bytes()
+    rewrite(source.with_suffix(".npz"), input__clip=None)
+    with pytest.raises(CompilerError):
+        build(source, config, target)
+    assert (target / "program.bin").read_bytes() == before
+
+
+def test_check_supports_the_network(source, capsys):
+    assert main(["check", str(source), "--json", "--config", "tiny"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["unsupported"] == [] and len(report["supported"]) == 178
+
+
+def test_unknown_configuration(source, capsys):
+    assert main(["check", str(source), "--config", "nope"]) == 2
+    assert "no configuration file" in capsys.readouterr().err
