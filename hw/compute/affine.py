@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from hw.arch.isa import FIXED_POINT
 from hw.arch.timing import AFFINE_LATENCY
 
-__all__ = ["AFFINE_PARAMETERS", "Combine", "AffineLane"]
+__all__ = ["AFFINE_PARAMETERS", "AffineLane", "Combine"]
 
 SIGNIFICAND = 24
 SUM_BITS = 64
