@@ -1,0 +1,84 @@
+"""Configurations: presets, limits that are named, fingerprints."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from hw.arch.config import CONFIG_DIRECTORY, FEATURES, AcceleratorConfig, ConfigError
+
+PRESETS = sorted(p.stem for p in CONFIG_DIRECTORY.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_consistent(name):
+    config = AcceleratorConfig.load(name)
+    assert config.name == name
+    assert config.weight_block_beats * config.port.bytes == config.array.multipliers
+    assert config.weight_block_groups * config.weight_group_beats == config.weight_block_beats
+    assert config.requantize_steps * config.lanes.requantize == config.array.cols
+    parameter_bytes = config.parameter_rows * config.parameter_row_beats * config.port.bytes
+    assert parameter_bytes == 8 * config.memory.parameter_columns
+    assert AcceleratorConfig.load(CONFIG_DIRECTORY / f"{name}.yaml") == config
+
+
+def test_fingerprints_tell_configurations_apart():
+    prints = {AcceleratorConfig.load(name).fingerprint for name in PRESETS}
+    assert len(prints) == len(PRESETS)
+    tiny = AcceleratorConfig.load("tiny")
+    assert dataclasses.replace(tiny, name="other").fingerprint == tiny.fingerprint
+    swapped = dataclasses.replace(tiny, features=tuple(reversed(tiny.features)))
+    assert swapped.fingerprint == tiny.fingerprint
+    assert dataclasses.replace(tiny, queue_depth=8).fingerprint != tiny.fingerprint
+    memory = dataclasses.replace(tiny.memory, accumulator_bits=37)
+    assert dataclasses.replace(tiny, memory=memory).fingerprint != tiny.fingerprint
+
+
+def test_feature_mask_has_one_bit_each():
+    tiny = AcceleratorConfig.load("tiny")
+    assert dataclasses.replace(tiny, features=FEATURES).feature_mask == (1 << len(FEATURES)) - 1
+
+
+LIMITS = [
+    ("array", {"rows": 3}, "array.rows must be a power of two in 4..32, not 3"),
+    ("array", {"cols": 2}, "array.cols must be .* not 2"),
+    ("array", {"activation_bits": 8}, "activation_bits must be 9..18, not 8"),
+    ("array", {"weight_rows_per_cycle": 8}, "up to rows .4., not 8"),
+    ("memory", {"activation_banks": 7}, "memory.activation_banks must be a power of two, not 7"),
+    ("memory", {"activation_bank_rows": 1 << 14}, "131072 rows; the ISA addresses 65536"),
+    ("memory", {"accumulator_rows": 4096}, "is 4096; the ISA addresses 2048"),
+    ("memory", {"accumulator_bits": 31}, "must be 32..48, not 31"),
+    ("memory", {"weight_bytes": 8}, "does not hold whole weight blocks of 16 bytes"),
+    ("port", {"bytes": 8}, "must be equal"),
+    ("port", {"max_burst": 512}, "max_burst must be .* not 512"),
+    ("port", {"outstanding": 0}, "outstanding must be 1..16, not 0"),
+    ("port", {"store_fifo": 16}, "store_fifo must be .* not 16"),
+    ("lanes", {"requantize": 3}, "lanes.requantize must divide array.rows .4., not 3"),
+]
+
+
+@pytest.mark.parametrize(("section", "change", "message"), LIMITS)
+def test_limits_are_named(section, change, message):
+    tiny = AcceleratorConfig.load("tiny")
+    content = dataclasses.asdict(tiny)
+    content[section].update(change)
+    with pytest.raises(ConfigError, match=message):
+        AcceleratorConfig.from_mapping(content)
+
+
+def test_bad_files_are_refused(tmp_path):
+    path = tmp_path / "c.yaml"
+    text = (CONFIG_DIRECTORY / "tiny.yaml").read_text()
+    for content, message in (
+        ("a: [", "is not YAML"),
+        ("- 1", "must hold a mapping"),
+        (text + "colour: red\n", "wrong key"),
+        (text.replace("port:", "harbour:"), "no section 'port'"),
+        (text + "features: [wings]\n", "unknown feature 'wings'"),
+    ):
+        path.write_text(content)
+        with pytest.raises(ConfigError, match=message):
+            AcceleratorConfig.load(path)
+    with pytest.raises(ConfigError, match="presets: base"):
+        AcceleratorConfig.load("tinny")

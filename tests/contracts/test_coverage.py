@@ -1,0 +1,85 @@
+"""Every instruction class is known everywhere: executor, energy, timing, accesses."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from hw.arch import timing
+from hw.arch.config import AcceleratorConfig
+from hw.arch.isa import (
+    CLASSES,
+    Begin,
+    ErrorCode,
+    Halt,
+    Instruction,
+    Opcode,
+    Scalar,
+    Sfu,
+    UnitInstruction,
+    unit_of,
+)
+from hw.arch.walk import accesses
+from sim.energy import Action, count_actions
+from sim.functional import FunctionalMachine, MachineError, Sequencer
+
+CONFIG = AcceleratorConfig.load("tiny")
+UNIT_CLASSES = [k for k in CLASSES.values() if unit_of(k()) is not None]
+NEEDS = {Opcode.NEXT: (ErrorCode.LOOP, "not open"), Opcode.SFU: (ErrorCode.UNSUPPORTED, "'sfu'")}
+
+
+def test_every_opcode_has_a_class():
+    assert set(CLASSES) == set(Opcode)
+    assert all(kind.OPCODE is opcode for opcode, kind in CLASSES.items())
+
+
+@pytest.mark.parametrize("opcode", sorted(set(Opcode) - {Opcode.BEGIN}))
+def test_machine_knows_every_instruction(opcode):
+    instruction: Instruction = CLASSES[opcode]()
+    if opcode is Opcode.BRANCH:
+        instruction = dataclasses.replace(instruction, target=2)
+    machine = FunctionalMachine(CONFIG, np.zeros(4096, np.uint8), (0, 4096))
+    program = [Begin(CONFIG.fingerprint), instruction, Halt()]
+    if opcode in NEEDS:
+        code, message = NEEDS[opcode]
+        with pytest.raises(MachineError, match=message) as error:
+            machine.run(program)
+        assert error.value.code is code
+    else:
+        assert machine.run(program).halt_code == 0
+
+
+@pytest.mark.parametrize("kind", UNIT_CLASSES, ids=lambda k: k.__name__)
+def test_accesses_energy_and_trace_know_every_unit_instruction(kind):
+    instruction = kind()
+    touched = accesses(instruction, CONFIG)
+    assert any(a.write for a in touched)
+    actions = count_actions(instruction, CONFIG)
+    assert sum(actions.values()) > actions[Action.FETCH] > 0
+    config = dataclasses.replace(CONFIG, features=("depthwise", "vector", "sfu"))
+    program = [Begin(config.fingerprint), instruction, Halt()]
+    steps = list(Sequencer.of(program, config).steps())
+    assert [s.unit for s in steps] == [None, unit_of(instruction), None]
+
+
+def test_every_unit_instruction_has_a_timing_rule():
+    """The times of LOAD and STORE depend on the port; their beats are closed forms."""
+    rules = {
+        Opcode.LOAD: timing.transfer_beats,
+        Opcode.STORE: timing.transfer_beats,
+        Opcode.ARRAY: lambda i: timing.array_stream_cycles(i, CONFIG),
+        Opcode.DRAIN: lambda i: timing.drain_stream_cycles(i, CONFIG),
+        Opcode.ELEMENTWISE: lambda i: timing.vector_stream_cycles(i, CONFIG),
+        Opcode.REDUCE: lambda i: timing.vector_stream_cycles(i, CONFIG),
+    }
+    without = {k for k in UNIT_CLASSES if k.OPCODE not in rules}
+    assert without == {Sfu}, "special functions are not built; everything else has a rule"
+    for opcode, rule in rules.items():
+        assert rule(CLASSES[opcode]()) >= 1
+
+
+def test_unions_hold_every_class():
+    assert set(UnitInstruction.__args__) == set(UNIT_CLASSES)
+    assert set(CLASSES.values()) - set(UNIT_CLASSES) > {Scalar, Halt}
