@@ -115,9 +115,8 @@ class Sequencer(wiring.Component):
         with m.FSM(name="step"):
             with m.State("TAKE"), m.If(self.run):
                 with m.If(following >= self.length):
-                    m.d.comb += self.error.eq(ErrorCode.FETCH_RANGE)
                     m.d.sync += self.index.eq(following)
-                    m.next = "STOPPED"
+                    m.next = "PAST_END"
                 with m.Elif(self.fetch.valid):
                     m.d.comb += self.fetch.ready.eq(1)
                     m.d.sync += [
@@ -145,6 +144,9 @@ class Sequencer(wiring.Component):
             with m.State("SCALAR_DATA"):
                 self._scalar_data(m)
                 m.next = "TAKE"
+            with m.State("PAST_END"):
+                m.d.comb += self.error.eq(ErrorCode.FETCH_RANGE)
+                m.next = "STOPPED"
             with m.State("STOPPED"):
                 pass
         with m.If(self._finish):

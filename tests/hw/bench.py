@@ -31,15 +31,15 @@ from hw.common.ports import (
     weight_read,
 )
 
-STAND_IN_CYCLES = 5
 PROGRAM_BASE = 0x8000
 CLOCK = 1e-6
 
 
 class _StandIn(wiring.Component):
-    """Done STAND_IN_CYCLES after the issue; one instruction at a time."""
+    """Done CYCLES after the issue; one instruction at a time."""
 
     UNIT: Unit
+    CYCLES = 5
 
     def __init__(self, config):
         self.config = config
@@ -47,7 +47,7 @@ class _StandIn(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        left = Signal(range(STAND_IN_CYCLES + 1))
+        left = Signal(range(self.CYCLES + 1))
         unit = self.unit
         m.d.comb += [
             unit.instruction.ready.eq((left == 0) & ~unit.abort),
@@ -57,7 +57,7 @@ class _StandIn(wiring.Component):
         with m.If(left != 0):
             m.d.sync += left.eq(left - 1)
         with m.If(unit.instruction.valid & unit.instruction.ready):
-            m.d.sync += left.eq(STAND_IN_CYCLES)
+            m.d.sync += left.eq(self.CYCLES)
             self.at_issue(m)
         return m
 
@@ -69,6 +69,7 @@ class ArrayStandIn(_StandIn):
     """Reads the activation row and the weight group that its instruction starts with."""
 
     UNIT = Unit.ARRAY
+    CYCLES = 40  # longer than the fetch of the next instruction, so that waits matter
 
     @staticmethod
     def ports(config):
@@ -103,7 +104,7 @@ class DrainStandIn(_StandIn):
 
 
 class VectorStandIn(_StandIn):
-    """Reports FIELD if it gets an opcode, for the test of unit errors, with `op` 7."""
+    """Does nothing."""
 
     UNIT = Unit.VECTOR
 
