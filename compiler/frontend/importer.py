@@ -21,11 +21,12 @@ from compiler.frontend.fold import fold_constants
 from compiler.frontend.model import Model, Unsupported, attributes_of, label, refuse
 from compiler.frontend.qoperator import QOPERATORS, qoperator_operands
 from compiler.frontend.quantization import Quantization, parameters
-from compiler.frontend.site import Builder, Operand, Site
+from compiler.frontend.site import Builder, Site, site_at
+from compiler.frontend.sources import POOLS, Sources
 from compiler.ir import Graph, Port, Value
 from compiler.ops import UnaryTable, View, make_table
 from compiler.ops.unary import Function
-from compiler.tensor import CompilerError, TensorType
+from compiler.tensor import CompilerError
 from hw.arch.numerics import NumericsError
 
 CONVERTERS: dict[str, Callable[[Site], None]] = {
@@ -39,9 +40,6 @@ CONVERTERS: dict[str, Callable[[Site], None]] = {
     **dict.fromkeys(pairs.KINDS, pairs.pair),
 }
 """Operators computed from quantized operands to a quantized result."""
-
-POOLS = ("MaxPool", "GlobalMaxPool")
-"""Operators that keep the quantization but reduce: they may stand where moves may."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
@@ -69,9 +67,7 @@ class Importer:
         self.model = model
         self.builder = Builder()
         self.findings: list[Unsupported] = list(model.problems)
-        self._floats: dict[str, Operand] = {}  # float tensors that stand for integers
-        self._claimed: set[str] = set()  # first outputs of nodes that are accounted for
-        self._inputs: list[Port] = []
+        self.sources = Sources(model, self.builder)
 
     def run(self, name: str) -> Graph | None:
         """Import everything; None if there are findings."""
@@ -82,7 +78,7 @@ class Importer:
             return None
         for node in self.model.nodes:
             if all(not n or self.model.is_constant(n) for n in node.output):
-                self._claim(node)
+                self.sources.claim(node)
             else:
                 self._guarded(node, functools.partial(self._visit, node))
         outputs = [self._output(v.name) for v in self.model.proto.graph.output]
@@ -91,7 +87,7 @@ class Importer:
             return None
         ports = tuple(port for port in outputs if port is not None)
         builder = self.builder
-        return Graph(name, tuple(self._inputs), ports, builder.values, tuple(builder.ops))
+        return Graph(name, tuple(self.sources.inputs), ports, builder.values, tuple(builder.ops))
 
     def importable(self, name: str) -> Graph:
         """What was imported, whole or not: loose ends become inputs and outputs."""
@@ -125,8 +121,8 @@ class Importer:
 
     def _failed(self, state: tuple[dict[str, Value], int], finding: Unsupported) -> None:
         self.builder.restore(state)
-        self._floats = {
-            k: v for k, v in self._floats.items() if v.type is None or v.name in state[0]
+        self.sources.floats = {
+            k: v for k, v in self.sources.floats.items() if v.type is None or v.name in state[0]
         }
         if all((f.node, f.reason) != (finding.node, finding.reason) for f in self.findings):
             self.findings.append(finding)
@@ -145,115 +141,21 @@ class Importer:
         except CompilerError:
             return
 
-    def _claim(self, *nodes: onnx.NodeProto) -> None:
-        self._claimed.update(node.output[0] for node in nodes)
-
     def _visit(self, node: onnx.NodeProto) -> None:
         """Import the operator that ends at this node, if one does."""
         if node.op_type == "QuantizeLinear":
-            self._claim(node)
+            self.sources.claim(node)
             self._quantize(node)
         elif node.op_type == "DequantizeLinear":
-            self._claim(node)
+            self.sources.claim(node)
             if not self.model.is_constant(node.input[0]):
-                self._floats[node.output[0]] = self._dequantized(node)
+                self.sources.floats[node.output[0]] = self.sources.dequantized(node)
         elif node.op_type in QOPERATORS:
-            self._claim(node)
+            self.sources.claim(node)
             self._qoperator(node)
         elif node.input and node.input[0] in self.builder.values:
-            self._claim(node)
+            self.sources.claim(node)
             self._integer_move(node)
-
-    def _dequantized(self, node: onnx.NodeProto) -> Operand:
-        """The integers behind a DequantizeLinear."""
-        name = node.input[0]
-        zero = node.input[2] if len(node.input) > 2 else ""
-        array = self.model.constants.get(name)
-        if array is not None:
-            quantization = parameters(
-                self.model, node, node.input[1], zero, array.dtype, array.ndim
-            )
-            if array.dtype != quantization.dtype:
-                raise refuse(
-                    node, f"{name} holds {array.dtype}, its zero point is {quantization.dtype}"
-                )
-            return Operand(name, None, array, quantization)
-        known = self.builder.values.get(name)
-        dtype = np.int8 if known is not None and known.type.signed else np.uint8
-        quantization = parameters(self.model, node, node.input[1], zero, dtype)
-        if not quantization.single:
-            raise refuse(node, "an activation needs one scale and 8 bits")
-        if known is None:
-            return self._integer_input(node, name, quantization)
-        return self._checked(node, name, quantization)
-
-    def _checked(self, node: onnx.NodeProto, name: str, quantization: Quantization) -> Operand:
-        """A known activation, read with the parameters that it was made with."""
-        kind = self.builder.type(name)
-        if not quantization.describes(kind):
-            raise refuse(
-                node,
-                f"reads {name} with scale {float(quantization.scale[0]):.9g}, zero point "
-                f"{int(quantization.zero_point[0])}; it is {kind}",
-            )
-        return Operand(name, kind)
-
-    def _integer_input(
-        self, node: onnx.NodeProto, name: str, quantization: Quantization
-    ) -> Operand:
-        """A graph input that is quantized already."""
-        if all(value.name != name for value in self.model.inputs):
-            raise refuse(node, f"its input {name} could not be imported (see the nodes before)")
-        kind = quantization.type(self._input_shape(node, name))
-        self.builder.values[name] = Value(name, kind)
-        self._inputs.append(Port(name, name))
-        return Operand(name, kind)
-
-    def _input_shape(self, node: onnx.NodeProto, name: str) -> tuple[int, ...]:
-        if name not in self.model.shapes:
-            raise refuse(node, f"graph input {name} has no fixed shape")
-        return self.model.shapes[name]
-
-    def _operand(self, name: str, reader: onnx.NodeProto) -> Operand:
-        """What a float input of an operator stands for in integers."""
-        if name in self._floats:
-            return self._floats[name]
-        if self.model.is_constant(name):
-            return Operand(name, None, self.model.constants[name])
-        node = self.model.producers.get(name)
-        if node is None:
-            raise refuse(reader, f"reads the float graph input {name}: quantize it first")
-        if node.op_type == "DequantizeLinear":
-            operand = self._dequantized(node)
-        elif node.op_type in (*moves.MOVES, *POOLS):
-            operand = self._moved(node, name, self._operand(node.input[0], node))
-        else:
-            raise refuse(
-                reader,
-                f"its input {name} comes in float from {node.op_type} {label(node)}: quantize it",
-            )
-        self._floats[name] = operand
-        return operand
-
-    def _moved(self, node: onnx.NodeProto, name: str, source: Operand) -> Operand:
-        """A move between DequantizeLinear and an operator: done on the integers."""
-        self._claim(node)
-        if source.type is None:
-            if source.quantization is None:
-                raise refuse(node, f"its input {source.name} is a float constant")
-            return moves.move_constant(self.model, node, source)
-        output = self.builder.unused(name)
-        self._emit_move(node, list(node.output).index(name), source.name, output)
-        return Operand(output, self.builder.type(output))
-
-    def _emit_move(self, node: onnx.NodeProto, index: int, source: str, output: str) -> None:
-        """Append a move or maximum pool, quantization unchanged."""
-        if node.op_type not in POOLS:
-            moves.move(self.builder, self.model, node, index, source, output)
-            return
-        kind = self.builder.type(source)
-        site = self._site(node, node.op_type, [Operand(source, kind)], _of_type(kind), output)
-        windows.max_pool(site)
 
     # QDQ ----------------------------------------------------------------------------------
 
@@ -261,21 +163,21 @@ class Importer:
         """Import what ends at a QuantizeLinear."""
         output = node.output[0]
         steps, name, main = self._walk_back(node.input[0])
-        self._claim(*(s.node for s in steps), *([] if main is None else [main]))
+        self.sources.claim(*(s.node for s in steps), *([] if main is None else [main]))
         zero = node.input[2] if len(node.input) > 2 else ""
         target = parameters(self.model, node, node.input[1], zero)
         if not target.single:
             raise refuse(node, "an activation needs one scale and 8 bits")
-        if main is None and name not in self._floats and name not in self.model.producers:
-            shape = self._input_shape(node, name)
+        if main is None and name not in self.sources.floats and name not in self.model.producers:
+            shape = self.sources.input_shape(node, name)
             start = output if not steps else self.builder.unused(f"{output}/input")
             self.builder.values[start] = Value(start, target.type(shape))
-            self._inputs.append(Port(start, name))
+            self.sources.inputs.append(Port(start, name))
             if steps:
                 self._apply(node, steps, start, target, output)
             return
         if main is None:
-            source = self._operand(name, node)
+            source = self.sources.operand(name, node)
             if source.type is None:
                 raise refuse(node, f"quantizes the constant {name} after {label(steps[0].node)}")
             self._apply(node, steps, source.name, target, output)
@@ -285,7 +187,7 @@ class Importer:
     def _walk_back(self, name: str) -> tuple[list[_Step], str, onnx.NodeProto | None]:
         """Steps (in order) from an operator's output to `name`; no operator: from integers."""
         steps: list[_Step] = []
-        while name not in self._floats and name in self.model.producers:
+        while name not in self.sources.floats and name in self.model.producers:
             node = self.model.producers[name]
             if node.op_type == "DequantizeLinear":
                 break
@@ -318,7 +220,7 @@ class Importer:
         for number, step in enumerate(moved, 1):
             last = number == len(moved) and not tabulated
             name = output if last else self.builder.unused(step.node.output[step.index])
-            self._emit_move(step.node, step.index, source, name)
+            self.sources.emit_move(step.node, step.index, source, name)
             source = name
         kind = self.builder.type(source)
         if not tabulated:
@@ -348,10 +250,10 @@ class Importer:
         """An operator with quantized operands, clamps and moves after it."""
         if node.op_type not in CONVERTERS:
             raise refuse(node, self._why_not(node))
-        operands = [self._operand(n, node) if n else None for n in node.input]
+        operands = [self.sources.operand(n, node) if n else None for n in node.input]
         moved = [s for s in steps if s.function is None]
         first = output if not moved else self.builder.unused(moved[0].node.input[0])
-        site = self._site(node, node.op_type, operands, target, first, index)
+        site = site_at(self.builder, self.model, node, node.op_type, operands, target, first, index)
         for step in steps:
             if step.function is not None:
                 site = self._clamped(site, step.node)
@@ -359,32 +261,8 @@ class Importer:
         for number, step in enumerate(moved, 1):
             last = number == len(moved)
             name = output if last else self.builder.unused(step.node.output[step.index])
-            self._emit_move(step.node, step.index, first, name)
+            self.sources.emit_move(step.node, step.index, first, name)
             first = name
-
-    def _site(
-        self,
-        node: onnx.NodeProto,
-        op: str,
-        operands: Sequence[Operand | None],
-        target: Quantization,
-        output: str,
-        index: int = 0,
-    ) -> Site:
-        limits = np.iinfo(target.dtype)
-        return Site(
-            builder=self.builder,
-            model=self.model,
-            node=node,
-            op=op,
-            operands=operands,
-            attributes=attributes_of(node),
-            target=target,
-            output=output,
-            low=int(limits.min),
-            high=int(limits.max),
-            index=index,
-        )
 
     def _clamped(self, site: Site, node: onnx.NodeProto) -> Site:
         """Relu or Clip after an operator: a clamp of codes, which rounding commutes with."""
@@ -403,9 +281,9 @@ class Importer:
 
     def _qoperator(self, node: onnx.NodeProto) -> None:
         """Import QLinearConv and the like."""
-        op, operands, target = qoperator_operands(self.model, node, self._integer_operand)
+        op, operands, target = qoperator_operands(self.model, node, self.sources.integer_operand)
         output = node.output[0]
-        site = self._site(node, op, operands, target, output)
+        site = site_at(self.builder, self.model, node, op, operands, target, output)
         if op in CONVERTERS:
             _convert(site)
             return
@@ -422,24 +300,13 @@ class Importer:
             result,
         )
 
-    def _integer_operand(
-        self, node: onnx.NodeProto, name: str, quantization: Quantization
-    ) -> Operand:
-        """An integer input of a QOperator node."""
-        array = self.model.constants.get(name)
-        if array is not None:
-            return Operand(name, None, array, quantization)
-        if name in self.builder.values:
-            return self._checked(node, name, quantization)
-        return self._integer_input(node, name, quantization)
-
     def _integer_move(self, node: onnx.NodeProto) -> None:
         """An operator applied to integers as they are."""
         source = node.input[0]
         if node.op_type in (*moves.MOVES, *POOLS):
             for index, name in enumerate(node.output):
                 if name:
-                    self._emit_move(node, index, source, name)
+                    self.sources.emit_move(node, index, source, name)
         elif node.op_type == "Clip":  # Brevitas narrows the code range this way
             low, high = functions.clip_bounds(self.model, node)
             kind = self.builder.type(source)
@@ -472,14 +339,14 @@ class Importer:
                 raise Unsupported(name, "output", "is an input or constant of the graph")
             if node.op_type not in ("DequantizeLinear", *moves.MOVES, *POOLS):
                 raise refuse(node, f"computes the graph output {name} in float: quantize it")
-            operand = self._operand(name, node)
+            operand = self.sources.operand(name, node)
             if operand.type is None:
                 raise refuse(node, f"the graph output {name} is constant")
             result.append(Port(operand.name, name))
 
         if (
             node is None
-            or node.output[0] not in self._claimed
+            or node.output[0] not in self.sources.claimed
             or node.op_type
             in (
                 "DequantizeLinear",
@@ -494,7 +361,7 @@ class Importer:
         """Whatever belongs to no integer operator is a finding."""
         reported = {finding.node for finding in self.findings}
         for node in self.model.nodes:
-            if node.output[0] not in self._claimed and label(node) not in reported:
+            if node.output[0] not in self.sources.claimed and label(node) not in reported:
                 self.findings.append(refuse(node, self._why_not(node)))
         order = {label(node): i for i, node in enumerate(self.model.nodes)}
         self.findings.sort(key=lambda finding: order.get(finding.node, -1))
@@ -531,10 +398,3 @@ def quantize_bounds(bounds: tuple[float, float], target: Quantization) -> tuple[
     limits = np.iinfo(target.dtype)
     codes = np.clip(np.rint(real).astype(np.float64) + target.zero_point[0], limits.min, limits.max)
     return int(codes[0]), int(codes[1])
-
-
-def _of_type(kind: TensorType) -> Quantization:
-    """Parameters of an activation, as a site's target."""
-    return Quantization(
-        np.array([kind.scale], np.float32), np.array([kind.zero_point], np.int64), kind.dtype
-    )

@@ -112,3 +112,10 @@ def parameters(
         axis += rank
     zero_points = np.broadcast_to(zeros.reshape(-1).astype(np.int64), scales.size)
     return Quantization(scales.reshape(-1), zero_points, zeros.dtype, axis)
+
+
+def of_type(kind: TensorType) -> Quantization:
+    """Parameters of an activation, as a site's target."""
+    return Quantization(
+        np.array([kind.scale], np.float32), np.array([kind.zero_point], np.int64), kind.dtype
+    )

@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import onnx
 
-from compiler.frontend.model import Array, Model, Unsupported, refuse
+from compiler.frontend.model import Array, Model, Unsupported, attributes_of, refuse
 from compiler.frontend.quantization import Quantization
 from compiler.ir import AnyOperation, Value
 from compiler.tensor import TensorType
@@ -146,3 +147,30 @@ class Site:
     def emit(self, op: AnyOperation, onnx_shape: tuple[int, ...]) -> None:
         """Append the operator that makes the site's result."""
         self.builder.emit(op, self.target.type(onnx_shape))
+
+
+def site_at(
+    builder: Builder,
+    model: Model,
+    node: onnx.NodeProto,
+    op: str,
+    operands: Sequence[Operand | None],
+    target: Quantization,
+    output: str,
+    index: int = 0,
+) -> Site:
+    """A site whose result may take every code; see `Site` for the parameters."""
+    limits = np.iinfo(target.dtype)
+    return Site(
+        builder=builder,
+        model=model,
+        node=node,
+        op=op,
+        operands=operands,
+        attributes=attributes_of(node),
+        target=target,
+        output=output,
+        low=int(limits.min),
+        high=int(limits.max),
+        index=index,
+    )
