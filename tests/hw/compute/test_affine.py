@@ -61,7 +61,7 @@ def simulate(u, w, ra=ONE, rb=NOTHING, k=NOTHING, combine=Combine.ADD, zero_poin
             ctx.set(lane.w, int(right))
             codes.append((await ctx.tick().sample(lane.code))[2])
         for _ in range(AFFINE_LATENCY):
-            codes.append((await ctx.tick().sample(lane.code))[2])
+            codes.append((await ctx.tick().sample(lane.code))[2])  # noqa: PERF401
 
     sim.add_testbench(drive)
     sim.run()
