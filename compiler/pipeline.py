@@ -32,8 +32,8 @@ from hw.arch.assembly import format_program
 from hw.arch.config import AcceleratorConfig
 from hw.arch.program import Program
 
-LEGALIZE: tuple[Pass, ...] = (FOLD, DEAD_CODE, FLATTEN, VIEWS)
-"""Always run. FOLD first: it makes code dead. FLATTEN before VIEWS: it reads what views hide."""
+LEGALIZE: tuple[Pass, ...] = (FOLD, FLATTEN, DEAD_CODE, VIEWS)
+"""Always run. FOLD and FLATTEN make code dead. FLATTEN before VIEWS: it reads what views hide."""
 FUSE: tuple[Pass, ...] = (FUSE_CLAMPS, FUSE_POOLS, FUSE_RESIDUALS)
 """Only with `fuse`. Clamps before pools: a clamp may stand between convolution and pool."""
 

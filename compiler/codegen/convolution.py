@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -64,17 +65,16 @@ def blocked_weights(dense: npt.NDArray[np.int8], config: AcceleratorConfig) -> n
 def packed_parameters(op: Convolution, channels: int, width: int) -> list[bytes]:
     """Requantization parameters, `width` channels at a time; padded channels get zeros."""
     padded = ceil_div(channels, width) * width
-    columns = [np.zeros(padded, np.int64) for _ in range(3)]
-    for column, values in zip(columns, (op.bias, op.multiplier, op.shift), strict=True):
-        column[:channels] = values
-    data = pack_parameters(*(c.tolist() for c in columns))
+    columns = np.zeros((3, padded), np.int64)
+    columns[:, :channels] = op.bias, op.multiplier, op.shift
+    data = pack_parameters(*columns.tolist())
     size = 8 * width
     return [data[i : i + size] for i in range(0, len(data), size)]
 
 
 def _diagonal(blocks: npt.NDArray[np.int8]) -> tuple[list[int], int]:
     """First used input block of every output group, and how many blocks the widest group uses."""
-    used = blocks.any(axis=(2, 3, 4, 5, 6))
+    used = np.asarray(blocks.any(axis=(2, 3, 4, 5, 6)))
     spans = []
     for row in used:
         where = np.flatnonzero(row)
@@ -125,7 +125,7 @@ def jobs(op: Convolution, source: Tensor, target: Tensor, config: AcceleratorCon
     }
     blocks = blocked_weights(spread_weights(op, source), config)
     first, reduced = _diagonal(blocks)
-    joinable = len({b - a for a, b in zip(first, first[1:], strict=False)}) <= 1
+    joinable = len({b - a for a, b in itertools.pairwise(first)}) <= 1
     kept = np.stack([b[f : f + reduced] for b, f in zip(blocks, first, strict=True)])
     problem = Problem(
         axes=merged,
@@ -136,8 +136,10 @@ def jobs(op: Convolution, source: Tensor, target: Tensor, config: AcceleratorCon
         joinable=joinable,
     )
     result = [Job(problem=problem, weights=kept, first_block=first, **fields)]
-    for packing in _packings(op, source, merged, config.lane_block):
-        result.append(_packed_job(op, packing, problem, fields, config))
+    result += [
+        _packed_job(op, packing, problem, fields, config)
+        for packing in _packings(op, source, merged, config.lane_block)
+    ]
     return result
 
 

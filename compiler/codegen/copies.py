@@ -54,9 +54,7 @@ def _apply_table(
     assert stream(emitter, [source], target, boxes, compute)
 
 
-def lower_table(
-    emitter: Emitter, op: UnaryTable, source: Tensor, target: Tensor
-) -> dict[str, Any]:
+def lower_table(emitter: Emitter, op: UnaryTable, source: Tensor, target: Tensor) -> dict[str, Any]:
     """Emit a function of one tensor."""
     limit = slot_rows(2, emitter.config)
     boxes = line_boxes(source.layout.rows, limit)
@@ -66,12 +64,13 @@ def lower_table(
     return {"rows": boxes[0].rows}
 
 
-def _move(
-    emitter: Emitter, source: View, target: View, box: Box, table: Table | None
-) -> None:
+def _move(emitter: Emitter, source: View, target: View, box: Box, table: Table | None) -> None:
     """Copy all of `source`, whose axes are as the target's, to `box` of the target."""
     whole = Box((0, 0, 0), box.size, 0, box.blocks)
     limit = copy_limit(emitter.config) if table is None else slot_rows(2, emitter.config)
+    if source.pitches[0] != source.lanes:
+        # Every row is a run of its own, and a transfer has three levels of runs: no block level.
+        limit = min(limit, whole.positions)
     tiles = []
     for part in split_box(whole, limit):
         x, y, t = (a + b for a, b in zip(part.first, box.first, strict=True))
@@ -154,9 +153,7 @@ def rearranged_view(op: Rearrange, source: Tensor, target: Tensor) -> View | Non
         px = merged.pitches[0]
         py = px * wanted.sizes[0]
         pt = py * wanted.sizes[1]
-        return dataclasses.replace(
-            view, sizes=wanted.sizes, pitches=(px, py, pt, view.pitches[3])
-        )
+        return dataclasses.replace(view, sizes=wanted.sizes, pitches=(px, py, pt, view.pitches[3]))
     permuted = tuple(shape[p] for p in op.permutation)
     if permuted != tuple(out):
         return None

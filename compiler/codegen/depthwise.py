@@ -114,9 +114,7 @@ class Depthwise:
         kernel = self.op.weight[:, 0].transpose(0, 3, 2, 1)  # [C, x, y, t]
         kernel = kernel.transpose(0, *(1 + d for d in self.order))  # array's x, y, t
         taps = kernel.transpose(0, 3, 2, 1).reshape(kernel.shape[0], kernel.shape[3], -1)
-        wide = np.zeros(
-            (of_lane.size, taps.shape[1], self.passes * config.array.rows), np.int8
-        )
+        wide = np.zeros((of_lane.size, taps.shape[1], self.passes * config.array.rows), np.int8)
         wide[of_lane >= 0, :, : taps.shape[2]] = taps[of_lane[of_lane >= 0]]
         # [block, lane, t, pass, row] → [block, t, pass, row, lane]
         split = wide.reshape(self.blocks, lanes, taps.shape[1], self.passes, config.array.rows)
@@ -201,7 +199,8 @@ class Depthwise:
         serial = tiles * chunks * (LOAD_OVERHEAD + STORE_OVERHEAD)
         fill = in_rows + out_rows + stream + LOAD_OVERHEAD
         cycles = int(max(array, drain, port + serial // 2, loads + serial) + fill)
-        return DepthwiseTiling(blocks, load, (part[0], part[1], part[2]), *regions, cycles)
+        output, source = regions
+        return DepthwiseTiling(blocks, load, (part[0], part[1], part[2]), output, source, cycles)
 
     def tiling(self) -> DepthwiseTiling:
         """The cheapest tiling.
@@ -293,9 +292,7 @@ class Depthwise:
 
     def _fill_input(self, key: Hashable, slot: int) -> list[UnitInstruction]:
         assert isinstance(key, tuple)
-        return [
-            load_box(self.from_view, self._source_box(*key), self.chosen.input.slot(slot, 2))
-        ]
+        return [load_box(self.from_view, self._source_box(*key), self.chosen.input.slot(slot, 2))]
 
     def _target(self, chunk: int, tile: int) -> tuple[Box, tuple[int, int, int, int]]:
         """Box of a tile's outputs and its pitches in the scratchpad."""
@@ -335,9 +332,7 @@ class Depthwise:
                     row = self.chosen.output.slot(out_slot, 2)
                     self.emitter.emit(store_box(self.to_view, box, row, pitches))
 
-            steps.append(
-                Step({"weight": chunk, "parameter": chunk, "input": (chunk, tile)}, body)
-            )
+            steps.append(Step({"weight": chunk, "parameter": chunk, "input": (chunk, tile)}, body))
         return steps
 
     def _array(self, chunk: int, tile: int, part: Ranges, bank: int, slots: Slots) -> None:

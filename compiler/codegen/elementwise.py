@@ -15,7 +15,7 @@ from hw.arch.numerics import Affine, Factor, Product
 from hw.arch.program import Tensor
 
 
-def affine_fields(arithmetic: Affine) -> dict[str, int]:
+def affine_fields(arithmetic: Affine) -> dict[str, Any]:
     """Instruction fields of an affine combination."""
     k = arithmetic.k
     return {
@@ -30,7 +30,7 @@ def affine_fields(arithmetic: Affine) -> dict[str, int]:
     }
 
 
-def _fields(op: Elementwise) -> dict[str, int]:
+def _fields(op: Elementwise) -> dict[str, Any]:
     match op.arithmetic:
         case Affine():
             return {"op": ElementwiseOp.AFFINE, **affine_fields(op.arithmetic)}

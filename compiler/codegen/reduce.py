@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -73,22 +72,23 @@ def _tiles(axes: Axes, blocks: int, config: AcceleratorConfig) -> list[Tile]:
     sizes = [tile_sizes(a.out, 1, 4095, 10) for a in axes]
     best: tuple[int, tuple[int, int, int]] | None = None
     for load in itertools.product(*sizes):
-        extents = [
+        parts = [
             [a.source(cut)[1] for cut in cuts(a.out, n)] for a, n in zip(axes, load, strict=True)
         ]
-        if product([max(e) for e in extents]) > limit or product(load) > limit:
+        if product([max(p) for p in parts]) > limit or product(load) > limit:
             continue
-        count = product([len(e) for e in extents])
-        cost = blocks * product([sum(e) for e in extents]) + 64 * count
+        count = product([len(p) for p in parts])
+        cost = blocks * product([sum(p) for p in parts]) + 64 * count
         if best is None or cost < best[0]:
             best = cost, (load[0], load[1], load[2])
     if best is None:
         return []
     load = best[1]
-    largest = max(
-        product([max(a.source(c)[1] for c in cuts(a.out, n)) for a, n in zip(axes, load, strict=True)]),
-        product(load),
-    )
+    extents = [
+        max(axis.source(cut)[1] for cut in cuts(axis.out, n))
+        for axis, n in zip(axes, load, strict=True)
+    ]
+    largest = max(product(extents), product(load))
     per_tile = max(1, min(blocks, limit // largest))
     per_tile = ceil_div(blocks, ceil_div(blocks, per_tile))
     tiles = []
@@ -101,7 +101,7 @@ def _tiles(axes: Axes, blocks: int, config: AcceleratorConfig) -> list[Tile]:
 
 
 def reduction(
-    axes: Axes, source: Box, target: Box, row: int, result: int, fields: dict[str, int]
+    axes: Axes, source: Box, target: Box, row: int, result: int, fields: dict[str, Any]
 ) -> isa.Reduce:
     """REDUCE of one tile whose source box lies densely packed from `row`."""
     pitches = source.pitches()
@@ -135,7 +135,7 @@ def _lower(
     axes: Axes,
     source: Tensor,
     target: Tensor,
-    fields: dict[str, int],
+    fields: dict[str, Any],
 ) -> dict[str, Any]:
     tiles = _tiles(axes, source.layout.blocks, emitter.config)
 
@@ -178,8 +178,3 @@ def lower_mean(emitter: Emitter, op: Reduce, source: Tensor, target: Tensor) -> 
     }
     axes = mean_axes(op, source)
     return _lower(emitter, f"{op.name} (Reduce)", axes, source, target, fields)
-
-
-def dense(box: Box) -> Box:
-    """The same box counted from its own first element."""
-    return dataclasses.replace(box, first=(0, 0, 0), block=0)

@@ -33,9 +33,7 @@ def flat(view: View) -> View:
     size = merged.sizes[0] * view.blocks
     pitch = view.lanes
     end = pitch * size
-    return dataclasses.replace(
-        merged, blocks=1, sizes=(size, 1, 1), pitches=(pitch, end, end, end)
-    )
+    return dataclasses.replace(merged, blocks=1, sizes=(size, 1, 1), pitches=(pitch, end, end, end))
 
 
 def line_boxes(rows: int, limit: int) -> list[Box]:

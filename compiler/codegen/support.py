@@ -123,9 +123,7 @@ def _rearrange(op: Rearrange, source: TensorType, output: TensorType) -> str | N
     return None
 
 
-def _elementwise(
-    op: Elementwise, inputs: Sequence[TensorType], output: TensorType
-) -> str | None:
+def _elementwise(op: Elementwise, inputs: Sequence[TensorType], output: TensorType) -> str | None:
     for kind in inputs:
         if kind.shape[0] != output.shape[0]:
             return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,13 +13,11 @@ from compiler.codegen.reduce import mean_fields, reduction
 from compiler.codegen.streams import Tile, slot_rows, split_box, stream
 from compiler.codegen.transfers import Box, View
 from compiler.ir import CompilerError, TemporalResidual
-from hw.arch.isa import Elementwise, ElementwiseOp, ReduceOp, deltas
+from hw.arch.isa import Elementwise, ElementwiseOp, Reduce, ReduceOp, deltas
 from hw.arch.program import Tensor
 
 
-def lower(
-    emitter: Emitter, op: TemporalResidual, source: Tensor, target: Tensor
-) -> dict[str, Any]:
+def lower(emitter: Emitter, op: TemporalResidual, source: Tensor, target: Tensor) -> dict[str, Any]:
     """Emit T − 1 differences and the mean frame; all frames of some pixels make a tile."""
     view, to = View.of(source).merged(1), View.of(target).merged(1)
     frames = source.layout.frames
@@ -61,7 +60,7 @@ def lower(
 
 def _mean(
     op: TemporalResidual, source: Tensor, box: Box, row: int, result: int, table: int
-) -> Any:
+) -> Reduce:
     """REDUCE of a tile's frames to the last frame of the result."""
     frames = source.layout.frames
     n = box.size[0]
@@ -79,7 +78,5 @@ def _mean(
     }
     instruction = reduction(axes, inside, target, row, result, fields)
     # Blocks of the result lie as far apart as those of the whole tile.
-    import dataclasses
-
     spread = deltas(instruction.counts, (1, n, n, box.pitches()[3]))
     return dataclasses.replace(instruction, destination_deltas=spread)

@@ -161,7 +161,8 @@ def candidates(problem: Problem, config: AcceleratorConfig) -> Iterator[Tiling]:
                 for outer in (False, True):
                     if outer and (problem.groups <= group or problem.raw_blocks):
                         continue
-                    tiling = _evaluate(problem, config, load, group, outer, slots)
+                    box = (load[0], load[1], load[2])
+                    tiling = _evaluate(problem, config, box, group, outer, slots)
                     if tiling is not None:
                         yield tiling
 

@@ -13,7 +13,7 @@ from compiler.ir import CompilerError
 from hw.arch.isa import Array, ArrayMode, Drain, Reduce
 from tests.compiler.backend.harness import CONFIGS, convolution, execute, kind, network
 
-COMMON = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+COMMON = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def triple(low: int, high: int) -> st.SearchStrategy[tuple[int, int, int]]:
@@ -159,9 +159,7 @@ def test_a_wrong_field_is_seen():
 
 def test_what_is_too_large_is_refused_with_its_limit():
     source = kind((8, 1, 64, 64))
-    op, result = convolution(
-        np.random.default_rng(0), source, 8, (1, 1, 1), stride=(1, 8, 8)
-    )
+    op, result = convolution(np.random.default_rng(0), source, 8, (1, 1, 1), stride=(1, 8, 8))
     why = reason(op, [source], result, CONFIGS["tiny"])
     assert why is not None
     assert "stride 8" in why

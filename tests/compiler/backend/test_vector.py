@@ -28,7 +28,7 @@ from hw.arch import isa
 from hw.arch.numerics import Affine, Mean, Product
 from tests.compiler.backend.harness import CONFIGS, convolution, execute, kind, network
 
-COMMON = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+COMMON = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 NAMES = st.sampled_from(sorted(CONFIGS))
 
 
