@@ -179,7 +179,11 @@ def with_scale(model, name, value):
         (with_scale(conv(), "y_s", np.float32(np.nan)), "q_y", "y_s is not a positive normal"),
         (with_scale(conv(), "y_s", np.float16(1)), "q_y", "float16"),
         (with_scale(conv(), "y_z", np.uint16(3)), "q_y", "uint16; 8 bits"),
-        (with_scale(conv(), "w", np.ones((8, 4, 3, 3), np.int32)), "dq_w", "holds int32, its zero point is int8"),
+        (
+            with_scale(conv(), "w", np.ones((8, 4, 3, 3), np.int32)),
+            "dq_w",
+            "holds int32, its zero point is int8",
+        ),
         (with_scale(conv(), "x_s", np.ones(4, np.float32)), "dq_x", "one scale and 8 bits"),
     ],
 )
