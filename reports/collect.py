@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ class LayerRow:
 
     Attributes
     ----------
-    name, op: as in the program.
+    name, op: as in the program. label: shorter, for figures and tables.
     first_cycle, last_cycle: of its instructions; layers overlap at their ends.
     cycles: the run's cycles attributed to it; over all layers they add up to the run.
     macs: multiply-accumulates of the original operator.
@@ -73,6 +73,7 @@ class LayerRow:
     """
 
     name: str
+    label: str
     op: str
     first_cycle: int
     last_cycle: int
@@ -224,7 +225,7 @@ class Report:
         """Layer and tile of a span, e.g. ``conv1/t tile 3``."""
         if span.layer < 0:
             return f"instruction {span.index}"
-        return f"{self.layers[span.layer].name} tile {span.number}"
+        return f"{self.layers[span.layer].label} tile {span.number}"
 
 
 def read(path: Path) -> Report:
@@ -288,10 +289,7 @@ def summarize(result: RunResult) -> Report:
         energy_table=_energy_table(result),
         wall_s=result.wall_s,
         sim_khz=result.sim_khz,
-        layers=tuple(
-            LayerRow(**{f.name: getattr(layer, f.name) for f in dataclasses.fields(LayerRow)})
-            for layer in result.layers
-        ),
+        layers=_layers(result),
         spans=spans,
         units=_units(result, spans),
         counters=dict(result.counters),
@@ -328,6 +326,24 @@ def _port_bytes(result: RunResult) -> int:
     if beats <= 0 or result.fetch_bytes % beats:
         raise ReportError(f"{result.fetch_bytes} bytes of instructions in {beats} beats")
     return result.fetch_bytes // beats
+
+
+def labels(names: Sequence[str]) -> list[str]:
+    """Names of ONNX nodes without their kind: ``/conv1/temporal/Conv`` is ``conv1/temporal``.
+
+    Names stay as they are if two of them would become the same.
+    """
+    short = [name.strip("/").rpartition("/")[0] or name for name in names]
+    return short if len(set(short)) == len(names) else list(names)
+
+
+def _layers(result: RunResult) -> tuple[LayerRow, ...]:
+    kept = [f.name for f in dataclasses.fields(LayerRow) if f.name != "label"]
+    short = labels([layer.name for layer in result.layers])
+    return tuple(
+        LayerRow(label=label, **{name: getattr(layer, name) for name in kept})
+        for layer, label in zip(result.layers, short, strict=True)
+    )
 
 
 def _energy_table(result: RunResult) -> EnergyTable:

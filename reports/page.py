@@ -122,8 +122,8 @@ def _cards(report: Report) -> str:
         _card(
             "cycles",
             si(report.cycles, digits=4),
-            f"{count(report.cycles)} clock cycles from start to interrupt; at 100 MHz "
-            f"{si(report.cycles / 1e8, 's')}.",
+            f"{count(report.cycles)} clock cycles from start to interrupt: "
+            f"{si(report.cycles / 1e8, 's')} at 100 MHz.",
         ),
         _card(
             "of the bound",
@@ -160,7 +160,7 @@ def _cards(report: Report) -> str:
 def _layers(report: Report, figures: Mapping[str, str]) -> str:
     slowest = sorted(report.layers, key=lambda x: -x.cycles)[:3]
     taken = sum(x.cycles for x in slowest) / report.cycles
-    names = ", ".join(_escape(x.name) for x in slowest)
+    names = ", ".join(_escape(x.label) for x in slowest)
     lead = f'<p class="lead">{names} take {share(taken, 0)} of the run.</p>'
     return (
         lead
@@ -236,10 +236,10 @@ def _tiling(report: Report) -> str:
     if not table.rows:
         return ""
     words = (
-        "<p>How the compiler cut each layer so that its tiles fit the scratchpads, as it wrote "
-        "them into the program.</p>"
+        "<p>How the compiler cut each layer so that its tiles fit the scratchpads, and how well it "
+        "foresaw the time. The tilings that it passed over stand in <code>report.json</code>.</p>"
     )
-    return words + table_html(table)
+    return words + table_html(table, sortable=True)
 
 
 _BACKENDS = {

@@ -43,6 +43,7 @@ def _layer(layer: LayerRow, multipliers: int) -> dict[str, Any]:
     intensity = layer.intensity if math.isfinite(layer.intensity) else None
     return {
         "name": layer.name,
+        "label": layer.label,
         "op": layer.op,
         "first_cycle": layer.first_cycle,
         "last_cycle": layer.last_cycle,

@@ -8,8 +8,9 @@ set of tables.
 from __future__ import annotations
 
 import dataclasses
+import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from reports.collect import Report
 from reports.units import NO_VALUE, count, ratio, share, si
@@ -78,7 +79,12 @@ LAYER_COLUMNS = (
     Column("cycles", meaning="cycles that the run spent in this layer"),
     Column("of run", "%", "share of the run's cycles"),
     Column("MAC", meaning="multiply-accumulates of the original operator"),
-    Column("utilization", "%", "share of the layer's cycles in which the array took a vector"),
+    Column(
+        "utilization",
+        "%",
+        "share of its cycles in which the array took a vector; work done ahead, under an "
+        "earlier layer, may lift it over 100 %",
+    ),
     Column("MAC/mult/cycle", meaning="MAC per multiplier and cycle; 1 is a full array"),
     Column("bound / cycles", "%", "roofline bound over cycles; 100 % is as fast as it can be"),
     Column("DRAM", "B", "bytes read and written"),
@@ -93,7 +99,7 @@ def layers(report: Report) -> Table:
         rate = layer.rate(report.multipliers) if layer.macs else None
         rows.append(
             (
-                text(layer.name),
+                text(layer.label),
                 text(layer.op),
                 number(layer.cycles, count(layer.cycles)),
                 number(layer.cycles / report.cycles, share(layer.cycles / report.cycles)),
@@ -186,19 +192,60 @@ def counters(report: Report) -> Table:
     return Table("Counters", (Column("counter", numeric=False), Column("value")), rows)
 
 
+_PARTS = ("array", "drain", "vector", "port")
+"""Units whose cycles a tiling estimates; the largest one bounds the layer."""
+_TILES = ("load", "accumulator", "estimate", "alternatives", "fill", "input", *_PARTS)
+
+
 def tiling(report: Report) -> Table:
-    """A row per layer that has a tiling: what the compiler chose."""
-    columns = (Column("layer", numeric=False), Column("tiling", numeric=False))
-    rows = tuple(
-        (text(layer.name), text(described(layer.tiling))) for layer in report.layers if layer.tiling
+    """A row per layer that has a tiling: what the compiler chose, expected, and passed over."""
+    columns = (
+        Column("layer", numeric=False),
+        Column("load tile", "", "outputs along x × y × t that the scratchpad holds at a time"),
+        Column("accumulator tile", "", "outputs along x × y × t in an accumulator bank"),
+        Column("choices", numeric=False),
+        Column("bounded by", "", "the unit that the estimate makes busiest", numeric=False),
+        Column("estimate", "", "cycles, as the compiler foresaw them"),
+        Column("measured", "", "cycles of the run"),
+        Column("next best", "", "the compiler's estimate for the best tiling that it passed over"),
     )
-    return Table("Tiling", columns, rows)
+    rows = []
+    for layer in report.layers:
+        choice = layer.tiling
+        if not choice:
+            continue
+        parts = {name: choice[name] for name in _PARTS if name in choice}
+        other = [x["estimate"] for x in choice.get("alternatives", ()) if "estimate" in x]
+        rest = {key: value for key, value in choice.items() if key not in _TILES}
+        rows.append(
+            (
+                text(layer.label),
+                _tile(choice.get("load")),
+                _tile(choice.get("accumulator")),
+                text(described(rest)),
+                text(max(parts, key=lambda name: parts[name]) if parts else NO_VALUE),
+                _cycles(choice.get("estimate")),
+                _cycles(layer.cycles),
+                _cycles(min(other, default=None)),
+            )
+        )
+    return Table("Tiling", columns, tuple(rows))
+
+
+def _tile(sizes: Sequence[int] | None) -> Cell:
+    if sizes is None:
+        return Cell(None, NO_VALUE)
+    return Cell(math.prod(sizes), described(sizes))
+
+
+def _cycles(value: int | None) -> Cell:
+    return number(value, "" if value is None else count(value))
 
 
 def described(choice: object) -> str:
     """A nested mapping as words: ``tile 8 × 56 × 56 · order x, y``."""
-    if isinstance(choice, dict):
-        return " · ".join(f"{key} {described(value)}" for key, value in choice.items())
+    if isinstance(choice, Mapping):
+        return " · ".join(f"{key.replace('_', ' ')} {described(v)}" for key, v in choice.items())
     if isinstance(choice, (list, tuple)):
         plain = all(isinstance(item, (int, float)) for item in choice)
         return (" × " if plain else ", ").join(described(item) for item in choice)

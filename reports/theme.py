@@ -34,7 +34,7 @@ STATE_COLOURS = {"working": BLUE, "memory": ORANGE, "token": PINK, "idle": GRID}
 SERIES = (BLUE, ORANGE, GREEN, PINK, SKY, RED, YELLOW, GREY)
 """For components and operators, in the order in which they appear."""
 
-RC: dict[str, Any] = {
+RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 10,

@@ -45,9 +45,9 @@ def visible(spans: Sequence[Span], window: tuple[int, int]) -> list[Span]:
 
 
 def windows(report: Report, instructions: int = 60) -> list[tuple[str, tuple[int, int]]]:
-    """Two windows to zoom into: the start of the run, and the middle of its longest layer.
+    """Windows to zoom into: the start, the layer furthest above its bound, the longest layer.
 
-    A window is as long as it takes for `instructions` instructions to end.
+    Layers are shown in their middle; a window is so long that `instructions` instructions end.
 
     Returns
     -------
@@ -60,12 +60,22 @@ def windows(report: Report, instructions: int = 60) -> list[tuple[str, tuple[int
     result = [("the first instructions", start)]
     if len(spans) <= instructions:
         return result
+    worst = max(report.layers, key=lambda layer: layer.cycles - layer.roofline_cycles)
     longest = max(report.layers, key=lambda layer: layer.cycles)
-    middle = (longest.first_cycle + longest.last_cycle) / 2
-    nearest = int(np.argmin([abs(s.end - middle) for s in spans]))
+    chosen = {
+        worst.label: (worst, "which exceeds its bound most"),
+        longest.label: (longest, "the longest layer"),
+    }
+    for layer, why in sorted(chosen.values(), key=lambda choice: choice[0].first_cycle):
+        window = _around((layer.first_cycle + layer.last_cycle) / 2, spans, instructions)
+        if window[1] > start[1]:
+            result.append((f"the middle of {layer.label}, {why}", window))
+    return result
+
+
+def _around(cycle: float, spans: Sequence[Span], instructions: int) -> tuple[int, int]:
+    """Window around a cycle in which `instructions` instructions end."""
+    nearest = int(np.argmin([abs(s.end - cycle) for s in spans]))
     low = max(nearest - instructions // 2, 0)
     high = min(nearest + instructions // 2, len(spans) - 1)
-    window = (spans[low].issue, spans[high].end)
-    if window[1] > start[1]:
-        result.append((f"the middle of {longest.name}, the longest layer", window))
-    return result
+    return spans[low].issue, spans[high].end

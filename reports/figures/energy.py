@@ -61,9 +61,9 @@ def _energy_of_layers(axes: Axes, report: Report, parts: list[str], colour: dict
             continue
         bars = axes.barh(at, values, 0.68, base, color=colour[name], label=name)
         for bar, layer, value in zip(bars, rows, values, strict=True):
-            bar.set_gid(theme.tip(f"{layer.name}, {name}: {si(float(value), 'J')}"))
+            bar.set_gid(theme.tip(f"{layer.label}, {name}: {si(float(value), 'J')}"))
         base += values
-    axes.set_yticks(at, [layer.name for layer in rows], fontsize=8)
+    axes.set_yticks(at, [layer.label for layer in rows], fontsize=8)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlabel("energy")
-    axes.set_title("Energy by layer")
+    axes.set_title("Energy by layer (colours as above)")

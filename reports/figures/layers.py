@@ -24,7 +24,7 @@ def layers(report: Report) -> Figure:
         for bar, layer in zip(bars, rows, strict=True):
             bar.set_gid(
                 theme.tip(
-                    f"{layer.name}: {count(layer.cycles)} cycles, bound "
+                    f"{layer.label}: {count(layer.cycles)} cycles, bound "
                     f"{count(layer.roofline_cycles)}"
                 )
             )
@@ -32,7 +32,7 @@ def layers(report: Report) -> Figure:
         left.scatter(
             bound, at, marker="|", s=130, linewidths=2, color=theme.ORANGE, zorder=3, gid="bound"
         )
-        left.set_yticks(at, [x.name for x in rows], fontsize=8)
+        left.set_yticks(at, [x.label for x in rows], fontsize=8)
         left.set_xlabel("cycles")
         left.set_title("Cycles per layer")
         prefixed(left.xaxis)

@@ -40,7 +40,7 @@ def roofline(report: Report) -> Figure:
         )
         for layer, (x, y) in zip(shown, points, strict=True):
             words = (
-                f"{layer.name} ({layer.op}): {ratio(x)} MAC/B, {ratio(y, 1)} MAC/cycle, "
+                f"{layer.label} ({layer.op}): {ratio(x)} MAC/B, {ratio(y, 1)} MAC/cycle, "
                 f"{share(layer.roofline_share)} of its bound"
             )
             axes.plot(
@@ -54,7 +54,7 @@ def roofline(report: Report) -> Figure:
                 gid=theme.tip(words),
                 zorder=3,
             )
-        top = max(*(y for _, y in points), float(report.multipliers)) * 1.8
+        top = max(*(y for _, y in points), float(report.multipliers)) * 4
         _whole_run(axes, report)
         _name_points(axes, report, points, (low, high, floor, top))
         axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(floor, top))
@@ -70,26 +70,29 @@ def _name_points(
     report: Report,
     points: list[tuple[float, float]],
     limits: tuple[float, float, float, float],
-    most: int = 8,
+    most: int = 12,
 ) -> None:
-    """Name the layers that take most of the run, where there is room for the name."""
+    """Name the layers that take most of the run, where there is room for the name.
+
+    On the slope names stand to the right, on the flat part they rise from the point.
+    """
     shown = [x for x in report.layers if x.macs and x.dram_bytes and x.cycles]
     low, high, floor, top = limits
-    taken: list[tuple[float, float, float]] = []
+    taken: list[tuple[float, float]] = []
     for i in sorted(range(len(shown)), key=lambda i: -shown[i].cycles)[:most]:
         x = math.log(points[i][0] / low) / math.log(high / low)
         y = math.log(points[i][1] / floor) / math.log(top / floor)
-        width = 0.0105 * len(shown[i].name) + 0.02
-        clash = any(abs(y - v) < 0.045 and x < u + other and u < x + width for u, v, other in taken)
-        if clash or x + width > 1:
+        if any(abs(y - v) < 0.05 and abs(x - u) < 0.026 for u, v in taken):
             continue
-        taken.append((x, y, width))
+        taken.append((x, y))
+        steep = report.roof.limit(points[i][0]) == "multipliers"
         axes.annotate(
-            shown[i].name,
+            shown[i].label,
             points[i],
-            xytext=(9, 0),
+            xytext=(2, 9) if steep else (10, -3),
             textcoords="offset points",
-            va="center",
+            rotation=45 if steep else 0,
+            rotation_mode="anchor",
             fontsize=8,
             zorder=4,
         )
@@ -107,7 +110,7 @@ def _roofline_labels(axes: Axes, report: Report, limits: tuple[float, float]) ->
     axes.annotate(
         f"{count(report.multipliers)} multipliers",
         (high, report.multipliers),
-        xytext=(-4, 4),
+        xytext=(-4, -12),
         textcoords="offset points",
         ha="right",
         fontsize=8.5,

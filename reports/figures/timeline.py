@@ -52,9 +52,9 @@ def _overview(axes: Axes, report: Report, marks: list[tuple[int, int]]) -> None:
     _lane_axis(axes, report)
     axes.set_ylim(-0.05, len(report.lanes) + 0.36)
     axes.set(xlim=(0, report.cycles), xlabel="cycle")
-    longest = max((len(layer.name) for layer in report.layers), default=0)
+    longest = max((len(layer.label) for layer in report.layers), default=0)
     axes.set_title(
-        "Whole run: share of time with an instruction inside, per unit", pad=10 + 2.6 * longest
+        "Whole run: share of time with an instruction inside, per unit", pad=10 + 3.0 * longest
     )
     prefixed(axes.xaxis)
     _layer_strip(axes, report)
@@ -76,24 +76,24 @@ def _layer_strip(axes: Axes, report: Report) -> None:
                 facecolor=theme.MUTED,
                 alpha=0.75 if index % 2 else 0.4,
                 linewidth=0,
-                gid=theme.tip(f"{layer.name} ({layer.op}): {count(layer.cycles)} cycles"),
+                gid=theme.tip(f"{layer.label} ({layer.op}): {count(layer.cycles)} cycles"),
             )
         )
         middle = layer.first_cycle + width / 2
         if width < 0.012 * report.cycles or middle < reached:
             continue
         axes.annotate(
-            layer.name,
+            layer.label,
             (middle, top + 0.36),
             xytext=(-2, 1),
             textcoords="offset points",
-            rotation=35,
+            rotation=45,
             rotation_mode="anchor",
             fontsize=7.5,
             color=theme.MUTED,
             annotation_clip=False,
         )
-        reached = middle + 0.018 * report.cycles
+        reached = middle + 0.024 * report.cycles
 
 
 def _zoom(axes: Axes, report: Report, window: tuple[int, int], words: str) -> None:

@@ -46,6 +46,13 @@ def _rows(dice: random.Random, layer: int, tiles: int, begin: int, pc: int) -> l
     return rows
 
 
+def _tiling(cycles: int) -> dict:
+    choice = {"load": [14, 7, 2], "accumulator": [14, 7, 1], "order": "tile, group"}
+    choice |= {"weight_slots": 2, "array": cycles - 9, "port": cycles - 5, "drain": 1}
+    others = [{**choice, "estimate": cycles + extra} for extra in (90, 30)]
+    return {**choice, "estimate": cycles + 3, "alternatives": others}
+
+
 def _layer(dice: random.Random, index: int, begin: int, reached: int, end: int) -> LayerResult:
     op = OPERATORS[index % 5]
     cycles = end - reached
@@ -66,7 +73,7 @@ def _layer(dice: random.Random, index: int, begin: int, reached: int, end: int) 
         write_bytes=16 * dice.randint(10**2, 10**4),
         saturation=None,
         energy={"dram": dice.uniform(1e-4, 1e-3), "array": macs * 1e-12},
-        tiling={"tile": [8, 14, 14], "order": "x, y"} if macs else {},
+        tiling=_tiling(cycles) if macs else {},
     )
 
 

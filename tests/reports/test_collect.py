@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from reports.collect import ReportError, read, summarize
+from reports.collect import ReportError, labels, read, summarize
 
 
 def test_totals_follow_from_the_run(report, result):
@@ -44,6 +44,11 @@ def test_units_split_every_cycle(report, result):
         assert unit.working + unit.memory == busy
         assert unit.token == wait
         assert unit.working + unit.memory + unit.token + unit.idle == result.cycles
+
+
+def test_labels_drop_the_kind_where_names_stay_apart():
+    assert labels(["/conv1/t/Conv", "/gap/Mean", "Gemm"]) == ["conv1/t", "gap", "Gemm"]
+    assert labels(["/a/Conv", "/a/Relu"]) == ["/a/Conv", "/a/Relu"]
 
 
 def test_waiting_under_work_counts_as_work(result):

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from matplotlib.figure import Figure
 
 from reports.__main__ import main
 from reports.figures import FIGURES
@@ -14,6 +15,13 @@ def build(result, tmp_path):
     return tmp_path
 
 
+@pytest.fixture
+def quick(monkeypatch):
+    """Blank figures, where the drawings do not matter."""
+    for name in FIGURES:
+        monkeypatch.setitem(FIGURES, name, (lambda report: Figure(figsize=(1, 1)), "blank"))
+
+
 def test_writes_everything_and_names_the_page_last(build, result, capsys):
     assert main([str(build)]) == 0
     folder = build / "report"
@@ -24,7 +32,7 @@ def test_writes_everything_and_names_the_page_last(build, result, capsys):
     assert any(line.split() == ["cycles", f"{result.cycles:,}"] for line in lines)
 
 
-def test_json_is_one_object_with_the_simulator_s_keys(build, result, capsys):
+def test_json_is_one_object_with_the_simulator_s_keys(build, result, capsys, quick):
     assert main([str(build), "--json", "-o", str(build / "elsewhere")]) == 0
     printed = json.loads(capsys.readouterr().out)
     for key in (
@@ -52,14 +60,14 @@ def test_json_is_one_object_with_the_simulator_s_keys(build, result, capsys):
     )
 
 
-def test_another_run_of_the_build(build, make, capsys):
+def test_another_run_of_the_build(build, make, capsys, quick):
     other = make(as_result=True, layers=4, seed=2)
     other.save(build / "rtl.json")
     assert main([str(build), "--run", str(build / "rtl.json"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["cycles"] == other.cycles
 
 
-def test_a_second_report_replaces_the_first_and_nothing_else(build, make):
+def test_a_second_report_replaces_the_first_and_nothing_else(build, make, quick):
     main([str(build)])
     (build / "report" / "notes.txt").write_text("mine")
     before = (build / "report" / "report.json").read_text()
@@ -78,7 +86,7 @@ def test_no_run_is_one_message_and_no_file(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_damaged_run_leaves_the_old_report(build, capsys):
+def test_a_damaged_run_leaves_the_old_report(build, capsys, quick):
     main([str(build)])
     before = {p.name: p.read_bytes() for p in (build / "report").iterdir()}
     (build / "run.json").write_text((build / "run.json").read_text()[:-100])
@@ -87,14 +95,14 @@ def test_a_damaged_run_leaves_the_old_report(build, capsys):
     assert {p.name: p.read_bytes() for p in (build / "report").iterdir()} == before
 
 
-def test_a_folder_that_cannot_be_written_is_named(build, capsys):
+def test_a_folder_that_cannot_be_written_is_named(build, capsys, quick):
     (build / "file").write_text("")
     assert main([str(build), "-o", str(build / "file")]) == 2
     assert f"cannot write the report to {build / 'file'}" in capsys.readouterr().err
     assert {p.name for p in build.iterdir()} == {"run.json", "file"}
 
 
-def test_a_failure_while_drawing_leaves_nothing(build, monkeypatch):
+def test_a_failure_while_drawing_leaves_nothing(build, monkeypatch, quick):
     def broken(report):
         raise ZeroDivisionError
 

@@ -27,7 +27,7 @@ def dots(axes):
 def test_roofline_places_every_layer_with_work(report):
     figure = roofline(report)
     expected = {
-        x.name: (x.macs / (x.read_bytes + x.write_bytes), x.macs / x.cycles)
+        x.label: (x.macs / (x.read_bytes + x.write_bytes), x.macs / x.cycles)
         for x in report.layers
         if x.macs
     }

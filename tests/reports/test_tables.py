@@ -8,7 +8,7 @@ from reports import tables
 def test_layers_carry_the_run_s_numbers(report):
     table = tables.layers(report)
     titles = [c.title for c in table.columns]
-    assert [row[0].value for row in table.rows] == [x.name for x in report.layers]
+    assert [row[0].value for row in table.rows] == [x.label for x in report.layers]
     for row, layer in zip(table.rows, report.layers, strict=True):
         value = dict(zip(titles, (cell.value for cell in row), strict=True))
         cycles = layer.cycles
@@ -62,3 +62,17 @@ def test_plain_text_is_aligned(report):
 def test_a_tiling_reads_as_words():
     choice = {"tile": [8, 14, 14], "order": "x, y", "hfa": {"share": 0.25}}
     assert tables.described(choice) == "tile 8 × 14 × 14 · order x, y · hfa share 0.25"
+
+
+def test_tilings_show_choice_estimate_and_measurement(report):
+    table = tables.tiling(report)
+    tiled = [x for x in report.layers if x.macs]
+    assert len(table.rows) == len(tiled)
+    for row, layer in zip(table.rows, tiled, strict=True):
+        shown = dict(zip((c.title for c in table.columns), row, strict=True))
+        assert shown["load tile"].text == "14 × 7 × 2"
+        assert shown["choices"].text == "order tile, group · weight slots 2"
+        assert shown["bounded by"].text == "port"
+        assert shown["measured"].value == layer.cycles
+        assert shown["estimate"].value == layer.cycles + 3
+        assert shown["next best"].value == layer.cycles + 30

@@ -33,7 +33,7 @@ def test_every_instruction_has_a_slice(report):
         spans = [s for s in report.spans if s.unit == unit]
         assert [e["ts"] for e in slices] == [s.issue for s in spans]
         assert [e["args"]["end"] for e in slices] == [s.end for s in spans]
-        assert slices[0]["name"] == f"{report.layers[spans[0].layer].name} tile 0"
+        assert slices[0]["name"] == f"{report.layers[spans[0].layer].label} tile 0"
     assert well_formed(content)
 
 
