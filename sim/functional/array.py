@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.arch.isa import ADDRESS_BITS, Array, ArrayMode, ErrorCode, deltas
-from hw.arch.timing import array_blocks, array_outputs
+from hw.arch.timing import LINE_HAZARD, array_blocks, array_outputs
 from hw.arch.walk import array_masks, array_strides, offsets
 from sim.functional.errors import UnitError
 from sim.functional.state import Index, State
@@ -144,10 +144,11 @@ def _depthwise(instruction: Array, state: State) -> Index:
         instruction.emit_y,
     )
     step = array_strides(instruction)
-    if not wx or not wy or not ex or not ey or x < wx or y < wy:
-        raise UnitError(
-            ErrorCode.FIELD, f"a window of {wx}×{wy} emitting every {ex}×{ey} on {x}×{y} pixels"
-        )
+    if x < wx or y < wy:
+        raise UnitError(ErrorCode.FIELD, f"a window of {wx}×{wy} on {x}×{y} pixels")
+    longest = config.memory.line_pixels
+    if wy > 1 and not LINE_HAZARD <= x <= longest:
+        raise UnitError(ErrorCode.FIELD, f"a line of {x} pixels; {LINE_HAZARD} to {longest} fit")
     if kx != 1 or (ky > 1 and step[5] != 0) or ky * rows < wx * wy:
         raise UnitError(
             ErrorCode.FIELD,
@@ -207,8 +208,6 @@ def execute_array(instruction: Array, state: State) -> None:
     UnitError
         ADDRESS outside a memory, FIELD for an impossible nest, UNSUPPORTED for hFA and attention.
     """
-    if min(instruction.counts) < 1:
-        raise UnitError(ErrorCode.FIELD, f"counts {instruction.counts}; each is at least 1")
     if instruction.weights_from_activation or instruction.transpose_weights:
         raise UnitError(ErrorCode.UNSUPPORTED, "weights from the activation scratchpad")
     match ArrayMode(instruction.mode):

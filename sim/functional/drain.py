@@ -37,15 +37,13 @@ def execute_drain(instruction: Drain, state: State) -> None:
     Raises
     ------
     UnitError
-        ADDRESS outside a memory, FIELD for an impossible nest, UNSUPPORTED for hFA and residual.
+        ADDRESS outside a memory, UNSUPPORTED for hFA and residual.
     """
     if instruction.transform_t or instruction.transform_s:
         raise UnitError(ErrorCode.UNSUPPORTED, "hFA output transforms")
     if instruction.residual:
         raise UnitError(ErrorCode.UNSUPPORTED, "a residual stream")
     nest = (*instruction.window, *instruction.counts)
-    if min(nest) < 1:
-        raise UnitError(ErrorCode.FIELD, f"counts {nest}; each is at least 1")
     config = state.config
     co = instruction.counts[3]
     pooled = int(np.prod(instruction.window))

@@ -19,7 +19,6 @@ from hw.arch.isa import (
     REGISTERS,
     Add,
     Array,
-    ArrayMode,
     Begin,
     Branch,
     Condition,
@@ -42,6 +41,7 @@ from hw.arch.isa import (
     decode,
 )
 from sim.functional.errors import MachineError, UnitError
+from sim.functional.legality import check_features, check_fields
 
 ScalarReader = Callable[[Scalar], int]
 """Returns the byte that a SCALAR instruction names, sign-extended if it says so."""
@@ -83,37 +83,6 @@ def _register_fields(kind: type[Instruction]) -> tuple[tuple[str, str, int, bool
 
 
 REGISTER_FIELDS = {kind: _register_fields(kind) for kind in CLASSES.values()}
-
-
-def required_features(instruction: UnitInstruction) -> tuple[str, ...]:
-    """Features (config.FEATURES) without which the circuit does not execute an instruction."""
-    match instruction:
-        case Load() | Store():
-            return ()
-        case Array():
-            needs = []
-            if instruction.mode in (ArrayMode.DEPTHWISE, ArrayMode.HFA_DEPTHWISE):
-                needs.append("depthwise")
-            if instruction.mode >= ArrayMode.HFA:
-                needs.append("hfa")
-            if instruction.weights_from_activation or instruction.transpose_weights:
-                needs.append("attention")
-            return tuple(needs)
-        case Drain():
-            needs = []
-            if instruction.transform_t or instruction.transform_s:
-                needs.append("hfa")
-            if instruction.residual:
-                needs.append("residual")
-            if instruction.table:
-                needs.append("drain_table")
-            return tuple(needs)
-        case Elementwise() | Reduce():
-            return ("vector",)
-        case Sfu():
-            return ("sfu",)
-        case _:
-            assert_never(instruction)
 
 
 def _to_signed32(value: int) -> int:
@@ -220,6 +189,7 @@ class Sequencer:
                     return self._dispatch(pc, instruction)
                 case Scalar():
                     awaits = self._awaits(instruction)
+                    check_fields(instruction, self._config)
                     return Step(pc, self._apply_registers(instruction), None, awaits, 0)
                 case _:
                     return Step(pc, instruction, None, (0,) * len(Unit), 0)
@@ -227,14 +197,9 @@ class Sequencer:
             raise MachineError(fault.code, None, pc, str(fault)) from fault
 
     def _dispatch(self, pc: int, instruction: UnitInstruction) -> Step:
-        for feature in required_features(instruction):
-            if feature not in self._config.features:
-                raise UnitError(
-                    ErrorCode.UNSUPPORTED,
-                    f"{instruction.OPCODE.name} needs the feature {feature!r}; configuration "
-                    f"{self._config.name!r} has {', '.join(self._config.features)}",
-                )
+        check_features(instruction, self._config)
         awaits = self._awaits(instruction)
+        check_fields(instruction, self._config)
         unit = instruction.UNIT
         self.dispatched[unit] += 1
         applied = self._apply_registers(instruction)

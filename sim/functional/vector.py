@@ -89,10 +89,8 @@ def execute_elementwise(instruction: Elementwise, state: State) -> None:
     Raises
     ------
     UnitError
-        ADDRESS, FIELD, or BANK_CONFLICT where both sources of a step lie in one bank.
+        ADDRESS, or BANK_CONFLICT where both sources of a step lie in one bank.
     """
-    if min(instruction.counts) < 1 or instruction.op > ElementwiseOp.MIN:
-        raise UnitError(ErrorCode.FIELD, f"operation {instruction.op}, counts {instruction.counts}")
     counts = instruction.counts
     first = instruction.source0 + offsets(counts, strides(counts, instruction.source0_deltas))
     codes = state.activation.read(first)
@@ -142,11 +140,8 @@ def execute_reduce(instruction: Reduce, state: State) -> None:
     Raises
     ------
     UnitError
-        ADDRESS, or FIELD for an impossible nest or a window without a row inside.
+        ADDRESS, or FIELD for a window without a row inside.
     """
-    counts = (*instruction.window, *instruction.counts)
-    if min(counts) < 1 or instruction.op > ReduceOp.PACK:
-        raise UnitError(ErrorCode.FIELD, f"operation {instruction.op}, counts {counts}")
     codes, inside = _windows(instruction, state)
     lanes = state.config.lane_block
     match ReduceOp(instruction.op):

@@ -191,3 +191,23 @@ def test_missing_feature_is_refused(make_bench, tiny):
     with pytest.raises(MachineError, match="feature 'depthwise'") as error:
         bench.run(Array(mode=ArrayMode.DEPTHWISE))
     assert error.value.code is ErrorCode.UNSUPPORTED
+
+
+@pytest.mark.parametrize(("x", "message"), [(2, "a line of 2 pixels"), (65, "3 to 64 fit")])
+def test_lines_fit_the_line_buffer(bench, x, message):
+    counts = (x, 3, 1, 1, 1, 1, 1, 1)
+    instruction = Array(
+        mode=ArrayMode.DEPTHWISE, counts=counts, bounds=(x, 3, 1), window_x=2, window_y=2
+    )
+    with pytest.raises(MachineError, match=message) as error:
+        bench.run(instruction)
+    assert error.value.code is ErrorCode.FIELD
+    with pytest.raises(MachineError, match=f"a window of 3×2 on {min(x, 2)}×3 pixels"):
+        bench.run(dataclasses.replace(instruction, counts=(2, *counts[1:]), window_x=3))
+
+
+def test_windows_need_enough_passes(bench):
+    counts = (4, 4, 1, 1, 1, 1, 1, 1)
+    with pytest.raises(MachineError, match="3×3 taps in 1×1 passes of 4 taps") as error:
+        bench.run(Array(mode=ArrayMode.DEPTHWISE, counts=counts, window_x=3, window_y=3))
+    assert error.value.code is ErrorCode.FIELD

@@ -9,15 +9,20 @@ import pytest
 
 from hw.arch.isa import (
     Add,
+    Array,
+    ArrayMode,
     Begin,
     Branch,
     Condition,
+    Drain,
+    Elementwise,
     ErrorCode,
     Fence,
     Halt,
     Load,
     Loop,
     Next,
+    Reduce,
     Scalar,
     Set,
     Space,
@@ -208,6 +213,42 @@ def test_transfer_errors(bench):
         with pytest.raises(MachineError, match="outside the window") as error:
             bench.run(Store(dram=address, beats=2))
         assert error.value.code is ErrorCode.STORE_WINDOW
+
+
+DISPATCH_ERRORS = [
+    (Load(beats=0), "beats"),
+    (Store(counts=(1, 0, 1)), "counts"),
+    (Array(counts=(1, 1, 1, 1, 1, 0, 1, 1)), "counts"),
+    (Array(mode=ArrayMode.DEPTHWISE, emit_x=0), "emit"),
+    (Drain(window=(0, 1, 1)), "window"),
+    (Elementwise(op=5), "operation 5; the last one is 4"),
+    (Elementwise(table=3), "table 3 of 2"),
+    (Reduce(op=3), "operation 3; the last one is 2"),
+    (Reduce(window=(1, 1, 0)), "window"),
+]
+
+
+@pytest.mark.parametrize(("instruction", "message"), DISPATCH_ERRORS, ids=lambda v: str(v)[:30])
+def test_fields_are_checked_at_dispatch(tiny, instruction, message):
+    with pytest.raises(MachineError, match=message) as error:
+        trace(tiny, instruction)
+    assert error.value.code is ErrorCode.FIELD
+    assert error.value.unit is None
+
+
+def test_gravest_error_first(tiny):
+    """UNSUPPORTED before BAD_WAIT before FIELD, as the hardware decides."""
+    config = dataclasses.replace(tiny, features=())
+    instruction = Elementwise(waits=(1, 0, 0, 0, 0, 0), table=7)
+    for machine, code in ((config, ErrorCode.UNSUPPORTED), (tiny, ErrorCode.BAD_WAIT)):
+        with pytest.raises(MachineError) as error:
+            trace(machine, instruction)
+        assert error.value.code is code
+    with pytest.raises(MachineError, match="needs the feature 'vector'"):
+        trace(config, Load(space=Space.TABLE))
+    with pytest.raises(MachineError, match="lane 4 of a row of 4 lanes") as error:
+        trace(tiny, Scalar(lane=4))
+    assert error.value.code is ErrorCode.ADDRESS
 
 
 def test_features_are_those_of_the_configuration(tiny):
