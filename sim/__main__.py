@@ -17,7 +17,7 @@ from pathlib import Path
 from sim.backend import BACKENDS, Options, make_backend
 from sim.build import Build
 from sim.energy import EnergyError, EnergyTable
-from sim.errors import InputError
+from sim.errors import InputError, SimulatorError
 from sim.functional.errors import MachineError
 from sim.functional.hazards import HazardError
 from sim.result import RunResult
@@ -110,6 +110,9 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
     except MachineError as error:
         print(f"error: the core stopped: {error}", file=sys.stderr)
+        return 1
+    except SimulatorError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 1
     except HazardError as error:
         print(f"error: a race in the program: {error}", file=sys.stderr)

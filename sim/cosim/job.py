@@ -16,9 +16,10 @@ import numpy.typing as npt
 from hw.arch.isa import Unit
 from hw.arch.registers import DEFAULT_WATCHDOG
 from hw.arch.timing import START_LATENCY
+from sim.errors import SimulatorError
 
 
-class RtlError(RuntimeError):
+class RtlError(SimulatorError):
     """The model could not be run, or broke the AXI protocol."""
 
 

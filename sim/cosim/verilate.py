@@ -17,6 +17,7 @@ from typing import Literal
 from hw.arch.config import AcceleratorConfig
 from sim.cosim.headers import parameters_header
 from sim.cosim.rtl import CACHE, TOP, verilog_file
+from sim.errors import SimulatorError
 
 NATIVE = Path(__file__).resolve().parent / "native"
 PROGRAM = "harness"
@@ -45,7 +46,7 @@ FLAGS = (
 )
 
 
-class BuildError(RuntimeError):
+class BuildError(SimulatorError):
     """A tool is missing, or Verilator or the C++ compiler failed; shows the end of its output."""
 
 

@@ -38,13 +38,14 @@ from sim.cycle.compute import duration, occupancy
 from sim.cycle.fetch import FetchModel
 from sim.cycle.port import MemoryPort
 from sim.cycle.transfers import LoadModel, StoreModel
+from sim.errors import SimulatorError
 from sim.functional.sequencer import Step
 
 TOKEN = 1
 """From `done` to the cycle in which other units (and the sequencer) see it."""
 
 
-class CycleModelError(RuntimeError):
+class CycleModelError(SimulatorError):
     """The model cannot go on: the trace does not end with HALT, or cannot be timed."""
 
 

@@ -15,6 +15,7 @@ import pytest
 from hw.arch.isa import Halt, Store
 from hw.arch.program import Program
 from sim.__main__ import main
+from sim.errors import SimulatorError
 from sim.result import ResultError, RunResult
 
 ROOT = Path(__file__).parents[2]
@@ -241,6 +242,19 @@ def test_check_notices_unwritten_reads(capsys, relu_build):
     code, _, err = run(capsys, "run", folder, "--check")
     assert code == 1
     assert "which nothing has written" in err
+
+
+def test_broken_simulators_fail_in_one_line(capsys, relu_build, monkeypatch):
+    class Broken:
+        name = "rtl"
+
+        def run(self, program, config, memory, options):
+            raise SimulatorError("no compiler")
+
+    monkeypatch.setattr("sim.__main__.make_backend", lambda name: Broken())
+    folder = relu_build()
+    assert run(capsys, "run", folder, "--on", "rtl") == (1, "", "error: no compiler\n")
+    assert not (folder / "run.json").exists()
 
 
 def test_check_notices_races(capsys, relu_build):
