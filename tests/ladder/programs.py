@@ -16,6 +16,7 @@ import numpy as np
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import (
+    FIXED_POINT,
     MAX_WAIT,
     Add,
     Array,
@@ -295,7 +296,6 @@ class RandomProgram:
         out = (counts[0] - previous, *counts[1:])
         first, second, third = self.random.sample(range(self.config.memory.activation_banks), 3)
         size = self.config.memory.activation_bank_rows
-        product = op is ElementwiseOp.PRODUCT
         self.code.append(
             Elementwise(
                 op=op,
@@ -308,18 +308,41 @@ class RandomProgram:
                 source1_deltas=self._dense(counts),
                 destination=third * size + draw(0, size - rows),
                 destination_deltas=self._dense(out),
-                multiplier_a=draw(0, 255) if product else draw(1 << 23, (1 << 24) - 1),
-                shift_a=0 if product else draw(18, 22),
-                multiplier_b=draw(1 << 23, (1 << 24) - 1),
-                shift_b=draw(8, 14) if product else draw(18, 22),
-                negative_b=0 if product else draw(0, 1),
-                constant=draw(0, 255) if product else draw(-(1 << 23), 1 << 23),
-                shift_k=0 if product else draw(20, 28),
                 zero_point=draw(0, 255),
                 low=draw(0, 20),
                 high=draw(100, 255),
+                **self._scales(op),
             )
         )
+
+    def _scales(self, op: ElementwiseOp) -> dict[str, int]:
+        draw = self._draw
+        match op:
+            case ElementwiseOp.AFFINE:
+                return {
+                    "multiplier_a": draw(1 << 23, (1 << 24) - 1),
+                    "shift_a": draw(18, 22),
+                    "multiplier_b": draw(1 << 23, (1 << 24) - 1),
+                    "shift_b": draw(18, 22),
+                    "negative_b": draw(0, 1),
+                    "constant": draw(-(1 << 23), 1 << 23),
+                    "shift_k": draw(20, 28),
+                }
+            case ElementwiseOp.PRODUCT:
+                return {
+                    "multiplier_a": draw(0, 255),
+                    "multiplier_b": draw(1 << 23, (1 << 24) - 1),
+                    "shift_b": draw(8, 14),
+                    "constant": draw(0, 255),
+                }
+            case _:  # one is 2^23·2^21 in units of 2^-44
+                one, shift = 1 << 23, FIXED_POINT - 23
+                return {
+                    "multiplier_a": one,
+                    "shift_a": shift,
+                    "multiplier_b": one,
+                    "shift_b": shift,
+                }
 
     def reduce(self) -> None:
         """Windowed maximum, sum or pack with clipping."""
