@@ -16,7 +16,7 @@ SOURCES = (*Unit, SEQUENCER_UNIT)
 
 
 class Supervisor(wiring.Component):
-    """The state of the core: IDLE, CLEAR, RUN, QUIESCE.
+    """The state of the core: IDLE, CLEAR, RUN, QUIESCE, SETTLE.
 
     Rules
     -----
@@ -28,9 +28,10 @@ class Supervisor(wiring.Component):
        An error in cycle t ends RUN; QUIESCE begins in t + 1.
     3. HALT ends RUN in the same way, without an error.
     4. In QUIESCE nothing is taken, dispatched or granted; open bursts end. When none is open
-       (the first cycle of QUIESCE at the earliest), the core is IDLE in the next cycle, DONE is
-       set (and ERROR after an error), and the interrupt is raised.
-    5. `cycles` counts the cycles of RUN and QUIESCE.
+       (the first cycle of QUIESCE at the earliest), SETTLE follows, in which the counters take
+       their last events, and then IDLE: DONE is set (and ERROR after an error) and the interrupt
+       is raised.
+    5. Counters count in RUN and QUIESCE; `cycles` is their length.
 
     ERROR_PC: index of the instruction in the sequencer's hands for its own errors, of the latest
     dispatch for those of units.
@@ -79,7 +80,8 @@ class Supervisor(wiring.Component):
             with m.If(self.errors[k] != ErrorCode.NONE):
                 m.d.comb += [code.eq(self.errors[k]), source.eq(number)]
 
-        m.d.comb += self.counting.eq(status.busy & ~self.clear)
+        quiesce = Signal()
+        m.d.comb += self.counting.eq(self.run | quiesce)
         with m.If(self.clear_irq):
             m.d.sync += status.irq.eq(0)
         with m.FSM(name="state"):
@@ -103,7 +105,11 @@ class Supervisor(wiring.Component):
                 with m.Elif(self.halt):
                     m.d.sync += status.halt_code.eq(self.halt_code)
                     m.next = "QUIESCE"
-            with m.State("QUIESCE"), m.If(self.port_idle):
+            with m.State("QUIESCE"):
+                m.d.comb += quiesce.eq(1)
+                with m.If(self.port_idle):
+                    m.next = "SETTLE"
+            with m.State("SETTLE"):
                 m.d.sync += [
                     status.busy.eq(0),
                     status.done.eq(1),

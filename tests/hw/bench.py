@@ -69,7 +69,7 @@ class ArrayStandIn(_StandIn):
     """Reads the activation row and the weight group that its instruction starts with."""
 
     UNIT = Unit.ARRAY
-    CYCLES = 40  # longer than the fetch of the next instruction, so that waits matter
+    CYCLES = 100  # longer than the fetch of the next instruction, so that waits matter
 
     @staticmethod
     def ports(config):

@@ -1,0 +1,184 @@
+"""Every control and memory constant of hw/arch/timing.py, measured from outside the core.
+
+Cycle 0 is the host's write of START. All events are on the AXI4 port or the issue and done
+strobes, so that a wrong constant shows as a wrong difference.
+"""
+
+import pytest
+
+from hw.arch import timing
+from hw.arch.config import AcceleratorConfig
+from hw.arch.isa import (
+    INSTRUCTION_BYTES,
+    Array,
+    Branch,
+    Drain,
+    Elementwise,
+    Fence,
+    Load,
+    Scalar,
+    Store,
+    Unit,
+)
+from tests.hw.bench import HALT, PROGRAM_BASE, ArrayStandIn, DrainStandIn, run
+
+pytestmark = pytest.mark.rtl
+TINY = AcceleratorConfig.load("tiny")
+BEATS = INSTRUCTION_BYTES // TINY.port.bytes
+BURST = TINY.port.max_burst
+TAKEN = timing.BEAT_LATENCY + timing.FETCH_VISIBLE
+DISPATCHED = TAKEN + timing.TAKE_TO_DISPATCH
+TAKE_TO_TAKE = timing.TAKE_TO_DISPATCH + 1
+
+
+def waits(**distances):
+    return tuple(distances.get(unit.name.lower(), 0) for unit in Unit)
+
+
+def beats(result, kind, address):
+    """Cycles of the beats of the burst at an address."""
+    return [cycle for cycle, name, start in result.bus if name == kind and start == address]
+
+
+def arrived(result, index):
+    """Cycle of the last beat of an instruction (a burst holds one in this configuration)."""
+    assert BURST == BEATS
+    return beats(result, "R", PROGRAM_BASE + INSTRUCTION_BYTES * index)[-1]
+
+
+def at(log, unit):
+    return [cycle for cycle, who in log if who == unit]
+
+
+def test_start_fetch_and_dispatch():
+    result = run([Drain(), Drain(), Drain(), HALT])
+    asks = [cycle - timing.GRANT_LATENCY for cycle in result.cycles_of("AR")]
+    first = timing.START_LATENCY + timing.FETCH_ASK
+    # A request is still up when it is granted, hence one cycle more between requests.
+    assert asks == [first + (1 + timing.FETCH_ASK) * k for k in range(5)]
+    issue = arrived(result, 1) + DISPATCHED + timing.QUEUE_LATENCY
+    assert at(result.issue, Unit.DRAIN)[0] == issue
+    assert at(result.done, Unit.DRAIN)[0] == issue + DrainStandIn.CYCLES
+    # HALT ends the run in the cycle after the last token is visible, QUIESCE lasts one cycle.
+    halt = max(at(result.done, Unit.DRAIN)[-1] + 1, arrived(result, 4) + DISPATCHED)
+    assert result.counters["cycles"] == halt + 2 - timing.START_LATENCY
+
+
+def test_straight_line_code_dispatches_every_three_cycles():
+    """While ARRAY holds back the sequencer at a FENCE, the FIFO fills; then it is unpaced."""
+    units = [Drain(), Elementwise(), Drain(), Elementwise(), Drain()]
+    result = run([Array(), Array(), Array(), Fence(), *units, HALT])
+    done = at(result.done, Unit.ARRAY)[-1]
+    assert arrived(result, 4 + len(units)) < done - 10, "the FIFO did not run ahead"
+    fence = done + 1
+    issues = sorted(at(result.issue, Unit.DRAIN) + at(result.issue, Unit.VECTOR))
+    first = fence + 1 + timing.TAKE_TO_DISPATCH + timing.QUEUE_LATENCY
+    assert issues[:4] == [first + TAKE_TO_TAKE * k for k in range(4)]
+
+
+def test_load():
+    count = 2 * BURST + 3
+    result = run([Load(dram=0x100, beats=count), HALT])
+    (issue,), (done,) = at(result.issue, Unit.LOAD), at(result.done, Unit.LOAD)
+    addresses = [0x100 + BURST * TINY.port.bytes * k for k in range(3)]
+    asked = [beats(result, "AR", address)[0] - timing.GRANT_LATENCY for address in addresses]
+    assert asked == [issue + timing.LOAD_ASK + k for k in range(3)]
+    assert done == beats(result, "R", addresses[-1])[-1] + timing.LOAD_DONE
+    assert result.counters["load_busy"] == done - issue
+    assert result.counters["load_memory"] == done - issue - count
+
+
+def test_the_next_load_asks_while_beats_of_the_previous_one_arrive():
+    loads = [Load(dram=0x100, beats=BURST), Load(dram=0x400, local=BURST, beats=BURST)]
+    result = run([*[Drain()] * 2, Array(), *(wait_for_array(x) for x in loads), HALT])
+    first, second = at(result.issue, Unit.LOAD)
+    assert first == at(result.done, Unit.ARRAY)[0] + 1
+    # The walker is free when its only burst has entered the request register.
+    assert second == first + timing.LOAD_ASK
+    asks = [beats(result, "AR", x.dram)[0] - timing.GRANT_LATENCY for x in loads]
+    assert asks == [first + timing.LOAD_ASK, second + timing.LOAD_ASK]
+
+
+def wait_for_array(load):
+    return Load(waits=waits(array=1), dram=load.dram, local=load.local, beats=load.beats)
+
+
+def test_store():
+    count = BURST + 5
+    result = run([Store(dram=0x1000, local=3, beats=count), HALT])
+    (issue,), (done,) = at(result.issue, Unit.STORE), at(result.done, Unit.STORE)
+    addresses = [0x1000, 0x1000 + BURST * TINY.port.bytes]
+    asked = [beats(result, "AW", address)[0] - timing.GRANT_LATENCY for address in addresses]
+    read = issue + timing.STORE_READ
+    assert asked[0] == read + BURST - 1 + timing.STORE_ASK
+    assert asked[1] == read + count - 1 + timing.STORE_ASK
+    data = beats(result, "W", addresses[0])
+    latency = timing.MemoryTiming().write_latency
+    first = asked[0] + timing.GRANT_LATENCY + latency
+    assert data == list(range(first, first + BURST)), "W never pauses"
+    assert done == beats(result, "B", addresses[-1])[0] + timing.STORE_DONE
+
+
+def test_a_dependent_instruction_issues_in_the_cycle_after_done():
+    result = run([Load(beats=3), Store(waits=waits(load=1), dram=0x1000, beats=3), HALT])
+    assert at(result.issue, Unit.STORE)[0] == at(result.done, Unit.LOAD)[0] + 1
+
+
+def test_jump():
+    result = run([Branch(target=3), HALT, Drain(), HALT])
+    acts = arrived(result, 1) + DISPATCHED
+    stale, wanted = beats(result, "AR", PROGRAM_BASE + 3 * INSTRUCTION_BYTES)
+    assert stale < acts
+    assert wanted - timing.GRANT_LATENCY == acts + timing.JUMP_TO_ASK
+    issue = arrived(result, 3) + DISPATCHED + timing.QUEUE_LATENCY
+    assert at(result.issue, Unit.DRAIN) == [issue]
+
+
+def test_scalar():
+    program = [Array(), Scalar(waits=waits(array=1), row=0), Drain(), HALT]
+    result = run(program)
+    assert arrived(result, 3) < at(result.done, Unit.ARRAY)[0], "the next one is there already"
+    read = at(result.done, Unit.ARRAY)[0] + 1
+    taken = read + timing.SCALAR_LATENCY + 1
+    wanted = taken + timing.TAKE_TO_DISPATCH + timing.QUEUE_LATENCY
+    assert at(result.issue, Unit.DRAIN) == [wanted]
+    assert at(result.issue, Unit.ARRAY)[0] + ArrayStandIn.CYCLES == read - 1
+
+
+def test_load_and_store_alternate_and_fetch_comes_last():
+    """Both ask in every cycle: grants alternate as long as slots are free."""
+    count = 8 * BURST
+    program = [
+        Load(dram=0x100, beats=4),
+        Array(),
+        Load(waits=waits(array=1), dram=0x1000, local=1024, beats=count),
+        Store(waits=waits(array=1), dram=0x4000, local=0, beats=count),
+        *[Drain()] * 12,
+        HALT,
+    ]
+    result = run(program)
+    assert result.error == 0
+    grants = [(c, a) for c, name, a in result.bus if name in ("AR", "AW") and 0x1000 <= a < 0x8000]
+    order = ["L" if address < 0x4000 else "S" for _, address in sorted(grants)]
+    assert order.count("L") == order.count("S") == 8
+    first = order.index("S")
+    both = order[first : first + 6]
+    assert "SS" not in "".join(both), order
+    assert max(open_bursts(result)) == TINY.port.outstanding
+
+
+def open_bursts(result):
+    """Bursts between grant and end, over the log's events."""
+    count = 0
+    ends = {}
+    for _, name, address in result.bus:
+        ends[name, address] = ends.get((name, address), 0) + 1
+        if name in ("AR", "AW"):
+            count += 1
+        elif name == "B" or (name == "R" and ends[name, address] % length(result, address) == 0):
+            count -= 1
+        yield count
+
+
+def length(result, address):
+    return max(1, sum(1 for _, name, a in result.bus if name == "R" and a == address))
