@@ -30,6 +30,7 @@ from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode, Drain, Space, UnitInstruction, deltas
 from hw.arch.layout import ceil_div
 from hw.arch.program import Tensor
+from hw.arch.timing import LINE_HAZARD
 
 MAX_WINDOW = 3
 
@@ -144,14 +145,28 @@ class Depthwise:
         """Steps of the stream along a window axis for so many outputs."""
         return (outputs - 1) * axis.stride + axis.kernel
 
+    def _line(self, outputs: int) -> int:
+        """Steps of the stream along the array's x: the line buffer wants a shortest line.
+
+        What is streamed beyond the tensor is clipped; its sums are not drained.
+        """
+        line = self._stream(self.axes[self.order[0]], outputs)
+        return max(line, LINE_HAZARD) if self.window[1] > 1 else line
+
+    def _line_outputs(self, outputs: int) -> int:
+        """Sums that a line of the stream leaves in the accumulators."""
+        axis = self.axes[self.order[0]]
+        return (self._line(outputs) - axis.kernel) // axis.stride + 1
+
     def _accumulator(self, load: tuple[int, int, int], blocks: int) -> tuple[int, ...] | None:
         rows = self.config.memory.accumulator_rows // blocks
         a, b, c = self.order
-        if load[a] > rows:
+        width = self._line_outputs(load[a])
+        if width > rows:
             return None
         part = list(load)
-        part[b] = balanced(load[b], rows // load[a])
-        part[c] = balanced(load[c], rows // (load[a] * load[b])) if part[b] == load[b] else 1
+        part[b] = balanced(load[b], rows // width)
+        part[c] = balanced(load[c], rows // (width * load[b])) if part[b] == load[b] else 1
         return tuple(part)
 
     def _pad(self, out: tuple[int, int, int]) -> int:
@@ -180,7 +195,7 @@ class Depthwise:
         if regions is None or in_rows // blocks > regions[1].row:
             return None
         a, b, c = self.order
-        line = self._stream(self.axes[a], part[a])
+        line = self._line(part[a])
         frame = line * self._stream(self.axes[b], part[b])
         if line > MAX_POSITIONS or frame > 1 << 20:
             return None
@@ -344,8 +359,10 @@ class Depthwise:
             axis = self.axes[d]
             start = axis.start(part[d][0])
             row += (start - box.first[d]) * pitches[d]
-            streamed = self._stream(axis, part[d][1]) if place < 2 else part[d][1]
-            counts.append(streamed)
+            streamed = part[d][1]
+            if place < 2:
+                streamed = self._stream(axis, streamed)
+            counts.append(self._line(part[d][1]) if place == 0 else streamed)
             strides.append(pitches[d] * (axis.stride if place == 2 else 1))
             starts.append(0 if axis.free else start)
             bounds.append(streamed if axis.free else axis.size)
@@ -381,7 +398,8 @@ class Depthwise:
         row = self.chosen.output.slot(out_slot, 2)
         row += sum((part[d][0] - box.first[d]) * pitches[d] for d in range(3))
         counts = tuple(part[d][1] for d in self.order)
-        rows = (1, counts[0], counts[0] * counts[1], product(counts))
+        width = self._line_outputs(counts[0])
+        rows = (1, width, width * counts[1], width * counts[1] * counts[2])
         nest = (1, 1, 1, *counts, box.blocks)
         along = [pitches[d] for d in self.order]
         out_nest = (self.config.array.blocks_per_row, *counts, box.blocks)

@@ -68,7 +68,12 @@ def _source_box(axes: Axes, box: Box) -> Box:
 
 def _tiles(axes: Axes, blocks: int, config: AcceleratorConfig) -> list[Tile]:
     """The tiling that loads least; empty where no tile fits."""
-    limit = slot_rows(2, config)
+    half = slot_rows(2, config)
+    whole = config.memory.activation_rows - config.memory.activation_bank_rows
+    return _tiles_within(axes, blocks, half) or _tiles_within(axes, blocks, whole)
+
+
+def _tiles_within(axes: Axes, blocks: int, limit: int) -> list[Tile]:
     sizes = [tile_sizes(a.out, 1, 4095, 10) for a in axes]
     best: tuple[int, tuple[int, int, int]] | None = None
     for load in itertools.product(*sizes):

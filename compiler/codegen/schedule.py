@@ -7,9 +7,9 @@ its slot is free, that is, right after the last step that uses the slot's former
 that is still there is not loaded again, so resident weights and streamed weights are the same
 code with a different number of slots.
 
-Program order is dispatch order, and a full queue blocks the sequencer; an item that comes in
-several transfers can therefore be spread over the steps before its first use, so that it does
-not hold back the small transfers that other steps are waiting for.
+Program order is dispatch order, and a full queue blocks the sequencer: only so many transfers run
+ahead as the queue takes. An item that comes in several transfers can be spread over the steps
+before its first use, so that it does not hold back the small ones that other steps wait for.
 """
 
 from __future__ import annotations
@@ -56,17 +56,23 @@ class Step:
     body: Callable[[Slots], None]
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class _Arrival:
-    """An item's way into its slot: instructions still to emit, and between which steps."""
+    """An item's way into its slot: from which step on it may come, and for which it must."""
 
     ring: str
     key: Key
     slot: int
     earliest: int
     deadline: int
-    pending: list[UnitInstruction] | None = None
-    total: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Transfer:
+    """One instruction of an arrival and the step before which it has to be emitted."""
+
+    instruction: UnitInstruction
+    due: int
 
 
 def _plan(rings: Mapping[str, Ring], steps: Sequence[Step]) -> tuple[list[_Arrival], list[Slots]]:
@@ -95,31 +101,41 @@ def _plan(rings: Mapping[str, Ring], steps: Sequence[Step]) -> tuple[list[_Arriv
 
 
 def run(emitter: Emitter, rings: Mapping[str, Ring], steps: Sequence[Step]) -> None:
-    """Emit a layer: its steps in order, transfers ahead of them."""
+    """Emit a layer: its steps in order, transfers ahead of them.
+
+    What a step needs comes before it; beyond that, as many transfers run ahead as the queue of
+    the load unit takes without blocking the sequencer.
+    """
     arrivals, places = _plan(rings, steps)
-    waiting: list[_Arrival] = []
-    upcoming = sorted(arrivals, key=lambda a: (a.earliest, a.deadline))
+    arrivals.sort(key=lambda a: (a.earliest, a.deadline))
+    ahead = max(1, emitter.config.queue_depth - 2)
+    waiting: list[_Transfer] = []
+    early: list[int] = []
     position = 0
     for number, step in enumerate(steps):
-        while position < len(upcoming) and upcoming[position].earliest <= number:
-            waiting.append(upcoming[position])
+        while position < len(arrivals) and arrivals[position].earliest <= number:
+            arrival = arrivals[position]
+            waiting += _transfers(rings[arrival.ring], arrival)
             position += 1
-        waiting.sort(key=lambda a: a.deadline)
-        for arrival in waiting:
-            _advance(emitter, rings[arrival.ring], arrival, number)
-        waiting = [a for a in waiting if a.pending is None or a.pending]
+        waiting.sort(key=lambda t: t.due)
+        early = [due for due in early if due > number]
+        count = 0
+        for transfer in waiting:
+            if transfer.due > number:
+                if len(early) >= ahead:
+                    break
+                early.append(transfer.due)
+            emitter.emit(transfer.instruction)
+            count += 1
+        del waiting[:count]
         step.body(places[number])
 
 
-def _advance(emitter: Emitter, ring: Ring, arrival: _Arrival, number: int) -> None:
-    """Emit what is due of an arrival before step `number`."""
-    if arrival.pending is None:
-        arrival.pending = list(ring.fill(arrival.key, arrival.slot))
-        arrival.total = len(arrival.pending)
-    keep = 0
-    if ring.spread and number < arrival.deadline:
-        window = arrival.deadline - arrival.earliest + 1
-        elapsed = number - arrival.earliest + 1
-        keep = arrival.total - arrival.total * elapsed // window
-    while len(arrival.pending) > keep:
-        emitter.emit(arrival.pending.pop(0))
+def _transfers(ring: Ring, arrival: _Arrival) -> list[_Transfer]:
+    """An arrival's instructions; spread ones are due evenly between its first and last step."""
+    instructions = ring.fill(arrival.key, arrival.slot)
+    window = arrival.deadline - arrival.earliest if ring.spread else 0
+    return [
+        _Transfer(instruction, arrival.deadline - window + window * n // len(instructions))
+        for n, instruction in enumerate(instructions)
+    ]

@@ -116,13 +116,17 @@ def stream(
 ) -> bool:
     """Load, compute and store tiles, each stage two tiles deep.
 
-    Every operand and the result has banks of its own. Returns False, with nothing emitted, where
-    the largest tiles do not fit.
+    Every operand and the result has banks of its own. Operands that do not fit twice are loaded
+    when the tile before is done. Returns False, with nothing emitted, where they do not fit once.
     """
     count = len(sources)
     largest = [max(tile.sources[i].rows for tile in tiles) for i in range(count)]
-    needed = [2 * max(tile.target.rows for tile in tiles), *(2 * rows for rows in largest)]
-    regions = split_banks(needed, emitter.config)
+    result_rows = 2 * max(tile.target.rows for tile in tiles)
+    depth, regions = 2, None
+    for depth in (2, 1):
+        regions = split_banks([result_rows, *(depth * r for r in largest)], emitter.config)
+        if regions is not None:
+            break
     if regions is None:
         return False
     output, inputs = regions[0], regions[1:]
@@ -130,15 +134,15 @@ def stream(
     def ring(i: int) -> Ring:
         def fill(key: Hashable, slot: int) -> list[UnitInstruction]:
             assert isinstance(key, Box)
-            return [load_box(sources[i], key, inputs[i].slot(slot, 2))]
+            return [load_box(sources[i], key, inputs[i].slot(slot, depth))]
 
-        return Ring(2, fill)
+        return Ring(depth, fill)
 
     def step(number: int) -> Step:
         tile = tiles[number]
 
         def body(slots: Slots) -> None:
-            rows = [inputs[i].slot(slots[str(i)], 2) for i in range(count)]
+            rows = [inputs[i].slot(slots[str(i)], depth) for i in range(count)]
             result = output.slot(number % 2, 2)
             compute(tile, rows, result)
             emitter.emit(store_box(target, tile.target, result))

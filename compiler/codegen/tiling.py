@@ -142,7 +142,11 @@ def _tiles(axis: Axis, size: int) -> int:
 def _group_sizes(problem: Problem, config: AcceleratorConfig) -> list[int]:
     if not problem.joinable:
         return [1]
-    limit = min(problem.groups, config.memory.accumulator_rows)
+    limit = min(
+        problem.groups,
+        config.memory.accumulator_rows,
+        config.memory.parameter_columns // config.array.cols,
+    )
     sizes = {1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, limit}
     return sorted(s for s in sizes if s <= limit)
 

@@ -57,8 +57,8 @@ def test_an_evicted_item_is_loaded_again():
 
 
 def test_spread_transfers_come_between_steps():
-    log = emitted(2, [0, 0, 0, 1, 1], parts=4, spread=True)
-    assert log.count(("L", 1)) == 4
+    log = emitted(2, [0, 0, 0, 1, 1], parts=12, spread=True)
+    assert log.count(("L", 1)) == 12
     between = log[log.index(("S", 0)) : log.index(("S", 2))]
     assert ("L", 1) in between
     assert max(n for n, e in enumerate(log) if e == ("L", 1)) < log.index(("S", 3))

@@ -295,3 +295,20 @@ def test_a_wrong_field_is_seen(name):
     ]
     broken = dataclasses.replace(program, instructions=tuple(code))
     assert execute(graph, config, broken).differing() == ["y"]
+
+
+def test_a_mean_over_a_map_that_fits_only_once():
+    shape = (6, 1, 35, 40)
+    bank_rows = CONFIGS["tiny"].memory.activation_rows
+    assert bank_rows // 2 < 35 * 40 < bank_rows
+    x, y = kind(shape), kind((6, 1, 1, 1))
+    op = Reduce(
+        name="mean",
+        inputs=("x",),
+        output="y",
+        axes=(2, 3),
+        mean=mean_of(x, y, 35 * 40),
+        low=0,
+        high=255,
+    )
+    assert execute(network({"x": x}, [op], {"y": y}), CONFIGS["tiny"]).differing() == []
