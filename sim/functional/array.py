@@ -21,6 +21,9 @@ from sim.functional.state import Index, State
 Float = npt.NDArray[np.float32]
 EXACT_PRODUCTS = 512
 """Products of 9 by 8 bits whose sum float32 holds exactly: 512 · 255 · 128 < 2^24."""
+THREAD_LIMIT = 1 << 18
+"""Products up to which OpenBLAS stays on the calling thread. Waking others for matrices as small
+as a tile costs more than it gains, and very much more on a busy machine."""
 ADDRESS_MASK = (1 << ADDRESS_BITS) - 1
 
 
@@ -99,6 +102,21 @@ def _weights(instruction: Array, state: State) -> npt.NDArray[np.int8]:
     )
 
 
+def _product(vectors: Float, matrix: Float) -> Index:
+    """Matrix product [n, k] by [k, m] in strips of rows that one thread does."""
+    n, k = vectors.shape
+    m = matrix.shape[1]
+    strip = max(1, THREAD_LIMIT // (k * m))
+    whole = n // strip * strip
+    result = np.empty((n, m), np.float32)
+    np.matmul(
+        vectors[:whole].reshape(-1, strip, k), matrix, out=result[:whole].reshape(-1, strip, m)
+    )
+    if whole < n:
+        np.matmul(vectors[whole:], matrix, out=result[whole:])
+    return result.astype(np.int64)
+
+
 def _gemm(instruction: Array, state: State) -> Index:
     """Sums of one instruction, [co · positions, cols]."""
     config = state.config
@@ -122,13 +140,13 @@ def _gemm(instruction: Array, state: State) -> Index:
         if shared:
             vectors = _centred(instruction, state, nest[:, part], some)
             matrix = wide.transpose(0, 2, 1, 3).reshape(blocks * rows, co * cols)
-            sums = vectors.reshape(positions, -1) @ matrix
-            total += sums.reshape(positions, co, cols).transpose(1, 0, 2).astype(np.int64)
+            sums = _product(vectors.reshape(positions, -1), matrix)
+            total += sums.reshape(positions, co, cols).transpose(1, 0, 2)
             continue
         for block in range(co):
             vectors = _centred(instruction, state, nest[:, part] + block * step[3], some)
             matrix = wide[:, block].reshape(blocks * rows, cols)
-            total[block] += (vectors.reshape(positions, -1) @ matrix).astype(np.int64)
+            total[block] += _product(vectors.reshape(positions, -1), matrix)
     return total.reshape(-1, cols)
 
 
