@@ -373,7 +373,7 @@ def _spans(result: RunResult) -> tuple[Span, ...]:
 def _units(result: RunResult, spans: tuple[Span, ...]) -> tuple[UnitTime, ...]:
     """Split each unit's cycles, by its performance counters.
 
-    The array can hold one instruction while the next one waits; such cycles count as working.
+    A unit can hold one instruction while the next one waits; such cycles count as working.
     """
     instructions = Counter(span.unit for span in spans)
     cycles = result.cycles or 0

@@ -203,7 +203,8 @@ def _timeline(report: Report, figures: Mapping[str, str]) -> str:
         figures["timeline"],
         f"{count(len(report.spans))} instructions. Above: for each unit, how much of the time an "
         "instruction was inside; the red bands are the windows below. Below: single instructions; "
-        "hold the pointer over one for its name and cycles. Transfers that lie under array "
+        "hold the pointer over one for its name and cycles; darker where a unit has accepted the "
+        "next one before the last has ended. Transfers that lie under array "
         "instructions cost nothing; a gap in ARRAY is lost time. Open "
         "<code>trace.json</code> in Perfetto to move about freely (1 µs there is 1 cycle).",
     )

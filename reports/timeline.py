@@ -17,8 +17,8 @@ def occupied(spans: Sequence[Span], edges: Shares) -> Shares:
 
     Parameters
     ----------
-    spans: of one unit, in order of issue. Overlaps (the array takes an instruction while the one
-        before it still drains from the pipeline) count once.
+    spans: of one unit, in order of issue. Overlaps (a unit takes an instruction while the one
+        before it still ends) count once.
     edges: ascending cycle numbers [n + 1].
 
     Returns

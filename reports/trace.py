@@ -16,9 +16,9 @@ PROCESS = 1
 def trace(report: Report) -> dict[str, Any]:
     """Build the trace object.
 
-    Slices of a track must not overlap. The array accepts an instruction while the one before it
-    still drains from its pipeline; such a slice is cut where the next one begins, and its
-    arguments carry the true end.
+    Slices of a track must not overlap. Some units accept an instruction while the one before it
+    still ends (the array's pipeline drains, bursts are in flight); such a slice is cut where the
+    next one begins, and its arguments carry the true end.
     """
     events: list[dict[str, Any]] = [
         _name("process_name", 0, f"{report.title} (1 µs = 1 cycle)"),
