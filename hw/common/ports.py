@@ -9,6 +9,7 @@ from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import ADDRESS_BITS, LOCAL_BITS
 
 __all__ = [
+    "NO_COLLISION",
     "LocalWriteSignature",
     "ReadSignature",
     "UnitSignature",
@@ -19,6 +20,10 @@ __all__ = [
     "parameter_read",
     "weight_read",
 ]
+
+NO_COLLISION = {"no_rw_check": 1}
+"""Attribute of a memory in which no row is read in the cycle in which it is written (tokens see to
+it): without it Yosys adds registers and comparators that keep the old value for such a read."""
 
 ACCUMULATOR_ADDRESS_BITS = 12
 """Accumulator rows; bank 1 follows bank 0."""

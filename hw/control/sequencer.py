@@ -44,7 +44,8 @@ class Sequencer(wiring.Component):
     1. TAKE: the next instruction leaves the prefetch FIFO as soon as it is there (cycle t). If
        its index is not inside the program, FETCH_RANGE.
     2. CHECK, cycle t + 1: registers are added, distances become completion counts, faults are
-       found: OPCODE, then FINGERPRINT or UNSUPPORTED, BAD_WAIT, FIELD.
+       found: OPCODE, FINGERPRINT (also for a first instruction that is not BEGIN), UNSUPPORTED,
+       BAD_WAIT, FIELD.
     3. ACT, from cycle t + 2 on (`timing.TAKE_TO_DISPATCH`): a unit instruction goes to its queue
        in the first cycle in which there is room; SET, ADD, LOOP, NEXT, BRANCH and BEGIN take one
        cycle; FENCE and HALT stay until every dispatched instruction has completed (in the cycle
@@ -227,16 +228,18 @@ class Sequencer(wiring.Component):
                 with m.Case(opcode):
                     m.d.sync += self._fault.eq(ErrorCode.NONE)
                     found = faults(kind, self._word, self._config)
+                    if kind is not Begin:  # a program that does not start with BEGIN
+                        found.insert(1, (ErrorCode.FINGERPRINT, ~begun))
                     if any(field.name == "waits" for field in kind.layout()):
-                        later = [f for f in found if f[0] == ErrorCode.FIELD]
-                        found = [f for f in found if f[0] != ErrorCode.FIELD]
-                        found += [(ErrorCode.BAD_WAIT, bad_wait), *later]
+                        late = (ErrorCode.FIELD, ErrorCode.ADDRESS)
+                        found = [
+                            *(fault for fault in found if fault[0] not in late),
+                            (ErrorCode.BAD_WAIT, bad_wait),
+                            *(fault for fault in found if fault[0] in late),
+                        ]
                     for code, condition in reversed(found):
                         with m.If(condition):
                             m.d.sync += self._fault.eq(code)
-                    if kind is not Begin:
-                        with m.If(~begun):
-                            m.d.sync += self._fault.eq(ErrorCode.OPCODE)
             with m.Default():
                 m.d.sync += self._fault.eq(ErrorCode.OPCODE)
 

@@ -10,7 +10,7 @@ from amaranth.utils import exact_log2
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import ErrorCode
-from hw.common.ports import activation_read, activation_write
+from hw.common.ports import NO_COLLISION, activation_read, activation_write
 
 __all__ = ["ActivationScratchpad"]
 
@@ -78,7 +78,10 @@ class ActivationScratchpad(wiring.Component):
         conflicts: list[tuple[Value, int]] = []
         for b in range(sizes.activation_banks):
             m.submodules[f"bank{b}"] = bank = memory.Memory(
-                shape=8 * self._config.lane_block, depth=sizes.activation_bank_rows, init=[]
+                shape=8 * self._config.lane_block,
+                depth=sizes.activation_bank_rows,
+                init=[],
+                attrs=NO_COLLISION,
             )
             read = bank.read_port()
             write = bank.write_port()

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.arch.isa import LOCAL_BITS, ErrorCode
-from hw.common.ports import ReadSignature, WriteSignature
+from hw.common.ports import NO_COLLISION, ReadSignature, WriteSignature
 
 __all__ = ["LinearMemory"]
 
@@ -59,7 +59,7 @@ class LinearMemory(wiring.Component):
         columns = []
         for k in range(self._beats):
             m.submodules[f"column{k}"] = column = memory.Memory(
-                shape=self._beat_bits, depth=self._rows, init=[]
+                shape=self._beat_bits, depth=self._rows, init=[], attrs=NO_COLLISION
             )
             read = column.read_port()
             write = column.write_port()

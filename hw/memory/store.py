@@ -8,7 +8,7 @@ from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import ErrorCode, Unit
 from hw.arch.timing import ACTIVATION_READ_LATENCY, STORE_BURSTS
 from hw.common.layouts import unit_layout
-from hw.common.ports import UnitSignature, activation_read
+from hw.common.ports import NO_COLLISION, UnitSignature, activation_read
 from hw.memory.walker import BurstWalker, burst_layout
 
 __all__ = ["StoreUnit"]
@@ -168,6 +168,7 @@ class StoreUnit(wiring.Component):
             shape=data.StructLayout({"data": 8 * self._config.port.bytes, "last": 1}),
             depth=depth,
             init=[],
+            attrs=NO_COLLISION,
         )
         write = rows.write_port()
         read = rows.read_port()

@@ -349,7 +349,7 @@ def test_the_first_instruction_must_be_begin():
         results.append(await bench.run(ctx, []))
 
     bench.simulate(scenario)
-    assert (results[0].error, results[0].pc) == (ErrorCode.OPCODE, 0)
+    assert (results[0].error, results[0].pc) == (ErrorCode.FINGERPRINT, 0)
 
 
 def test_the_farthest_wait_is_legal_after_as_many_dispatches():
