@@ -1,6 +1,5 @@
 """The whole accelerator: control, memories, compute units, and the standard port names."""
 
-from amaranth.back import verilog as backend
 from amaranth.hdl import Const, Module, Mux, ResetInserter
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -8,6 +7,7 @@ from amaranth.utils import exact_log2
 
 from hw.arch.config import AcceleratorConfig, ConfigError
 from hw.arch.isa import Unit
+from hw.common.verilog import convert
 from hw.compute.array import ArrayUnit
 from hw.compute.drain import DrainUnit
 from hw.compute.vector import VectorUnit
@@ -178,4 +178,4 @@ def verilog(config: AcceleratorConfig, name: str = "accelerator") -> str:
         As `Accelerator`.
     """
     require_features(config)
-    return backend.convert(Accelerator(config), name=name, strip_internal_attrs=True)
+    return convert(Accelerator(config), name=name)
