@@ -1,0 +1,76 @@
+"""`python -m hw verilog`: the port names that a board or a bench connects to; one-line errors."""
+
+import re
+
+import pytest
+
+from hw.__main__ import main
+from hw.arch.config import AcceleratorConfig
+
+pytestmark = pytest.mark.rtl
+
+MASTER = {
+    f"m_axi_{channel}{name}"
+    for channel, names in {
+        "aw": "valid ready addr len size burst cache prot",
+        "w": "valid ready data strb last",
+        "b": "valid ready resp",
+        "ar": "valid ready addr len size burst cache prot",
+        "r": "valid ready data resp last",
+    }.items()
+    for name in names.split()
+}
+SLAVE = {
+    f"s_axi_{channel}{name}"
+    for channel, names in {
+        "aw": "valid ready addr",
+        "w": "valid ready data strb",
+        "b": "valid ready resp",
+        "ar": "valid ready addr",
+        "r": "valid ready data resp",
+    }.items()
+    for name in names.split()
+}
+OTHERS = {"clk", "rst", "irq", "trace_issue", "trace_done"}
+
+
+def test_ports(tmp_path, capsys):
+    path = tmp_path / "new" / "tiny.v"
+    assert main(["verilog", "--config", "tiny", "-o", str(path), "--top", "core_under_test"]) == 0
+    assert str(path) in capsys.readouterr().out
+    text = path.read_text()
+    header = re.search(r"^module core_under_test\((.*?)\);", text, re.MULTILINE | re.DOTALL)
+    assert header is not None
+    assert {name.strip() for name in header[1].split(",")} == MASTER | SLAVE | OTHERS
+    body = text[header.end() :]
+    bits = 8 * AcceleratorConfig.load("tiny").port.bytes
+    for declaration in (
+        f"output [{bits - 1}:0] m_axi_wdata;",
+        f"input [{bits - 1}:0] m_axi_rdata;",
+        "output [31:0] m_axi_araddr;",
+        "output [7:0] m_axi_awlen;",
+        "input [9:0] s_axi_awaddr;",
+        "input [31:0] s_axi_wdata;",
+        "output [5:0] trace_issue;",
+        "output irq;",
+    ):
+        assert declaration in body, declaration
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (None, "no configuration file"),
+        ("array: {rows: 5, cols: 4}\n", "array.rows must be a power of two in 4..32, not 5"),
+    ],
+)
+def test_a_configuration_that_cannot_be_built_is_one_line_and_exit_code_2(
+    content, message, tmp_path, capsys
+):
+    path = tmp_path / "odd.yaml"
+    if content is not None:
+        path.write_text(content)
+    assert main(["verilog", "--config", str(path), "-o", str(tmp_path / "out.v")]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.count("\n") == 1 and message in printed.err
+    assert not (tmp_path / "out.v").exists()
