@@ -1,0 +1,189 @@
+"""Tile sizes of a depthwise convolution, and how its lines stream through the window."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import Any
+
+from compiler.codegen.allocate import Region, split_banks
+from compiler.codegen.geometry import Axis, Triple, balanced, cuts, product, tile_sizes
+from compiler.codegen.tiling import (
+    ARRAY_OVERHEAD,
+    DRAIN_OVERHEAD,
+    LOAD_OVERHEAD,
+    MAX_POSITIONS,
+    PORT_EFFICIENCY,
+    STORE_OVERHEAD,
+)
+from hw.arch.config import AcceleratorConfig
+from hw.arch.layout import ceil_div
+from hw.arch.timing import LINE_HAZARD
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DepthwiseTiling:
+    """Sizes of a depthwise layer.
+
+    Attributes
+    ----------
+    blocks: lane blocks in a tile.
+    load, accumulator: outputs per load tile and per accumulator tile, along x, y, t.
+    output, input: scratchpad regions, two slots each.
+    cycles: estimate.
+    """
+
+    blocks: int
+    load: tuple[int, int, int]
+    accumulator: tuple[int, int, int]
+    output: Region
+    input: Region
+    cycles: int
+
+    def describe(self) -> dict[str, Any]:
+        """For the report."""
+        return {
+            "blocks": self.blocks,
+            "load": list(self.load),
+            "accumulator": list(self.accumulator),
+            "estimate": self.cycles,
+        }
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DepthwiseProblem:
+    """What the tiling of a depthwise convolution depends on.
+
+    Attributes
+    ----------
+    config: the accelerator.
+    axes: x, y, t of the tensor, free ones merged.
+    order: the tensor axes that the array's x, y, t stand for.
+    blocks: lane blocks.
+    """
+
+    config: AcceleratorConfig
+    axes: tuple[Axis, Axis, Axis]
+    order: Triple
+    blocks: int
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Window along the array's x and y."""
+        return self.axes[self.order[0]].kernel, self.axes[self.order[1]].kernel
+
+    @property
+    def passes(self) -> int:
+        """Passes over the stream, where a window has more taps than the array rows."""
+        return ceil_div(product(self.window), self.config.array.rows)
+
+    @property
+    def time_taps(self) -> int:
+        """Taps along the array's t, summed in the accumulators."""
+        return self.axes[self.order[2]].kernel
+
+    @property
+    def block_beats(self) -> int:
+        """Beats of a lane block's weights."""
+        return self.config.weight_block_beats * self.passes * self.time_taps
+
+    @property
+    def parameter_beats(self) -> int:
+        """Beats of a lane block's parameters."""
+        return self.config.requantize_steps * self.config.parameter_row_beats
+
+    def stream(self, axis: Axis, outputs: int) -> int:
+        """Steps of the stream along a window axis for so many outputs."""
+        return (outputs - 1) * axis.stride + axis.kernel
+
+    def line(self, outputs: int) -> int:
+        """Steps of the stream along the array's x: the line buffer wants a shortest line.
+
+        What is streamed beyond the tensor is clipped; its sums are not drained.
+        """
+        line = self.stream(self.axes[self.order[0]], outputs)
+        return max(line, LINE_HAZARD) if self.window[1] > 1 else line
+
+    def line_outputs(self, outputs: int) -> int:
+        """Sums that a line of the stream leaves in the accumulators."""
+        axis = self.axes[self.order[0]]
+        return (self.line(outputs) - axis.kernel) // axis.stride + 1
+
+    def _accumulator(self, load: tuple[int, int, int], blocks: int) -> tuple[int, ...] | None:
+        rows = self.config.memory.accumulator_rows // blocks
+        a, b, c = self.order
+        width = self.line_outputs(load[a])
+        if width > rows:
+            return None
+        part = list(load)
+        part[b] = balanced(load[b], rows // width)
+        part[c] = balanced(load[c], rows // (width * load[b])) if part[b] == load[b] else 1
+        return tuple(part)
+
+    def pad(self, out: tuple[int, int, int]) -> int:
+        """Rows behind each block of an output tile that take what unused columns produce.
+
+        Where an accumulator row holds more channels than a lane block, its second scratchpad row
+        means nothing. It is written one step further along the array's x and overwritten by the
+        next output; only the last step falls behind the block.
+        """
+        if self.config.array.blocks_per_row == 1:
+            return 0
+        return (1, out[0], out[0] * out[1])[self.order[0]]
+
+    def _try(self, load: tuple[int, int, int], blocks: int) -> DepthwiseTiling | None:
+        config = self.config
+        part = self._accumulator(load, blocks)
+        if part is None:
+            return None
+        extents = [
+            [axis.source(cut)[1] for cut in cuts(axis.out, n)]
+            for axis, n in zip(self.axes, load, strict=True)
+        ]
+        in_rows = blocks * product([max(e) for e in extents])
+        out_rows = blocks * (product(load) + self.pad(load))
+        regions = split_banks([2 * out_rows, 2 * in_rows], config)
+        if regions is None or in_rows // blocks > regions[1].row:
+            return None
+        a, b, c = self.order
+        line = self.line(part[a])
+        frame = line * self.stream(self.axes[b], part[b])
+        if line > MAX_POSITIONS or frame > 1 << 20:
+            return None
+        if self.window[1] > 1 and line > config.memory.line_pixels:
+            return None
+        tiles = product([ceil_div(axis.out, n) for axis, n in zip(self.axes, load, strict=True)])
+        inner = product([ceil_div(n, m) for n, m in zip(load, part, strict=True)])
+        chunks = ceil_div(self.blocks, blocks)
+        arrays = tiles * inner * chunks
+        stream = frame * part[c] * blocks * self.passes * self.time_taps
+        outputs = product([axis.out for axis in self.axes]) * self.blocks
+        array = arrays * (stream + ARRAY_OVERHEAD)
+        drain = outputs * config.requantize_steps + arrays * DRAIN_OVERHEAD
+        loads = self.blocks * product([sum(e) for e in extents])
+        port = (loads + outputs) / PORT_EFFICIENCY + 8 * arrays
+        serial = tiles * chunks * (LOAD_OVERHEAD + STORE_OVERHEAD)
+        fill = in_rows + out_rows + stream + LOAD_OVERHEAD
+        cycles = int(max(array, drain, port + serial // 2, loads + serial) + fill)
+        output, source = regions
+        return DepthwiseTiling(blocks, load, (part[0], part[1], part[2]), output, source, cycles)
+
+    def choose(self) -> DepthwiseTiling | None:
+        """The cheapest tiling; None where not even one line fits."""
+        config = self.config
+        rows = config.memory.activation_rows
+        sizes = [tile_sizes(axis.out, 1, min(rows, MAX_POSITIONS), 10) for axis in self.axes]
+        capacity = min(
+            config.memory.accumulator_rows,
+            config.weight_beats // (2 * self.block_beats),
+            config.parameter_rows * config.parameter_row_beats // (2 * self.parameter_beats),
+        )
+        chunks = sorted({ceil_div(self.blocks, n) for n in range(1, self.blocks + 1)})
+        found = [
+            tiling
+            for load in itertools.product(*sizes)
+            for blocks in chunks
+            if blocks <= capacity
+            and (tiling := self._try((load[0], load[1], load[2]), blocks)) is not None
+        ]
+        return min(found, key=lambda t: t.cycles, default=None)
