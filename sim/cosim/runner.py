@@ -105,22 +105,27 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"{module.rpartition('.')[2]}.log"
     with _environment():
-        runner = get_runner("verilator")
-        results = runner.test(
-            test_module=module,
-            hdl_toplevel=WRAPPER,
-            hdl_toplevel_lang="verilog",
-            build_dir=model,
-            test_dir=folder,
-            testcase=testcase,
-            plusargs=[f"+{name}={value}" for name, value in (arguments or {}).items()],
-            log_file=log,
-        )
+        try:
+            results = get_runner("verilator").test(
+                test_module=module,
+                hdl_toplevel=WRAPPER,
+                hdl_toplevel_lang="verilog",
+                build_dir=model,
+                test_dir=folder,
+                testcase=testcase,
+                plusargs=[f"+{name}={value}" for name, value in (arguments or {}).items()],
+                log_file=log,
+            )
+        except SystemExit as stop:  # how the runner reports a failed test
+            raise RegressionError(f"{module}: a test failed\n{_failures(log)}") from stop
     count, failed = get_results(results)
     if failed or not count:
-        raise RegressionError(f"{failed} of {count} tests of {module} failed:\n{_failures(log)}")
+        raise RegressionError(f"{failed} of {count} tests of {module} failed\n{_failures(log)}")
     return int(count)
 
 
 def _failures(log: Path) -> str:
-    return "\n".join(log.read_text().splitlines()[-60:])
+    """The lines of a log that explain a failure."""
+    chatter = ("INFO ", "WARNING ", "DEBUG ")
+    lines = [line for line in log.read_text().splitlines() if not any(c in line for c in chatter)]
+    return "\n".join(lines[-80:])

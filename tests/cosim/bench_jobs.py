@@ -62,8 +62,9 @@ async def check(bench: Bench, program: Program) -> dict[str, int]:
 
 def copies(seed: int) -> Program:
     """Only LOAD and STORE: every space of addresses and strides that a transfer has."""
-    random = RandomProgram(CONFIG, seed, steps=30)
-    while len(random.code) < 30:
+    random = RandomProgram(CONFIG, seed)
+    random.load_banks()
+    for _ in range(30):
         random.transfer()
     beats = 700  # several bursts, several 4 KiB pages, twice over
     size = CONFIG.port.bytes

@@ -126,8 +126,7 @@ class RandomProgram:
     def build(self) -> Program:
         """Return the linked program; its memory holds random data, weights and parameters."""
         config = self.config
-        for bank in range(config.memory.activation_banks):
-            self.code.append(self._load_bank(bank))
+        self.load_banks()
         self.code += [self._load_weights(), self._load_parameters()]
         self.code += [self._clear_accumulators(bank) for bank in range(2)]
         kinds = [self.array, self.array, self.drain, self.transfer]
@@ -427,6 +426,10 @@ class RandomProgram:
             )
 
     # The frame: what is loaded before and stored after the random part.
+
+    def load_banks(self) -> None:
+        """Give every activation row a value."""
+        self.code += map(self._load_bank, range(self.config.memory.activation_banks))
 
     def _load_bank(self, bank: int) -> Load:
         rows = self.config.memory.activation_bank_rows
