@@ -5,8 +5,10 @@ that starts from the old value, and the register itself. A simulator then copies
 twice per cycle, also where nothing happens. Here the netlist's registers get their enables back
 first (`opt_dff`), so that an idle unit costs next to nothing: the 16×16 array runs three times as
 fast under Verilator. Ports, names of registers and behaviour are the same.
+Memories of zeros are cleared in a loop.
 """
 
+import re
 from typing import Any
 
 from amaranth._toolchain.yosys import find_yosys
@@ -15,6 +17,11 @@ from amaranth.lib import wiring
 
 __all__ = ["convert"]
 
+_CLEARED = re.compile(
+    r"  initial begin\n"
+    r"(    (?P<name>\S+)\[0\] = (?P<zero>\d+'h0+);\n(?:    (?P=name)\[\d+\] = (?P=zero);\n)*)"
+    r"  end\n"
+)
 _ATTRIBUTES = ("generator", "top", "src", "amaranth.hierarchy", "amaranth.decoding")
 
 
@@ -42,4 +49,17 @@ def convert(component: wiring.Component, name: str, **options: Any) -> str:
         "write_verilog -norename",
     ]
     yosys = find_yosys(lambda version: version >= (0, 40))
-    return str(yosys.run(["-q", "-"], "\n".join(script), ignore_warnings=True))
+    return _CLEARED.sub(_clear, yosys.run(["-q", "-"], "\n".join(script), ignore_warnings=True))
+
+
+def _clear(match: re.Match[str]) -> str:
+    """A memory of zeros, as a loop instead of a line per row."""
+    depth = match[1].count("\n")
+    name, zero = match["name"], match["zero"]
+    label = f"clear_{match.start()}"
+    return (
+        f"  initial begin : {label}\n"
+        f"    integer row;\n"
+        f"    for (row = 0; row < {depth}; row = row + 1) {name}[row] = {zero};\n"
+        f"  end\n"
+    )
