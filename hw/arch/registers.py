@@ -1,5 +1,13 @@
 """The AXI4-Lite register map: control, status, errors, performance counters.
 
+PROGRAM_BASE is a multiple of 64, PROGRAM_LENGTH counts instructions, stores may touch the bytes
+from STORE_BASE up to, but not including, STORE_LIMIT. WATCHDOG counts cycles without an issue or
+a completion; 0 turns it off. These settings can be written only while the core is not busy; a
+write that has no effect, and an offset without a register, answer SLVERR. A run ends with DONE,
+after an error with DONE and ERROR; ERROR_CODE, ERROR_UNIT and ERROR_PC are valid from the moment
+of the error, while open bursts still end. ERROR_PC is the instruction in the sequencer's hands for
+its own errors, the latest dispatched one for errors of units.
+
 Byte offsets of 32-bit registers. Counters are 64 bits wide, low word first, cleared by a start
 and frozen when the core stops.
 """
@@ -70,8 +78,10 @@ COUNTERS: tuple[str, ...] = (
 )
 """Performance counters in address order.
 
+`cycles` counts from START_LATENCY cycles after the write of START until no burst is open.
 `<unit>_busy`: cycles with an instruction inside the unit; `_wait`: the head of its queue is held
-back by tokens; `_memory`: the unit is stalled on the memory port (LOAD and STORE).
+back by tokens; `_memory`: LOAD is busy and no beat arrives for it; STORE waits for a grant, a beat
+or a response and sends no beat. `instructions`: all that the sequencer dispatched or executed.
 `array_vectors`: vectors that entered the array and produced a sum. Beats are per requester.
 """
 

@@ -4,7 +4,7 @@ from amaranth.hdl import ShapeCastable, ShapeLike, signed, unsigned
 from amaranth.lib import data
 
 from hw.arch.encoding import Encodable, Field
-from hw.arch.isa import CLASSES, INSTRUCTION_BYTES, OPCODE_BITS, Opcode, Unit
+from hw.arch.isa import CLASSES, INSTRUCTION_BYTES, OPCODE_BITS, Unit
 
 __all__ = [
     "instruction_layout",
@@ -87,8 +87,3 @@ def target_layout() -> data.ArrayLayout:
 def queue_layout(payload: ShapeCastable) -> data.StructLayout:
     """Take an instruction's shape and give what the sequencer pushes: it and its targets."""
     return data.StructLayout({"instruction": payload, "targets": target_layout()})
-
-
-def opcodes_of(unit: Unit) -> list[Opcode]:
-    """Opcodes that go to a unit."""
-    return [kind.OPCODE for kind in unit_classes(unit)]  # type: ignore[attr-defined]

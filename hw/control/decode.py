@@ -8,7 +8,6 @@ from amaranth.lib import data
 from hw.arch.config import AcceleratorConfig
 from hw.arch.encoding import Encodable
 from hw.arch.isa import (
-    CLASSES,
     OPCODE_BITS,
     Add,
     Array,
@@ -31,7 +30,7 @@ from hw.arch.isa import (
 )
 from hw.common.layouts import instruction_layout
 
-__all__ = ["SLOTS", "Operand", "opcode_is_valid", "operands", "unit_faults", "view", "with_fields"]
+__all__ = ["SLOTS", "Operand", "faults", "operands", "view", "with_fields"]
 
 SLOTS = 3
 """Operands per instruction at most; each is field + register."""
@@ -89,7 +88,7 @@ def with_fields(kind: type[Encodable], word: Signal, values: dict[str, Value]) -
     return Cat(*parts)
 
 
-def opcode_is_valid(kind: type[Encodable], word: Signal) -> Value:
+def _ends_in_zeros(kind: type[Encodable], word: Signal) -> Value:
     """Whether no bit beyond the last field of `kind` is set."""
     return ~word[OPCODE_BITS + kind.width() :].any()
 
@@ -105,7 +104,7 @@ def _zero(fields: data.View, *names: str) -> Value:
     return found
 
 
-def unit_faults(
+def _unit_faults(
     kind: type[Encodable], fields: data.View, config: AcceleratorConfig
 ) -> list[tuple[ErrorCode, Value]]:
     """(code, condition) of what makes a unit instruction unfit for dispatch, gravest first."""
@@ -161,7 +160,7 @@ def _no_table(fields: data.View, config: AcceleratorConfig) -> Value:
     return fields.table > config.memory.tables
 
 
-def control_faults(
+def _control_faults(
     kind: type[Encodable], fields: data.View, config: AcceleratorConfig
 ) -> list[tuple[ErrorCode, Value]]:
     """The same for instructions that the sequencer executes itself."""
@@ -182,8 +181,5 @@ def faults(
 ) -> list[tuple[ErrorCode, Value]]:
     """(code, condition) of an instruction of class `kind`, gravest first."""
     fields = view(kind, word)
-    rest = unit_faults if hasattr(kind, "UNIT") else control_faults
-    return [(ErrorCode.OPCODE, ~opcode_is_valid(kind, word)), *rest(kind, fields, config)]
-
-
-assert all(len(operands(kind)) <= SLOTS for kind in CLASSES.values())
+    rest = _unit_faults if hasattr(kind, "UNIT") else _control_faults
+    return [(ErrorCode.OPCODE, ~_ends_in_zeros(kind, word)), *rest(kind, fields, config)]

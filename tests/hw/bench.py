@@ -6,8 +6,6 @@ later.
 """
 
 import dataclasses
-import random
-from collections import deque
 
 import numpy as np
 from amaranth.hdl import Module, Signal
@@ -19,7 +17,6 @@ from hw.accelerator import Accelerator
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import LOCAL_BITS, Begin, Halt, Unit, encode
 from hw.arch.registers import Control, Register, Status, counter_offset
-from hw.arch.timing import MemoryTiming
 from hw.common.layouts import unit_layout
 from hw.common.ports import (
     UnitSignature,
@@ -30,9 +27,15 @@ from hw.common.ports import (
     parameter_read,
     weight_read,
 )
+from tests.hw.axi_memory import AxiMemory
 
 PROGRAM_BASE = 0x8000
 CLOCK = 1e-6
+
+
+def waits(**distances):
+    """The `waits` field, by unit name."""
+    return tuple(distances.get(unit.name.lower(), 0) for unit in Unit)
 
 
 class _StandIn(wiring.Component):
@@ -119,130 +122,6 @@ class VectorStandIn(_StandIn):
 
 
 @dataclasses.dataclass
-class _Burst:
-    write: bool
-    address: int
-    beats: int
-    accepted: int
-    done: int = 0
-
-
-class AxiMemory:
-    """Same rules as the harness of sim/cosim; with `stall` > 0, every channel pauses at random."""
-
-    def __init__(self, dut, data, seed, stall):
-        self.dut, self.data = dut, data
-        self.random, self.stall = random.Random(seed), stall
-        self.timing = MemoryTiming()
-        self.bytes = len(dut.m_axi_wdata) // 8
-        self.bursts, self.responses = deque(), deque()
-        self.r_held = self.b_held = False
-        self.last_write, self.free = None, 0
-        self.failing = range(0)
-        self.log = []
-        self.held = {}
-
-    def _pause(self):
-        return self.stall and self.random.random() < self.stall
-
-    def _start(self):
-        head = self.bursts[0]
-        if head.done:
-            return 0
-        latency = self.timing.write_latency if head.write else self.timing.read_latency
-        free = self.free
-        if self.last_write is not None and self.last_write != head.write:
-            free += self.timing.turnaround
-        return max(free, head.accepted + latency)
-
-    def drive(self, ctx, now):
-        dut = self.dut
-        ctx.set(dut.m_axi_arready, not self._pause())
-        ctx.set(dut.m_axi_awready, not self._pause())
-        slot = bool(self.bursts) and now >= self._start()
-        write = slot and self.bursts[0].write
-        ctx.set(dut.m_axi_wready, bool(write and not self._pause()))
-        if not self.r_held:
-            self.r_held = slot and not write and not self._pause()
-        ctx.set(dut.m_axi_rvalid, bool(self.r_held))
-        if self.r_held:
-            burst = self.bursts[0]
-            address = burst.address + burst.done * self.bytes
-            beat = self.data[address : address + self.bytes].tobytes()
-            ctx.set(dut.m_axi_rdata, int.from_bytes(beat, "little"))
-            ctx.set(dut.m_axi_rlast, burst.done + 1 == burst.beats)
-            ctx.set(dut.m_axi_rresp, 2 if address in self.failing else 0)
-        if not self.b_held:
-            self.b_held = bool(self.responses) and now >= self.responses[0][0] and not self._pause()
-        ctx.set(dut.m_axi_bvalid, bool(self.b_held))
-        if self.b_held:
-            ctx.set(dut.m_axi_bresp, self.responses[0][1])
-
-    def sample(self, ctx, now):
-        dut = self.dut
-        self._check_held(ctx)
-        assert ctx.get(dut.m_axi_rready) and ctx.get(dut.m_axi_bready)
-        if self.r_held:
-            self.r_held = False
-            self.log.append((now, "R", self.bursts[0].address))
-            self._beat(now)
-        if ctx.get(dut.m_axi_wvalid) and ctx.get(dut.m_axi_wready):
-            self._write(ctx)
-            self.log.append((now, "W", self.bursts[0].address))
-            self._beat(now)
-        if self.b_held:
-            self.b_held = False
-            self.log.append((now, "B", self.responses.popleft()[2]))
-        for name, write in (("ar", False), ("aw", True)):
-            valid, ready = (getattr(dut, f"m_axi_{name}{k}") for k in ("valid", "ready"))
-            if ctx.get(valid) and ctx.get(ready):
-                self._accept(ctx, name, write, now)
-
-    def _check_held(self, ctx):
-        """A payload that was offered and not taken must be offered again, unchanged."""
-        for name, signals in {
-            "aw": ("awaddr", "awlen"),
-            "ar": ("araddr", "arlen"),
-            "w": ("wdata", "wlast"),
-        }.items():
-            now = None
-            if ctx.get(getattr(self.dut, f"m_axi_{name}valid")):
-                now = [ctx.get(getattr(self.dut, f"m_axi_{s}")) for s in signals]
-            before = self.held.get(name)
-            assert before is None or now == before, (name, before, now)
-            taken = ctx.get(getattr(self.dut, f"m_axi_{name}ready"))
-            self.held[name] = None if taken else now
-
-    def _accept(self, ctx, name, write, now):
-        get = lambda field: ctx.get(getattr(self.dut, f"m_axi_{name}{field}"))  # noqa: E731
-        address, beats = get("addr"), get("len") + 1
-        assert 1 << get("size") == self.bytes and get("burst") == 1
-        assert address % self.bytes == 0
-        assert address // 4096 == (address + beats * self.bytes - 1) // 4096, (address, beats)
-        self.bursts.append(_Burst(write, address, beats, now))
-        self.log.append((now, name.upper(), address))
-
-    def _write(self, ctx):
-        burst = self.bursts[0]
-        assert burst.write
-        assert ctx.get(self.dut.m_axi_wlast) == (burst.done + 1 == burst.beats)
-        assert ctx.get(self.dut.m_axi_wstrb) == (1 << self.bytes) - 1
-        address = burst.address + burst.done * self.bytes
-        beat = ctx.get(self.dut.m_axi_wdata).to_bytes(self.bytes, "little")
-        self.data[address : address + self.bytes] = np.frombuffer(beat, np.uint8)
-
-    def _beat(self, now):
-        head = self.bursts[0]
-        head.done += 1
-        if head.done == head.beats:
-            if head.write:
-                code = 2 if head.address in self.failing else 0
-                self.responses.append((now + self.timing.write_response, code, head.address))
-            self.last_write, self.free = head.write, now + 1
-            self.bursts.popleft()
-
-
-@dataclasses.dataclass
 class Result:
     """What a run left behind; `issue` and `done` are (cycle, Unit), cycle 0 the START write."""
 
@@ -316,9 +195,9 @@ class Bench:
         ctx.set(dut.s_axi_rready, 0)
         return value
 
-    def place(self, program):
-        """Write a program to DRAM; BEGIN and HALT are added unless it has them."""
-        if not program or not isinstance(program[0], Begin):
+    def place(self, program, begin=True):
+        """Write a program to DRAM; with `begin`, BEGIN is put first unless it is there."""
+        if begin and not isinstance(program[0], Begin):
             program = [Begin(self.config.fingerprint, self.config.feature_mask), *program]
         code = b"".join(i if isinstance(i, bytes) else encode(i) for i in program)
         self.data[PROGRAM_BASE : PROGRAM_BASE + len(code)] = np.frombuffer(code, np.uint8)
@@ -333,10 +212,11 @@ class Bench:
         watchdog=3000,
         abort_at=None,
         length=None,
+        begin=True,
         limit=20000,
     ):
         """Place a program, run it to its end, read everything back."""
-        count = self.place(program)
+        count = self.place(program, begin)
         for register, value in (
             (Register.PROGRAM_BASE, PROGRAM_BASE),
             (Register.PROGRAM_LENGTH, count if length is None else length),

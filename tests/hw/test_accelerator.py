@@ -1,50 +1,35 @@
-"""The whole core with stand-in compute units: programs, control flow, errors, the host's view."""
+"""The whole core with stand-in compute units: transfers, control flow, waits."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 
-from hw.accelerator import Accelerator, verilog
-from hw.arch.config import AcceleratorConfig, ConfigError
+from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import (
-    MAX_WAIT,
     Add,
     Array,
-    ArrayMode,
-    Begin,
     Branch,
     Condition,
     Drain,
     Elementwise,
-    ErrorCode,
     Fence,
     Halt,
     Load,
     Loop,
     Next,
-    Reduce,
     Scalar,
     Set,
-    Sfu,
     Space,
     Store,
     Unit,
     deltas,
-    encode,
     strides,
 )
 from hw.arch.registers import (
-    COUNTERS,
-    ID_VALUE,
-    SEQUENCER_UNIT,
-    VERSION_VALUE,
-    Control,
-    Register,
     Status,
-    counter_offset,
 )
-from tests.hw.bench import HALT, PROGRAM_BASE, Bench, run
+from tests.hw.bench import HALT, Bench, run, waits
 
 pytestmark = pytest.mark.rtl
 TINY = AcceleratorConfig.load("tiny")
@@ -52,10 +37,6 @@ BYTES = TINY.port.bytes
 BANK = TINY.memory.activation_bank_rows
 STALLS = pytest.mark.parametrize("stall", [0.0, 0.4])
 ENDED = Status.DONE | Status.IRQ
-
-
-def waits(**distances):
-    return tuple(distances.get(unit.name.lower(), 0) for unit in Unit)
 
 
 def bytes_of(seed, count):
@@ -155,7 +136,7 @@ def test_spaces_other_than_activation_do_not_touch_it():
 
 
 def numbers(*values):
-    """Store programs leave numbers in DRAM by way of the address: here, loads of one beat each."""
+    """DRAM content for `leave`: number k in the k-th beat from 0x2000."""
     return [(0x2000 + BYTES * k, value.to_bytes(BYTES, "little")) for k, value in enumerate(values)]
 
 
@@ -165,7 +146,7 @@ def trail(result, count):
 
 
 def leave(register, position):
-    """Copy number[register] to place `position` (a register): one LOAD, one STORE."""
+    """Copy the number that `register` points at to the trail; `position` is its next place."""
     return [
         Load(waits=waits(store=0), dram=0x2000, dram_register=register, local=0, beats=1),
         Store(waits=waits(load=1), dram=0x1000, dram_register=position, local=0, beats=1),
@@ -288,259 +269,3 @@ def test_waits_order_units_and_distances_count_back():
     assert issue[Unit.DRAIN][0] == done[Unit.ARRAY][0] + 1
     assert issue[Unit.DRAIN][1] > done[Unit.ARRAY][1]
     assert issue[Unit.VECTOR][0] == done[Unit.DRAIN][1] + 1
-
-
-FAULTS = {
-    "unknown opcode": (ErrorCode.OPCODE, [bytes(64)]),
-    "bits behind the last field": (ErrorCode.OPCODE, [encode(Fence())[:-1] + b"\x80"]),
-    "fingerprint": (ErrorCode.FINGERPRINT, [Begin(TINY.fingerprint ^ 1 << 63, 0)]),
-    "feature of BEGIN": (ErrorCode.UNSUPPORTED, [Begin(TINY.fingerprint, 1 << 15)]),
-    "SFU": (ErrorCode.UNSUPPORTED, [Sfu()]),
-    "hFA": (ErrorCode.UNSUPPORTED, [Array(mode=ArrayMode.HFA)]),
-    "attention": (ErrorCode.UNSUPPORTED, [Array(weights_from_activation=1)]),
-    "residual": (ErrorCode.UNSUPPORTED, [Drain(residual=1)]),
-    "table in DRAIN": (ErrorCode.UNSUPPORTED, [Drain(table=1)]),
-    "transform": (ErrorCode.UNSUPPORTED, [Drain(transform_t=1)]),
-    "zero trips": (ErrorCode.FIELD, [Load(counts=(1, 0, 1))]),
-    "zero beats": (ErrorCode.FIELD, [Store(beats=0)]),
-    "zero window": (ErrorCode.FIELD, [Drain(window=(1, 1, 0))]),
-    "array count": (ErrorCode.FIELD, [Array(counts=(1, 1, 1, 1, 1, 1, 1, 0))]),
-    "operation": (ErrorCode.FIELD, [Elementwise(op=5)]),
-    "reduction": (ErrorCode.FIELD, [Reduce(op=3)]),
-    "table": (ErrorCode.FIELD, [Elementwise(table=TINY.memory.tables + 1)]),
-    "condition": (ErrorCode.FIELD, [Branch(condition=5)]),
-    "lane": (ErrorCode.ADDRESS, [Scalar(lane=TINY.lane_block)]),
-    "wait before the first": (ErrorCode.BAD_WAIT, [Array(), Array(waits=waits(array=2))]),
-    "wait of SCALAR": (ErrorCode.BAD_WAIT, [Scalar(waits=waits(load=1))]),
-    "wait for SFU": (ErrorCode.BAD_WAIT, [Array(waits=waits(sfu=1))]),
-    "NEXT without LOOP": (ErrorCode.LOOP, [Next(level=2)]),
-    "closed loop": (ErrorCode.LOOP, [Loop(level=2, count=1), Next(level=2), Next(level=2)]),
-    "past the end": (ErrorCode.FETCH_RANGE, [Fence()]),
-    "branch beyond the end": (ErrorCode.FETCH_RANGE, [Branch(target=2)]),
-}
-
-
-def test_faults_of_the_sequencer():
-    """All in one simulation: a start after an error must find a clean core."""
-    bench = Bench()
-
-    async def scenario(ctx):
-        for name, (code, program) in FAULTS.items():
-            result = await bench.run(ctx, program)
-            assert (result.error, result.unit) == (code, SEQUENCER_UNIT), name
-            last = len(program) - isinstance(program[0], Begin)
-            assert result.pc == (last + 1 if name == "past the end" else last), name
-            assert result.status == ENDED | Status.ERROR
-            result = await bench.run(ctx, [HALT])
-            assert (result.error, result.pc, result.status) == (0, 0, ENDED), name
-
-    bench.simulate(scenario)
-
-
-def test_the_first_instruction_must_be_begin():
-    bench = Bench()
-    results = []
-
-    async def scenario(ctx):
-        bench.place = lambda program: Bench.place(bench, program)
-        code = encode(Fence()) + encode(HALT)
-        bench.data[PROGRAM_BASE : PROGRAM_BASE + len(code)] = np.frombuffer(code, np.uint8)
-        bench.place = lambda program: 2
-        results.append(await bench.run(ctx, []))
-
-    bench.simulate(scenario)
-    assert (results[0].error, results[0].pc) == (ErrorCode.FINGERPRINT, 0)
-
-
-def test_the_farthest_wait_is_legal_after_as_many_dispatches():
-    bench = Bench()
-    farthest = [Drain(waits=waits(drain=MAX_WAIT)), HALT]
-
-    async def scenario(ctx):
-        result = await bench.run(ctx, [Drain()] * MAX_WAIT + farthest)
-        assert result.error == 0 and len(result.done) == MAX_WAIT + 1
-        result = await bench.run(ctx, [Drain()] * (MAX_WAIT - 1) + farthest)
-        assert (result.error, result.pc) == (ErrorCode.BAD_WAIT, MAX_WAIT)
-
-    bench.simulate(scenario)
-
-
-UNIT_FAULTS = {
-    "load beyond the scratchpad": (
-        Unit.LOAD,
-        ErrorCode.ADDRESS,
-        [Load(local=8 * BANK - 1, beats=2), Fence()],
-    ),
-    "load beyond the weights": (
-        Unit.LOAD,
-        ErrorCode.ADDRESS,
-        [Load(space=Space.WEIGHT, local=TINY.weight_beats, beats=1), Fence()],
-    ),
-    "load between beats": (Unit.LOAD, ErrorCode.ADDRESS, [Load(dram=2), Fence()]),
-    "store beyond the scratchpad": (
-        Unit.STORE,
-        ErrorCode.ADDRESS,
-        [Store(dram=0x1000, local=8 * BANK - 2, beats=4), Fence()],
-    ),
-    "array row": (Unit.ARRAY, ErrorCode.ADDRESS, [Array(activation=8 * BANK), Fence()]),
-    "weight group": (Unit.ARRAY, ErrorCode.ADDRESS, [Array(weight=TINY.weight_beats), Fence()]),
-    "scalar row": (SEQUENCER_UNIT, ErrorCode.ADDRESS, [Scalar(row=8 * BANK), Fence()]),
-    "store below the window": (
-        Unit.STORE,
-        ErrorCode.STORE_WINDOW,
-        [Store(dram=0x1000 - BYTES, beats=2), Fence()],
-    ),
-    "store above the window": (
-        Unit.STORE,
-        ErrorCode.STORE_WINDOW,
-        [Store(dram=0x2000 - BYTES, beats=2), Fence()],
-    ),
-}
-
-
-@STALLS
-def test_faults_of_units(stall):
-    before = bytes_of(5, 0x3000)
-    bench = Bench(stall=stall)
-    bench.data[: before.size] = before
-
-    async def scenario(ctx):
-        for name, (unit, code, program) in UNIT_FAULTS.items():
-            result = await bench.run(ctx, [*program, HALT], window=(0x1000, 0x2000))
-            assert (result.error, result.unit) == (code, unit), name
-            assert result.status == ENDED | Status.ERROR
-            if unit != SEQUENCER_UNIT:
-                assert result.pc == 1, "the latest dispatch"
-            assert np.array_equal(result.memory[: before.size], before), f"{name}: memory changed"
-
-    bench.simulate(scenario)
-
-
-def test_a_store_that_fills_its_window_is_legal():
-    program = [Store(dram=0x1000, beats=4), Store(dram=0x2000 - 4 * BYTES, beats=4), HALT]
-    assert run(program, window=(0x1000, 0x2000)).error == 0
-
-
-def test_two_units_on_one_bank_port_are_an_error():
-    program = [
-        Store(dram=0x1000, local=0, beats=200),
-        Loop(level=0, count=20),
-        Array(activation=BANK - 1),
-        Next(level=0),
-        HALT,
-    ]
-    result = run(program)
-    assert (result.error, result.unit) == (ErrorCode.BANK_CONFLICT, Unit.STORE)
-    program[2] = Array(activation=BANK)
-    assert run(program).error == 0
-
-
-@pytest.mark.parametrize(
-    "failing, unit",
-    [
-        (range(0x180, 0x184), Unit.LOAD),
-        (range(0x1000, 0x1004), Unit.STORE),
-        (range(PROGRAM_BASE + 64, PROGRAM_BASE + 68), SEQUENCER_UNIT),
-    ],
-)
-def test_failed_responses(failing, unit):
-    program = [
-        Load(dram=0x100, beats=64),
-        Store(waits=waits(load=1), dram=0x1000, beats=64),
-        Fence(),
-        HALT,
-    ]
-    result = run(program, failing=failing)
-    assert (result.error, result.unit) == (ErrorCode.AXI_RESPONSE, unit)
-    assert run(program, failing=range(0x6000, 0x6004)).error == 0
-
-
-def test_watchdog_ends_a_run_without_progress():
-    result = run([Branch(target=1)], watchdog=300)
-    assert (result.error, result.unit) == (ErrorCode.WATCHDOG, SEQUENCER_UNIT)
-    assert 300 <= result.end < 450
-
-
-@STALLS
-def test_abort_lets_open_bursts_end_and_a_start_after_it_works(stall):
-    content = bytes_of(1, 1024)
-    program = [
-        Loop(level=0, count=50),
-        Load(dram=0x100, local=0, beats=200),
-        Store(waits=waits(load=1), dram=0x1000, local=0, beats=200),
-        Next(level=0),
-        HALT,
-    ]
-    copy = [
-        Load(dram=0x100, local=4, beats=100),
-        Store(waits=waits(load=1), dram=0x3000, local=4, beats=100),
-        HALT,
-    ]
-    bench = Bench(stall=stall, seed=4)
-    bench.data[0x100 : 0x100 + 1024] = content
-    results = []
-
-    async def scenario(ctx):
-        for abort_at in (3, 150, 400):
-            result = await bench.run(ctx, program, abort_at=abort_at)
-            assert (result.error, result.unit) == (ErrorCode.ABORTED, SEQUENCER_UNIT)
-            assert not bench.memory.bursts and not bench.memory.responses
-            bench.data[0x3000:0x4000] = 0
-            results.append(await bench.run(ctx, copy))
-        results.append(await bench.run(ctx, [Next(level=0)]))
-        results.append(await bench.run(ctx, copy))
-
-    bench.simulate(scenario)
-    assert results[-2].error == ErrorCode.LOOP
-    for result in (*results[:-2], results[-1]):
-        assert (result.error, result.halt, result.status) == (0, 0, ENDED)
-        assert np.array_equal(result.memory[0x3000 : 0x3000 + 400], content[:400])
-        assert result.counters["read_beats"] == 100 and result.pc == 0
-
-
-def test_registers():
-    bench = Bench()
-
-    async def scenario(ctx):
-        for register, value in (
-            (Register.ID, ID_VALUE),
-            (Register.VERSION, VERSION_VALUE),
-            (Register.FINGERPRINT_LOW, TINY.fingerprint & 0xFFFFFFFF),
-            (Register.FINGERPRINT_HIGH, TINY.fingerprint >> 32),
-            (Register.FEATURES, TINY.feature_mask),
-            (Register.STATUS, 0),
-        ):
-            assert await bench.read(ctx, register) == value and bench.response == 0
-        assert await bench.write(ctx, Register.ID, 0) == 2, "read-only"
-        assert await bench.write(ctx, 0x3FC, 0) == 2, "no such register"
-        assert await bench.read(ctx, 0x3FC) == 0 and bench.response == 2
-        assert await bench.read(ctx, counter_offset(COUNTERS[-1]) + 4) == 0
-        assert bench.response == 0
-        assert await bench.read(ctx, counter_offset(COUNTERS[-1]) + 8) == 0
-        assert bench.response == 2
-        await bench.run(ctx, [Halt(5)])
-        assert await bench.read(ctx, Register.HALT_CODE) == 5
-        assert ctx.get(bench.dut.irq)
-        await bench.write(ctx, Register.CONTROL, Control.CLEAR_IRQ)
-        assert not ctx.get(bench.dut.irq)
-        assert await bench.read(ctx, Register.STATUS) == Status.DONE
-        # While the core is busy, settings are locked and a second start is ignored.
-        bench.place([Branch(target=1)])
-        await bench.write(ctx, Register.CONTROL, Control.START)
-        assert await bench.read(ctx, Register.STATUS) == Status.BUSY
-        assert await bench.write(ctx, Register.PROGRAM_BASE, 0) == 2
-        assert await bench.read(ctx, Register.PROGRAM_BASE) == PROGRAM_BASE
-        await bench.write(ctx, Register.CONTROL, Control.START)
-        cycles = [await bench.read(ctx, counter_offset("cycles")) for _ in range(2)]
-        assert cycles[1] == cycles[0] + 2 > 4
-        await bench.write(ctx, Register.CONTROL, Control.ABORT)
-
-    bench.simulate(scenario)
-
-
-@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
-def test_features_that_the_circuit_lacks_are_refused():
-    config = dataclasses.replace(TINY, features=("depthwise", "hfa"))
-    with pytest.raises(ConfigError, match="feature 'hfa' of configuration 'tiny'"):
-        verilog(config)
-    assert Accelerator is not None

@@ -20,7 +20,7 @@ from hw.arch.isa import (
     Store,
     Unit,
 )
-from tests.hw.bench import HALT, PROGRAM_BASE, ArrayStandIn, DrainStandIn, run
+from tests.hw.bench import HALT, PROGRAM_BASE, ArrayStandIn, DrainStandIn, run, waits
 
 pytestmark = pytest.mark.rtl
 TINY = AcceleratorConfig.load("tiny")
@@ -29,10 +29,6 @@ BURST = TINY.port.max_burst
 TAKEN = timing.BEAT_LATENCY + timing.FETCH_VISIBLE
 DISPATCHED = TAKEN + timing.TAKE_TO_DISPATCH
 TAKE_TO_TAKE = timing.TAKE_TO_DISPATCH + 1
-
-
-def waits(**distances):
-    return tuple(distances.get(unit.name.lower(), 0) for unit in Unit)
 
 
 def beats(result, kind, address):
