@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -87,7 +88,8 @@ def test_cycle_limit_is_an_error() -> None:
         RtlBackend(max_cycles=500).run(program, TINY, program.memory(), Options())
 
 
-def test_waveforms(tmp_path) -> None:
+@pytest.mark.slow
+def test_waveforms(tmp_path: Path) -> None:
     program = looped(TINY)
     path = tmp_path / f"run.{verilate.waveform_kind()}"
     options = Options(trace_window=(100, 200), trace_file=path)
