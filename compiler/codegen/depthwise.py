@@ -16,7 +16,7 @@ from compiler.codegen.emitter import Emitter
 from compiler.codegen.gemm import Ranges
 from compiler.codegen.geometry import cuts, merge
 from compiler.codegen.schedule import Ring, Slots, Step, run
-from compiler.codegen.transfers import Box, View, load_box, store_box
+from compiler.codegen.transfers import Box, View, load_box, row_field, store_box
 from compiler.ir import CompilerError, Convolution
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode, Drain, Space, UnitInstruction, deltas
@@ -228,7 +228,8 @@ class Depthwise:
             counts.append(self.problem.line(part[d][1]) if place == 0 else streamed)
             strides.append(pitches[d] * (axis.stride if place == 2 else 1))
             starts.append(0 if axis.free else start)
-            bounds.append(streamed if axis.free else axis.size)
+            # A lengthened line must not read beyond what was loaded.
+            bounds.append(streamed if axis.free else box.first[d] + box.size[d])
         time = self.axes[self.order[2]]
         nest = (*counts, box.blocks, 1, self.problem.passes, time.kernel, 1)
         step = (*strides, pitches[3], 0, 0, time.dilation * pitches[self.order[2]], 0)
@@ -238,7 +239,7 @@ class Depthwise:
                 mode=ArrayMode.DEPTHWISE,
                 signed=int(self.source.signed),
                 zero_point=self.source.zero_point & 0xFF,
-                activation=row,
+                activation=row_field(row),
                 weight=self.weight_base + slots["weight"] * self.weight_slot,
                 accumulator=bank * config.memory.accumulator_rows,
                 counts=nest,

@@ -143,7 +143,7 @@ class DepthwiseProblem:
         in_rows = blocks * product([max(e) for e in extents])
         out_rows = blocks * (product(load) + self.pad(load))
         regions = split_banks([2 * out_rows, 2 * in_rows], config)
-        if regions is None or in_rows // blocks > regions[1].row:
+        if regions is None:
             return None
         a, b, c = self.order
         line = self.line(part[a])

@@ -14,7 +14,7 @@ from compiler.codegen.emitter import Emitter
 from compiler.codegen.geometry import Axis, Range, Triple, cuts, product
 from compiler.codegen.schedule import Ring, Slots, Step, run
 from compiler.codegen.tiling import Problem, Tiling
-from compiler.codegen.transfers import Box, View, load_box, store_box
+from compiler.codegen.transfers import Box, View, load_box, row_field, store_box
 from hw.arch.isa import (
     Array,
     ArrayMode,
@@ -292,7 +292,7 @@ class GemmEmission:
             signed=int(self.job.signed),
             counts=counts,
             window=(window[0], window[1], window[2]),
-            source=source,
+            source=row_field(source),
             source_deltas=deltas(nest, strides),
             destination=slot_row + block * box.positions,
             destination_deltas=deltas(counts, box.pitches()),
@@ -347,7 +347,7 @@ class GemmEmission:
                 accumulate=int(piece > 0),
                 signed=int(job.signed),
                 zero_point=job.zero_point & 0xFF,
-                activation=row,
+                activation=row_field(row),
                 weight=self.weight_base + slots["weight"] * self.piece_beats,
                 accumulator=bank * config.memory.accumulator_rows,
                 counts=counts,

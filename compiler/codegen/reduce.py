@@ -9,7 +9,7 @@ from typing import Any
 from compiler.codegen.emitter import Emitter
 from compiler.codegen.geometry import Axis, cuts, product, tile_sizes
 from compiler.codegen.streams import Tile, slot_rows, stream
-from compiler.codegen.transfers import Box, View
+from compiler.codegen.transfers import Box, View, row_field
 from compiler.ir import CompilerError, Pool, PoolKind, Reduce
 from hw.arch import isa
 from hw.arch.config import AcceleratorConfig
@@ -123,7 +123,7 @@ def reduction(
     return isa.Reduce(
         counts=counts,
         window=window,
-        source=row,
+        source=row_field(row),
         source_deltas=deltas((*window, *counts), (*pitches[:3], *outer, pitches[3])),
         destination=result,
         destination_deltas=deltas(counts, target.pitches()),

@@ -182,16 +182,7 @@ def _regions(
     if problem.raw_axes is not None:
         raw = product([_extents(a, n)[1] for a, n in zip(problem.raw_axes, load, strict=True)])
         sizes.append(slots * raw * problem.raw_blocks)
-    regions = split_banks(sizes, config)
-    if regions is None:
-        return None
-    # The operand of a padded position has an address below its slot: it must not be negative.
-    reach = 0
-    pitch = 1
-    for axis, n in zip(problem.axes, load, strict=True):
-        reach += 0 if axis.free else axis.pad * pitch
-        pitch *= _extents(axis, n)[1]
-    return regions if reach <= regions[1].row else None
+    return split_banks(sizes, config)
 
 
 def _pieces(

@@ -5,11 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-from hw.arch.isa import Load, Space, Store, deltas
+from hw.arch.isa import ADDRESS_BITS, Load, Space, Store, deltas
 from hw.arch.program import Tensor
 
 MAX_BEATS = (1 << 16) - 1
 MAX_COUNT = (1 << 12) - 1
+
+
+def row_field(row: int) -> int:
+    """A scratchpad row as instructions carry it.
+
+    The first position of a window may lie in the padding, and its row before row 0: addresses
+    count modulo 2^16.
+    """
+    return row & ((1 << ADDRESS_BITS) - 1)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -312,3 +312,47 @@ def test_a_mean_over_a_map_that_fits_only_once():
         high=255,
     )
     assert execute(network({"x": x}, [op], {"y": y}), CONFIGS["tiny"]).differing() == []
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_constant_operand_lies_in_the_image(config):
+    graph = binary(ElementwiseKind.ADD, (5, 2, 6, 7), (5, 2, 1, 7), (5, 2, 6, 7))
+    codes = np.random.default_rng(0).integers(-128, 128, (5, 2, 1, 7)).astype(np.int8)
+    values = {**graph.values, "b": dataclasses.replace(graph.values["b"], constant=codes)}
+    graph = dataclasses.replace(graph, inputs=graph.inputs[:1], values=values)
+    assert execute(graph, CONFIGS[config]).differing() == []
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_tensor_meets_itself(config):
+    x, y = kind((9, 2, 6, 7)), kind((9, 2, 6, 7), 0.11)
+    op = Elementwise(
+        name="double",
+        inputs=("x", "x"),
+        output="y",
+        kind=ElementwiseKind.ADD,
+        arithmetic=Affine.add(x.scale, 3, x.scale, 3, y.scale, 3),
+        low=0,
+        high=255,
+    )
+    assert execute(network({"x": x}, [op], {"y": y}), CONFIGS[config]).differing() == []
+
+
+def test_a_window_may_begin_before_row_zero():
+    shape = (4, 1, 21, 21)
+    x, y = kind(shape), kind((4, 1, 6, 6))
+    pads = (1, 1, 1)
+    op = Pool(
+        name="pool",
+        inputs=("x",),
+        output="y",
+        kind=PoolKind.MAX,
+        window=Window((3, 3, 3), (1, 4, 4), pads, pads),
+        low=0,
+        high=255,
+    )
+    run = execute(network({"x": x}, [op], {"y": y}), CONFIGS["tiny"])
+    assert run.differing() == []
+    rows = CONFIGS["tiny"].memory.activation_rows
+    sources = [i.source for i in run.program.instructions if isinstance(i, isa.Reduce)]
+    assert max(sources) >= rows
