@@ -108,15 +108,15 @@ class Depthwise:
         CompilerError
             If not even one line fits.
         """
-        tiling = self.problem.choose()
-        if tiling is None:
+        ranked = self.problem.choose()
+        if not ranked:
             raise CompilerError(
                 f"{self.op.name} (Convolution): no tile of a depthwise convolution over lines of "
                 f"{self.axes[0].size} pixels fits {self.config.name} "
                 f"({self.config.memory.activation_rows} scratchpad rows, lines of "
                 f"{self.config.memory.line_pixels})"
             )
-        self.chosen = tiling
+        tiling = self.chosen = ranked[0]
         self.chunks = cuts(self.blocks, tiling.blocks)
         self.tiles: list[Ranges] = [
             (x, y, t)
@@ -141,7 +141,7 @@ class Depthwise:
             for step in self._tile_steps(chunk, tile)
         ]
         run(self.emitter, rings, steps)
-        return tiling.describe()
+        return {**tiling.describe(), "alternatives": [other.describe() for other in ranked[1:]]}
 
     def _fill_weights(self, key: Hashable, slot: int) -> list[UnitInstruction]:
         assert isinstance(key, int)

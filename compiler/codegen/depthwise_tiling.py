@@ -168,8 +168,8 @@ class DepthwiseProblem:
         output, source = regions
         return DepthwiseTiling(blocks, load, (part[0], part[1], part[2]), output, source, cycles)
 
-    def choose(self) -> DepthwiseTiling | None:
-        """The cheapest tiling; None where not even one line fits."""
+    def choose(self) -> list[DepthwiseTiling]:
+        """The cheapest tiling and three runners-up; empty where not even one line fits."""
         config = self.config
         rows = config.memory.activation_rows
         sizes = [tile_sizes(axis.out, 1, min(rows, MAX_POSITIONS), 10) for axis in self.axes]
@@ -186,4 +186,4 @@ class DepthwiseProblem:
             if blocks <= capacity
             and (tiling := self._try((load[0], load[1], load[2]), blocks)) is not None
         ]
-        return min(found, key=lambda t: t.cycles, default=None)
+        return sorted(found, key=lambda t: t.cycles)[:4]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -33,6 +32,8 @@ LOAD_OVERHEAD = 48
 STORE_OVERHEAD = 32
 PORT_EFFICIENCY = 0.97
 MAX_POSITIONS = 4095
+SHORT_RUN = 6
+"""Beats below which runs do not hide their bursts' latency."""
 TRAFFIC_WEIGHT = 16
 """Hidden port cycles count for one sixteenth: they cost energy, and others may need the port."""
 
@@ -261,58 +262,59 @@ def _cost(
     pieces_per_group = ceil_div(problem.reduced, piece)
     groups = ceil_div(problem.groups, group)
     tiles = product([_tiles(a, n) for a, n in zip(axes, load, strict=True)])
-    inner = product([ceil_div(n, m) for n, m in zip(load, accumulator, strict=True)])
+    computed = tiles * product([ceil_div(n, m) for n, m in zip(load, accumulator, strict=True)])
     positions = product([a.out for a in axes])
     blocks = problem.reduced * problem.taps * problem.groups
     least = max(config.weight_block_groups, ACCUMULATE_HAZARD)
-    computed = tiles * inner
-    per_block = max(positions, computed * least)
-    array = blocks * per_block + computed * groups * pieces_per_group * ARRAY_OVERHEAD
-    drain = (
-        positions * problem.groups * config.requantize_steps + computed * groups * DRAIN_OVERHEAD
-    )
-    source_axes = problem.raw_axes or axes
-    source_blocks = problem.raw_blocks or problem.blocks
-    loads = source_blocks * product(
-        [_extents(a, n)[0] for a, n in zip(source_axes, load, strict=True)]
-    )
-    run = _extents(source_axes[0], load[0])[1]
-    if run < 6 and run < source_axes[0].size:
-        loads = loads * 6 // run
-    load_count = tiles
-    if outer and tiles > 1:
-        loads *= groups
-        load_count *= groups
-    weights = blocks * config.weight_block_beats
-    weight_loads = groups * pieces_per_group
+    arrays, drains = computed * groups * pieces_per_group, computed * groups
+    array = blocks * max(positions, computed * least) + arrays * ARRAY_OVERHEAD
+    drain = positions * problem.groups * config.requantize_steps + drains * DRAIN_OVERHEAD
+
+    passes = groups if outer and tiles > 1 else 1
+    loads, load_count = _load_cycles(problem, load) * passes, tiles * passes
+    again = 1
     if not resident:
         again = 1 if outer else tiles
         if pieces_per_group > weight_slots:
-            again = tiles * inner
-        weights *= again
-        weight_loads *= again
+            again = computed
+    weights = blocks * config.weight_block_beats * again
+    weight_loads = groups * pieces_per_group * again
     stores = positions // product([a.pool for a in axes]) * problem.out_blocks
-    port = (loads + weights + stores) / PORT_EFFICIENCY
-    fetch = 4 * computed * groups * (1 + pieces_per_group)
-    serial = loads + weights + (load_count + weight_loads) * LOAD_OVERHEAD
+    shared = (loads + weights + stores) / PORT_EFFICIENCY + 4 * (arrays + drains)
+    load_serial = loads + weights + (load_count + weight_loads) * LOAD_OVERHEAD
     store_serial = stores + tiles * groups * STORE_OVERHEAD
+
+    vector = _packing_cycles(problem, config, load, tiles)
     first = loads // load_count + weights // max(weight_loads, 1) + 2 * LOAD_OVERHEAD
-    last = stores // (tiles * groups) + drain // (computed * groups) + STORE_OVERHEAD
-    vector = 0
-    if problem.raw_axes is not None:
-        packed = problem.blocks * product(
-            [_extents(a, n)[0] for a, n in zip(axes, load, strict=True)]
-        )
-        vector = packed * problem.pack_window * config.vector_steps + tiles * DRAIN_OVERHEAD
-        first += vector // tiles
+    last = stores // (tiles * groups) + drain // drains + STORE_OVERHEAD
     return {
         "array": array,
         "drain": drain,
         "vector": vector,
-        "port": int(max(port + fetch, serial, store_serial)),
+        "port": int(max(shared, load_serial, store_serial)),
         "input": loads,
-        "fill": int(first + last),
+        "fill": first + vector // tiles + last,
     }
+
+
+def _load_cycles(problem: Problem, load: Triple) -> int:
+    """Port cycles of bringing every input tile once; runs of a few beats leave gaps."""
+    axes = problem.raw_axes or problem.axes
+    blocks = problem.raw_blocks or problem.blocks
+    beats = blocks * product([_extents(a, n)[0] for a, n in zip(axes, load, strict=True)])
+    run = _extents(axes[0], load[0])[1]
+    if run < SHORT_RUN and run < axes[0].size:
+        return beats * SHORT_RUN // run
+    return beats
+
+
+def _packing_cycles(problem: Problem, config: AcceleratorConfig, load: Triple, tiles: int) -> int:
+    """Cycles of the vector unit that packs operands; 0 where they are not packed."""
+    if problem.raw_axes is None:
+        return 0
+    extents = [_extents(a, n)[0] for a, n in zip(problem.axes, load, strict=True)]
+    rows = problem.blocks * product(extents) * problem.pack_window
+    return rows * config.vector_steps + tiles * DRAIN_OVERHEAD
 
 
 def choose(problem: Problem, config: AcceleratorConfig) -> tuple[Tiling, list[Tiling]] | None:
@@ -337,8 +339,3 @@ def _distinct(tilings: Sequence[Tiling], count: int) -> list[Tiling]:
         if len(result) == count:
             break
     return result
-
-
-def utilization(macs: int, config: AcceleratorConfig, cycles: int) -> float:
-    """Multiply-accumulates per multiplier and cycle."""
-    return macs / (config.array.multipliers * cycles) if cycles else math.nan
