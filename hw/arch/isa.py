@@ -326,7 +326,11 @@ class Array(Encodable):
     DEPTHWISE: (x, y) count the *input* pixels of a frame, borders included; a window of
     window_x × window_y taps slides over them, column c taking lane c (modulo lanes). An output is
     produced where the window is complete and its phase matches emit_x, emit_y. Row r of the
-    weight block is tap r + rows·ky, ky counting passes where the taps outnumber the rows.
+    weight block is tap r + rows·ky, ky counting passes where the taps outnumber the rows; the tap
+    at (wx, wy) of the window has number wy·window_x + wx, and rows without a tap hold zeros. Every
+    column has weights of its own: where cols > rows, columns c and c + rows see the same lane. The
+    count of kx is 1. With window_y > 1 a line has 3 (timing.LINE_HAZARD) to memory.line_pixels
+    pixels.
     HFA modes: transform_t / transform_s choose the temporal and spatial F(m, 3).
     """
 

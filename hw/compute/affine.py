@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.arch.isa import FIXED_POINT
 from hw.arch.timing import AFFINE_LATENCY
+from hw.compute.multiplier import WideMultiplier
 
 __all__ = ["AFFINE_PARAMETERS", "AffineLane", "Combine"]
 
@@ -85,11 +86,13 @@ class AffineLane(wiring.Component):
     def _second_term(self, m: Module) -> Value:
         """Stages 0 to 3: u·RB + K."""
         p = self.parameters
-        halves = [
-            self._register(m, 0, self.u * p.rb_multiplier.word_select(i, 12), f"half{i}")
-            for i in range(2)
+        m.submodules.multiplier = multiplier = WideMultiplier(signed(U_BITS), SIGNIFICAND)
+        m.d.comb += [
+            multiplier.stages.eq(self.stages[:2]),
+            multiplier.a.eq(self.u),
+            multiplier.b.eq(p.rb_multiplier),
         ]
-        product = self._register(m, 1, halves[0] + (halves[1] << 12), "product", signed(50))
+        product = multiplier.product
         shifted = self._register(m, 2, product << p.rb_shift, "shifted", signed(SUM_BITS))
         return self._register(m, 3, shifted + p.k, "second", signed(SUM_BITS))
 

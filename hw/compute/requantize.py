@@ -1,10 +1,11 @@
 """One lane of requantization: accumulator to activation code, as hw/arch/numerics.requantize."""
 
-from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.arch.timing import REQUANTIZE_LATENCY
+from hw.compute.multiplier import WideMultiplier
 
 __all__ = ["RequantizeLane", "excess_bits"]
 
@@ -124,17 +125,14 @@ class RequantizeLane(wiring.Component):
         return significand, negative, amount, multiplier
 
     def _multiply(self, m: Module, significand: Value, multiplier: Value) -> Value:
-        """Stages 5 and 6: two halves of the product, then their sum."""
-        halves = [Signal(37, name=f"half{i}", reset_less=True) for i in range(2)]
-        product = Signal(PRODUCT_BITS, reset_less=True)
-        with m.If(self.stages[5]):
-            m.d.sync += [
-                half.eq(significand * multiplier.word_select(i, 12))
-                for i, half in enumerate(halves)
-            ]
-        with m.If(self.stages[6]):
-            m.d.sync += product.eq(halves[0] + (halves[1] << 12))
-        return product
+        """Stages 5 and 6."""
+        m.submodules.multiplier = unit = WideMultiplier(unsigned(SIGNIFICAND + 1), SIGNIFICAND)
+        m.d.comb += [
+            unit.stages.eq(self.stages[5:7]),
+            unit.a.eq(significand),
+            unit.b.eq(multiplier),
+        ]
+        return unit.product
 
     def _align(self, m: Module, product: Value, amount: Value) -> tuple[Value, Value, Value]:
         """Stages 7 and 8: product·2^LEFT shifted right by `amount`, in steps of 16, then of 1.
