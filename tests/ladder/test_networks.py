@@ -54,5 +54,5 @@ def test_fsb_c3d(folder: Path, size: str, config: str) -> None:
     assert rtl.trace is not None
     reference = reference_tensors(build, inputs)
     comparison = check(build, inputs, rtl.memory, rtl.trace, reference)
-    assert comparison is not None and comparison.tensors_compared
+    assert comparison is not None and comparison.compared
     assert comparison.first is None and not comparison.differing
