@@ -127,7 +127,9 @@ class CoreModel:
                 self._jumping = False
             elif cycle == self._arbitrate_at:
                 self._arbitrate_at = None
-                self._arbitrate(cycle)
+                if not self._arbitrate(cycle):
+                    self._ask()
+                    continue
             self._settle()
         if self.halt is None:
             raise CycleModelError("the run does not end: no event is left before HALT")
@@ -146,6 +148,10 @@ class CoreModel:
             progress = self._advance_sequencer()
             for unit in Unit:
                 progress |= self._advance_unit(unit)
+        self._ask()
+
+    def _ask(self) -> None:
+        """Let the arbiter decide in the first cycle in which it can grant something."""
         requests = [
             r for r in (self.load.request, self.store.request, self.fetch.request) if r is not None
         ]
@@ -265,12 +271,15 @@ class CoreModel:
             self._arbitrate_at = cycle
             heapq.heappush(self._events, (cycle, 0, 0))
 
-    def _arbitrate(self, cycle: int) -> None:
-        """Grant one burst in `cycle`, if one is asked for and there is room."""
+    def _arbitrate(self, cycle: int) -> bool:
+        """Grant one burst in `cycle`, if one is asked for and there is room.
+
+        Returns whether more than the memory port may go on because of it.
+        """
         room = self._port.room_at(cycle)
         if room > cycle:
             self._arbiter_free = room
-            return
+            return False
         self._arbiter_free = cycle + 1
         load, store, fetch = (
             request is not None and request <= cycle
@@ -281,13 +290,16 @@ class CoreModel:
             done = self.load.granted(self._port.serve(cycle, False, self.load.request_beats))
             if done is not None:
                 self.units[Unit.LOAD].complete(done)
-        elif store:
+            return done is not None or self.load.ready is not None
+        if store:
             self._store_was_last = True
             done = self.store.granted(self._port.serve(cycle, True, self.store.request_beats))
             if done is not None:
                 self.units[Unit.STORE].complete(done)
-        elif fetch:
+            return done is not None or self.store.ready is not None
+        if fetch:
             self.fetch.granted(self._port.serve(cycle, False, self.fetch.request_beats))
+        return fetch
 
 
 def _with_jumps(steps: Sequence[Step]) -> Iterator[tuple[Step, int | None]]:
