@@ -117,6 +117,8 @@ def test_nests_of_runs_across_pages(seed, stall):
     assert result.error == 0 and result.halt == 0, result
     for load, store in pairs:
         assert np.array_equal(copied(result.memory, store), copied(result.memory, load))
+        shifted = dataclasses.replace(load, dram=load.dram + BYTES)
+        assert not np.array_equal(copied(result.memory, store), copied(result.memory, shifted))
     moved = sum(load.beats * int(np.prod(load.counts)) for load, _ in pairs)
     assert result.counters["write_beats"] == moved > 0
 
