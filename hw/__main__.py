@@ -1,6 +1,7 @@
-"""Command line of the hardware: `python -m hw verilog`."""
+"""Command line of the hardware: `python -m hw verilog|synth`."""
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,30 @@ def _arguments() -> argparse.ArgumentParser:
     verilog.add_argument(
         "--top", default="accelerator", help="name of the top module; default: accelerator"
     )
+    synth = commands.add_parser(
+        "synth", help="map to an ECP5-85F with Yosys, route with nextpnr; print cells and fmax"
+    )
+    synth.add_argument(
+        "--config", default="ecp5_85k", help="preset or a YAML file; default: ecp5_85k"
+    )
+    synth.add_argument("--pnr", action="store_true", help="place and route too (many minutes)")
+    synth.add_argument(
+        "--seeds", type=int, nargs="+", default=[1, 2, 3], help="placement seeds; default: 1 2 3"
+    )
+    synth.add_argument("--frequency", type=float, default=100.0, help="target in MHz; default: 100")
+    synth.add_argument("-o", "--output", type=Path, help="folder; default: build/synth/<config>")
+    synth.add_argument("--json", action="store_true", help="one object on standard output")
     return parser
+
+
+def _synth(options: argparse.Namespace) -> None:
+    from hw.synthesis import report, summary
+
+    config = AcceleratorConfig.load(options.config)
+    directory: Path = options.output or Path("build/synth") / config.name
+    seeds = options.seeds if options.pnr else []
+    result = report(config, directory, seeds=seeds, frequency=options.frequency)
+    print(json.dumps(result.as_dict()) if options.json else summary(result))
 
 
 def _verilog(options: argparse.Namespace) -> None:
@@ -36,13 +60,21 @@ def _verilog(options: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code (2 for a configuration that cannot be built)."""
+    """Run a command; returns the exit code.
+
+    2 for a configuration that cannot be built, 1 for a tool that failed.
+    """
+    from hw.synthesis import SynthesisError
+
     options = _arguments().parse_args(arguments)
     try:
-        {"verilog": _verilog}[options.command](options)
+        {"verilog": _verilog, "synth": _synth}[options.command](options)
     except (ConfigError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except SynthesisError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

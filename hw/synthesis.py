@@ -18,9 +18,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hw.arch.config import AcceleratorConfig
+from amaranth.hdl import Shape
+from amaranth.lib.wiring import Out
 
-__all__ = ["ECP5_85F", "Resources", "SynthesisError", "place_and_route", "synthesise"]
+from hw.arch.config import AcceleratorConfig
+from hw.boards.harness import FlatPort, scan_harness
+
+__all__ = [
+    "ECP5_85F",
+    "Resources",
+    "SynthesisError",
+    "SynthesisReport",
+    "place_and_route",
+    "report",
+    "summary",
+    "synthesise",
+]
 
 
 class SynthesisError(RuntimeError):
@@ -177,3 +190,49 @@ class SynthesisReport:
         if self.fmax_mhz:
             result["fmax_median_mhz"] = statistics.median(self.fmax_mhz)
         return result
+
+
+def report(
+    config: AcceleratorConfig, directory: Path, *, seeds: Sequence[int], frequency: float
+) -> SynthesisReport:
+    """Synthesise a configuration, and route it once per seed (none: synthesis only).
+
+    The cells are the core's own; the harness that carries it through place and route is not
+    counted.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration cannot be built.
+    SynthesisError
+        If a tool fails.
+    """
+    from hw.accelerator import Accelerator, verilog
+
+    text = verilog(config)
+    used = synthesise(text, "accelerator", directory)
+    fmax: list[float] = []
+    if seeds:
+        ports = [
+            FlatPort(name, Shape.cast(member.shape).width, output=member.flow is Out)
+            for name, member in Accelerator(config).signature.members.items()
+        ]
+        routed = directory / "routed"
+        synthesise(text + scan_harness("accelerator", ports), "harness", routed)
+        fmax = place_and_route(routed, seeds=seeds, frequency=frequency)
+    return SynthesisReport(config, used, ECP5_85F, tuple(fmax))
+
+
+def summary(result: SynthesisReport) -> str:
+    """Lines for a person."""
+    content = result.as_dict()
+    lines = [f"{result.config.name} on an ECP5-85F (share of the device; stay below 80 %)"]
+    for name in ("lut", "ff", "bram", "dsp"):
+        cells = content[name]
+        lines.append(
+            f"  {name:<5}{cells['used']:>7,} of {cells['available']:>7,}  {cells['share']:6.1%}"
+        )
+    if result.fmax_mhz:
+        each = ", ".join(f"{f:.1f}" for f in result.fmax_mhz)
+        lines.append(f"  fmax {each} MHz, median {content['fmax_median_mhz']:.1f} MHz")
+    return "\n".join(lines)
