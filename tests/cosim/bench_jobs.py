@@ -24,17 +24,8 @@ from hw.arch.registers import (
 from sim.cosim.bench import Bench
 from sim.cosim.job import Job
 from sim.functional import FunctionalMachine
-from tests.ladder.programs import (
-    DATA,
-    OUTPUT,
-    TOTAL,
-    RandomProgram,
-    begin,
-    halt,
-    link,
-    looped,
-    place_waits,
-)
+from tests.ladder.linking import DATA, OUTPUT, TOTAL, begin, halt, link, place_waits
+from tests.ladder.programs import RandomProgram, looped
 
 CONFIG = AcceleratorConfig.load("tiny")
 

@@ -31,15 +31,8 @@ from sim.cycle.model import CoreModel, CycleModelError
 from sim.cycle.port import MemoryPort
 from sim.cycle.transfers import bursts
 from sim.functional.sequencer import Sequencer
-from tests.ladder.programs import (
-    DATA,
-    OUTPUT,
-    RandomProgram,
-    begin,
-    halt,
-    link,
-    looped,
-)
+from tests.ladder.linking import DATA, OUTPUT, begin, halt, link
+from tests.ladder.programs import RandomProgram, looped
 
 TINY = AcceleratorConfig.load("tiny")
 BASE = AcceleratorConfig.load("base")
