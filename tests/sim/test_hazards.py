@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import itertools
 import random
 import time
-from pathlib import Path
 
 import pytest
 
@@ -29,11 +27,7 @@ from hw.arch.isa import (
 from hw.arch.walk import accesses
 from sim.functional import FunctionalMachine, Sequencer
 from sim.functional.hazards import HazardError, check_hazards
-
-_path = Path(__file__).parents[1] / "ladder" / "programs.py"
-_spec = importlib.util.spec_from_file_location("ladder_programs", _path)
-programs = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(programs)
+from tests.ladder import linking, programs
 
 
 def steps_of(instructions, config):
@@ -61,7 +55,7 @@ def unordered(steps, config):
     return any(
         units[i].unit != units[j].unit
         and i not in before[j]
-        and any(programs.conflict(a, b, config) for a in touched[i] for b in touched[j])
+        and any(linking.conflict(a, b, config) for a in touched[i] for b in touched[j])
         for i, j in itertools.combinations(range(len(units)), 2)
     )
 
