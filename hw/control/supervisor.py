@@ -30,7 +30,9 @@ class Supervisor(wiring.Component):
     4. In QUIESCE nothing is taken, dispatched or granted; open bursts end. When none is open
        (the first cycle of QUIESCE at the earliest), SETTLE follows, in which the counters take
        their last events, and then IDLE: DONE is set (and ERROR after an error) and the interrupt
-       is raised.
+       is raised. A memory that does not end its bursts cannot hold the core: after `watchdog`
+       cycles of QUIESCE the port is given up, with WATCHDOG unless another error came first
+       (the system then has to reset whatever hangs behind the port).
     5. Counters count in RUN and QUIESCE; `cycles` is their length.
 
     ERROR_PC: index of the instruction in the sequencer's hands for its own errors, of the latest
@@ -71,7 +73,8 @@ class Supervisor(wiring.Component):
         status = self.status
         code = Signal(6)
         source = Signal(3)
-        barked = self._watchdog(m)
+        ends = Signal()
+        barked = self._watchdog(m, ends)
         with m.If(self.abort):
             m.d.comb += [code.eq(ErrorCode.ABORTED), source.eq(SEQUENCER_UNIT)]
         with m.Elif(barked):
@@ -81,6 +84,7 @@ class Supervisor(wiring.Component):
                 m.d.comb += [code.eq(self.errors[k]), source.eq(number)]
 
         quiesce = Signal()
+        m.d.comb += ends.eq(self.run & ((code != ErrorCode.NONE) | self.halt))
         m.d.comb += self.counting.eq(self.run | quiesce)
         with m.If(self.clear_irq):
             m.d.sync += status.irq.eq(0)
@@ -109,6 +113,14 @@ class Supervisor(wiring.Component):
                 m.d.comb += quiesce.eq(1)
                 with m.If(self.port_idle):
                     m.next = "SETTLE"
+                with m.Elif(barked):
+                    with m.If(status.error_code == ErrorCode.NONE):
+                        m.d.sync += [
+                            status.error_code.eq(ErrorCode.WATCHDOG),
+                            status.error_unit.eq(SEQUENCER_UNIT),
+                            status.error_pc.eq(self.index),
+                        ]
+                    m.next = "SETTLE"
             with m.State("SETTLE"):
                 m.d.sync += [
                     status.busy.eq(0),
@@ -119,10 +131,10 @@ class Supervisor(wiring.Component):
                 m.next = "IDLE"
         return m
 
-    def _watchdog(self, m: Module) -> Signal:
-        """Rule 2. High when as many cycles without progress have passed as the host allows."""
+    def _watchdog(self, m: Module, restart: Signal) -> Signal:
+        """Rules 2, 4. High when as many cycles without progress have passed as the host allows."""
         count = Signal(32)
         barked = Signal()
-        m.d.comb += barked.eq(self.run & (self.watchdog != 0) & (count >= self.watchdog))
-        m.d.sync += count.eq(Mux(self.run & ~self.progress, count + 1, 0))
+        m.d.comb += barked.eq(self.counting & (self.watchdog != 0) & (count >= self.watchdog))
+        m.d.sync += count.eq(Mux(self.counting & ~self.progress & ~restart, count + 1, 0))
         return barked

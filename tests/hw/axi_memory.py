@@ -1,6 +1,7 @@
 """The memory behind the AXI4 port, for Amaranth's simulator; checks the protocol as it goes."""
 
 import dataclasses
+import math
 import random
 from collections import deque
 
@@ -30,6 +31,7 @@ class AxiMemory:
         self.r_held = self.b_held = False
         self.last_write, self.free = None, 0
         self.failing = range(0)
+        self.dead_from = None  # address from which on reads never answer
         self.log = []
         self.held = {}
 
@@ -38,6 +40,8 @@ class AxiMemory:
 
     def _start(self):
         head = self.bursts[0]
+        if self.dead_from is not None and head.address >= self.dead_from:
+            return math.inf
         if head.done:
             return 0
         latency = self.timing.write_latency if head.write else self.timing.read_latency

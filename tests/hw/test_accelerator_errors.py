@@ -214,6 +214,27 @@ def test_watchdog_ends_a_run_without_progress():
     assert 300 <= result.end < 450
 
 
+def test_a_memory_that_never_answers_ends_in_an_interrupt():
+    # The code lies below the dead region, so that only the load hangs.
+    bench = Bench()
+    program = [Load(dram=0x9000, local=0, beats=4), HALT]
+
+    async def scenario(ctx):
+        bench.memory.dead_from = 0x9000
+        for abort_at, code in ((None, ErrorCode.WATCHDOG), (250, ErrorCode.ABORTED)):
+            bench.memory.bursts.clear()
+            result = await bench.run(ctx, program, watchdog=300, abort_at=abort_at)
+            assert (result.error, result.unit) == (code, SEQUENCER_UNIT)
+            assert Status.DONE | Status.ERROR in result.status
+            # At least one more watchdog period was granted to the open burst.
+            assert 300 + (abort_at or 300) <= result.end < 900
+        bench.memory.bursts.clear()
+        bench.memory.dead_from = None
+        assert (await bench.run(ctx, program)).error == ErrorCode.NONE
+
+    bench.simulate(scenario)
+
+
 @STALLS
 def test_abort_lets_open_bursts_end_and_a_start_after_it_works(stall):
     content = bytes_of(1, 1024)
