@@ -40,7 +40,7 @@ lint: setup      ## ruff, mypy, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 clean:           ## remove builds and caches, keep .venv
 	rm -rf build .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
