@@ -132,7 +132,8 @@ class ArrayControl(wiring.Component):
             self._run.eq(run),
             unit.done.eq(done),
             unit.busy.eq(active | flying | pending),
-            self.weight_start.eq(started),
+            # Also for a refused instruction: the error stops the core anyway.
+            self.weight_start.eq(begin),
             self.weight_base.eq(self._fields.weight >> self._group_shift),
         ]
         # Activations of the instruction before arrive until cycle t + 3.
@@ -178,8 +179,10 @@ class ArrayControl(wiring.Component):
             m.d.sync += running.eq(0)
         # The address cycle: everything below is in step with `walker.address`.
         self._present, self._first = Signal(), Signal()
-        self._moves = Signal(8)
+        # Bit k: counter k counts; counters 0..k restart.
+        self._moves, self._restarts = Signal(8), Signal(8)
         m.d.sync += [
+            self._restarts.eq(Mux(step, nest.wrap, 0)),
             self._present.eq(running & fresh),
             self._first.eq(running & fresh & block_first),
             self._moves.eq(Mux(step, nest.advance, 0)),
@@ -189,7 +192,7 @@ class ArrayControl(wiring.Component):
 
     def _clip(self, m: Module) -> None:
         """Coordinates along x, y, t."""
-        f, moves = self._fields, self._moves
+        f, moves, restarts = self._fields, self._moves, self._restarts
         depthwise = f.mode == ArrayMode.DEPTHWISE
         self._inside = Signal()
         inside = []
@@ -201,9 +204,9 @@ class ArrayControl(wiring.Component):
             m.d.comb += [
                 coordinate.load.eq(self._begin),
                 coordinate.inner_advance.eq(moves[axis]),
-                coordinate.inner_restart.eq(moves[axis + 1 :].any()),
+                coordinate.inner_restart.eq(restarts[axis]),
                 coordinate.outer_advance.eq(moves[tap]),
-                coordinate.outer_restart.eq(moves[tap + 1 :].any()),
+                coordinate.outer_restart.eq(restarts[tap]),
                 coordinate.start.eq(f.starts[axis]),
                 coordinate.inner_step.eq(f.steps[axis]),
                 # Window passes look at the same pixels again.
@@ -215,7 +218,7 @@ class ArrayControl(wiring.Component):
 
     def _emission(self, m: Module) -> None:
         """Which positions produce a sum, and where it is accumulated."""
-        f, moves, begin = self._fields, self._moves, self._begin
+        f, moves, restarts, begin = self._fields, self._moves, self._restarts, self._begin
         self._emit, self._depthwise = Signal(), Signal()
         self._line = Signal(len(self.line.address), reset_less=True)
         self._tap_pass = Signal(2, reset_less=True)
@@ -223,21 +226,21 @@ class ArrayControl(wiring.Component):
         self._first_pass = Signal(reset_less=True)
         wait_x, wait_y = Signal(2, reset_less=True), Signal(2, reset_less=True)
         m.d.comb += self._depthwise.eq(f.mode == ArrayMode.DEPTHWISE)
-        with m.If(begin | moves[Y:].any()):
+        with m.If(begin | restarts[X]):
             m.d.sync += [wait_x.eq(f.window_x - 1), self._line.eq(0)]
         with m.Elif(moves[X]):
             m.d.sync += wait_x.eq(Mux(wait_x == 0, f.emit_x - 1, wait_x - 1))
             m.d.sync += self._line.eq(self._line + 1)
-        with m.If(begin | moves[T:].any()):
+        with m.If(begin | restarts[Y]):
             m.d.sync += wait_y.eq(f.window_y - 1)
         with m.Elif(moves[Y]):
             m.d.sync += wait_y.eq(Mux(wait_y == 0, f.emit_y - 1, wait_y - 1))
         m.d.comb += self._emit.eq(~self._depthwise | ((wait_x == 0) & (wait_y == 0)))
-        with m.If(begin | moves[KT:].any()):
+        with m.If(begin | restarts[KY]):
             m.d.sync += self._tap_pass.eq(0)
         with m.Elif(moves[KY]):
             m.d.sync += self._tap_pass.eq(self._tap_pass + 1)
-        with m.If(begin | moves[KX:].any()):
+        with m.If(begin | restarts[CO]):
             m.d.sync += [self._accumulator.eq(f.accumulator), self._first_pass.eq(begin)]
         with m.Elif(moves[:KX].any()):
             m.d.sync += self._accumulator.eq(self._accumulator + self._emit)
