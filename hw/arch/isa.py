@@ -410,6 +410,11 @@ class Elementwise(Encodable):
     COPY gives source 0, AFFINE and PRODUCT as in numerics.py, MAX and MIN the larger and the
     smaller code plus `zero_point`. Every value is then clamped to low..high and looked up in
     `table`. A step reads both sources at once, so they lie in different banks.
+
+    MAX and MIN pass through the scales of AFFINE, which must be one and k zero:
+    multiplier_a·2^shift_a = multiplier_b·2^shift_b = 2^44 (multiplier 2^23 = 8388608 and shift 21,
+    for example), negative_b = 0, constant = 0. The circuit does not check that; the functional
+    simulator stops other values with FIELD.
     """
 
     OPCODE: ClassVar[Opcode] = Opcode.ELEMENTWISE
@@ -430,13 +435,17 @@ class Elementwise(Encodable):
     destination_deltas: tuple[int, ...] = bits(
         DELTA_BITS, "rows, per produced row", signed=True, length=4
     )
-    multiplier_a: int = bits(24, "AFFINE: significand on source 0; PRODUCT: za in bits 0..8")
+    multiplier_a: int = bits(
+        24, "AFFINE: significand on source 0, MAX, MIN: of 1; PRODUCT: za in bits 0..8"
+    )
     shift_a: int = bits(5, "left shift of multiplier_a in units of 2^-44")
-    multiplier_b: int = bits(24, "AFFINE: significand on source 1; PRODUCT: of the product")
+    multiplier_b: int = bits(
+        24, "AFFINE: significand on source 1, MAX, MIN: of 1; PRODUCT: of the product"
+    )
     shift_b: int = bits(5, "left shift of multiplier_b in units of 2^-44")
     negative_b: int = bits(1, "multiplier_b counts negative")
     constant: int = bits(
-        25, "AFFINE: signed significand of k; PRODUCT: zb in bits 0..8", signed=True
+        25, "AFFINE: signed significand of k, MAX, MIN: 0; PRODUCT: zb in bits 0..8", signed=True
     )
     shift_k: int = bits(6, "left shift of `constant` in units of 2^-44")
     zero_point: int = bits(

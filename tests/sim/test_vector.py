@@ -103,9 +103,13 @@ def test_product_is_a_quantized_product(bench):
     assert np.mean(bench.rows(512, 100) != expected) < 0.02
 
 
+ONE = {"multiplier_a": 1 << 23, "shift_a": 21, "multiplier_b": 1 << 14, "shift_b": 30}
+"""Both scales are 1 = 2^44 units of 2^-44."""
+
+
 def test_extrema_and_copy(bench):
     a, b = random_rows(bench, 0, 50, 6, np.int8), random_rows(bench, 256, 50, 7, np.int8)
-    limits = {"low": -100, "high": 127}
+    limits = {**ONE, "low": -100, "high": 127}
     counts = (50, 1, 1, 1)
     bench.run(elementwise(counts, op=ElementwiseOp.MAX, signed=(1, 1), **limits))
     assert np.array_equal(bench.rows(512, 50).view(np.int8), np.maximum(np.maximum(a, b), -100))
@@ -117,9 +121,27 @@ def test_extrema_and_copy(bench):
     assert np.array_equal(bench.rows(512, 50), table[a.view(np.uint8)])
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"multiplier_a": 0}, "multiplier_a 0 and shift_a 21; multiplier·2.shift must be 2.44"),
+        ({"shift_a": 22}, "multiplier_a 8388608 and shift_a 22"),
+        ({"multiplier_b": 1 << 23}, "multiplier_b 8388608 and shift_b 30"),
+        ({"negative_b": 1}, "negative_b 1; it must be 0"),
+        ({"constant": -1}, "constant -1; it must be 0"),
+    ],
+)
+def test_extrema_need_scales_of_one(bench, change, message):
+    random_rows(bench, 0, 5, 9), random_rows(bench, 256, 5, 10)
+    for op in (ElementwiseOp.MAX, ElementwiseOp.MIN):
+        with pytest.raises(MachineError, match=f"{op.name} with {message}") as error:
+            bench.run(elementwise((5, 1, 1, 1), op=op, **{**ONE, **change}))
+        assert error.value.code is ErrorCode.FIELD
+
+
 def test_both_sources_in_one_bank_conflict(bench):
     random_rows(bench, 0, 20, 9)
-    fields = elementwise((5, 1, 1, 1), op=ElementwiseOp.MAX, source1=10)
+    fields = elementwise((5, 1, 1, 1), op=ElementwiseOp.MAX, source1=10, **ONE)
     with pytest.raises(MachineError, match="in one bank") as error:
         bench.run(fields)
     assert error.value.code is ErrorCode.BANK_CONFLICT
