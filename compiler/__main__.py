@@ -89,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     try:
         config = AcceleratorConfig.load(args.config)
+        config.require_built()
         return _build(args, config) if args.command == "build" else _check(args, config)
     except (CompilerError, ConfigError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hw.arch.config import AcceleratorConfig, ConfigError
+from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Unit
 from hw.common.verilog import convert
 from hw.compute.array import ArrayUnit
@@ -17,28 +17,9 @@ from hw.core import Core
 
 __all__ = ["Accelerator", "verilog"]
 
-BUILT = frozenset({"depthwise", "vector"})
-"""Features (hw.arch.config.FEATURES) that the circuit has."""
-
 BURST_INCREMENT = 1
 CACHE_MODIFIABLE = 0b0011
 """AXI4 memory type: normal, non-cacheable, bufferable."""
-
-
-def require_features(config: AcceleratorConfig) -> None:
-    """Refuse a configuration with features that the circuit does not have.
-
-    Raises
-    ------
-    ConfigError
-        Names the first such feature.
-    """
-    missing = [feature for feature in config.features if feature not in BUILT]
-    if missing:
-        raise ConfigError(
-            f"feature {missing[0]!r} of configuration {config.name!r} is not in the circuit; "
-            f"it has {', '.join(sorted(BUILT))}"
-        )
 
 
 def _memory_bus(config: AcceleratorConfig) -> dict[str, wiring.Member]:
@@ -93,7 +74,7 @@ class Accelerator(wiring.Component):
         drain: type[DrainUnit] = DrainUnit,
         vector: type[VectorUnit] = VectorUnit,
     ):
-        require_features(config)
+        config.require_built()
         self._config = config
         self._compute = {Unit.ARRAY: array, Unit.DRAIN: drain, Unit.VECTOR: vector}
         super().__init__(
@@ -177,5 +158,5 @@ def verilog(config: AcceleratorConfig, name: str = "accelerator") -> str:
     ConfigError
         As `Accelerator`.
     """
-    require_features(config)
+    config.require_built()
     return convert(Accelerator(config), name=name)

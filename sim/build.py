@@ -60,6 +60,7 @@ class Build:
             raise InputError(f"{folder / 'program.bin'}: {error}") from error
         try:
             machine = AcceleratorConfig.load(config or folder / "config.yaml")
+            machine.require_built()
         except ConfigError as error:
             raise InputError(str(error)) from error
         if machine.fingerprint != program.fingerprint:

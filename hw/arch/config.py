@@ -18,6 +18,10 @@ CONFIG_DIRECTORY = Path(__file__).resolve().parent.parent / "configs"
 FEATURES = ("depthwise", "vector", "hfa", "sfu", "residual", "drain_table", "attention")
 """Optional parts of the circuit. Bit i of a feature mask stands for FEATURES[i]."""
 
+BUILT = ("depthwise", "vector")
+"""Those that the circuit has. Verilog, compiler and simulators refuse a configuration with
+others (`AcceleratorConfig.require_built`)."""
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be built; the message names the value and the limit."""
@@ -299,6 +303,21 @@ class AcceleratorConfig:
     def feature_mask(self) -> int:
         """Features as bits, in the order of `FEATURES`."""
         return sum(1 << FEATURES.index(f) for f in self.features)
+
+    def require_built(self) -> None:
+        """Refuse features that the circuit does not have.
+
+        Raises
+        ------
+        ConfigError
+            Names the first such feature.
+        """
+        missing = [feature for feature in self.features if feature not in BUILT]
+        if missing:
+            raise ConfigError(
+                f"feature {missing[0]!r} of configuration {self.name!r} is not in the circuit; "
+                f"it has {', '.join(BUILT)}"
+            )
 
     @property
     def fingerprint(self) -> int:

@@ -37,12 +37,14 @@ def execute_drain(instruction: Drain, state: State) -> None:
     Raises
     ------
     UnitError
-        ADDRESS outside a memory, UNSUPPORTED for hFA and residual.
+        ADDRESS outside a memory, UNSUPPORTED for hFA, residual and table.
     """
     if instruction.transform_t or instruction.transform_s:
         raise UnitError(ErrorCode.UNSUPPORTED, "hFA output transforms")
     if instruction.residual:
         raise UnitError(ErrorCode.UNSUPPORTED, "a residual stream")
+    if instruction.table:
+        raise UnitError(ErrorCode.UNSUPPORTED, "a table after requantization")
     nest = (*instruction.window, *instruction.counts)
     config = state.config
     co = instruction.counts[3]
@@ -64,5 +66,5 @@ def execute_drain(instruction: Drain, state: State) -> None:
     state.requantized += codes.size
     out = (config.array.blocks_per_row, *instruction.counts)
     target = instruction.destination + offsets(out, strides(out, instruction.destination_deltas))
-    data = state.look_up(instruction.table, codes.astype(np.uint8))
-    state.activation.write(target.reshape(-1), data.reshape(-1, config.lane_block))
+    data = codes.astype(np.uint8).reshape(-1, config.lane_block)
+    state.activation.write(target.reshape(-1), data)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from hw.arch.config import ConfigError
 from hw.arch.isa import Drain, ErrorCode, deltas
 from hw.arch.numerics import split_scale
 from sim.functional import MachineError
@@ -93,14 +94,19 @@ def test_pools_like_torch(bench):
     assert np.array_equal(got, pooled)
 
 
-def test_table_comes_last(make_bench, tiny):
+def test_no_table_after_requantization(make_bench, tiny):
+    """The circuit has none, whatever the configuration says."""
+    bench = make_bench(tiny)
+    fill(bench, 8)
+    parameters(bench, 4)
+    bench.put_table(0, np.arange(256, dtype=np.uint8))
+    bench.run(drain(counts=(8, 1, 1, 1)))
+    with pytest.raises(MachineError, match="feature 'drain_table'") as error:
+        bench.run(drain(counts=(8, 1, 1, 1), table=1))
+    assert error.value.code is ErrorCode.UNSUPPORTED
     bench = make_bench(dataclasses.replace(tiny, features=(*tiny.features, "drain_table")))
-    acc = fill(bench, 8)
-    bias, scale = parameters(bench, 4)
-    table = np.random.default_rng(5).permutation(256).astype(np.uint8)
-    bench.put_table(1, table)
-    bench.run(drain(counts=(8, 1, 1, 1), table=2))
-    assert np.array_equal(bench.rows(0, 8), table[oracle(acc, bias, scale, 0, 0, 255)])
+    with pytest.raises(ConfigError, match="'drain_table' of configuration 'tiny' is not in the"):
+        bench.run(drain(counts=(8, 1, 1, 1)))
 
 
 def test_refuses_rows_and_parameters_that_do_not_exist(bench):
