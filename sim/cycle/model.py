@@ -17,13 +17,10 @@ from collections.abc import Iterator, Sequence
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import (
-    Branch,
-    Condition,
     Fence,
     Halt,
     Instruction,
     Load,
-    Next,
     Scalar,
     Store,
     Unit,
@@ -305,15 +302,4 @@ class CoreModel:
 def _with_jumps(steps: Sequence[Step]) -> Iterator[tuple[Step, int | None]]:
     """Each step with the target of the jump that it takes, if it takes one."""
     for i, step in enumerate(steps):
-        instruction = step.instruction
-        following = steps[i + 1].pc if i + 1 < len(steps) else step.pc + 1
-        jumps = following != step.pc + 1
-        if isinstance(instruction, Branch) and instruction.target == step.pc + 1:
-            if instruction.condition != Condition.ALWAYS:
-                raise CycleModelError(
-                    f"instruction {step.pc} branches to the next one: whether it flushes the "
-                    f"prefetch cannot be seen in the trace"
-                )
-            jumps = True
-        assert not jumps or isinstance(instruction, (Branch, Next))
-        yield step, following if jumps else None
+        yield step, steps[i + 1].pc if step.taken else None

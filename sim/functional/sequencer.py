@@ -22,6 +22,7 @@ from hw.arch.isa import (
     Begin,
     Branch,
     Condition,
+    ControlInstruction,
     Drain,
     Elementwise,
     ErrorCode,
@@ -61,6 +62,7 @@ class Step:
     unit: where it was dispatched; None if the sequencer executed it.
     awaits: per unit, completions it must see before it starts; 0 for none.
     ordinal: 1 for the first instruction dispatched to its unit, and so on; 0 for the sequencer's.
+    taken: whether it jumps (BRANCH, NEXT), be it to the instruction after it.
     """
 
     pc: int
@@ -68,6 +70,7 @@ class Step:
     unit: Unit | None
     awaits: tuple[int, ...]
     ordinal: int
+    taken: bool = False
 
 
 def _register_fields(kind: type[Instruction]) -> tuple[tuple[str, str, int, bool], ...]:
@@ -100,6 +103,11 @@ class Sequencer:
     config: of the accelerator.
     read_scalar: needed if the program has SCALAR instructions; called when one executes.
 
+    Raises
+    ------
+    ConfigError
+        If the configuration has a feature that the circuit has not.
+
     Attributes
     ----------
     halt_code: of the executed HALT; None before.
@@ -113,6 +121,7 @@ class Sequencer:
         config: AcceleratorConfig,
         read_scalar: ScalarReader | None = None,
     ):
+        config.require_built()
         self._fetch = fetch
         self._length = length
         self._config = config
@@ -168,7 +177,7 @@ class Sequencer:
                     ErrorCode.WATCHDOG, None, pc, f"{IDLE_LIMIT} steps without a dispatch"
                 )
             try:
-                pc = self._advance(pc, step.instruction)
+                pc = self._advance(pc, step)
             except UnitError as fault:
                 raise MachineError(fault.code, None, pc, str(fault)) from fault
 
@@ -191,10 +200,17 @@ class Sequencer:
                     awaits = self._awaits(instruction)
                     check_fields(instruction, self._config)
                     return Step(pc, self._apply_registers(instruction), None, awaits, 0)
+                case Branch():
+                    return self._control(pc, instruction, self._takes(instruction))
+                case Next():
+                    return self._control(pc, instruction, self._loop(instruction)[1] > 1)
                 case _:
-                    return Step(pc, instruction, None, (0,) * len(Unit), 0)
+                    return self._control(pc, instruction)
         except UnitError as fault:
             raise MachineError(fault.code, None, pc, str(fault)) from fault
+
+    def _control(self, pc: int, instruction: ControlInstruction, taken: bool = False) -> Step:
+        return Step(pc, instruction, None, (0,) * len(Unit), 0, taken)
 
     def _dispatch(self, pc: int, instruction: UnitInstruction) -> Step:
         check_features(instruction, self._config)
@@ -232,9 +248,9 @@ class Sequencer:
         if number:
             self._registers[number] = _to_signed32(value)
 
-    def _advance(self, pc: int, instruction: Instruction) -> int:
+    def _advance(self, pc: int, step: Step) -> int:
         """Execute a control instruction; return the next index."""
-        registers = self._registers
+        registers, instruction = self._registers, step.instruction
         match instruction:
             case Load() | Store() | Array() | Drain() | Elementwise() | Reduce() | Sfu() | Fence():
                 pass
@@ -246,12 +262,12 @@ class Sequencer:
                 total = registers[instruction.rs] + registers[instruction.rt]
                 self._set(instruction.rd, total + instruction.immediate)
             case Loop():
-                trips = instruction.count + registers[instruction.count_register]
+                trips = _to_signed32(instruction.count + registers[instruction.count_register])
                 self._loops[instruction.level] = (pc + 1, max(trips, 1))
             case Next():
                 return self._next(pc, instruction)
             case Branch():
-                if self._holds(instruction):
+                if step.taken:
                     return instruction.target
             case Scalar():
                 if self._read_scalar is None:
@@ -282,18 +298,33 @@ class Sequencer:
                 f"{config.name!r} has {', '.join(config.features)}",
             )
 
-    def _next(self, pc: int, instruction: Next) -> int:
+    def _loop(self, instruction: Next) -> tuple[int, int]:
+        """First instruction of the body, and trips left with the present one."""
         loop = self._loops[instruction.level]
         if loop is None:
             raise UnitError(
                 ErrorCode.LOOP, f"NEXT closes loop {instruction.level}, which is not open"
             )
-        start, trips = loop
+        return loop
+
+    def _next(self, pc: int, instruction: Next) -> int:
+        start, trips = self._loop(instruction)
         if trips > 1:
             self._loops[instruction.level] = (start, trips - 1)
             return start
         self._loops[instruction.level] = None
         return pc + 1
+
+    def _takes(self, instruction: Branch) -> bool:
+        """Whether a branch is taken; it is itself at fault if it leaves the program."""
+        taken = self._holds(instruction)
+        if taken and instruction.target >= self._length:
+            raise UnitError(
+                ErrorCode.FETCH_RANGE,
+                f"branches to {instruction.target}; the program has {self._length} instructions "
+                f"only",
+            )
+        return taken
 
     def _holds(self, instruction: Branch) -> bool:
         a, b = self._registers[instruction.rs], self._registers[instruction.rt]

@@ -34,8 +34,9 @@ from hw.arch.isa import (
 from hw.arch.registers import SEQUENCER_UNIT, Control, Status
 from sim.cosim.bench import Bench
 from sim.cosim.job import Job
+from tests.ladder.control import looped
 from tests.ladder.linking import CODE, DATA, OUTPUT, TOTAL, begin, halt, link
-from tests.ladder.programs import RandomProgram, looped
+from tests.ladder.programs import RandomProgram
 
 CONFIG = AcceleratorConfig.load("tiny")
 ROWS = CONFIG.memory.activation_rows

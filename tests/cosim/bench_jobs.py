@@ -24,8 +24,9 @@ from hw.arch.registers import (
 from sim.cosim.bench import Bench
 from sim.cosim.job import Job
 from sim.functional import FunctionalMachine
+from tests.ladder.control import looped
 from tests.ladder.linking import DATA, OUTPUT, TOTAL, begin, halt, link, place_waits
-from tests.ladder.programs import RandomProgram, looped
+from tests.ladder.programs import RandomProgram
 
 CONFIG = AcceleratorConfig.load("tiny")
 

@@ -8,51 +8,28 @@ but what instructions touch (hw/arch/walk.py).
 from __future__ import annotations
 
 import math
-import random
-
-import numpy as np
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import (
     FIXED_POINT,
-    Add,
     Array,
     ArrayMode,
     Drain,
     Elementwise,
     ElementwiseOp,
-    Fence,
-    Instruction,
     Load,
-    Loop,
-    Next,
     Reduce,
     ReduceOp,
-    Set,
     Space,
     Store,
-    UnitInstruction,
     deltas,
 )
-from hw.arch.numerics import pack_parameters
 from hw.arch.program import Program
-from tests.ladder.linking import (
-    DATA,
-    OUTPUT,
-    PARAMETERS,
-    TOTAL,
-    WEIGHTS,
-    begin,
-    halt,
-    link,
-    place_waits,
-)
-
-ACCUMULATORS = 64
-"""Rows of each accumulator bank that random programs use."""
+from tests.ladder.frame import ACCUMULATORS, Frame
+from tests.ladder.linking import DATA, OUTPUT, begin, halt, link, place_waits
 
 
-class RandomProgram:
+class RandomProgram(Frame):
     """Draws instructions; `build` links them.
 
     Parameters
@@ -63,12 +40,8 @@ class RandomProgram:
     """
 
     def __init__(self, config: AcceleratorConfig, seed: int, steps: int = 24):
-        self.config = config
-        self.random = random.Random(seed)
+        super().__init__(config, seed)
         self.steps = steps
-        self.code: list[Instruction] = []
-        self._no_taps: list[tuple[int, int]] = []  # weight bytes that depthwise needs to be zero
-        self.stored = 0
 
     def build(self) -> Program:
         """Return the linked program; its memory holds random data, weights and parameters."""
@@ -86,9 +59,6 @@ class RandomProgram:
         return link(config, [begin(config), *place_waits(self.code, config), halt()], self.data())
 
     # Drawing.
-
-    def _draw(self, low: int, high: int) -> int:
-        return self.random.randint(low, high)
 
     def _rows(self, rows: int) -> int:
         """First of `rows` scratchpad rows inside one bank."""
@@ -371,94 +341,3 @@ class RandomProgram:
                     local_deltas=local,
                 )
             )
-
-    # The frame: what is loaded before and stored after the random part.
-
-    def load_banks(self) -> None:
-        """Give every activation row a value."""
-        self.code += map(self._load_bank, range(self.config.memory.activation_banks))
-
-    def _load_bank(self, bank: int) -> Load:
-        rows = self.config.memory.activation_bank_rows
-        return Load(
-            dram=DATA + bank * 2048,
-            space=Space.ACTIVATION,
-            local=bank * self.config.memory.activation_bank_rows,
-            beats=rows,
-        )
-
-    def _store_bank(self, bank: int) -> Store:
-        rows = self.config.memory.activation_bank_rows
-        return Store(
-            dram=OUTPUT + 0x8000 + bank * rows * self.config.port.bytes,
-            local=bank * self.config.memory.activation_bank_rows,
-            beats=rows,
-        )
-
-    def _clear_accumulators(self, bank: int) -> Array:
-        """Write the accumulator rows that `_accumulator` draws from, so that all have a value."""
-        counts = (8, ACCUMULATORS // 8, 1, 1, 1, 1, 1, 1)
-        return Array(
-            accumulator=bank * self.config.memory.accumulator_rows,
-            counts=counts,
-            deltas=self._dense(counts),
-            bounds=(8, ACCUMULATORS // 8, 1),
-        )
-
-    def _load_weights(self) -> Load:
-        beats = min(self.config.weight_beats, 256 * self.config.weight_block_beats)
-        return Load(dram=WEIGHTS, space=Space.WEIGHT, beats=beats)
-
-    def _load_parameters(self) -> Load:
-        beats = 2 * self.config.requantize_steps * self.config.parameter_row_beats
-        return Load(dram=PARAMETERS, space=Space.PARAMETER, beats=beats)
-
-    def data(self) -> list[tuple[int, bytes]]:
-        generator = np.random.default_rng(self._draw(0, 1 << 30))
-        channels = 2 * self.config.array.cols
-        parameters = pack_parameters(
-            [int(v) for v in generator.integers(-4000, 4000, channels)],
-            [int(v) for v in generator.integers(1 << 23, 1 << 24, channels)],
-            [int(v) for v in generator.integers(30, 40, channels)],
-        )
-        weights = bytearray(generator.bytes(PARAMETERS - WEIGHTS))
-        for low, high in self._no_taps:
-            weights[low:high] = bytes(high - low)
-        return [
-            (DATA, generator.bytes(WEIGHTS - DATA)),
-            (WEIGHTS, bytes(weights)),
-            (PARAMETERS, parameters),
-            (OUTPUT, generator.bytes(TOTAL - OUTPUT)),
-        ]
-
-
-def looped(config: AcceleratorConfig, trips: int = 3) -> Program:
-    """Loops and address registers: the same rows moved, drained and stored trip by trip."""
-    size = config.port.bytes
-    body: list[UnitInstruction] = [
-        Load(dram=DATA, dram_register=1, local=0, beats=24),
-        Elementwise(
-            counts=(24, 1, 1, 1),
-            source0=0,
-            source0_deltas=(1, 0, 0, 0),
-            destination=config.memory.activation_bank_rows,
-            destination_deltas=(1, 0, 0, 0),
-        ),
-        Store(dram=OUTPUT, dram_register=2, local=config.memory.activation_bank_rows, beats=24),
-    ]
-    code: list[Instruction] = [
-        begin(config),
-        Set(rd=1, immediate=0),
-        Set(rd=2, immediate=0),
-        Loop(level=0, count=trips),
-        Fence(),
-        *place_waits(body, config),
-        *(_add(register, 32 * size) for register in (1, 2)),
-        Next(level=0),
-        halt(),
-    ]
-    return link(config, code, RandomProgram(config, 1).data())
-
-
-def _add(register: int, amount: int) -> Add:
-    return Add(rd=register, rs=register, rt=0, immediate=amount)

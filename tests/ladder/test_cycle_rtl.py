@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ from sim.cosim import job, verilate
 from sim.cosim.backend import RtlBackend, job_of
 from sim.cycle import model as cycle_model
 from sim.cycle.backend import CycleBackend
+from sim.functional.sequencer import Step
 from tests.ladder.compare import differences
-from tests.ladder.programs import RandomProgram, looped
+from tests.ladder.control import branching, looped
+from tests.ladder.programs import RandomProgram
 
 pytestmark = pytest.mark.cosim
 
@@ -46,6 +49,11 @@ def test_loops_on_tiny() -> None:
     assert differences(*both(looped(TINY, trips=9), TINY)) == []
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_scalars_and_branches_on_tiny(seed: int) -> None:
+    assert differences(*both(branching(TINY, seed), TINY)) == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 def test_random_programs_on_base(seed: int) -> None:
@@ -72,6 +80,18 @@ def test_twin_one_cycle_of_latency_is_seen(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(cycle_model, "MemoryTiming", lambda: MemoryTiming(read_latency=41))
     found = differences(*both(looped(TINY), TINY))
     assert any("issue" in line for line in found) and any("cycles" in line for line in found)
+
+
+def test_twin_a_forgotten_flush_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jumps to the next instruction flush the prefetch; a model that ignores them is wrong."""
+
+    def without(steps: Sequence[Step]) -> Iterator[tuple[Step, int | None]]:
+        return ((s, t if t != s.pc + 1 else None) for s, t in jumps(steps))
+
+    jumps = cycle_model._with_jumps
+    monkeypatch.setattr(cycle_model, "_with_jumps", without)
+    found = [differences(*both(branching(TINY, seed), TINY)) for seed in range(4)]
+    assert any("issue" in line for lines in found for line in lines)
 
 
 def test_twin_one_wrong_byte_is_seen() -> None:

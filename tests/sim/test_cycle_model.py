@@ -27,12 +27,14 @@ from hw.arch.registers import COUNTERS
 from hw.arch.timing import MemoryTiming, transfer_beats
 from sim.backend import Options
 from sim.cycle.backend import CycleBackend
-from sim.cycle.model import CoreModel, CycleModelError
+from sim.cycle.model import CoreModel
 from sim.cycle.port import MemoryPort
 from sim.cycle.transfers import bursts
+from sim.functional.hazards import check_hazards
 from sim.functional.sequencer import Sequencer
+from tests.ladder.control import branching, looped
 from tests.ladder.linking import DATA, OUTPUT, begin, halt, link
-from tests.ladder.programs import RandomProgram, looped
+from tests.ladder.programs import RandomProgram
 
 TINY = AcceleratorConfig.load("tiny")
 BASE = AcceleratorConfig.load("base")
@@ -174,7 +176,22 @@ def test_slower_memory_is_slower() -> None:
     assert slow.units[Unit.LOAD].done[0] == fast.units[Unit.LOAD].done[0] + 2
 
 
-def test_branch_to_the_next_instruction_is_refused() -> None:
-    code = [begin(TINY), Branch(condition=Condition.EQUAL, target=2), halt()]
-    with pytest.raises(CycleModelError, match="instruction 1 branches to the next"):
-        simulate(code)
+def test_a_taken_branch_to_the_next_instruction_flushes_the_prefetch() -> None:
+    passed, *taken = (
+        simulate([begin(TINY), Branch(condition=condition, target=2), halt()]).halt or 0
+        for condition in (Condition.NOT_EQUAL, Condition.EQUAL, Condition.ALWAYS)
+    )
+    assert passed and taken[0] == taken[1] > passed + MemoryTiming().read_latency
+
+
+def test_branching_programs_take_both_ways_and_have_no_race() -> None:
+    seen = set()
+    for seed in range(12):
+        program = branching(TINY, seed)
+        options = Options(check_reads=True)
+        steps = CycleBackend().run(program, TINY, program.memory(), options).trace
+        assert steps is not None
+        check_hazards(steps, TINY, program.memory_bytes)
+        branches = [s for s in steps if isinstance(s.instruction, Branch)]
+        seen |= {(s.taken, s.instruction.target == s.pc + 1) for s in branches}
+    assert seen == {(taken, near) for taken in (False, True) for near in (False, True)}

@@ -123,7 +123,7 @@ def test_halt_code_is_reported(bench):
 
 CONTROL_ERRORS = [
     ([Next(2)], ErrorCode.LOOP, "loop 2, which is not open"),
-    ([Branch(Condition.ALWAYS, 0, 0, 99)], ErrorCode.FETCH_RANGE, "3 instructions"),
+    ([Branch(Condition.ALWAYS, 0, 0, 99)], ErrorCode.FETCH_RANGE, "branches to 99; .* 3 instr"),
     ([Branch(6, 0, 0, 1)], ErrorCode.FIELD, "condition 6"),
     ([Branch(Condition.ALWAYS, 0, 0, 1)], ErrorCode.WATCHDOG, "without a dispatch"),
 ]
@@ -135,6 +135,18 @@ def test_control_errors(tiny, body, code, message):
         trace(tiny, *body)
     assert error.value.code is code
     assert error.value.unit is None
+
+
+@pytest.mark.parametrize("target", [3, 99])
+def test_a_branch_out_of_the_program_is_at_fault_itself(tiny, target):
+    """As in the circuit: the error has the branch's index, and only if the branch is taken."""
+    with pytest.raises(MachineError, match=f"branches to {target}; .* has 3 instr") as error:
+        trace(tiny, Branch(Condition.EQUAL, 0, 0, target))
+    assert (error.value.code, error.value.pc) == (ErrorCode.FETCH_RANGE, 1)
+    assert trace(tiny, Branch(Condition.NOT_EQUAL, 0, 0, target)) == []
+    with pytest.raises(MachineError, match="2 instructions only") as error:
+        list(Sequencer.of([Begin(tiny.fingerprint, 0), Fence()], tiny).steps())
+    assert (error.value.code, error.value.pc) == (ErrorCode.FETCH_RANGE, 2)
 
 
 def test_program_for_another_machine_is_refused(tiny):
