@@ -1,11 +1,13 @@
 """Build the native model: Verilator over the core's Verilog, the C++ harness compiled in.
 
 Models are kept under ``.cache/verilator/<key>/``; the key holds the configuration's fingerprint,
-the Verilog, the harness sources and the tool versions, so that a stale model cannot be run.
+the Verilog, the harness sources and the tool versions, so that a stale model cannot be run. A
+model's time of change is that of its last use: after a build, all but the KEPT latest go.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -18,6 +20,9 @@ from hw.arch.config import AcceleratorConfig
 from sim.cosim.headers import parameters_header
 from sim.cosim.rtl import CACHE, TOP, verilog_file
 from sim.errors import SimulatorError
+
+KEPT = 12
+"""Models kept under the cache; a new one pushes out those that were used longest ago."""
 
 NATIVE = Path(__file__).resolve().parent / "native"
 PROGRAM = "harness"
@@ -118,6 +123,7 @@ def build(
     folder = CACHE / "verilator" / _key(config, verilog, flags)
     program = folder / PROGRAM
     if program.is_file():
+        os.utime(folder)
         return program
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     partial.mkdir(parents=True, exist_ok=True)
@@ -139,7 +145,28 @@ def build(
         tail = (result.stdout + result.stderr)[-3000:]
         raise BuildError(f"building the RTL model of {config.name} failed:\n{tail}")
     _keep(partial, folder)
+    prune(folder.parent)
     return program
+
+
+def prune(cache: Path, kept: int = KEPT) -> None:
+    """Remove the models that were used longest ago, but none that runs and no unfinished build."""
+    finished = (path for path in cache.iterdir() if path.suffix != ".partial")
+    models = [path for path in finished if (path / PROGRAM).is_file()]
+    models.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    running = _running()
+    for path in models[kept:]:
+        if (path / PROGRAM).resolve() not in running:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _running() -> set[Path]:
+    """Programs that run on this machine now, as far as the system tells (Linux)."""
+    programs = set()
+    for link in Path("/proc").glob("[0-9]*/exe"):
+        with contextlib.suppress(OSError):  # it has ended, or belongs to someone else
+            programs.add(link.readlink())
+    return programs
 
 
 def _keep(partial: Path, folder: Path) -> None:

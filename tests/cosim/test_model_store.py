@@ -1,0 +1,71 @@
+"""The store of built models: the latest used stay, none that runs is removed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hw.arch.config import AcceleratorConfig
+from sim.cosim import verilate
+
+TINY = AcceleratorConfig.load("tiny")
+
+
+def put(store: Path, name: str, used: int, program: str = "/bin/true") -> Path:
+    """A model that was used at a time in seconds."""
+    folder = store / name
+    folder.mkdir()
+    shutil.copy(program, folder / verilate.PROGRAM)
+    os.utime(folder, (used, used))
+    return folder
+
+
+def names(store: Path) -> set[str]:
+    return {path.name for path in store.iterdir()}
+
+
+def test_the_latest_used_stay(tmp_path: Path) -> None:
+    for i in (3, 0, 4, 1, 2):
+        put(tmp_path, f"m{i}", used=1000 + i)
+    put(tmp_path, "m9.77.partial", used=5)
+    (tmp_path / "notes").mkdir()
+    verilate.prune(tmp_path, kept=5)
+    assert len(names(tmp_path)) == 7
+    verilate.prune(tmp_path, kept=2)
+    assert names(tmp_path) == {"m3", "m4", "m9.77.partial", "notes"}
+
+
+@pytest.fixture
+def sleeper(tmp_path: Path) -> Iterator[Path]:
+    folder = put(tmp_path, "running", used=1, program=shutil.which("sleep") or "/bin/sleep")
+    process = subprocess.Popen([folder / verilate.PROGRAM, "60"])
+    yield folder
+    process.kill()
+    process.wait()
+
+
+def test_a_model_that_runs_stays(tmp_path: Path, sleeper: Path) -> None:
+    for i in range(3):
+        put(tmp_path, f"m{i}", used=1000 + i)
+    verilate.prune(tmp_path, kept=1)
+    assert names(tmp_path) == {"running", "m2"}
+
+
+def test_a_use_makes_a_model_young(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`build` finds its model under the key, runs no tool, and marks the use."""
+    verilog = tmp_path / "core.v"
+    verilog.write_text("module top; endmodule\n")
+    store = tmp_path / "verilator"
+    store.mkdir()
+    monkeypatch.setattr(verilate, "CACHE", tmp_path)
+    monkeypatch.setattr(verilate, "_key", lambda *_: "wanted")
+    put(store, "wanted", used=1000)
+    put(store, "other", used=2000)
+    assert verilate.build(TINY, verilog=verilog) == store / "wanted" / verilate.PROGRAM
+    verilate.prune(store, kept=1)
+    assert names(store) == {"wanted"}
