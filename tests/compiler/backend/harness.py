@@ -18,7 +18,7 @@ from sim.functional.hazards import check_hazards
 from sim.functional.machine import FunctionalMachine
 from sim.host import read, start_image
 
-CONFIGS = {name: AcceleratorConfig.load(name) for name in ("tiny", "ecp5_85k", "base")}
+CONFIGS = {name: AcceleratorConfig.load(name) for name in ("tiny", "wide", "base")}
 
 
 def kind(
