@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
 def _build(args: argparse.Namespace, config: AcceleratorConfig) -> int:
     target = args.output or Path("build") / args.onnx.stem
     options = Options(fuse=args.fuse == "on", golden=not args.no_golden)
-    with tqdm(desc=f"build {args.onnx.stem}", leave=False, file=sys.stderr) as bar:
+    with tqdm(desc=f"build {args.onnx.stem}", leave=False, disable=None) as bar:
 
         def advance(step: str, total: int) -> None:
             bar.total = total or None
@@ -80,7 +80,9 @@ def _check(args: argparse.Namespace, config: AcceleratorConfig) -> int:
             print(report.remark)
         for finding in report.unsupported:
             print(f"{finding.node} ({finding.op}): {finding.reason}")
-        print(f"{len(report.supported)} nodes supported, {len(report.unsupported)} findings")
+        count = len(report.unsupported)
+        findings = f"{count} finding{'' if count == 1 else 's'}"
+        print(f"{len(report.supported)} nodes supported, {findings}")
     return 1 if report.unsupported else 0
 
 

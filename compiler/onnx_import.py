@@ -57,7 +57,11 @@ def import_onnx(path: Path) -> Imported:
     FileError
         The file cannot be read as a model.
     """
-    return import_model(read(path), path.stem)
+    proto = read(path)
+    try:
+        return import_model(proto, path.stem)
+    except FileError as error:
+        raise FileError(f"{path}: {error}") from error
 
 
 def import_model(proto: onnx.ModelProto, name: str) -> Imported:

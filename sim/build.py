@@ -14,11 +14,13 @@ import numpy.typing as npt
 from hw.arch.config import AcceleratorConfig, ConfigError
 from hw.arch.encoding import EncodingError
 from hw.arch.program import Program, ProgramError
+from sim import host
 from sim.errors import InputError
 
 Arrays = dict[str, npt.NDArray[Any]]
 INPUT = "input:"
 OUTPUT = "output:"
+GOLDEN = "golden.npz"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,10 +56,13 @@ class Build:
         """
         if not folder.is_dir():
             raise InputError(f"no build directory {folder}; make one with `python -m compiler`")
+        code = folder / "program.bin"
         try:
-            program = Program.load(folder / "program.bin")
-        except (ProgramError, EncodingError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{folder / 'program.bin'}: {error}") from error
+            program = Program.load(code)
+        except ProgramError as error:  # names the file
+            raise InputError(f"{error}; `python -m compiler build` makes a new one") from error
+        except (EncodingError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{code}: {error}") from error
         try:
             machine = AcceleratorConfig.load(config or folder / "config.yaml")
             machine.require_built()
@@ -69,7 +74,7 @@ class Build:
                 f"({program.fingerprint:016x}), not for {machine.name!r} "
                 f"({machine.fingerprint:016x}); build it again"
             )
-        path = folder / "golden.npz"
+        path = folder / GOLDEN
         build = cls(folder, program, machine, read_npz(path) if path.is_file() else {})
         for prefix, tensors in ((INPUT, program.inputs), (OUTPUT, program.outputs)):
             names = build.names(prefix)
@@ -79,6 +84,11 @@ class Build:
                     f"{len(tensors)} tensors of the program"
                 )
         return build
+
+    @property
+    def recording(self) -> Path:
+        """The recorded run."""
+        return self.folder / GOLDEN
 
     @property
     def model(self) -> Path:
@@ -116,9 +126,9 @@ class Build:
         if source is None:
             if not names:
                 raise InputError(
-                    f"{self.folder} has no recorded input (golden.npz); give one with --input"
+                    f"{self.folder} has no recorded input ({GOLDEN}); give one with --input"
                 )
-            return {name: self.golden[INPUT + name] for name in names}
+            return self._fit(self.recording, {n: self.golden[INPUT + n] for n in names})
         if not source.is_file():
             raise InputError(f"no input file {source}")
         given = read_npz(source) if source.suffix == ".npz" else self._video(source, names)
@@ -135,12 +145,16 @@ class Build:
                     f"{source} has no array {name!r} of shape {list(tensor.shape)}; it holds "
                     f"{', '.join(given) or 'nothing'}"
                 )
-            if given[name].shape != tensor.shape:
-                raise InputError(
-                    f"{source}: input {name!r} must have shape {list(tensor.shape)}, not "
-                    f"{list(given[name].shape)}"
-                )
-        return {name: given[name] for name in names}
+        return self._fit(source, {name: given[name] for name in names})
+
+    def _fit(self, source: Path, inputs: Arrays) -> Arrays:
+        """Check inputs, which come in the program's order."""
+        for (name, value), tensor in zip(inputs.items(), self.program.inputs, strict=True):
+            try:
+                host.check(tensor, value, name)
+            except InputError as error:
+                raise InputError(f"{source}: {error}") from error
+        return inputs
 
     def _video(self, source: Path, names: list[str]) -> Arrays:
         shapes = [tensor.shape for tensor in self.program.inputs]
@@ -168,6 +182,8 @@ def read_npz(path: Path) -> Arrays:
         If it is missing or damaged.
     """
     try:
+        if not zipfile.is_zipfile(path) and path.is_file():
+            raise InputError(f"{path} is not an .npz archive of arrays, or it is truncated")
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return dict(archive)
     except OSError as error:

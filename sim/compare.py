@@ -30,6 +30,7 @@ class Difference:
     differences, elements: of this tensor.
     layer: that stored the tensor; "" if unknown (an input).
     instruction: index of the STORE that wrote the element; −1 if none did.
+    against: what was compared with, if not the reference.
     """
 
     tensor: str
@@ -40,12 +41,14 @@ class Difference:
     elements: int
     layer: str = ""
     instruction: int = -1
+    against: str = ""
 
     def __str__(self) -> str:
+        source = f"{self.against}: " if self.against else ""
         where = f" of layer {self.layer}" if self.layer else ""
         stored = f", stored by instruction {self.instruction}" if self.instruction >= 0 else ""
         return (
-            f"tensor {self.tensor!r}{where} differs at {list(self.index)}: expected "
+            f"{source}tensor {self.tensor!r}{where} differs at {list(self.index)}: expected "
             f"{self.expected:g}, got {self.got:g} ({self.differences} of {self.elements} elements "
             f"differ{stored})"
         )

@@ -21,6 +21,29 @@ def dtype(tensor: Tensor) -> type[np.int8] | type[np.uint8]:
     return np.int8 if tensor.signed else np.uint8
 
 
+def check(tensor: Tensor, value: npt.NDArray[Any], name: str | None = None) -> None:
+    """Refuse a value that cannot be a tensor's.
+
+    Parameters
+    ----------
+    name: for messages, if the user knows the tensor by another name.
+
+    Raises
+    ------
+    InputError
+        If shape or type do not fit, or a float is not finite.
+    """
+    what = f"input {tensor.name if name is None else name!r}"
+    if value.shape != tensor.shape:
+        raise InputError(f"{what} must have shape {list(tensor.shape)}, not {list(value.shape)}")
+    kind = dtype(tensor)
+    if value.dtype not in (kind, np.float32):
+        raise InputError(f"{what} must be float32 or {np.dtype(kind)}, not {value.dtype}")
+    if value.dtype == np.float32 and not np.isfinite(value).all():
+        index = [int(i) for i in np.argwhere(~np.isfinite(value))[0]]
+        raise InputError(f"{what} holds {value[tuple(index)]} at {index}; it must be finite")
+
+
 def codes(tensor: Tensor, value: npt.NDArray[Any], name: str | None = None) -> npt.NDArray[Any]:
     """Codes of a tensor's value: float32 is quantized, codes are taken as they are.
 
@@ -31,26 +54,14 @@ def codes(tensor: Tensor, value: npt.NDArray[Any], name: str | None = None) -> n
     Raises
     ------
     InputError
-        If shape or type do not fit.
+        As `check`.
     """
-    if value.shape != tensor.shape:
-        raise InputError(
-            f"input {name or tensor.name!r} must have shape {list(tensor.shape)}, not "
-            f"{list(value.shape)}"
-        )
+    check(tensor, value, name)
     kind = dtype(tensor)
     if value.dtype == kind:
         return value
-    if value.dtype.kind != "f":
-        raise InputError(
-            f"input {name or tensor.name!r} must be float32 or {np.dtype(kind)}, not {value.dtype}"
-        )
-    if not np.isfinite(value).all():
-        raise InputError(f"input {name or tensor.name!r} holds values that are not finite")
     limits = np.iinfo(kind)
-    quantized = quantize(
-        value.astype(np.float32), tensor.scale, tensor.zero_point, limits.min, limits.max
-    )
+    quantized = quantize(value, tensor.scale, tensor.zero_point, limits.min, limits.max)
     return quantized.astype(kind)
 
 

@@ -13,7 +13,7 @@ from sim import host
 from sim.backend import Backend, BackendResult, Options
 from sim.build import INPUT, OUTPUT, Arrays, Build
 from sim.collect import collect
-from sim.compare import Comparison, blame, compare, difference, overwritten
+from sim.compare import Comparison, Difference, blame, compare, difference, overwritten
 from sim.energy import EnergyTable
 from sim.errors import InputError
 from sim.functional.backend import dynamic_trace
@@ -50,6 +50,11 @@ def recorded_tensors(build: Build) -> Arrays:
     return result
 
 
+def _recorded(build: Build, wrong: Difference) -> Difference:
+    """Say that the recorded run is what differs."""
+    return dataclasses.replace(wrong, against=f"recorded run {build.recording}")
+
+
 def _check_outputs(
     build: Build,
     memory: npt.NDArray[np.uint8],
@@ -67,11 +72,16 @@ def _check_outputs(
         got = host.read(memory, tensor)
         if expected.dtype.kind == "f":
             got = host.dequantize(tensor, got)
+        if expected.shape != got.shape:
+            raise InputError(
+                f"{build.recording}: the output {name!r} has shape {list(expected.shape)}, the "
+                f"program's {list(got.shape)}; build it again"
+            )
         compared += 1
         wrong = difference(name, expected, got)
         if wrong is not None:
             differing.append(name)
-            first = first or blame(wrong, tensor, build.program, trace)
+            first = first or _recorded(build, blame(wrong, tensor, build.program, trace))
     if found is None:
         return Comparison(compared, (), tuple(differing), first)
     # Outputs are stored tensors too: they count once, the recorded run is a second opinion.
@@ -107,6 +117,8 @@ def check(
                 build.program, tensors=tuple(t for t in build.program.tensors if t.name in names)
             )
             found = compare(some, memory, recorded, trace)
+            if found.first is not None:
+                found = dataclasses.replace(found, first=_recorded(build, found.first))
     return _check_outputs(build, memory, trace, found)
 
 

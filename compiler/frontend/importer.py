@@ -41,6 +41,11 @@ CONVERTERS: dict[str, Callable[[Site], None]] = {
 }
 """Operators computed from quantized operands to a quantized result."""
 
+PASSED = ("DequantizeLinear", *moves.MOVES, *POOLS)
+"""Operators through which a graph output is traced back to an integer tensor."""
+KNOWN = (*CONVERTERS, *functions.SINGLE, *functions.WITH_SCALAR, *PASSED, "Clip")
+"""Operators that can be part of an integer operator."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
 class _Step:
@@ -337,23 +342,16 @@ class Importer:
         def resolve() -> None:
             if node is None:
                 raise Unsupported(name, "output", "is an input or constant of the graph")
-            if node.op_type not in ("DequantizeLinear", *moves.MOVES, *POOLS):
+            if node.op_type not in KNOWN:
+                raise refuse(node, f"{self._why_not(node)} (it makes the graph output {name})")
+            if node.op_type not in PASSED:
                 raise refuse(node, f"computes the graph output {name} in float: quantize it")
             operand = self.sources.operand(name, node)
             if operand.type is None:
                 raise refuse(node, f"the graph output {name} is constant")
             result.append(Port(operand.name, name))
 
-        if (
-            node is None
-            or node.output[0] not in self.sources.claimed
-            or node.op_type
-            in (
-                "DequantizeLinear",
-                *moves.MOVES,
-                *POOLS,
-            )
-        ):
+        if node is None or node.output[0] not in self.sources.claimed or node.op_type in PASSED:
             self._guarded(node if node is not None else self.model.nodes[-1], resolve)
         return result[0] if result else None
 
@@ -368,16 +366,8 @@ class Importer:
 
     def _why_not(self, node: onnx.NodeProto) -> str:
         """Why a node cannot be part of an integer operator."""
-        known = (
-            *CONVERTERS,
-            *functions.SINGLE,
-            *functions.WITH_SCALAR,
-            *moves.MOVES,
-            *POOLS,
-            "Clip",
-        )
-        if node.op_type not in known:
-            return "this operator is not lowered"
+        if node.op_type not in KNOWN:
+            return "this operator is not supported; README.md lists those that are"
         return "runs in float: its operands and its result must be quantized (QDQ around it)"
 
 

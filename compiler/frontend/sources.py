@@ -48,7 +48,11 @@ class Sources:
             return Operand(name, None, self.model.constants[name])
         node = self.model.producers.get(name)
         if node is None:
-            raise refuse(reader, f"reads the float graph input {name}: quantize it first")
+            raise refuse(
+                reader,
+                f"reads the graph input {name} in float: put QuantizeLinear and DequantizeLinear "
+                "between them",
+            )
         if node.op_type == "DequantizeLinear":
             operand = self.dequantized(node)
         elif node.op_type in (*moves.MOVES, *POOLS):

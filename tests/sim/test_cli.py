@@ -127,7 +127,7 @@ def test_recorded_codes_are_compared_too(capsys, relu_build):
     np.savez(folder / "golden.npz", **golden)
     code, _, err = run(capsys, "run", folder)
     assert code == 1
-    assert "'relu_q' of layer relu differs at [0, 7, 1, 2, 3]" in err
+    assert "golden.npz: tensor 'relu_q' of layer relu differs at [0, 7, 1, 2, 3]" in err
 
 
 def damage(name, change):
@@ -136,6 +136,12 @@ def damage(name, change):
         path.write_bytes(change(path.read_bytes()))
 
     return apply
+
+
+def record(folder, key, change):
+    golden = dict(np.load(folder / "golden.npz"))
+    golden[key] = change(golden[key])
+    np.savez(folder / "golden.npz", **golden)
 
 
 BAD = {
@@ -167,6 +173,14 @@ BAD = {
         lambda f: np.savez(f / "golden.npz", **{"input:a": np.zeros(1), "input:b": np.zeros(1)}),
         "holds 2 input:* arrays (a, b) for 1 tensors",
     ),
+    "recorded output of another shape": (
+        lambda f: record(f, "output:y", lambda y: y[:, :4]),
+        "golden.npz: the output 'y' has shape [1, 4, 2, 3, 4], the program's [1, 8, 2, 3, 4]",
+    ),
+    "recorded input of another shape": (
+        lambda f: record(f, "input:clip", lambda x: x[:, :, :1]),
+        "golden.npz: input 'clip' must have shape [1, 8, 2, 3, 4], not [1, 8, 1, 3, 4]",
+    ),
 }
 
 
@@ -177,7 +191,43 @@ def test_bad_builds_are_refused_in_one_line(capsys, relu_build, case):
     change(folder)
     code, out, err = run(capsys, "run", folder, "--json")
     assert (code, out) == (2, "")
-    assert message in err
+    assert message in err and err.count("\n") == 1
+    assert not (folder / "run.json").exists()
+
+
+CLIP = np.zeros((1, 8, 2, 3, 4), np.float32)
+BAD_CLIPS = {
+    "shape": (CLIP[:, :, :1], "input 'clip' must have shape [1, 8, 2, 3, 4], not [1, 8, 1, 3, 4]"),
+    "double": (CLIP.astype(np.float64), "input 'clip' must be float32 or uint8, not float64"),
+    "integer": (CLIP.astype(np.int32), "input 'clip' must be float32 or uint8, not int32"),
+    "text": (np.full(CLIP.shape, "a"), "input 'clip' must be float32 or uint8, not <U1"),
+    "nan": (CLIP + np.float32("nan"), "holds nan at [0, 0, 0, 0, 0]"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CLIPS)
+@pytest.mark.parametrize("check", [(), ("--check",)])
+def test_bad_clips_are_refused_by_the_users_names(capsys, relu_build, tmp_path, case, check):
+    folder = relu_build()
+    value, message = BAD_CLIPS[case]
+    np.savez(tmp_path / "my.npz", clip=value)
+    code, out, err = run(capsys, "run", folder, "--input", tmp_path / "my.npz", *check)
+    assert (code, out) == (2, "")
+    assert message in err and "my.npz: input 'clip'" in err
+    assert not (folder / "run.json").exists()
+    (tmp_path / "my.npz").write_text("hello")
+    assert (
+        "my.npz is not an .npz archive of arrays, or it is truncated"
+        in run(capsys, "run", folder, "--input", tmp_path / "my.npz")[2]
+    )
+
+
+def test_a_feature_that_is_not_built_is_refused(capsys, relu_build):
+    folder = relu_build()
+    with (folder / "config.yaml").open("a") as file:
+        file.write("features: [depthwise, vector, hfa]\n")
+    code, out, err = run(capsys, "run", folder)
+    assert (code, out) == (2, "") and "feature 'hfa' of configuration 'config' is not in" in err
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert not (folder / "run.json").exists()
@@ -190,7 +240,7 @@ def test_bad_inputs_are_refused(capsys, relu_build, tmp_path):
         ({"clip": np.zeros((1, 8, 2, 3, 5), np.float32)}, "[1, 8, 2, 3, 4], not [1, 8, 2, 3, 5]"),
         ({"video": np.zeros(3, np.float32)}, "no array 'clip' of shape [1, 8, 2, 3, 4]"),
         ({"clip": np.zeros((1, 8, 2, 3, 4), np.int32)}, "float32 or uint8, not int32"),
-        ({"clip": np.full((1, 8, 2, 3, 4), np.nan, np.float32)}, "not finite"),
+        ({"clip": np.full((1, 8, 2, 3, 4), np.nan, np.float32)}, "it must be finite"),
     ):
         np.savez(clip, **arrays)
         code, _, err = run(capsys, "run", folder, "--input", clip)

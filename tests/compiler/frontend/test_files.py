@@ -75,7 +75,7 @@ UNREADABLE = {
         lambda p: (p.write_bytes(conv().SerializeToString()[:-40]), p)[1],
         "is no ONNX file, or it is truncated",
     ),
-    "old opset": (lambda p: save(p, conv(9)), "opset 9; 10 to 26 are read"),
+    "old opset": (lambda p: save(p, conv(9)), "bad.onnx: opset 9; 10 to 26 are read"),
     "new opset": (lambda p: save(p, conv(27)), "opset 27"),
     "no opset": (lambda p: save(p, no_opset(conv())), "no version of the standard operators"),
     "short weight": (lambda p: save(p, with_short_weight(conv())), "initializer w is damaged"),
@@ -94,7 +94,8 @@ def test_unreadable_files(case, tmp_path, capsys):
     for arguments in (["check", str(path)], ["build", str(path), "-o", str(target)]):
         assert main(arguments) == 2
         printed = capsys.readouterr()
-        assert printed.out == "" and message in printed.err
+        assert printed.out == "" and printed.err.startswith("error: ")
+        assert message in printed.err and str(path) in printed.err
     assert list(tmp_path.iterdir()) == ([path] if path.exists() else [])
 
 
@@ -162,7 +163,47 @@ def test_every_unsupported_node_is_reported_and_the_rest_is_checked(tmp_path, ca
     supported = [entry["node"] for entry in report["supported"]]
     assert {"conv", "relu", "q_e", "d_e"} <= set(supported)
     assert main(["check", str(path)]) == 1
-    assert "einsum (Einsum): this operator is not lowered" in capsys.readouterr().out
+    assert "einsum (Einsum): this operator is not supported" in capsys.readouterr().out
+
+
+def ends_in(operator):
+    """A convolution whose output goes through another operator in float."""
+    model = conv()
+    (last,) = (n for n in model.graph.node if model.graph.output[0].name in n.output)
+    name, last.output[0] = last.output[0], "inner"
+    dequantize = helper.make_node("DequantizeLinear", ["inner", *last.input[1:]], ["inner_f"], "dq")
+    model.graph.node.extend([dequantize, helper.make_node(operator, ["inner_f"], [name], "tail")])
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT
+    return model
+
+
+@pytest.mark.parametrize(
+    ("operator", "reason"),
+    [
+        ("Softmax", "this operator is not supported; README.md lists those that are"),
+        ("Sigmoid", "computes the graph output y in float: quantize it"),
+    ],
+)
+def test_a_float_end_is_quantized_only_where_that_helps(operator, reason, tmp_path, capsys):
+    path = save(tmp_path / "end.onnx", ends_in(operator))
+    assert main(["check", str(path)]) == 1
+    printed = capsys.readouterr().out
+    assert f"tail ({operator}): {reason}" in printed and printed.endswith(", 1 finding\n")
+    assert main(["build", str(path), "-o", str(tmp_path / "out")]) == 2
+    printed = capsys.readouterr()
+    assert printed.err == f"error: node tail ({operator}): {findings(ends_in(operator))[0][2]}\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_float_input_is_to_be_quantized():
+    model, shape = conv(), [1, 4, 9, 9]
+    model.graph.input.append(helper.make_tensor_value_info("raw", TensorProto.FLOAT, shape))
+    model.graph.output.append(helper.make_tensor_value_info("q", TensorProto.UINT8, shape))
+    model.graph.node.append(helper.make_node("Add", ["raw", "raw"], ["sum"], "add"))
+    model.graph.node.append(helper.make_node("QuantizeLinear", ["sum", "x_s", "x_z"], ["q"], "qq"))
+    (finding, *_) = findings(model)
+    assert finding[:2] == ("add", "Add")
+    assert "reads the graph input raw in float: put QuantizeLinear" in finding[2]
 
 
 def with_scale(model, name, value):
