@@ -181,9 +181,9 @@ def read_npz(path: Path) -> Arrays:
     InputError
         If it is missing or damaged.
     """
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise InputError(f"{path} is not an .npz archive of arrays, or it is truncated")
     try:
-        if not zipfile.is_zipfile(path) and path.is_file():
-            raise InputError(f"{path} is not an .npz archive of arrays, or it is truncated")
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return dict(archive)
     except OSError as error:

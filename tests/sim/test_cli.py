@@ -168,7 +168,10 @@ BAD = {
         "array.rows must be a power of two",
     ),
     "no recording": (lambda f: (f / "golden.npz").unlink(), "no recorded input"),
-    "bad recording": (damage("golden.npz", lambda d: d[:60]), "not an .npz archive"),
+    "bad recording": (
+        damage("golden.npz", lambda d: d[:60]),
+        "golden.npz is not an .npz archive of arrays, or it is truncated\n",
+    ),
     "recording of another network": (
         lambda f: np.savez(f / "golden.npz", **{"input:a": np.zeros(1), "input:b": np.zeros(1)}),
         "holds 2 input:* arrays (a, b) for 1 tensors",
