@@ -19,8 +19,9 @@ setup: .venv/.ready  ## create .venv with the pinned requirements
 	@touch $@
 
 demo: setup      ## FSB-C3D at paper size: export, build, run on RTL with --check, report
-	$(RUN) models export fsb_c3d -o build/demo/fsb_c3d.onnx
-	$(RUN) compiler build build/demo/fsb_c3d.onnx --config base -o build/fsb_c3d
+	@mkdir -p build
+	$(RUN) models export fsb_c3d -o build/fsb_c3d.onnx
+	$(RUN) compiler build build/fsb_c3d.onnx --config base -o build/fsb_c3d
 	$(RUN) sim run build/fsb_c3d --on rtl --check
 	$(RUN) reports build/fsb_c3d
 
