@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 
@@ -56,13 +57,15 @@ def single_convolution(cin: int, cout: int, kernel: int, size: int) -> onnx.Mode
 
 
 def main() -> None:
-    """Write the model and, beside it, a recorded input."""
+    """Write the model and, beside it, a recorded input and ONNX Runtime's output."""
     out = Path(sys.argv[1])
     cin, cout, kernel, size = map(int, sys.argv[2:6])
     out.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(single_convolution(cin, cout, kernel, size), out)
     clip = np.random.default_rng(1).normal(0, 1.2, (1, cin, size, size)).astype(np.float32)
-    np.savez(out.with_suffix(".npz"), **{"input:clip": clip})
+    session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
+    (result,) = session.run(["out"], {"clip": clip})
+    np.savez(out.with_suffix(".npz"), **{"input:clip": clip, "output:out": result})
 
 
 if __name__ == "__main__":
