@@ -1,4 +1,4 @@
-"""Measure everything that README and docs claim, and print it beside its target.
+"""Measure what README and docs claim of simulation, and print it beside its target.
 
 Every figure comes from a public command run with --json in a process of its own. Nothing here is
 a test: a missed target is printed as missed. Results also go to build/bench/bench.json.
