@@ -13,6 +13,7 @@ import numpy.typing as npt
 from compiler.codegen.emitter import Emitter
 from compiler.codegen.gemm import GemmEmission, Job, Packing
 from compiler.codegen.geometry import Axis, merge
+from compiler.codegen.tiles import Kernel
 from compiler.codegen.tiling import Problem, Tiling, choose
 from compiler.codegen.transfers import View
 from compiler.ir import Convolution
@@ -113,15 +114,11 @@ def _packed_weights(op: Convolution, packing: Packing, lanes: int) -> npt.NDArra
 def jobs(op: Convolution, source: Tensor, target: Tensor, config: AcceleratorConfig) -> list[Job]:
     """The convolution in every form worth trying."""
     merged, levels = merge(axes_of(op, source))
+    kernel = Kernel(merged, source.signed, source.zero_point, target.zero_point, op.low, op.high)
     fields: dict[str, Any] = {
         "source": View.of(source).merged(levels),
         "target": View.of(target).merged(levels),
         "parameters": packed_parameters(op, op.out_channels, config.array.cols),
-        "signed": source.signed,
-        "zero_point": source.zero_point,
-        "out_zero_point": target.zero_point,
-        "low": op.low,
-        "high": op.high,
     }
     blocks = blocked_weights(spread_weights(op, source), config)
     first, reduced = _diagonal(blocks)
@@ -135,40 +132,36 @@ def jobs(op: Convolution, source: Tensor, target: Tensor, config: AcceleratorCon
         out_blocks=target.layout.blocks,
         joinable=joinable,
     )
-    result = [Job(problem=problem, weights=kept, first_block=first, **fields)]
+    result = [Job(problem=problem, weights=kept, first_block=first, kernel=kernel, **fields)]
     result += [
-        _packed_job(op, packing, problem, fields, config)
+        _packed_job(op, packing, result[0], config)
         for packing in _packings(op, source, merged, config.lane_block)
     ]
     return result
 
 
-def _packed_job(
-    op: Convolution,
-    packing: Packing,
-    plain: Problem,
-    fields: dict[str, Any],
-    config: AcceleratorConfig,
-) -> Job:
-    axes = list(plain.axes)
-    axis = axes[packing.axis]
-    axes[packing.axis] = Axis(axis.out, axis.out, pool=axis.pool)
+def _packed_job(op: Convolution, packing: Packing, plain: Job, config: AcceleratorConfig) -> Job:
+    axis = plain.problem.axes[packing.axis]
+    packed = list(plain.problem.axes)
+    packed[packing.axis] = Axis(axis.out, axis.out, pool=axis.pool)
+    axes = packed[0], packed[1], packed[2]
     blocks = blocked_weights(_packed_weights(op, packing, config.lane_block), config)
     problem = dataclasses.replace(
-        plain,
-        axes=(axes[0], axes[1], axes[2]),
+        plain.problem,
+        axes=axes,
         blocks=blocks.shape[1],
         reduced=blocks.shape[1],
         raw_blocks=1,
-        raw_axes=plain.axes,
+        raw_axes=plain.problem.axes,
         pack_window=packing.taps,
     )
-    return Job(
+    return dataclasses.replace(
+        plain,
         problem=problem,
         weights=blocks,
         first_block=[0] * blocks.shape[0],
+        kernel=dataclasses.replace(plain.kernel, axes=axes),
         packing=packing,
-        **fields,
     )
 
 

@@ -11,20 +11,20 @@ import numpy as np
 import numpy.typing as npt
 
 from compiler.codegen.emitter import Emitter
-from compiler.codegen.geometry import Axis, Range, Triple, cuts, product
+from compiler.codegen.geometry import Axis, Range, Triple, cuts
 from compiler.codegen.schedule import Ring, Slots, Step, run
+from compiler.codegen.tiles import (
+    Kernel,
+    Part,
+    Place,
+    array_instruction,
+    drain_instruction,
+    parts_of,
+    weight_bytes,
+)
 from compiler.codegen.tiling import Problem, Tiling
 from compiler.codegen.transfers import Box, View, load_box, row_field, store_box
-from hw.arch.isa import (
-    Array,
-    ArrayMode,
-    Drain,
-    Reduce,
-    ReduceOp,
-    Space,
-    UnitInstruction,
-    deltas,
-)
+from hw.arch.isa import Reduce, ReduceOp, Space, UnitInstruction, deltas
 from hw.arch.layout import ceil_div
 
 Ranges: TypeAlias = tuple[Range, Range, Range]
@@ -58,8 +58,7 @@ class Job:
     weights: int8 [groups, reduced, kt, ky, kx, rows, cols].
     parameters: packed requantization parameters of each output group.
     first_block: input block at which each output group's sum begins.
-    signed, zero_point: of the source.
-    out_zero_point, low, high: of the result.
+    kernel: what the array computes.
     packing: how the operand is packed first, if it is.
     """
 
@@ -69,11 +68,7 @@ class Job:
     weights: npt.NDArray[np.int8]
     parameters: Sequence[bytes]
     first_block: Sequence[int]
-    signed: bool
-    zero_point: int
-    out_zero_point: int
-    low: int
-    high: int
+    kernel: Kernel
     packing: Packing | None = None
 
     @property
@@ -150,12 +145,8 @@ class GemmEmission:
 
     def _tile_steps(self, tile: int, group: int) -> list[Step]:
         box = self.tiles[tile]
-        parts = _boxes(
-            [
-                [(box[d][0] + first, count) for first, count in cuts(box[d][1], size)]
-                for d, size in enumerate(self.tiling.accumulator)
-            ]
-        )
+        algorithm = self.job.kernel.algorithm
+        parts = parts_of(self.axes, algorithm, box, self.tiling.accumulator)
         steps = []
         out_slot = self._output_turn
         self._output_turn = 1 - out_slot
@@ -171,7 +162,7 @@ class GemmEmission:
 
                 def body(
                     slots: Slots,
-                    part: Ranges = part,
+                    part: Part = part,
                     piece: int = piece,
                     bank: int = bank,
                     last: bool = last,
@@ -214,8 +205,7 @@ class GemmEmission:
         assert isinstance(key, tuple)
         (first, count), (block, blocks) = self.groups[key[0]], self.pieces[key[1]]
         part = self.job.weights[first : first + count, block : block + blocks]
-        # [co, ci, kt, ky, kx, row, col] to the order of the array's nest
-        data = np.ascontiguousarray(part.transpose(1, 2, 3, 4, 0, 5, 6)).tobytes()
+        data = weight_bytes(part, self.job.kernel.algorithm, self.config)
         local = self.weight_base + slot * self.piece_beats
         return [self.emitter.load_constant(data, Space.WEIGHT, local)]
 
@@ -289,7 +279,7 @@ class GemmEmission:
         counts = (*box.size, 1)
         return Reduce(
             op=ReduceOp.PACK,
-            signed=int(self.job.signed),
+            signed=int(self.job.kernel.signed),
             counts=counts,
             window=(window[0], window[1], window[2]),
             source=row_field(source),
@@ -299,10 +289,10 @@ class GemmEmission:
             starts=tuple(starts),
             steps=tuple(steps),
             bounds=tuple(bounds),
-            pad=self.job.zero_point & 0xFF,
+            pad=self.job.kernel.zero_point & 0xFF,
             pack_lanes=packing.lanes,
-            low=-128 if self.job.signed else 0,
-            high=127 if self.job.signed else 255,
+            low=-128 if self.job.kernel.signed else 0,
+            high=127 if self.job.kernel.signed else 255,
         )
 
     # Computation
@@ -313,83 +303,41 @@ class GemmEmission:
         return self.tiling.packed.slot(tile % self.tiling.input_slots, self.tiling.input_slots)
 
     def _array(
-        self, tile: int, part: Ranges, group: int, piece: int, bank: int, slots: Slots
+        self, tile: int, part: Part, group: int, piece: int, bank: int, slots: Slots
     ) -> None:
-        config, job = self.config, self.job
         box = self._source_box(tile, self.axes, self.problem.blocks)
         pitches = box.pitches()
         first_group, count = self.groups[group]
         first_block, blocks = self.pieces[piece]
-        row = self._operand_row(tile, slots)
-        row += (job.first_block[first_group] + first_block) * pitches[3]
-        starts, bounds = [], []
-        for d, axis in enumerate(self.axes):
-            start = axis.start(part[d][0])
-            row += (start - box.first[d]) * pitches[d]
-            # Where nothing is clipped, coordinates count from the tile, to stay in their field.
-            starts.append(0 if axis.free else start)
-            bounds.append(part[d][1] if axis.free else axis.size)
-        counts = (
-            *(p[1] for p in part),
-            count,
-            *(axis.kernel for axis in self.axes),
-            blocks,
-        )
-        strides = (
-            *(p * a.stride for p, a in zip(pitches[:3], self.axes, strict=True)),
-            job.block_step * pitches[3],
-            *(p * a.dilation for p, a in zip(pitches[:3], self.axes, strict=True)),
-            pitches[3],
-        )
+        skipped = self.job.first_block[first_group] + first_block
+        row = self._operand_row(tile, slots) + skipped * pitches[3]
         self.emitter.emit(
-            Array(
-                mode=ArrayMode.GEMM,
-                accumulate=int(piece > 0),
-                signed=int(job.signed),
-                zero_point=job.zero_point & 0xFF,
-                activation=row_field(row),
+            array_instruction(
+                self.config,
+                self.job.kernel,
+                part,
+                Place(row, box.first, box.size, pitches),
+                groups=count,
+                blocks=blocks,
                 weight=self.weight_base + slots["weight"] * self.piece_beats,
-                accumulator=bank * config.memory.accumulator_rows,
-                counts=counts,
-                deltas=deltas(counts, strides),
-                starts=tuple(starts),
-                steps=tuple(axis.stride for axis in self.axes),
-                dilations=tuple(axis.dilation for axis in self.axes),
-                bounds=tuple(bounds),
+                bank=bank,
+                block_step=self.job.block_step,
+                accumulate=piece > 0,
             )
         )
 
     def _drain(
-        self, tile: int, part: Ranges, group: int, bank: int, out_slot: int, parameter: int
+        self, tile: int, part: Part, group: int, bank: int, out_slot: int, parameter: int
     ) -> None:
-        config, job = self.config, self.job
         row, first, size = self._output(tile, out_slot)
-        box = Box(first, size, 0, 1)
-        pitches = box.pitches()
-        pools = tuple(axis.pool for axis in self.axes)
-        counts = tuple(p[1] // pool for p, pool in zip(part, pools, strict=True))
-        ax, ay = part[0][1], part[1][1]
-        along = (1, ax, ax * ay)
-        positions = product([p[1] for p in part])
-        group_count = self.groups[group][1]
-        nest = (*pools, *counts, group_count)
-        accumulator = (*along, *(a * p for a, p in zip(along, pools, strict=True)), positions)
-        per_row = config.array.blocks_per_row
-        out_nest = (per_row, *counts, group_count)
-        out = (pitches[3], *pitches[:3], per_row * pitches[3])
-        for d in range(3):
-            row += (part[d][0] // pools[d] - first[d]) * pitches[d]
         self.emitter.emit(
-            Drain(
-                accumulator=bank * config.memory.accumulator_rows,
-                counts=(*counts, group_count),
-                window=pools,
-                accumulator_deltas=deltas(nest, accumulator),
-                destination=row,
-                destination_deltas=deltas(out_nest, out),
+            drain_instruction(
+                self.config,
+                self.job.kernel,
+                part,
+                Place(row, first, size, Box(first, size, 0, 1).pitches()),
+                groups=self.groups[group][1],
+                bank=bank,
                 parameter=self.parameter_base + parameter * self.parameter_slot,
-                zero_point=job.out_zero_point,
-                low=job.low,
-                high=job.high,
             )
         )

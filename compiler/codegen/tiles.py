@@ -1,0 +1,345 @@
+"""ARRAY and DRAIN of one accumulator tile: which fields a box of results takes.
+
+The only place that knows how a layer's window, strides and transform become instruction fields.
+Whoever schedules (one layer after another, or several fused on chip) says where operand and result
+lie (`Place`), which results are wanted (`Part`), and what is computed (`Kernel`).
+
+A kernel with an algorithm runs in HFA mode: positions along a transformed axis are tiles of `m`
+results. Where such an axis is dilated by d, its results form d interleaved sequences, and a part is
+a piece of one of them (`Part.step` = d).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from compiler.codegen.geometry import Axis, Range, Triple, cuts, product
+from compiler.codegen.transfers import row_field
+from hw.arch.config import AcceleratorConfig
+from hw.arch.isa import Array, ArrayMode, Drain, deltas
+from hw.arch.layout import ceil_div
+from hw.arch.winograd import Algorithm
+
+DIRECT = Algorithm(0, 0)
+"""No axis is transformed: mode GEMM."""
+SINGLE: Triple = (1, 1, 1)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Place:
+    """Where a box of a tensor lies in the scratchpad.
+
+    Attributes
+    ----------
+    row: of element `first` in block 0 of the place.
+    first, size: the box, x, y, t.
+    pitches: rows between neighbours along x, y, t and between blocks.
+    """
+
+    row: int
+    first: Triple
+    size: Triple
+    pitches: tuple[int, int, int, int]
+
+    def at(self, coordinates: Sequence[int]) -> int:
+        """Row of an element of block 0; it may lie outside the box (and below row 0)."""
+        return self.row + sum(
+            (c - f) * p for c, f, p in zip(coordinates, self.first, self.pitches[:3], strict=True)
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Part:
+    """Results (in front of the pool) that one pass over the accumulators holds.
+
+    Attributes
+    ----------
+    first, count: along x, y, t; `count` is a multiple of the pool.
+    step: distance of the results: 1, or the dilation of a transformed axis.
+    """
+
+    first: Triple
+    count: Triple
+    step: Triple = SINGLE
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Kernel:
+    """What a layer computes, the same for each of its tiles.
+
+    Attributes
+    ----------
+    axes: x, y, t as the array sees them.
+    signed, zero_point: of the source.
+    out_zero_point, low, high: of the result.
+    algorithm: transform; `DIRECT` for mode GEMM.
+    """
+
+    axes: tuple[Axis, Axis, Axis]
+    signed: bool
+    zero_point: int
+    out_zero_point: int
+    low: int
+    high: int
+    algorithm: Algorithm = DIRECT
+
+    @property
+    def pools(self) -> Triple:
+        """Pool window along x, y, t."""
+        return self.axes[0].pool, self.axes[1].pool, self.axes[2].pool
+
+    @property
+    def taps(self) -> int:
+        """Taps of the window, transformed or not."""
+        return product([axis.kernel for axis in self.axes])
+
+
+def outer_first(triple: Triple) -> Triple:
+    """(x, y, t) from (t, y, x), or the other way round."""
+    return triple[2], triple[1], triple[0]
+
+
+def outputs_of(algorithm: Algorithm) -> Triple:
+    """Results of a tile along x, y, t."""
+    return outer_first(algorithm.outputs)
+
+
+def points_of(algorithm: Algorithm) -> Triple:
+    """Points of a tile along x, y, t."""
+    return outer_first(algorithm.points)
+
+
+def steps_of(axes: Sequence[Axis], algorithm: Algorithm) -> Triple:
+    """Distance of the results of a part: the dilation where an axis is transformed."""
+    x, y, t = (
+        axis.dilation if m > 1 else 1 for axis, m in zip(axes, outputs_of(algorithm), strict=True)
+    )
+    return x, y, t
+
+
+def tiles_of(count: Triple, algorithm: Algorithm) -> Triple:
+    """Positions of the nest along x, y, t that make `count` results."""
+    x, y, t = (ceil_div(n, m) for n, m in zip(count, outputs_of(algorithm), strict=True))
+    return x, y, t
+
+
+def accumulator_rows(count: Triple, algorithm: Algorithm) -> int:
+    """Accumulator rows of `count` results for each output block."""
+    return product(tiles_of(count, algorithm)) * product(algorithm.points)
+
+
+def parts_of(
+    axes: Sequence[Axis], algorithm: Algorithm, box: Sequence[Range], sizes: Triple
+) -> list[Part]:
+    """Cut a box of results into parts of at most `sizes` results; x varies fastest.
+
+    Parameters
+    ----------
+    axes, algorithm: of the kernel.
+    box: first and count along x, y, t.
+    sizes: results of a part along each axis, counted inside an interleaved sequence.
+    """
+    steps = steps_of(axes, algorithm)
+    along = []
+    for (begin, total), size, step in zip(box, sizes, steps, strict=True):
+        pieces = []
+        for phase in range(min(step, total)):
+            for first, count in cuts(ceil_div(total - phase, step), size):
+                pieces.append((begin + phase + first * step, count))
+        along.append(pieces)
+    return [
+        Part((x[0], y[0], t[0]), (x[1], y[1], t[1]), steps)
+        for t, y, x in itertools.product(along[2], along[1], along[0])
+    ]
+
+
+def weight_bytes(
+    weights: npt.NDArray[np.int8], algorithm: Algorithm, config: AcceleratorConfig
+) -> bytes:
+    """Weights in the order in which one ARRAY instruction consumes them.
+
+    Direct: a block of rows × cols per tap and output block. Transformed: groups of LW rows, each
+    with the taps of its transformed axes one after another (the array transforms them on chip).
+
+    Parameters
+    ----------
+    weights: int8 [output blocks, input blocks, kt, ky, kx, rows, cols].
+    algorithm, config: of the instruction.
+    """
+    if algorithm == DIRECT:
+        return np.ascontiguousarray(weights.transpose(1, 2, 3, 4, 0, 5, 6)).tobytes()
+    step = config.array.weight_rows_per_cycle
+    split = weights.reshape(*weights.shape[:5], weights.shape[5] // step, step, -1)
+    order = (1, 0, 5, 2, 3, 4, 6, 7) if algorithm.temporal else (1, 2, 0, 5, 3, 4, 6, 7)
+    return np.ascontiguousarray(split.transpose(order)).tobytes()
+
+
+def array_instruction(
+    config: AcceleratorConfig,
+    kernel: Kernel,
+    part: Part,
+    operand: Place,
+    *,
+    groups: int,
+    blocks: int,
+    weight: int,
+    bank: int,
+    block_step: int = 0,
+    accumulate: bool = False,
+) -> Array:
+    """ARRAY for one part.
+
+    Parameters
+    ----------
+    config, kernel, part: what is computed, on what.
+    operand: the source; its row is that of the first input block to be summed up.
+    groups: output blocks computed together.
+    blocks: input blocks summed up.
+    weight: first beat of their weights (`weight_order`).
+    bank: accumulator bank.
+    block_step: input blocks from one output block's first to the next one's (block diagonal).
+    accumulate: add to an earlier instruction's sums.
+    """
+    common = {
+        "accumulate": int(accumulate),
+        "signed": int(kernel.signed),
+        "zero_point": kernel.zero_point & 0xFF,
+        "weight": weight,
+        "accumulator": bank * config.memory.accumulator_rows,
+        "dilations": tuple(axis.dilation for axis in kernel.axes),
+    }
+    if kernel.algorithm == DIRECT:
+        return _gemm(kernel, part, operand, groups, blocks, block_step, common)
+    assert block_step == 0, "groups of an hFA layer share the transformed activations"
+    return _hfa(kernel, part, operand, groups, blocks, common)
+
+
+def _gemm(
+    kernel: Kernel,
+    part: Part,
+    operand: Place,
+    groups: int,
+    blocks: int,
+    block_step: int,
+    common: dict[str, object],
+) -> Array:
+    axes, pitches = kernel.axes, operand.pitches
+    origin = [axis.start(first) for axis, first in zip(axes, part.first, strict=True)]
+    counts = (*part.count, groups, *(axis.kernel for axis in axes), blocks)
+    strides = (
+        *(p * a.stride for p, a in zip(pitches[:3], axes, strict=True)),
+        block_step * pitches[3],
+        *(p * a.dilation for p, a in zip(pitches[:3], axes, strict=True)),
+        pitches[3],
+    )
+    return Array(
+        mode=ArrayMode.GEMM,
+        activation=row_field(operand.at(origin)),
+        counts=counts,
+        deltas=deltas(counts, strides),
+        # Where nothing is clipped, coordinates count from the part, to stay in their field.
+        starts=tuple(0 if a.free else s for a, s in zip(axes, origin, strict=True)),
+        steps=tuple(axis.stride for axis in axes),
+        bounds=tuple(n if a.free else a.size for a, n in zip(axes, part.count, strict=True)),
+        **common,  # type: ignore[arg-type]
+    )
+
+
+def _hfa(
+    kernel: Kernel,
+    part: Part,
+    operand: Place,
+    groups: int,
+    blocks: int,
+    common: dict[str, object],
+) -> Array:
+    axes, algorithm, pitches = kernel.axes, kernel.algorithm, operand.pitches
+    m, points = outputs_of(algorithm), points_of(algorithm)
+    tiles = tiles_of(part.count, algorithm)
+    origin, starts, steps, bounds, along, inner = [], [], [], [], [], []
+    for d, axis in enumerate(axes):
+        transformed = m[d] > 1
+        start = axis.start(part.first[d])
+        origin.append(start)
+        starts.append(0 if axis.free else start)
+        steps.append(1 if transformed else axis.stride)
+        # A ragged tile reads further than its results need; what was not loaded is clipped.
+        end = min(axis.size, operand.first[d] + operand.size[d])
+        bounds.append(part.count[d] if axis.free else end)
+        along.append(pitches[d] * (m[d] * axis.dilation if transformed else axis.stride))
+        inner.append(pitches[d] * axis.dilation)
+    outer_taps = 1 if algorithm.temporal else axes[2].kernel
+    nest = (*points[:2], points[2], *tiles, outer_taps, blocks)
+    strides = (*inner, *along, inner[2], pitches[3])
+    return Array(
+        mode=ArrayMode.HFA,
+        activation=row_field(operand.at(origin)),
+        counts=(*tiles, groups, *points[:2], points[2] * outer_taps, blocks),
+        deltas=deltas(nest, strides),
+        starts=tuple(starts),
+        steps=tuple(steps),
+        bounds=tuple(bounds),
+        transform_t=algorithm.temporal,
+        transform_s=algorithm.spatial,
+        **common,  # type: ignore[arg-type]
+    )
+
+
+def drain_instruction(
+    config: AcceleratorConfig,
+    kernel: Kernel,
+    part: Part,
+    result: Place,
+    *,
+    groups: int,
+    bank: int,
+    parameter: int,
+) -> Drain:
+    """DRAIN for one part.
+
+    Parameters
+    ----------
+    config, kernel, part: as in `array_instruction`.
+    result: where the layer's results go, coordinates and pitches behind the pool.
+    groups: output blocks.
+    bank: accumulator bank.
+    parameter: first beat of the blocks' requantization parameters.
+    """
+    pools, algorithm = kernel.pools, kernel.algorithm
+    counts = tuple(n // pool for n, pool in zip(part.count, pools, strict=True))
+    per_row = config.array.blocks_per_row
+    pitches = result.pitches
+    along = tuple(p * s for p, s in zip(pitches[:3], part.step, strict=True))
+    out = (pitches[3], *along, per_row * pitches[3])
+    inner = part.count if algorithm == DIRECT else points_of(algorithm)
+    if algorithm == DIRECT:
+        ax, ay, at = part.count
+        window = (1, ax, ax * ay)
+        nest = (*pools, *counts, groups)
+        steps = (*window, *(w * p for w, p in zip(window, pools, strict=True)), ax * ay * at)
+        destination = deltas((per_row, *counts, groups), out)
+    else:
+        x, y, t = tiles_of(part.count, algorithm)
+        n = x * y * t
+        nest = (*inner, x, y, t, groups)
+        steps = (n, n * inner[0], n * inner[0] * inner[1], 1, x, x * y, n * product(inner))
+        destination = out
+    return Drain(
+        accumulator=bank * config.memory.accumulator_rows,
+        counts=(*counts, groups),
+        window=pools,
+        accumulator_deltas=deltas(nest, steps),
+        destination=result.at([f // p for f, p in zip(part.first, pools, strict=True)]),
+        destination_deltas=destination,
+        parameter=parameter,
+        zero_point=kernel.out_zero_point,
+        low=kernel.low,
+        high=kernel.high,
+        transform_t=algorithm.temporal,
+        transform_s=algorithm.spatial,
+    )
