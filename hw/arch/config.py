@@ -12,177 +12,54 @@ from typing import Any
 import yaml
 
 from hw.arch.isa import INSTRUCTION_BYTES, LOCAL_BITS
+from hw.arch.parts import (
+    ArrayConfig,
+    ConfigError,
+    LaneConfig,
+    MemoryConfig,
+    PortConfig,
+    is_power_of_two,
+)
+
+__all__ = [
+    "BUILT",
+    "CONFIG_DIRECTORY",
+    "FEATURES",
+    "NEEDS",
+    "TRANSFORM_BITS",
+    "AcceleratorConfig",
+    "ArrayConfig",
+    "ConfigError",
+    "LaneConfig",
+    "MemoryConfig",
+    "PortConfig",
+]
 
 CONFIG_DIRECTORY = Path(__file__).resolve().parent.parent / "configs"
 
-FEATURES = ("depthwise", "vector", "hfa", "sfu", "residual", "drain_table", "attention")
+FEATURES = (
+    "depthwise",
+    "vector",
+    "hfa",
+    "sfu",
+    "residual",
+    "drain_table",
+    "attention",
+    "hfa_nested",
+    "hfa_depthwise",
+)
 """Optional parts of the circuit. Bit i of a feature mask stands for FEATURES[i]."""
 
-BUILT = ("depthwise", "vector")
+NEEDS = {"hfa_nested": "hfa", "hfa_depthwise": "hfa"}
+"""Features that extend another one."""
+
+TRANSFORM_BITS = {"hfa": (15, 14), "hfa_nested": (16, 16)}
+"""Least operand widths (activation, weight) that the algorithms of a feature need on raw s8; the
+widest are F(4×4,3×3) and, nested, F(2,3)⊗F(4×4,3×3) (winograd.Algorithm.input_bits)."""
+
+BUILT = ("depthwise", "vector", "hfa", "hfa_nested")
 """Those that the circuit has. Verilog, compiler and simulators refuse a configuration with
 others (`AcceleratorConfig.require_built`)."""
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be built; the message names the value and the limit."""
-
-
-def _is_power_of_two(value: int) -> bool:
-    return value > 0 and value & (value - 1) == 0
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ArrayConfig:
-    """The multiplier array.
-
-    Attributes
-    ----------
-    rows: input-channel lanes; also the lane block L of every tensor and scratchpad row.
-    cols: output-channel lanes, a multiple of `rows`.
-    activation_bits: signed width of the activation operand (9: u8 or s8 minus its zero point).
-    weight_bits: signed width of the weight operand (8: int8 taps).
-    weight_rows_per_cycle: rows of shadow weights loaded per cycle (LW); divides `rows`.
-    """
-
-    rows: int
-    cols: int
-    activation_bits: int = 9
-    weight_bits: int = 8
-    weight_rows_per_cycle: int = 1
-
-    def __post_init__(self) -> None:
-        if not _is_power_of_two(self.rows) or not 4 <= self.rows <= 32:
-            raise ConfigError(f"array.rows must be a power of two in 4..32, not {self.rows}")
-        if self.cols % self.rows or not _is_power_of_two(self.cols) or self.cols > 32:
-            raise ConfigError(
-                f"array.cols must be a power of two, a multiple of rows ({self.rows}) "
-                f"and at most 32, not {self.cols}"
-            )
-        if not 9 <= self.activation_bits <= 18:
-            raise ConfigError(f"array.activation_bits must be 9..18, not {self.activation_bits}")
-        if not 8 <= self.weight_bits <= 18:
-            raise ConfigError(f"array.weight_bits must be 8..18, not {self.weight_bits}")
-        lw = self.weight_rows_per_cycle
-        if not _is_power_of_two(lw) or lw > self.rows:
-            raise ConfigError(
-                f"array.weight_rows_per_cycle must be a power of two up to rows ({self.rows}), "
-                f"not {lw}"
-            )
-
-    @property
-    def multipliers(self) -> int:
-        """Multipliers in the array."""
-        return self.rows * self.cols
-
-    @property
-    def blocks_per_row(self) -> int:
-        """Lane blocks in one accumulator row (cols / rows)."""
-        return self.cols // self.rows
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class MemoryConfig:
-    """On-chip memories.
-
-    Attributes
-    ----------
-    activation_banks: banks of the activation scratchpad, each one read and one write port.
-    activation_bank_rows: rows (of `array.rows` bytes) in a bank.
-    weight_bytes: weight scratchpad, in bytes.
-    accumulator_rows: rows of each of the two accumulator banks.
-    accumulator_bits: width of an accumulator (36: a native block-RAM width).
-    parameter_columns: output channels whose requantization parameters fit.
-    tables: 256-entry lookup tables.
-    line_pixels: longest line of the depthwise window's line buffer.
-    """
-
-    activation_banks: int
-    activation_bank_rows: int
-    weight_bytes: int
-    accumulator_rows: int
-    parameter_columns: int
-    accumulator_bits: int = 36
-    tables: int = 2
-    line_pixels: int = 128
-
-    def __post_init__(self) -> None:
-        for name in (
-            "activation_banks",
-            "activation_bank_rows",
-            "weight_bytes",
-            "accumulator_rows",
-            "parameter_columns",
-            "tables",
-            "line_pixels",
-        ):
-            value = getattr(self, name)
-            if not _is_power_of_two(value):
-                raise ConfigError(f"memory.{name} must be a power of two, not {value}")
-        if self.activation_rows > 1 << 16:
-            raise ConfigError(
-                f"the activation scratchpad has {self.activation_rows} rows; the ISA addresses "
-                f"{1 << 16}"
-            )
-        if self.accumulator_rows > 2048:
-            raise ConfigError(
-                f"memory.accumulator_rows is {self.accumulator_rows}; the ISA addresses 2048"
-            )
-        if not 32 <= self.accumulator_bits <= 48:
-            raise ConfigError(
-                f"memory.accumulator_bits must be 32..48, not {self.accumulator_bits}"
-            )
-
-    @property
-    def activation_rows(self) -> int:
-        """Rows of the whole activation scratchpad."""
-        return self.activation_banks * self.activation_bank_rows
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class PortConfig:
-    """The AXI4 master port.
-
-    Attributes
-    ----------
-    bytes: bytes per beat; equal to `array.rows`, so that a beat is one scratchpad row.
-    max_burst: longest burst, in beats.
-    outstanding: granted bursts that have not ended.
-    store_fifo: rows that the store unit reads ahead of its bursts.
-    """
-
-    bytes: int
-    max_burst: int = 64
-    outstanding: int = 8
-    store_fifo: int = 128
-
-    def __post_init__(self) -> None:
-        if not _is_power_of_two(self.bytes):
-            raise ConfigError(f"port.bytes must be a power of two, not {self.bytes}")
-        if not _is_power_of_two(self.max_burst) or self.max_burst > 256:
-            raise ConfigError(
-                f"port.max_burst must be a power of two up to 256, not {self.max_burst}"
-            )
-        if not 1 <= self.outstanding <= 16:
-            raise ConfigError(f"port.outstanding must be 1..16, not {self.outstanding}")
-        if self.store_fifo < 2 * self.max_burst or not _is_power_of_two(self.store_fifo):
-            raise ConfigError(
-                f"port.store_fifo must be a power of two and hold two bursts "
-                f"({2 * self.max_burst}), not {self.store_fifo}"
-            )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class LaneConfig:
-    """Lanes of the units beside the array; each divides `array.rows`.
-
-    Attributes
-    ----------
-    requantize: accumulators requantized per cycle by the drain unit.
-    vector: elements processed per cycle by the vector unit.
-    """
-
-    requantize: int
-    vector: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -220,6 +97,7 @@ class AcceleratorConfig:
         unknown = [f for f in self.features if f not in FEATURES]
         if unknown:
             raise ConfigError(f"unknown feature {unknown[0]!r}; known: {', '.join(FEATURES)}")
+        self._check_transforms()
         if self.lanes.requantize * 8 < self.port.bytes:
             raise ConfigError(
                 f"lanes.requantize is {self.lanes.requantize}: a parameter row of 8 bytes per lane "
@@ -239,12 +117,45 @@ class AcceleratorConfig:
                     f"memory.{name} is {getattr(self.memory, name)}, that is {beats} beats of "
                     f"port.bytes; the ISA addresses {1 << LOCAL_BITS}"
                 )
-        if not _is_power_of_two(self.queue_depth) or not 2 <= self.queue_depth <= 16:
+        if not is_power_of_two(self.queue_depth) or not 2 <= self.queue_depth <= 16:
             raise ConfigError(f"queue_depth must be 2, 4, 8 or 16, not {self.queue_depth}")
         if self.weight_beats % self.weight_block_beats:
             raise ConfigError(
                 f"memory.weight_bytes ({self.memory.weight_bytes}) does not hold "
                 f"whole weight blocks of {self.array.multipliers} bytes"
+            )
+
+    def _check_transforms(self) -> None:
+        """Widths, memories and lanes that the hfa features need; none of them without."""
+        for feature, base in NEEDS.items():
+            if feature in self.features and base not in self.features:
+                raise ConfigError(f"feature {feature!r} needs feature {base!r}")
+        lanes, rows = self.lanes.output_transform, self.memory.transformed_rows
+        if "hfa" not in self.features:
+            for name, value in (
+                ("lanes.output_transform", lanes),
+                ("memory.transformed_rows", rows),
+            ):
+                if value:
+                    raise ConfigError(f"{name} is {value}, but feature 'hfa' is off; it must be 0")
+            return
+        for feature, widths in TRANSFORM_BITS.items():
+            if feature not in self.features:
+                continue
+            for name, least in zip(("activation_bits", "weight_bits"), widths, strict=True):
+                value = getattr(self.array, name)
+                if value < least:
+                    raise ConfigError(
+                        f"array.{name} is {value}; feature {feature!r} needs at least {least}"
+                    )
+        if lanes < 1 or self.array.cols % lanes:
+            raise ConfigError(
+                f"lanes.output_transform must divide array.cols ({self.array.cols}), not {lanes}"
+            )
+        points = 144 if "hfa_nested" in self.features else 36
+        if rows < points:
+            raise ConfigError(
+                f"memory.transformed_rows is {rows}; one tile has up to {points} points"
             )
 
     # Derived quantities that more than one room needs.
@@ -288,6 +199,11 @@ class AcceleratorConfig:
     def requantize_steps(self) -> int:
         """Cycles in which the drain unit takes one accumulator row: cols / lanes."""
         return self.array.cols // self.lanes.requantize
+
+    @property
+    def output_transform_steps(self) -> int:
+        """Cycles in which the output transform takes one accumulator row: cols / lanes."""
+        return self.array.cols // self.lanes.output_transform
 
     @property
     def vector_steps(self) -> int:

@@ -99,6 +99,45 @@ class TensorLayout:
         return real.view(np.int8) if signed else real
 
 
+def pack_transformed_weights(
+    pairs: npt.NDArray[np.int8], weight_rows_per_cycle: int
+) -> npt.NDArray[np.uint8]:
+    """Taps of ARRAY HFA's weight pairs to the bytes in memory: taps inside row groups.
+
+    Parameters
+    ----------
+    pairs: int8 [pairs, kt, ky, kx, rows, cols] with the transformed axes' taps (other axes 1),
+        in the order of consumption: pair = set·co_count + co.
+    weight_rows_per_cycle: LW.
+    """
+    count, kt, ky, kx, rows, cols = pairs.shape
+    groups = rows // weight_rows_per_cycle
+    grouped = pairs.reshape(count, kt * ky * kx, groups, weight_rows_per_cycle, cols)
+    return np.ascontiguousarray(grouped.transpose(0, 2, 1, 3, 4)).view(np.uint8).reshape(-1)
+
+
+def unpack_transformed_weights(
+    data: npt.NDArray[np.uint8],
+    kernel: tuple[int, int, int],
+    array: tuple[int, int],
+    weight_rows_per_cycle: int,
+) -> npt.NDArray[np.int8]:
+    """Undo `pack_transformed_weights`.
+
+    Parameters
+    ----------
+    data: u8, whole pairs.
+    kernel: transformed taps kt, ky, kx.
+    array: rows, cols.
+    weight_rows_per_cycle: LW.
+    """
+    rows, cols = array
+    taps = kernel[0] * kernel[1] * kernel[2]
+    groups = rows // weight_rows_per_cycle
+    grouped = data.view(np.int8).reshape(-1, groups, taps, weight_rows_per_cycle, cols)
+    return np.ascontiguousarray(grouped.transpose(0, 2, 1, 3, 4)).reshape(-1, *kernel, rows, cols)
+
+
 def canonical_shape(shape: Sequence[int]) -> tuple[int, int, int, int]:
     """ONNX shape [1, C, (T, (H,)) W] to (C, T, H, W); missing axes are 1.
 

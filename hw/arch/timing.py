@@ -11,6 +11,7 @@ import math
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode, Drain, Elementwise, Load, Reduce, Store
+from hw.arch.winograd import TRANSFORMS, Algorithm
 
 ACCUMULATE_HAZARD = 4
 """Cycles from reading an accumulator row until its sum can be read again."""
@@ -34,7 +35,7 @@ class MemoryTiming:
 
 
 def array_blocks(instruction: Array) -> int:
-    """Weight blocks that an ARRAY instruction consumes."""
+    """Weight blocks that an ARRAY instruction streams past; HFA: transformed ones."""
     return math.prod(instruction.counts[3:])
 
 
@@ -49,18 +50,58 @@ def array_stream_cycles(instruction: Array, config: AcceleratorConfig) -> int:
     return array_blocks(instruction) * block
 
 
+def array_points(instruction: Array) -> int:
+    """HFA: points of a tile, P; 1 in other modes."""
+    if instruction.mode != ArrayMode.HFA:
+        return 1
+    kx, ky, kt = instruction.counts[4:7]
+    return kx * ky * (kt if instruction.transform_t else 1)
+
+
+def array_sets(instruction: Array) -> int:
+    """HFA: sets of tiles that are transformed one after another, K."""
+    return instruction.counts[7] * (1 if instruction.transform_t else instruction.counts[6])
+
+
 def array_outputs(instruction: Array) -> int:
-    """Accumulator rows that one pass of an ARRAY instruction touches (positions × co)."""
+    """Accumulator rows that one pass of an ARRAY instruction touches.
+
+    Positions × co; HFA: tiles × points × co.
+    """
     x, y, t, co = instruction.counts[:4]
+    if instruction.mode == ArrayMode.HFA:
+        return x * y * t * array_points(instruction) * co
     if instruction.mode == ArrayMode.DEPTHWISE:
         x = (x - instruction.window_x) // instruction.emit_x + 1
         y = (y - instruction.window_y) // instruction.emit_y + 1
     return x * y * t * co
 
 
+def drain_transforms(instruction: Drain) -> bool:
+    """Whether a DRAIN transforms points back (hFA)."""
+    return bool(instruction.transform_t or instruction.transform_s)
+
+
+def drain_nest(instruction: Drain) -> tuple[int, ...]:
+    """Counts of the nest that a DRAIN reads accumulators in, innermost first.
+
+    wx, wy, wt, x, y, t, co; with a transform px, py, pt, tiles x, y, t, co.
+    """
+    if not drain_transforms(instruction):
+        return (*instruction.window, *instruction.counts)
+    axes = Algorithm(instruction.transform_t, instruction.transform_s).axes[::-1]
+    tiles = [
+        -(-count * window // axis.outputs)
+        for count, window, axis in zip(instruction.counts, instruction.window, axes, strict=False)
+    ]
+    return (*(axis.points for axis in axes), *tiles, instruction.counts[3])
+
+
 def drain_stream_cycles(instruction: Drain, config: AcceleratorConfig) -> int:
     """Cycles in which a DRAIN instruction reads accumulators."""
-    rows = math.prod(instruction.counts) * math.prod(instruction.window)
+    rows = math.prod(drain_nest(instruction))
+    if drain_transforms(instruction):
+        return rows * config.output_transform_steps
     return rows * config.requantize_steps
 
 
@@ -187,6 +228,84 @@ def array_duration(instruction: Array, config: AcceleratorConfig) -> int:
     return array_occupancy(instruction, config) + array_latency(config)
 
 
+# ARRAY in mode HFA. First guesses until the circuit is measured (decision 0005, section 4).
+
+TRANSFORM_GAP = 8
+"""Cycles that the transform of a set of tiles takes beyond one per point and tile."""
+
+TRANSFORM_LATENCY = 40
+"""Cycles from the end of the first set's transform (of activations or weights) to its first row
+at the array, counted from the issue of the instruction."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ArrayTimes:
+    """Cycles of one ARRAY instruction in mode HFA.
+
+    Attributes
+    ----------
+    start: its first transformed row streams.
+    end: one cycle after its last slot.
+    done: its completion.
+    free: earliest issue of a next instruction in mode HFA; one of another mode waits for `end`.
+    """
+
+    start: int
+    end: int
+    done: int
+    free: int
+
+
+def array_weight_cycles(instruction: Array, config: AcceleratorConfig) -> int:
+    """HFA: cycles to transform the weights of one pair of input and output block.
+
+    Temporal points are passes over all taps where both axes are transformed.
+    """
+    temporal, spatial = instruction.transform_t, instruction.transform_s
+    taps = math.prod(Algorithm(temporal, spatial).kernel)
+    points = array_points(instruction)
+    passes = TRANSFORMS[temporal].points if temporal and spatial else 1
+    return config.weight_block_groups * passes * max(points // passes, taps)
+
+
+def array_slot(instruction: Array, config: AcceleratorConfig) -> int:
+    """HFA: cycles from the start of one set to the start of the next.
+
+    A set takes as long as its stream, the transform of the next set of tiles, or that of the
+    weights of its co pairs, whichever is longest.
+    """
+    points = array_points(instruction)
+    rows = points * math.prod(instruction.counts[:3])
+    pairs = instruction.counts[3] * array_weight_cycles(instruction, config)
+    stream = array_stream_cycles(instruction, config) // array_sets(instruction)
+    return max(stream, rows + TRANSFORM_GAP, pairs)
+
+
+def array_fill(instruction: Array, config: AcceleratorConfig) -> int:
+    """HFA: cycles from the issue of an instruction to its start if nothing streams."""
+    rows = array_points(instruction) * math.prod(instruction.counts[:3])
+    return max(rows, array_weight_cycles(instruction, config)) + TRANSFORM_LATENCY
+
+
+def array_times(
+    instruction: Array, config: AcceleratorConfig, issue: int, end_before: int
+) -> ArrayTimes:
+    """HFA: cycles of an instruction issued in cycle `issue`.
+
+    Parameters
+    ----------
+    instruction: in mode HFA.
+    config: of the accelerator.
+    issue: cycle of its issue.
+    end_before: `end` of the ARRAY instruction before it (its last address cycle + 1 if that is
+        not in mode HFA); 0 for the first.
+    """
+    start = max(issue + array_fill(instruction, config), end_before)
+    slot, sets = array_slot(instruction, config), array_sets(instruction)
+    end = start + sets * slot
+    return ArrayTimes(start, end, end + array_latency(config), start + (sets - 1) * slot)
+
+
 # DRAIN. The unit takes the next instruction after `done`.
 
 REQUANTIZE_LATENCY = 12
@@ -199,10 +318,14 @@ DRAIN_LATENCY = ACCUMULATOR_READ_LATENCY + 1 + REQUANTIZE_LATENCY + 1
 """Cycles from an accumulator read to the write of the row that it completes: read, lane selection,
 requantization, pool and row assembly."""
 
+OUTPUT_TRANSFORM_LATENCY = 30
+"""Cycles by which the output transform delays the last write behind the last accumulator read."""
+
 
 def drain_duration(instruction: Drain, config: AcceleratorConfig) -> int:
     """Cycles from the issue of a DRAIN instruction to its `done`, the cycle of its last write."""
-    return DRAIN_START + drain_stream_cycles(instruction, config) - 1 + DRAIN_LATENCY
+    latency = DRAIN_LATENCY + (OUTPUT_TRANSFORM_LATENCY if drain_transforms(instruction) else 0)
+    return DRAIN_START + drain_stream_cycles(instruction, config) - 1 + latency
 
 
 # VECTOR. The unit takes the next instruction after `done`.

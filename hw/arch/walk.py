@@ -31,7 +31,8 @@ from hw.arch.isa import (
     UnitInstruction,
     strides,
 )
-from hw.arch.timing import array_blocks, array_outputs
+from hw.arch.timing import array_blocks, array_outputs, array_sets, drain_nest, drain_transforms
+from hw.arch.winograd import TRANSFORMS, Algorithm
 
 Index = npt.NDArray[np.int64]
 
@@ -117,27 +118,58 @@ def _clipped_interval(
     return low - wraps, high - wraps
 
 
+def transformed_nest(counts: Sequence[int], transform_t: int) -> tuple[int, ...]:
+    """Counts of the nest that ARRAY HFA walks: kx, ky, kt inside, x, y, t, kt outside, ci.
+
+    Parameters
+    ----------
+    counts: of the instruction (x, y, t, co, kx, ky, kt, ci).
+    transform_t: of the instruction; chooses which kt it is.
+    """
+    x, y, t, _, kx, ky, kt, ci = counts
+    inside, outside = (kt, 1) if transform_t else (1, kt)
+    return (kx, ky, inside, x, y, t, outside, ci)
+
+
+def array_transforms(instruction: Array) -> tuple[int, int, int]:
+    """Indices into winograd.TRANSFORMS for x, y, t; 0 (direct) in other modes than HFA."""
+    if instruction.mode != ArrayMode.HFA:
+        return 0, 0, 0
+    return instruction.transform_s, instruction.transform_s, instruction.transform_t
+
+
 def array_strides(instruction: Array) -> tuple[int, ...]:
     """Strides in rows for x, y, t, co, kx, ky, kt, ci."""
-    return strides(instruction.counts, instruction.deltas)
+    if instruction.mode != ArrayMode.HFA:
+        return strides(instruction.counts, instruction.deltas)
+    nest = transformed_nest(instruction.counts, instruction.transform_t)
+    kx, ky, inside, x, y, t, outside, ci = strides(nest, instruction.deltas)
+    return x, y, t, 0, kx, ky, inside if instruction.transform_t else outside, ci
 
 
 def array_masks(instruction: Array) -> list[npt.NDArray[np.bool_]]:
-    """For x, y, t: [taps, positions] whether the position lies inside the tensor."""
+    """For x, y, t: [taps, positions] whether the position lies inside the tensor.
+
+    On a transformed axis: [pixels, tiles].
+    """
     taps = list(instruction.counts[4:7])
     if instruction.mode == ArrayMode.DEPTHWISE:
         taps[0] = taps[1] = 1  # kx, ky are window passes; the window lies in the stream
-    return [
-        inside(
-            instruction.starts[d],
-            instruction.steps[d],
-            instruction.counts[d],
-            instruction.dilations[d],
-            taps[d],
-            instruction.bounds[d],
-        )
-        for d in range(3)
-    ]
+    masks = []
+    for d, transform in enumerate(array_transforms(instruction)):
+        dilation = instruction.dilations[d]
+        step = TRANSFORMS[transform].outputs * dilation if transform else instruction.steps[d]
+        start, count, bound = instruction.starts[d], instruction.counts[d], instruction.bounds[d]
+        masks.append(inside(start, step, count, dilation, taps[d], bound))
+    return masks
+
+
+def array_weight_blocks(instruction: Array) -> int:
+    """Weight blocks (rows × cols bytes) that an ARRAY instruction reads; HFA: of int8 taps."""
+    if instruction.mode != ArrayMode.HFA:
+        return array_blocks(instruction)
+    taps = math.prod(Algorithm(instruction.transform_t, instruction.transform_s).kernel)
+    return array_sets(instruction) * instruction.counts[3] * taps
 
 
 def _array(instruction: Array, config: AcceleratorConfig) -> Iterator[Access]:
@@ -152,25 +184,31 @@ def _array(instruction: Array, config: AcceleratorConfig) -> Iterator[Access]:
     )
     if interval is not None:
         yield Access(Memory.ACTIVATION, *interval, False)
-    size = array_blocks(instruction) * config.weight_block_beats
+    size = array_weight_blocks(instruction) * config.weight_block_beats
     yield Access(Memory.WEIGHT, instruction.weight, instruction.weight + size - 1, False)
     last = instruction.accumulator + array_outputs(instruction) - 1
     yield Access(Memory.ACCUMULATOR, instruction.accumulator, last, True)
 
 
+def drain_strides(instruction: Drain, config: AcceleratorConfig) -> tuple[int, ...]:
+    """Strides in scratchpad rows for block, x, y, t, co of a DRAIN's results."""
+    if drain_transforms(instruction):
+        return instruction.destination_deltas
+    out = (config.array.blocks_per_row, *instruction.counts)
+    return strides(out, instruction.destination_deltas)
+
+
 def _drain(instruction: Drain, config: AcceleratorConfig) -> Iterator[Access]:
-    counts = (*instruction.window, *instruction.counts)
+    nest = drain_nest(instruction)
     yield Access(
         Memory.ACCUMULATOR,
-        *_interval(
-            instruction.accumulator, counts, strides(counts, instruction.accumulator_deltas)
-        ),
+        *_interval(instruction.accumulator, nest, strides(nest, instruction.accumulator_deltas)),
         False,
     )
     size = instruction.counts[3] * config.requantize_steps * config.parameter_row_beats
     yield Access(Memory.PARAMETER, instruction.parameter, instruction.parameter + size - 1, False)
     out = (config.array.blocks_per_row, *instruction.counts)
-    step = strides(out, instruction.destination_deltas)
+    step = drain_strides(instruction, config)
     if instruction.residual:
         yield Access(Memory.ACTIVATION, *_interval(instruction.residual_source, out, step), False)
     if instruction.table:

@@ -36,7 +36,7 @@ def test_fingerprints_tell_configurations_apart():
 
 
 def test_feature_mask_has_one_bit_each():
-    tiny = AcceleratorConfig.load("tiny")
+    tiny = AcceleratorConfig.load("tiny_hfa")
     assert dataclasses.replace(tiny, features=FEATURES).feature_mask == (1 << len(FEATURES)) - 1
 
 

@@ -313,6 +313,6 @@ def test_registers():
 
 
 def test_features_that_the_circuit_lacks_are_refused():
-    config = dataclasses.replace(TINY, features=("depthwise", "hfa"))
-    with pytest.raises(ConfigError, match="feature 'hfa' of configuration 'tiny'"):
+    config = dataclasses.replace(TINY, features=("depthwise", "sfu"))
+    with pytest.raises(ConfigError, match="feature 'sfu' of configuration 'tiny'"):
         verilog(config)
