@@ -17,6 +17,7 @@ from hw.arch.timing import LINE_HAZARD, array_blocks, array_outputs
 from hw.arch.walk import array_masks, array_strides, offsets
 from sim.functional.errors import UnitError
 from sim.functional.state import Index, State
+from sim.functional.transformed import accumulate
 
 Float = npt.NDArray[np.float32]
 EXACT_PRODUCTS = 512
@@ -162,7 +163,9 @@ def _depthwise(instruction: Array, state: State) -> Index:
         instruction.emit_y,
     )
     step = array_strides(instruction)
-    if x < wx or y < wy:
+    if instruction.resume and not instruction.keep:
+        raise UnitError(ErrorCode.FIELD, "resume without keep")
+    if x < wx or (y < wy and not instruction.resume):
         raise UnitError(ErrorCode.FIELD, f"a window of {wx}×{wy} on {x}×{y} pixels")
     longest = config.memory.line_pixels
     if wy > 1 and not LINE_HAZARD <= x <= longest:
@@ -178,14 +181,56 @@ def _depthwise(instruction: Array, state: State) -> Index:
     weights = _weights(instruction, state).reshape(ci, kt, ky, co, rows, cols)
     # [ci, kt, co, taps, cols]
     taps = weights.transpose(0, 1, 3, 2, 4, 5).reshape(ci, kt, co, ky * rows, cols)
-    oy, ox = (y - wy) // ey + 1, (x - wx) // ex + 1
+    above = wy - 1 if instruction.resume else 0
+    oy, ox = (y + above - wy) // ey + 1, (x - wx) // ex + 1
+    entries = _line_entries(instruction, state)
     total = np.zeros((co, t, oy, ox, cols), np.int64)
     for i, k, block in np.ndindex(ci, kt, co):
         row = instruction.activation + offset[:, k] + i * step[7] + block * step[3]
-        frame = _centred(instruction, state, row, None if inside is None else inside[:, k])
-        lanes = np.tile(frame, (1, cols // rows)).reshape(t, y, x, cols)
-        total[block] += _slide(lanes, taps[i, k, block].astype(np.float32), (wx, wy), (ex, ey))
+        codes = _centred(instruction, state, row, None if inside is None else inside[:, k])
+        frames = codes.reshape(t, y, x, rows)
+        kernel = taps[i, k, block].astype(np.float32)
+        if wy == 1:
+            total[block] += _slide(frames, kernel, instruction)
+            continue
+        # Every pass streams the same pixels again; with `keep` it has line-buffer entries too.
+        for tap_pass in range(ky):
+            seen = _with_lines_above(instruction, state, frames, entries[i, k, tap_pass, block])
+            some = np.zeros_like(kernel)
+            part = slice(tap_pass * rows, (tap_pass + 1) * rows)
+            some[part] = kernel[part]
+            total[block] += _slide(seen[:, 2 - above :], some, instruction)
     return total.reshape(-1, cols)
+
+
+def _line_entries(instruction: Array, state: State) -> Index:
+    """First line-buffer entry of every frame, [ci, kt, passes, co, t]."""
+    x, _, t, co, _, ky, kt, ci = instruction.counts
+    frames = np.arange(ci * kt * ky * co * t).reshape(ci, kt, ky, co, t)
+    if not instruction.keep:
+        return np.zeros_like(frames)
+    if instruction.window_y > 1 and instruction.line + frames.size * x > state.lines.rows:
+        raise UnitError(
+            ErrorCode.ADDRESS,
+            f"{frames.size} frames keep lines of {x} pixels from entry {instruction.line}; the "
+            f"line buffer has {state.lines.rows} entries",
+        )
+    return np.asarray(instruction.line + x * frames, np.int64)
+
+
+def _with_lines_above(instruction: Array, state: State, frames: Float, entries: Index) -> Float:
+    """Frames [t, y, x, L] behind the two lines that the line buffer holds; it moves on.
+
+    Without `keep` all frames have the same entries, and what remains is the last frame's.
+    """
+    t, _, x, lanes = frames.shape
+    where = entries[:, None] + np.arange(x)
+    above = np.zeros((t, 2, x, lanes), np.float32)
+    if instruction.resume:
+        above[:] = state.lines.read(where).transpose(0, 2, 1, 3)[:, ::-1]
+    seen = np.concatenate([above, frames], axis=1)
+    state.lines.write(where, seen[:, :-3:-1].transpose(0, 2, 1, 3))
+    return seen
 
 
 def _once(instruction: Array) -> Array:
@@ -204,17 +249,23 @@ def _once(instruction: Array) -> Array:
     )
 
 
-def _slide(frame: Float, taps: Float, window: tuple[int, int], emit: tuple[int, int]) -> Index:
-    """Correlate [t, y, x, cols] with [taps, cols]; tap = wy·window_x + wx."""
-    wx, wy = window
-    _, y, x, _ = frame.shape
+def _slide(frames: Float, taps: Float, instruction: Array) -> Index:
+    """Correlate [t, y, x, L] with [taps, cols]; tap = wy·window_x + wx. Column c takes lane c."""
+    wx, wy = instruction.window_x, instruction.window_y
+    _, y, x, rows = frames.shape
+    lanes = np.tile(frames, (1, 1, 1, taps.shape[1] // rows))
     total: Float | None = None
     for tap in range(wx * wy):
+        if not taps[tap].any():
+            continue
         dy, dx = divmod(tap, wx)
-        view = frame[:, dy : y - wy + dy + 1 : emit[1], dx : x - wx + dx + 1 : emit[0]]
+        columns = slice(dx, x - wx + dx + 1, instruction.emit_x)
+        view = lanes[:, dy : y - wy + dy + 1 : instruction.emit_y, columns]
         product = view * taps[tap]
         total = product if total is None else np.add(total, product, out=total)
-    assert total is not None
+    if total is None:
+        shape = ((y - wy) // instruction.emit_y + 1, (x - wx) // instruction.emit_x + 1)
+        return np.zeros((frames.shape[0], *shape, taps.shape[1]), np.int64)
     return total.astype(np.int64)
 
 
@@ -224,7 +275,8 @@ def execute_array(instruction: Array, state: State) -> None:
     Raises
     ------
     UnitError
-        ADDRESS outside a memory, FIELD for an impossible nest, UNSUPPORTED for hFA and attention.
+        ADDRESS outside a memory, FIELD for an impossible nest, UNSUPPORTED for attention and for
+        modes and algorithms that the circuit does not have.
     """
     if instruction.weights_from_activation or instruction.transpose_weights:
         raise UnitError(ErrorCode.UNSUPPORTED, "weights from the activation scratchpad")
@@ -233,7 +285,9 @@ def execute_array(instruction: Array, state: State) -> None:
             sums = _gemm(instruction, state)
         case ArrayMode.DEPTHWISE:
             sums = _depthwise(instruction, state)
-        case ArrayMode.HFA | ArrayMode.HFA_DEPTHWISE:
+        case ArrayMode.HFA:
+            sums = accumulate(instruction, state)
+        case ArrayMode.HFA_DEPTHWISE:
             raise UnitError(ErrorCode.UNSUPPORTED, f"array mode {ArrayMode(instruction.mode).name}")
     rows = instruction.accumulator + np.arange(array_outputs(instruction))
     assert rows.size == math.prod(sums.shape[:-1])

@@ -6,9 +6,11 @@ import numpy as np
 
 from hw.arch.isa import Drain, ErrorCode, strides
 from hw.arch.numerics import requantize, unpack_parameters
-from hw.arch.walk import offsets
+from hw.arch.timing import drain_transforms
+from hw.arch.walk import drain_strides, offsets
 from sim.functional.errors import UnitError
 from sim.functional.state import Index, State
+from sim.functional.transformed import drained
 
 
 def _parameters(instruction: Drain, state: State) -> tuple[Index, Index, Index]:
@@ -28,6 +30,15 @@ def _parameters(instruction: Drain, state: State) -> tuple[Index, Index, Index]:
     return bias.reshape(shape), multiplier.reshape(shape), shift.reshape(shape)
 
 
+def _pooled(instruction: Drain, state: State) -> Index:
+    """Accumulators [co, positions, cols], the largest of each window."""
+    nest = (*instruction.window, *instruction.counts)
+    pooled = int(np.prod(instruction.window))
+    step = strides(nest, instruction.accumulator_deltas)
+    rows = instruction.accumulator + offsets(nest, step).reshape(instruction.counts[3], -1, pooled)
+    return np.asarray(state.accumulator.read(rows).max(axis=2), np.int64)
+
+
 def execute_drain(instruction: Drain, state: State) -> None:
     """Requantize, pool and write one DRAIN instruction.
 
@@ -37,21 +48,19 @@ def execute_drain(instruction: Drain, state: State) -> None:
     Raises
     ------
     UnitError
-        ADDRESS outside a memory, UNSUPPORTED for hFA, residual and table.
+        ADDRESS outside a memory, UNSUPPORTED for residual and table, FIELD for a window that
+        crosses tiles.
     """
-    if instruction.transform_t or instruction.transform_s:
-        raise UnitError(ErrorCode.UNSUPPORTED, "hFA output transforms")
     if instruction.residual:
         raise UnitError(ErrorCode.UNSUPPORTED, "a residual stream")
     if instruction.table:
         raise UnitError(ErrorCode.UNSUPPORTED, "a table after requantization")
-    nest = (*instruction.window, *instruction.counts)
     config = state.config
-    co = instruction.counts[3]
-    pooled = int(np.prod(instruction.window))
-    step = strides(nest, instruction.accumulator_deltas)
-    rows = instruction.accumulator + offsets(nest, step).reshape(co, -1, pooled)
-    values = state.accumulator.read(rows).max(axis=2)
+    values = (
+        drained(instruction, state)
+        if drain_transforms(instruction)
+        else _pooled(instruction, state)
+    )
     bias, multiplier, shift = _parameters(instruction, state)
     codes = requantize(
         state.wrap(values + bias),
@@ -65,6 +74,6 @@ def execute_drain(instruction: Drain, state: State) -> None:
     state.saturated += int(np.count_nonzero(limits))
     state.requantized += codes.size
     out = (config.array.blocks_per_row, *instruction.counts)
-    target = instruction.destination + offsets(out, strides(out, instruction.destination_deltas))
+    target = instruction.destination + offsets(out, drain_strides(instruction, config))
     data = codes.astype(np.uint8).reshape(-1, config.lane_block)
     state.activation.write(target.reshape(-1), data)

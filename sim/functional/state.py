@@ -100,6 +100,7 @@ class State:
     ----------
     activation: u8 [rows, L]. weight, parameter, table: u8 [beats, port bytes].
     accumulator: i64 [2·rows, cols], values wrapped to `accumulator_bits`.
+    lines: i16 [line_pixels, 2, L], centred pixels above a depthwise window, the nearer line first.
     saturated, requantized: requantized values at a clamp limit, and all of them.
     """
 
@@ -122,6 +123,9 @@ class State:
             np.int64,
             POISON_ACCUMULATOR & ((1 << (config.memory.accumulator_bits - 1)) - 1),
             track,
+        )
+        self.lines = Bank(
+            "line-buffer entry", config.memory.line_pixels, (2, beat), np.int16, POISON_BYTE, track
         )
         self.saturated = 0
         self.requantized = 0
