@@ -12,6 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from compiler.check import check
+from compiler.codegen.policy import AUTO, NAMES, OBJECTIVES, Policy
 from compiler.pipeline import Options, build
 from compiler.tensor import CompilerError
 from hw.arch.config import AcceleratorConfig, ConfigError
@@ -30,6 +31,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     builder.add_argument("-o", "--output", type=Path, help="build folder (default: build/<name>)")
     builder.add_argument("--fuse", choices=("on", "off"), default="on", help="join operators")
+    builder.add_argument(
+        "--hfa",
+        default=AUTO,
+        metavar="off|auto|F(...)",
+        help="transformed layers: none, where they win, or this algorithm wherever it can be: "
+        + ", ".join(NAMES),
+    )
+    builder.add_argument(
+        "--objective",
+        default=OBJECTIVES[0],
+        metavar="|".join(OBJECTIVES),
+        help="what --hfa auto minimizes (default: cycles)",
+    )
     builder.add_argument(
         "--no-golden",
         action="store_true",
@@ -51,7 +65,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _build(args: argparse.Namespace, config: AcceleratorConfig) -> int:
     target = args.output or Path("build") / args.onnx.stem
-    options = Options(fuse=args.fuse == "on", golden=not args.no_golden)
+    policy = Policy(args.hfa, args.objective)
+    options = Options(fuse=args.fuse == "on", golden=not args.no_golden, policy=policy)
     with tqdm(desc=f"build {args.onnx.stem}", leave=False, disable=None) as bar:
 
         def advance(step: str, total: int) -> None:

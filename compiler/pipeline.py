@@ -20,6 +20,7 @@ from pathlib import Path
 
 from compiler import golden, output, printer
 from compiler.codegen.build import generate
+from compiler.codegen.policy import Policy
 from compiler.codegen.support import reason
 from compiler.cost import program_cycles
 from compiler.ir import AnyOperation, CompilerError, Graph, GraphError, TensorType, verify
@@ -54,10 +55,12 @@ class Options:
     ----------
     fuse: join operators; off, every operator stores its result.
     golden: run the integer reference on the recorded input (seconds at paper size).
+    policy: how layers choose between direct and transformed (hFA).
     """
 
     fuse: bool = True
     golden: bool = True
+    policy: Policy = Policy()  # noqa: RUF009 (frozen)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ class Built:
 
     Attributes
     ----------
-    network, config, fuse: what was built, for which configuration.
+    network, config, fuse, hfa, objective: what was built, for which configuration, how.
     output: the build folder.
     golden: ``equal``, ``skipped`` (asked for) or ``absent`` (nothing recorded beside the file).
     instructions: in the program.
@@ -80,6 +83,8 @@ class Built:
     network: str
     config: str
     fuse: bool
+    hfa: str
+    objective: str
     output: str
     golden: str
     instructions: int
@@ -150,9 +155,11 @@ def build(
     Raises
     ------
     CompilerError
-        The file cannot be read or compiled, or its recorded outputs differ. Nothing is written.
+        The file cannot be read or compiled, its recorded outputs differ, or the policy names
+        what does not exist. Nothing is written.
     """
     options = options or Options()
+    options.policy.check(config)
     start = time.perf_counter()
     output.check_target(target)
     progress("import", 0)
@@ -167,7 +174,7 @@ def build(
         progress("golden", steps)
         verdict = golden.compare(graph, source, folder, options.golden)
         stages.dump("golden", verdict.text)
-        program = generate(graph, config, lambda name: progress(name, steps))
+        program = generate(graph, config, lambda name: progress(name, steps), options.policy)
         progress("write", steps)
         _write(program, config, folder, stages)
         output.copy_model(source, folder / "model.onnx")
@@ -194,6 +201,7 @@ def _write(
     stages.dump("layout", printer.print_layout(program))
     stages.dump("tile", printer.print_tiles(program))
     stages.dump("schedule", printer.print_schedule(program, config))
+    stages.dump("hfa", printer.print_choices(program))
     program.save(folder / "program.bin")
     with (folder / "program.asm").open("w") as file:
         starts = {layer.first: layer for layer in program.layers if layer.first != layer.last}
@@ -217,6 +225,8 @@ def _summary(
         network=graph.name,
         config=config.name,
         fuse=options.fuse,
+        hfa=options.policy.hfa,
+        objective=options.policy.objective,
         output=str(target),
         golden=verdict,
         instructions=len(program.instructions),

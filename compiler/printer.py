@@ -108,3 +108,22 @@ def print_schedule(program: Program, config: AcceleratorConfig) -> str:
             f"{cycles:12,} {layer.roofline_cycles:12,} {layer.macs:15,}  {layer.name}: {listed}"
         )
     return "\n".join(lines) + "\n"
+
+
+def print_choices(program: Program) -> str:
+    """Direct or transformed: what each convolution could be, what was chosen, and why."""
+    lines = []
+    for layer in program.layers:
+        record = layer.tiling.get("hfa")
+        if record is None:
+            continue
+        lines.append(f"{layer.name} ({layer.op}): {record['chosen']}")
+        if record["reason"]:
+            lines.append(f"    not transformed: {record['reason']}")
+        lines += [
+            f"    {name}: {way['cycles']:,} cycles, {way['multiplications']:,} multiplications, "
+            f"{way['energy_uj']:,} µJ, {way['dram_bytes']:,} bytes"
+            for name, way in record["candidates"].items()
+        ]
+        lines += [f"    {name}: refused, {why}" for name, why in record["refused"].items()]
+    return "\n".join(lines) + "\n" if lines else "no layer can be transformed\n"

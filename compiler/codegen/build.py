@@ -15,8 +15,10 @@ from compiler.codegen import (
 )
 from compiler.codegen.allocate import PAGE, ConstantPool
 from compiler.codegen.emitter import Emitter
+from compiler.codegen.hfa import depthwise_record
 from compiler.codegen.layouts import place
 from compiler.codegen.link import link
+from compiler.codegen.policy import Policy
 from compiler.codegen.roofline import roofline_cycles
 from compiler.codegen.support import reason
 from compiler.ir import (
@@ -42,7 +44,10 @@ Progress = Callable[[str], None]
 
 
 def generate(
-    graph: Graph, config: AcceleratorConfig, progress: Progress = lambda name: None
+    graph: Graph,
+    config: AcceleratorConfig,
+    progress: Progress = lambda name: None,
+    policy: Policy | None = None,
 ) -> Program:
     """Lower every operator and link the program.
 
@@ -51,19 +56,23 @@ def generate(
     graph: typed and legal; each operator becomes one layer that stores its result.
     config: the accelerator.
     progress: is told each operator's name before it is lowered.
+    policy: how layers choose between direct and transformed.
 
     Raises
     ------
     CompilerError
-        If an operator is not supported or fits no tile; names the node and the limit.
+        If an operator is not supported or fits no tile; names the node and the limit. If the
+        policy names what does not exist.
     """
+    policy = policy or Policy()
+    policy.check(config)
     for op in graph.ops:
         why = reason(op, graph.input_types(op), graph.type(op.output), config)
         if why is not None:
             raise CompilerError(f"{op.name} ({type(op).__name__}): {why}")
     placement = place(graph, config.lane_block, PAGE)
     constants = ConstantPool(placement.end)
-    emitter = Emitter(config, placement.tensors, constants)
+    emitter = Emitter(config, placement.tensors, constants, policy)
     emitter.instructions.append(Begin(config.fingerprint))
     layers = []
     for op in graph.ops:
@@ -95,7 +104,9 @@ def _lower(emitter: Emitter, op: AnyOperation) -> tuple[str, dict[str, Any]]:
     match op:
         case Convolution():
             if depthwise.suits(op, emitter.config):
-                return "conv_depthwise", depthwise.lower(emitter, op, sources[0], target)
+                report = depthwise.lower(emitter, op, sources[0], target)
+                record = depthwise_record(emitter.config, emitter.policy)
+                return "conv_depthwise", {**report, **record}
             kind = "conv_grouped" if op.groups > 1 else "conv"
             return kind, convolution.lower(emitter, op, sources[0], target)
         case Elementwise():

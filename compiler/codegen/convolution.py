@@ -11,8 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from compiler.codegen.emitter import Emitter
+from compiler.codegen.energy import layer_picojoules
 from compiler.codegen.gemm import GemmEmission, Job, Packing
 from compiler.codegen.geometry import Axis, merge
+from compiler.codegen.hfa import (
+    Candidate,
+    decide,
+    fold,
+    general_refusal,
+    refusal,
+    transformed,
+    turned,
+)
+from compiler.codegen.policy import SUPPORTED, Policy
 from compiler.codegen.tiles import Kernel
 from compiler.codegen.tiling import Problem, Tiling, choose
 from compiler.codegen.transfers import View
@@ -165,36 +176,110 @@ def _packed_job(op: Convolution, packing: Packing, plain: Job, config: Accelerat
     )
 
 
+def direct_candidates(
+    op: Convolution, source: Tensor, target: Tensor, config: AcceleratorConfig, policy: Policy
+) -> list[Candidate]:
+    """The convolution in every direct form that fits."""
+    found = []
+    for job in jobs(op, source, target, config):
+        candidate = evaluate(job, config, policy.objective)
+        if candidate is not None:
+            found.append(candidate)
+    return found
+
+
+def evaluate(job: Job, config: AcceleratorConfig, objective: str) -> Candidate | None:
+    """A form with its best tiling; None where none fits."""
+
+    def energy(tiling: Tiling) -> float:
+        return layer_picojoules(job, tiling, config)
+
+    choice = choose(job.problem, config, energy if objective == "energy" else None)
+    if choice is None:
+        return None
+    tiling, others = choice
+    products = tiling.vectors * config.array.multipliers
+    return Candidate(job, tiling, others, products, energy(tiling))
+
+
 def plan(
-    op: Convolution, source: Tensor, target: Tensor, config: AcceleratorConfig
-) -> tuple[Job, Tiling, Sequence[Tiling]]:
-    """The cheapest form and tiling.
+    op: Convolution,
+    source: Tensor,
+    target: Tensor,
+    config: AcceleratorConfig,
+    policy: Policy | None = None,
+) -> tuple[Candidate, dict[str, Any]]:
+    """The best form, algorithm and tiling, and the record of the choice (empty without hfa).
 
     Raises
     ------
     CompilerError
         If not even the smallest tile fits the memories.
     """
-    best: tuple[Job, Tiling, Sequence[Tiling]] | None = None
-    for job in jobs(op, source, target, config):
-        choice = choose(job.problem, config)
-        if choice is not None and (best is None or choice[0].cycles < best[1].cycles):
-            best = job, *choice
-    if best is None:
+    policy = policy or Policy()
+    direct = direct_candidates(op, source, target, config, policy)
+    if not direct:
         raise CompilerError(
             f"{op.name} (Convolution): no tile of {source.layout.channels} channels with kernel "
             f"{op.kernel} fits the {config.memory.activation_rows} scratchpad rows and "
             f"{config.memory.weight_bytes} weight bytes of {config.name}"
         )
-    return best
+    if "hfa" not in config.features:
+        # Between equals the first form: min() keeps it.
+        return min(direct, key=lambda c: c.tiling.cycles), {}
+    refused: dict[str, str] = {}
+    found = list(direct)
+    why = general_refusal(op, config, policy)
+    if why is None:
+        forms = jobs(op, source, target, config)
+        found += transformed_candidates(op, source, forms, config, policy, refused)
+    return decide(found, refused, why, config, policy)
 
 
 def lower(emitter: Emitter, op: Convolution, source: Tensor, target: Tensor) -> dict[str, Any]:
     """Emit a convolution; returns the tiling for the report."""
-    job, tiling, others = plan(op, source, target, emitter.config)
+    chosen, record = plan(op, source, target, emitter.config, emitter.policy)
+    job, tiling = chosen.job, chosen.tiling
     GemmEmission(emitter, job, tiling).emit()
     report = tiling.describe()
     if job.packing is not None:
         report["packed"] = ["x", "y", "t"][job.packing.axis]
-    report["alternatives"] = [other.describe() for other in others]
+    report["alternatives"] = [other.describe() for other in chosen.others]
+    if record:
+        report["hfa"] = record
     return report
+
+
+def transformed_candidates(
+    op: Convolution,
+    source: Tensor,
+    forms: Sequence[Job],
+    config: AcceleratorConfig,
+    policy: Policy,
+    refused: dict[str, str],
+) -> list[Candidate]:
+    """Every algorithm on the form that suits it best; others go to `refused` with a reason."""
+    try:
+        folded = fold(op, source)
+    except ValueError as error:
+        refused.update({a.name: str(error) for a in SUPPORTED})
+        return []
+    parameters = packed_parameters(folded, op.out_channels, config.array.cols)
+    forms = [*forms, *(t for t in map(turned, forms) if t is not None)]
+    found = []
+    for algorithm in SUPPORTED:
+        why, best = "", []
+        for form in forms:
+            reason = refusal(op, form, algorithm, config)
+            if reason is None:
+                job = transformed(form, algorithm, parameters)
+                candidate = evaluate(job, config, policy.objective)
+                reason = "no tile of it fits the memories"
+                best += [candidate] if candidate is not None else []
+            # The first form is the plain one; its reason is the one that says most.
+            why = why or reason
+        if best:
+            found.append(min(best, key=lambda c: c.merit(policy.objective)))
+        else:
+            refused[algorithm.name] = why
+    return found

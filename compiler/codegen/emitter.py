@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from compiler.codegen.allocate import ConstantPool, RingPlacer
 from compiler.codegen.dependencies import DependencyTracker
+from compiler.codegen.policy import Policy
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Instruction, Load, Space, Unit, UnitInstruction
 from hw.arch.program import Tensor
@@ -17,6 +18,7 @@ class Emitter:
     Members
     -------
     config: the accelerator.
+    policy: how layers choose between direct and transformed.
     tensors: where every stored tensor lies, by name.
     instructions: so far, waits included.
     weights, parameters: places in the weight and parameter memories, handed out round robin so
@@ -24,9 +26,14 @@ class Emitter:
     """
 
     def __init__(
-        self, config: AcceleratorConfig, tensors: Mapping[str, Tensor], constants: ConstantPool
+        self,
+        config: AcceleratorConfig,
+        tensors: Mapping[str, Tensor],
+        constants: ConstantPool,
+        policy: Policy | None = None,
     ):
         self.config = config
+        self.policy = policy or Policy()
         self.tensors = tensors
         self.instructions: list[Instruction] = []
         self.weights = RingPlacer(config.weight_beats)

@@ -24,14 +24,27 @@ from hw.arch.program import Layer, Program
 ADDRESS_SPACE = 1 << 32
 
 
+def _array_features(instruction: Array) -> set[str]:
+    match ArrayMode(instruction.mode):
+        case ArrayMode.GEMM:
+            return set()
+        case ArrayMode.DEPTHWISE:
+            return {"depthwise"}
+        case ArrayMode.HFA:
+            nested = instruction.transform_t and instruction.transform_s
+            return {"hfa", "hfa_nested"} if nested else {"hfa"}
+        case ArrayMode.HFA_DEPTHWISE:
+            return {"hfa", "hfa_depthwise"}
+
+
 def features_of(instructions: Iterable[Instruction]) -> int:
     """Mask of the optional parts of the circuit that a program needs."""
     needed = set()
     for instruction in instructions:
         if isinstance(instruction, Elementwise | Reduce):
             needed.add("vector")
-        elif isinstance(instruction, Array) and instruction.mode == ArrayMode.DEPTHWISE:
-            needed.add("depthwise")
+        elif isinstance(instruction, Array):
+            needed |= _array_features(instruction)
     return sum(1 << FEATURES.index(name) for name in needed)
 
 

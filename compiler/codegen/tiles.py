@@ -22,7 +22,7 @@ from compiler.codegen.geometry import Axis, Range, Triple, cuts, product
 from compiler.codegen.transfers import row_field
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode, Drain, deltas
-from hw.arch.layout import ceil_div
+from hw.arch.layout import ceil_div, pack_transformed_weights
 from hw.arch.winograd import Algorithm
 
 DIRECT = Algorithm(0, 0)
@@ -173,10 +173,13 @@ def weight_bytes(
     """
     if algorithm == DIRECT:
         return np.ascontiguousarray(weights.transpose(1, 2, 3, 4, 0, 5, 6)).tobytes()
-    step = config.array.weight_rows_per_cycle
-    split = weights.reshape(*weights.shape[:5], weights.shape[5] // step, step, -1)
-    order = (1, 0, 5, 2, 3, 4, 6, 7) if algorithm.temporal else (1, 2, 0, 5, 3, 4, 6, 7)
-    return np.ascontiguousarray(split.transpose(order)).tobytes()
+    taps = weights.shape[2:5]
+    if algorithm.temporal:
+        pairs = weights.transpose(1, 0, 2, 3, 4, 5, 6).reshape(-1, *weights.shape[2:])
+    else:
+        # Every tap along time is a set of its own.
+        pairs = weights.transpose(1, 2, 0, 3, 4, 5, 6).reshape(-1, 1, *taps[1:], *weights.shape[5:])
+    return pack_transformed_weights(pairs, config.array.weight_rows_per_cycle).tobytes()
 
 
 def array_instruction(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from compiler.codegen.allocate import Region, split_banks
@@ -21,9 +21,12 @@ from compiler.codegen.geometry import (
     product,
     tile_sizes,
 )
+from compiler.codegen.hfa_cost import Work, part_sizes, units, work
+from compiler.codegen.tiles import DIRECT
 from hw.arch.config import AcceleratorConfig
 from hw.arch.layout import ceil_div
 from hw.arch.timing import ACCUMULATE_HAZARD
+from hw.arch.winograd import Algorithm
 
 # What an instruction costs beside its streaming, in cycles: issue, pipeline, token.
 ARRAY_OVERHEAD = 6
@@ -54,6 +57,7 @@ class Problem:
     raw_blocks: lane blocks loaded, where the array's operand is packed from them first; else 0.
     raw_axes: the axes of that load.
     pack_window: rows read per packed row.
+    algorithm: transform; `DIRECT` where the layer runs in mode GEMM.
     """
 
     axes: tuple[Axis, Axis, Axis]
@@ -65,6 +69,7 @@ class Problem:
     raw_blocks: int = 0
     raw_axes: tuple[Axis, Axis, Axis] | None = None
     pack_window: int = 1
+    algorithm: Algorithm = DIRECT
 
     @property
     def taps(self) -> int:
@@ -86,6 +91,8 @@ class Tiling:
     input_slots: 2 to load the next tile while one is computed.
     output, packed, input: scratchpad regions; `packed` only where operands are packed.
     cycles: estimate; parts: what it is made of.
+    vectors: activation rows that pass the array.
+    beats: moved between DRAM and the chip.
     """
 
     load: Triple
@@ -100,6 +107,8 @@ class Tiling:
     packed: Region | None
     cycles: int
     parts: dict[str, int]
+    vectors: int = 0
+    beats: int = 0
 
     def describe(self) -> dict[str, Any]:
         """For the report."""
@@ -145,7 +154,7 @@ def _group_sizes(problem: Problem, config: AcceleratorConfig) -> list[int]:
         return [1]
     limit = min(
         problem.groups,
-        config.memory.accumulator_rows,
+        config.memory.accumulator_rows // product(problem.algorithm.points),
         config.memory.parameter_columns // config.array.cols,
     )
     sizes = {1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, limit}
@@ -157,9 +166,10 @@ def candidates(problem: Problem, config: AcceleratorConfig) -> Iterator[Tiling]:
     rows = config.memory.activation_rows
     axes = problem.axes
     per_axis = []
-    for axis in axes:
-        limit = min(MAX_POSITIONS // axis.stride, max(rows // problem.blocks, axis.pool))
-        per_axis.append(tile_sizes(axis.out, axis.pool, limit, 12))
+    for axis, unit in zip(axes, units(axes, problem.algorithm), strict=True):
+        limit = min(MAX_POSITIONS // axis.stride, max(rows // problem.blocks, unit))
+        sizes = tile_sizes(axis.out, unit, limit, 12)
+        per_axis.append([min(size, axis.out) for size in sizes])
     for load in itertools.product(*per_axis):
         for slots in (2, 1):
             for group in _group_sizes(problem, config):
@@ -214,7 +224,10 @@ def _evaluate(
 ) -> Tiling | None:
     axes = problem.axes
     pools = (axes[0].pool, axes[1].pool, axes[2].pool)
-    accumulator = accumulator_tile(load, pools, config.memory.accumulator_rows // group)
+    if problem.algorithm == DIRECT:
+        accumulator = accumulator_tile(load, pools, config.memory.accumulator_rows // group)
+    else:
+        accumulator = part_sizes(axes, problem.algorithm, load, group, config)
     pieces = _pieces(problem, config, group)
     if accumulator is None or pieces is None:
         return None
@@ -227,7 +240,9 @@ def _evaluate(
     regions = _regions(problem, config, load, group, slots)
     if regions is None:
         return None
-    parts = _cost(problem, config, load, accumulator, group, outer, (piece, weight_slots, resident))
+    parts, done, beats = _cost(
+        problem, config, load, accumulator, group, outer, (piece, weight_slots, resident)
+    )
     total = max(parts["array"], parts["drain"], parts["vector"], parts["port"]) + parts["fill"]
     if slots == 1:
         total += parts["input"]
@@ -244,6 +259,32 @@ def _evaluate(
         packed=regions[1] if problem.raw_blocks else None,
         cycles=total,
         parts=parts,
+        vectors=done.vectors,
+        beats=beats,
+    )
+
+
+def _direct_work(
+    problem: Problem,
+    config: AcceleratorConfig,
+    load: Triple,
+    accumulator: Triple,
+    groups: int,
+    pieces: int,
+) -> Work:
+    """Cost on the array in mode GEMM."""
+    axes = problem.axes
+    tiles = product([_tiles(a, n) for a, n in zip(axes, load, strict=True)])
+    computed = tiles * product([ceil_div(n, m) for n, m in zip(load, accumulator, strict=True)])
+    positions = product([a.out for a in axes])
+    blocks = problem.reduced * problem.taps * problem.groups
+    least = max(config.weight_block_groups, ACCUMULATE_HAZARD)
+    drains = computed * groups
+    return Work(
+        array=blocks * max(positions, computed * least) + drains * pieces * ARRAY_OVERHEAD,
+        drain=positions * problem.groups * config.requantize_steps + drains * DRAIN_OVERHEAD,
+        parts=drains,
+        vectors=blocks * positions,
     )
 
 
@@ -255,20 +296,30 @@ def _cost(
     group: int,
     outer: bool,
     pieces: tuple[int, int, bool],
-) -> dict[str, int]:
-    """Cycles by unit, summed over the layer; `fill` is what nothing hides."""
+) -> tuple[dict[str, int], Work, int]:
+    """Cycles by unit, summed over the layer (`fill` is what nothing hides); work; beats moved."""
     axes = problem.axes
     piece, weight_slots, resident = pieces
     pieces_per_group = ceil_div(problem.reduced, piece)
     groups = ceil_div(problem.groups, group)
     tiles = product([_tiles(a, n) for a, n in zip(axes, load, strict=True)])
-    computed = tiles * product([ceil_div(n, m) for n, m in zip(load, accumulator, strict=True)])
     positions = product([a.out for a in axes])
     blocks = problem.reduced * problem.taps * problem.groups
-    least = max(config.weight_block_groups, ACCUMULATE_HAZARD)
-    arrays, drains = computed * groups * pieces_per_group, computed * groups
-    array = blocks * max(positions, computed * least) + arrays * ARRAY_OVERHEAD
-    drain = positions * problem.groups * config.requantize_steps + drains * DRAIN_OVERHEAD
+    if problem.algorithm == DIRECT:
+        done = _direct_work(problem, config, load, accumulator, groups, pieces_per_group)
+    else:
+        done = work(
+            axes,
+            problem.algorithm,
+            config,
+            load,
+            accumulator,
+            [count for _, count in cuts(problem.groups, group)],
+            problem.reduced * problem.taps // product(problem.algorithm.kernel),
+            pieces_per_group,
+        )
+    computed, drains = done.parts // groups, done.parts
+    arrays = drains * pieces_per_group
 
     passes = groups if outer and tiles > 1 else 1
     loads, load_count = _load_cycles(problem, load) * passes, tiles * passes
@@ -286,15 +337,16 @@ def _cost(
 
     vector = _packing_cycles(problem, config, load, tiles)
     first = loads // load_count + weights // max(weight_loads, 1) + 2 * LOAD_OVERHEAD
-    last = stores // (tiles * groups) + drain // drains + STORE_OVERHEAD
-    return {
-        "array": array,
-        "drain": drain,
+    last = stores // (tiles * groups) + done.drain // drains + STORE_OVERHEAD
+    parts = {
+        "array": done.array,
+        "drain": done.drain,
         "vector": vector,
         "port": int(max(shared, load_serial, store_serial)),
         "input": loads,
         "fill": first + vector // tiles + last,
     }
+    return parts, done, loads + weights + stores
 
 
 def _load_cycles(problem: Problem, load: Triple) -> int:
@@ -317,11 +369,23 @@ def _packing_cycles(problem: Problem, config: AcceleratorConfig, load: Triple, t
     return rows * config.vector_steps + tiles * DRAIN_OVERHEAD
 
 
-def choose(problem: Problem, config: AcceleratorConfig) -> tuple[Tiling, list[Tiling]] | None:
-    """The cheapest tiling and the runners-up; None where nothing fits."""
-    ranked = sorted(
-        candidates(problem, config), key=lambda t: t.cycles + t.parts["port"] // TRAFFIC_WEIGHT
-    )
+def choose(
+    problem: Problem,
+    config: AcceleratorConfig,
+    merit: Callable[[Tiling], float] | None = None,
+) -> tuple[Tiling, list[Tiling]] | None:
+    """The cheapest tiling and the runners-up; None where nothing fits.
+
+    Parameters
+    ----------
+    problem, config: what is tiled, for what.
+    merit: what is minimized; default: cycles, and a little of what hides behind them.
+    """
+
+    def cycles(tiling: Tiling) -> float:
+        return tiling.cycles + tiling.parts["port"] // TRAFFIC_WEIGHT
+
+    ranked = sorted(candidates(problem, config), key=merit or cycles)
     if not ranked:
         return None
     return ranked[0], _distinct(ranked[1:], 3)
