@@ -118,6 +118,8 @@ class MemoryConfig:
             raise ConfigError(
                 f"memory.accumulator_rows is {self.accumulator_rows}; the ISA addresses 2048"
             )
+        if self.line_pixels > 4096:
+            raise ConfigError(f"memory.line_pixels is {self.line_pixels}; the ISA addresses 4096")
         if not 32 <= self.accumulator_bits <= 48:
             raise ConfigError(
                 f"memory.accumulator_bits must be 32..48, not {self.accumulator_bits}"

@@ -72,8 +72,9 @@ def array_outputs(instruction: Array) -> int:
     if instruction.mode == ArrayMode.HFA:
         return x * y * t * array_points(instruction) * co
     if instruction.mode == ArrayMode.DEPTHWISE:
+        above = 0 if instruction.resume else instruction.window_y - 1
         x = (x - instruction.window_x) // instruction.emit_x + 1
-        y = (y - instruction.window_y) // instruction.emit_y + 1
+        y = (y - above - 1) // instruction.emit_y + 1
     return x * y * t * co
 
 
@@ -318,13 +319,49 @@ DRAIN_LATENCY = ACCUMULATOR_READ_LATENCY + 1 + REQUANTIZE_LATENCY + 1
 """Cycles from an accumulator read to the write of the row that it completes: read, lane selection,
 requantization, pool and row assembly."""
 
-OUTPUT_TRANSFORM_LATENCY = 30
-"""Cycles by which the output transform delays the last write behind the last accumulator read."""
+TRANSFORM_STAGE_LATENCY = 3
+"""Cycles from the last value of a group into a 1-D transform to its first result."""
+
+TURN_LATENCY = 2
+"""Cycles from the last value of a tile into a turning memory to the first value out of it."""
+
+DIVISION_LATENCY = 7
+"""Stages of the exact division by L."""
+
+
+def output_transform_latency(temporal: int, spatial: int, nested: bool) -> int:
+    """Cycles from the last point of a tile into the output transform to its last result.
+
+    Parameters
+    ----------
+    temporal, spatial: the fields `transform_t` and `transform_s`.
+    nested: the circuit has nested algorithms, hence a third stage.
+    """
+    along_t, along_s = TRANSFORMS[temporal], TRANSFORMS[spatial]
+    first = TRANSFORMS[spatial or temporal]
+    # (group size in the turning memory in front of a stage, results of the stage)
+    stages = [(along_s.points * along_s.outputs, along_s.outputs)]
+    if nested:
+        third = along_t if spatial else TRANSFORMS[0]
+        plane = along_s.outputs**2 if temporal else 1
+        stages.append((third.points * plane, third.outputs))
+    latency = TRANSFORM_STAGE_LATENCY + first.outputs - 1
+    for size, outputs in stages:
+        latency += TURN_LATENCY + size - 1 + TRANSFORM_STAGE_LATENCY + outputs - 1
+    return latency + DIVISION_LATENCY
 
 
 def drain_duration(instruction: Drain, config: AcceleratorConfig) -> int:
-    """Cycles from the issue of a DRAIN instruction to its `done`, the cycle of its last write."""
-    latency = DRAIN_LATENCY + (OUTPUT_TRANSFORM_LATENCY if drain_transforms(instruction) else 0)
+    """Cycles from the issue of a DRAIN instruction to its `done`.
+
+    That is the cycle of its last write; where tiles are ragged and the last results are dropped,
+    the cycle in which the last of them would have been written.
+    """
+    latency = DRAIN_LATENCY
+    if drain_transforms(instruction):
+        latency += output_transform_latency(
+            instruction.transform_t, instruction.transform_s, "hfa_nested" in config.features
+        )
     return DRAIN_START + drain_stream_cycles(instruction, config) - 1 + latency
 
 

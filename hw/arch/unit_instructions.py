@@ -90,12 +90,13 @@ class Array(Encodable):
     at (wx, wy) of the window has number wy·window_x + wx, and rows without a tap hold zeros. Every
     column has weights of its own: where cols > rows, columns c and c + rows see the same lane. The
     count of kx is 1. With window_y > 1 a line has 3 (timing.LINE_HAZARD) to memory.line_pixels
-    pixels.
-    With `keep`, the lines that a depthwise window has read stay in the line buffer, where every
-    frame and block has its own: entry = line + x + X·(t + T·co) for X, T = counts x, t. With
-    `resume` as well, the window_y − 1 lines in front of this instruction's first are still there
-    from an instruction before, so that every line can produce outputs. Without `keep`, one line's
-    entries, from 0 up, serve all frames.
+    pixels; the line buffer holds the two pixels above every position of a line.
+    Without `keep`, one line's entries, from 0 up, serve all frames. With `keep` every frame has
+    entries of its own, in the order of the stream: the f-th frame (t, co, passes and taps counted)
+    those from line + X·f up, X = count x; beyond memory.line_pixels is an error (ADDRESS). With
+    `resume` as well, what an earlier instruction left in these entries are the window_y − 1 lines
+    above this one's first, so that every line produces outputs; a frame then may have fewer lines
+    than the window. `resume` without `keep` is an error (FIELD).
 
     HFA: exact integer Winograd (hw/arch/winograd.py); transform_t, transform_s name F(m, 3) along
     time and along y and x, not both 0. On a transformed axis the count of its position is a

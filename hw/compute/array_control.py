@@ -20,7 +20,7 @@ X, Y, T, CO, KX, KY, KT, CI = range(8)
 FIELDS = (
     "mode", "accumulate", "signed", "zero_point", "activation", "accumulator", "counts", "deltas",
     "starts", "steps", "dilations", "bounds", "window_x", "window_y", "emit_x", "emit_y", "weight",
-    "weights_from_activation", "transpose_weights",
+    "weights_from_activation", "transpose_weights", "keep", "resume", "line",
 )  # fmt: skip
 
 
@@ -81,18 +81,22 @@ class ArrayControl(wiring.Component):
         if "depthwise" in config.features:
             supported = supported | depthwise
         line = f.counts[X]
+        line_bits = exact_log2(config.memory.line_pixels)
         bad_window = (
             (f.window_x == 0)
             | (f.window_y == 0)
             | (f.emit_x == 0)
             | (f.emit_y == 0)
             | (line < f.window_x)
-            | (f.counts[Y] < f.window_y)
+            | (~f.resume & (f.counts[Y] < f.window_y))
+            | (f.resume & ~f.keep)
             | ((f.window_y > 1) & ((line < LINE_HAZARD) | (line > config.memory.line_pixels)))
             | (f.counts[KX] != 1)
         )
         field = any_zero(f.counts) | (depthwise & bad_window)
-        misaligned = f.weight[: self._group_shift].any()
+        # Later entries are checked as they are read.
+        outside = depthwise & f.keep & f.line[line_bits:].any()
+        misaligned = f.weight[: self._group_shift].any() | outside
         attention = f.weights_from_activation | f.transpose_weights
         return Mux(
             ~supported | attention,
@@ -103,6 +107,7 @@ class ArrayControl(wiring.Component):
     def _issue(self, m: Module) -> None:
         """Instruction registers, preamble, done line. An instruction is accepted in cycle t."""
         unit, config = self.unit, self._config
+        self._line_overflow = Signal()
         active = Signal()
         self._ending = ending = Signal()
         self._begin = begin = Signal()
@@ -121,7 +126,7 @@ class ArrayControl(wiring.Component):
         overflow = self.read.address[exact_log2(config.memory.accumulator_rows) + 1 :].any()
         with m.If(begin):
             m.d.sync += unit.error.eq(fault)
-        with m.Elif(self.read.enable & overflow):
+        with m.Elif((self.read.enable & overflow) | self._line_overflow):
             m.d.sync += unit.error.eq(ErrorCode.ADDRESS.value)
         # cycle t + 1: `begin`; cycle t + array_start - 1: the nest runs
         started = begin & (fault == 0)
@@ -220,19 +225,29 @@ class ArrayControl(wiring.Component):
         """Which positions produce a sum, and where it is accumulated."""
         f, moves, restarts, begin = self._fields, self._moves, self._restarts, self._begin
         self._emit, self._depthwise = Signal(), Signal()
-        self._line = Signal(len(self.line.address), reset_less=True)
+        # One bit more than an entry has, to see that the last one was passed.
+        self._line = Signal(len(self.line.address) + 1, reset_less=True)
+        line_base = Signal.like(self._line)
         self._tap_pass = Signal(2, reset_less=True)
         self._accumulator = Signal(len(self.read.address), reset_less=True)
         self._first_pass = Signal(reset_less=True)
         wait_x, wait_y = Signal(2, reset_less=True), Signal(2, reset_less=True)
         m.d.comb += self._depthwise.eq(f.mode == ArrayMode.DEPTHWISE)
         with m.If(begin | restarts[X]):
-            m.d.sync += [wait_x.eq(f.window_x - 1), self._line.eq(0)]
+            m.d.sync += wait_x.eq(f.window_x - 1)
         with m.Elif(moves[X]):
             m.d.sync += wait_x.eq(Mux(wait_x == 0, f.emit_x - 1, wait_x - 1))
-            m.d.sync += self._line.eq(self._line + 1)
+        # A frame goes over its entries again with every line; with `keep` the next one has others.
+        next_entry = self._line + 1
+        frame_entry = Mux(begin, f.line, next_entry)
         with m.If(begin | restarts[Y]):
-            m.d.sync += wait_y.eq(f.window_y - 1)
+            m.d.sync += [r.eq(Mux(f.keep, frame_entry, 0)) for r in (self._line, line_base)]
+        with m.Elif(restarts[X]):
+            m.d.sync += self._line.eq(line_base)
+        with m.Elif(moves[X]):
+            m.d.sync += self._line.eq(next_entry)
+        with m.If(begin | restarts[Y]):
+            m.d.sync += wait_y.eq(Mux(f.resume, 0, f.window_y - 1))
         with m.Elif(moves[Y]):
             m.d.sync += wait_y.eq(Mux(wait_y == 0, f.emit_y - 1, wait_y - 1))
         m.d.comb += self._emit.eq(~self._depthwise | ((wait_x == 0) & (wait_y == 0)))
@@ -248,6 +263,7 @@ class ArrayControl(wiring.Component):
     def _outputs(self, m: Module) -> None:
         """The register behind the address."""
         f = self._fields
+        windowed = self._present & self._depthwise & (f.window_y != 1)
         m.d.sync += [
             self.activation_enable.eq(self._present & self._inside),
             self.activation_address.eq(self._walker.address),
@@ -259,8 +275,9 @@ class ArrayControl(wiring.Component):
             self.control.window_y.eq(f.window_y),
             self.control.tap_pass.eq(self._tap_pass),
             self.control.line.eq(self._line),
-            self.line.enable.eq(self._present & self._depthwise & (f.window_y != 1)),
+            self.line.enable.eq(windowed),
             self.line.address.eq(self._line),
+            self._line_overflow.eq(windowed & self._line[-1]),
             self.read.enable.eq(self._present & self._emit),
             self.read.overwrite.eq(self._first_pass & ~f.accumulate),
             self.read.address.eq(self._accumulator),

@@ -12,6 +12,8 @@ from hw.compute.chain import control_layout, line_layout
 __all__ = ["TAPS", "DepthwiseWindow", "tap_sources"]
 
 TAPS = 9
+PIXEL_BITS = 9
+"""A centred byte; the chain's lanes may be wider, for transformed activations."""
 
 
 def tap_sources(tap: int) -> dict[int, int | None]:
@@ -48,7 +50,7 @@ class DepthwiseWindow(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
-        pixel = signed(config.array.activation_bits)
+        pixel = signed(PIXEL_BITS)
         super().__init__(
             {
                 "line": In(line_layout(config)),
@@ -60,7 +62,7 @@ class DepthwiseWindow(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        pixel_shape = signed(self._config.array.activation_bits)
+        pixel_shape = signed(PIXEL_BITS)
         row = data.ArrayLayout(pixel_shape, 2)
         m.submodules.lines = lines = memory.Memory(
             shape=row, depth=self._config.memory.line_pixels, init=[]

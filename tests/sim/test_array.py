@@ -193,7 +193,7 @@ def test_missing_feature_is_refused(make_bench, tiny):
     assert error.value.code is ErrorCode.UNSUPPORTED
 
 
-@pytest.mark.parametrize(("x", "message"), [(2, "a line of 2 pixels"), (65, "3 to 64 fit")])
+@pytest.mark.parametrize(("x", "message"), [(2, "a line of 2 pixels"), (1025, "3 to 1024 fit")])
 def test_lines_fit_the_line_buffer(bench, x, message):
     counts = (x, 3, 1, 1, 1, 1, 1, 1)
     instruction = Array(

@@ -334,7 +334,7 @@ WINDOW = depthwise_case(DEPTHWISE_SHAPES["3x3"], TINY)[0]
         (dataclasses.replace(PLAIN, weights_from_activation=1), ErrorCode.UNSUPPORTED),
         (dataclasses.replace(PLAIN, counts=(5, 2, 0, 1, 1, 1, 1, 1)), ErrorCode.FIELD),
         (dataclasses.replace(WINDOW, window_x=0), ErrorCode.FIELD),
-        (dataclasses.replace(WINDOW, counts=(65, 6, 2, 1, 1, 3, 1, 1)), ErrorCode.FIELD),
+        (dataclasses.replace(WINDOW, counts=(1025, 6, 2, 1, 1, 3, 1, 1)), ErrorCode.FIELD),
         (dataclasses.replace(WINDOW, counts=(7, 2, 2, 1, 1, 3, 1, 1)), ErrorCode.FIELD),
         (dataclasses.replace(PLAIN, accumulator=120), ErrorCode.ADDRESS),
     ],
