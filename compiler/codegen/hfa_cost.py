@@ -129,7 +129,10 @@ def work(
     pieces: instructions that each part is summed up in.
     """
     points = product(points_of(algorithm))
-    latency = timing.DRAIN_START + timing.DRAIN_LATENCY + timing.OUTPUT_TRANSFORM_LATENCY
+    latency = timing.DRAIN_START + timing.DRAIN_LATENCY
+    latency += timing.output_transform_latency(
+        algorithm.temporal, algorithm.spatial, "hfa_nested" in config.features
+    )
     along = [
         _tiles_along(axis.out, n, size, m, step)
         for axis, n, size, m, step in zip(
