@@ -38,6 +38,8 @@ class Layer:
         Empty for linear layers.
     shape : tuple of int
         Of the output.
+    stride : tuple of int
+        Empty for linear layers.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Layer:
     parameters: int
     kernel: tuple[int, ...]
     shape: tuple[int, ...]
+    stride: tuple[int, ...] = ()
 
     def macs(self) -> int:
         """Multiply-accumulates, zero padding counted."""
@@ -73,7 +76,8 @@ def layers(config: fsb.C3dConfig | slowfast.SlowFastConfig) -> list[Layer]:
             parameters = sum(p.numel() for p in module.parameters())
             kernel = tuple(getattr(module, "kernel_size", ()))
             weights = module.weight.numel()
-            found.append(Layer(name, weights, parameters, kernel, tuple(output.shape)))
+            stride = tuple(getattr(module, "stride", ()))
+            found.append(Layer(name, weights, parameters, kernel, tuple(output.shape), stride))
 
         return record
 

@@ -1,4 +1,7 @@
-"""Command line: turn build/<net>/run.json into a page, figures, a trace and a summary."""
+"""Command line: turn build/<net>/run.json into a page, figures, a trace and a summary.
+
+`python -m reports table1` prints Table 1 of the hFA paper instead (reports/table1.py).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,11 @@ from reports.summary import headline
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m reports", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m reports",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("build", type=Path, help="folder of a build, e.g. build/fsb_c3d")
     parser.add_argument("--run", type=Path, help="the run (default: BUILD/run.json)")
     parser.add_argument(
@@ -34,7 +41,13 @@ def _show(report: Report, page: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit code is 0, or 2 if there is no run that can be reported on."""
-    args = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    if words[:1] == ["table1"]:
+        # The models' figures need torch, which no other report does.
+        from reports import table1
+
+        return table1.main(words[1:])
+    args = _parser().parse_args(words)
     run = args.run or args.build / "run.json"
     output = args.output or args.build / "report"
     try:
