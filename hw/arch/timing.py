@@ -269,6 +269,46 @@ def array_weight_cycles(instruction: Array, config: AcceleratorConfig) -> int:
     return config.weight_block_groups * passes * max(points // passes, taps)
 
 
+WEIGHT_TRANSFORM_LATENCY = 15
+"""Stages of the weight transform: reader, two 1-D stages, turn, TWB, load of the first block."""
+
+WEIGHT_COMBINE_LATENCY = 2
+"""More of them where the circuit has the stage along t (feature ``hfa_nested``)."""
+
+
+def weight_transform_fill(temporal: int, spatial: int, config: AcceleratorConfig) -> int:
+    """Cycles from the start of the weight transform to the address cycle of a first position.
+
+    Nothing else is in the transform, and the shadow weights are free. Behind the first slab (a
+    pair, or one temporal point of it when nested) the others follow one `weight_slab_cycles` after
+    the other, also across instructions of the same algorithm, as long as TWB has room.
+
+    Parameters
+    ----------
+    temporal, spatial: `transform_t`, `transform_s`.
+    config: of the accelerator.
+    """
+    length = TRANSFORMS[spatial or temporal].points
+    points = length * length if spatial else length
+    nested = bool(temporal and spatial)
+    # The last tap of a group, the results along x that follow it, the columns along y.
+    last_tap = 26 if nested else 2 * length + 2 if spatial else 2
+    behind = last_tap + length + points + (2 if spatial else 0)
+    slab = weight_slab_cycles(temporal, spatial, config)
+    period = slab // config.weight_block_groups
+    latency = WEIGHT_TRANSFORM_LATENCY
+    latency += WEIGHT_COMBINE_LATENCY if "hfa_nested" in config.features else 0
+    load = max(0, config.weight_block_groups - FEED_LATENCY)
+    return latency + slab - period + behind + load
+
+
+def weight_slab_cycles(temporal: int, spatial: int, config: AcceleratorConfig) -> int:
+    """Cycles to transform the weights of one slab: a pair, or its share of one temporal point."""
+    points = TRANSFORMS[spatial].points ** 2 if spatial else TRANSFORMS[temporal].points
+    taps = math.prod(Algorithm(temporal, spatial).kernel)
+    return config.weight_block_groups * max(points, taps)
+
+
 def array_slot(instruction: Array, config: AcceleratorConfig) -> int:
     """HFA: cycles from the start of one set to the start of the next.
 

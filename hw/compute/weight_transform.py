@@ -1,15 +1,19 @@
 """Weights of HFA instructions: int8 taps in, transformed blocks out, a few pairs ahead."""
 
-from amaranth.hdl import Cat, Module, Value
-from amaranth.lib import wiring
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.arch.config import AcceleratorConfig
+from hw.arch.winograd import F2, F4, TRANSFORMS, WEIGHT_LOW, Transform, signed_bits
 from hw.common.agu import COUNT_BITS
-from hw.common.ports import weight_read
+from hw.common.ports import NO_COLLISION, weight_read
+from hw.compute.block_ring import BlockRing
+from hw.compute.tap_reader import TAPS, TapReader
+from hw.compute.transform import F23, F43, TransformStage
 from hw.compute.weights import WeightLoader
 
-__all__ = ["WeightTransform"]
+__all__ = ["WeightTransform", "WeightTurn", "stage_bits"]
 
 
 class WeightTransform(wiring.Component):
@@ -81,26 +85,226 @@ class WeightTransform(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.plain = plain = WeightLoader(self._config)
-        array = self._config.array
+        m.submodules.reader = reader = TapReader(self._config)
+        bits = stage_bits("hfa_nested" in self._config.features)
+        m.submodules.ring = ring = BlockRing(self._config, bits[2])
+        hfa = Signal()
+        with m.If(self.start):
+            m.d.sync += hfa.eq(self.transform)
         m.d.comb += [
             plain.start.eq(self.start & ~self.transform),
-            plain.next.eq(self.next),
+            plain.next.eq(self.next & ~hfa),
             plain.base.eq(self.base),
-            self.weight.enable.eq(plain.weight.enable),
-            self.weight.address.eq(plain.weight.address),
-            plain.weight.data.eq(self.weight.data),
-            self.valid.eq(plain.valid),
+            reader.start.eq(self.start & self.transform),
+            reader.temporal.eq(self.temporal),
+            reader.spatial.eq(self.spatial),
+            reader.base.eq(self.base),
+            reader.abort.eq(self.abort),
+            reader.room.eq(ring.room),
+            self.weight.enable.eq(plain.weight.enable | reader.weight.enable),
+            self.weight.address.eq(Mux(hfa, reader.weight.address, plain.weight.address)),
+            ring.points.eq(reader.points),
+            ring.enter.eq(reader.enter),
+            ring.next.eq(self.next & hfa),
+            ring.vacate.eq(plain.start),
+            ring.clear.eq(self.abort),
+            self.loaded.eq(ring.loaded),
+            self.busy.eq(reader.busy),
+            self.valid.eq(plain.valid | ring.valid),
         ]
+        m.d.comb += [to.eq(count) for to, count in zip(reader.counts, self.counts, strict=True)]
+        self._transform(m, reader, ring, bits)
+        self._deliver(m, ring, hfa)
+        # Groups between the reader and TWB.
+        flying = Signal(4)
+        m.d.sync += flying.eq(flying + reader.group - ring.group_end)
+        m.d.comb += reader.clear.eq(flying == 0)
+        with m.If(self.abort):
+            m.d.sync += flying.eq(0)
+        return m
+
+    def _transform(
+        self, m: Module, reader: TapReader, ring: BlockRing, bits: tuple[int, int, int]
+    ) -> None:
+        """t while taps arrive (nested), x, turn, y."""
+        spatial, temporal = reader.select_s, reader.select_t
+        lanes = self._config.array.weight_rows_per_cycle * self._config.array.cols
+        taps = [self.weight.data.word_select(lane, 8).as_signed() for lane in range(lanes)]
+        valid: Value = reader.valid
+        if "hfa_nested" in self._config.features:
+            valid, taps = self._combine_t(m, reader, taps, bits[0])
+        m.submodules.x = x = TransformStage("weight", lanes, bits[0], bits[1])
+        m.submodules.turn = turn = WeightTurn(lanes, bits[1])
+        m.submodules.y = y = TransformStage("weight", lanes, bits[1], bits[2])
+        two, wide = spatial != 0, Mux(spatial != 0, spatial, temporal) == F43
+        m.d.comb += [
+            x.select.eq(Mux(spatial != 0, spatial, temporal)),
+            y.select.eq(spatial),
+            turn.two.eq(two),
+            turn.wide.eq(wide),
+            ring.two.eq(two),
+            ring.wide.eq(wide),
+            x.i_valid.eq(valid),
+            turn.i_valid.eq(x.o_valid),
+            y.i_valid.eq(turn.o_valid),
+            ring.i_valid.eq(y.o_valid),
+        ]
+        for lane in range(lanes):
+            m.d.comb += [
+                x.i[lane].eq(taps[lane]),
+                turn.i[lane].eq(x.o[lane]),
+                y.i[lane].eq(turn.o[lane]),
+                ring.i[lane].eq(y.o[lane]),
+            ]
+        for part in (x, turn, y):
+            m.d.comb += part.clear.eq(self.abort)
+
+    def _combine_t(
+        self, m: Module, reader: TapReader, taps: list[Value], bits: int
+    ) -> tuple[Value, list[Value]]:
+        """One value of the reader's temporal point per three taps; a tap passes unless nested."""
+        nested = (reader.select_t != 0) & (reader.select_s != 0)
+        magnitude, negative = Signal(3), Signal()
+        with m.If(~nested):
+            m.d.comb += magnitude.eq(1)
+        for select in (F23, F43):
+            for point, row in enumerate(TRANSFORMS[select].weight_rows):
+                for tap, coefficient in enumerate(row):
+                    here = nested & (reader.select_t == select) & (reader.temporal_point == point)
+                    with m.If(here & (reader.tap == tap)):
+                        m.d.comb += [
+                            magnitude.eq(abs(coefficient)),
+                            negative.eq(coefficient < 0),
+                        ]
+        # one cycle behind the data: the term; two: the sum
+        subtract, first, last = Signal(), Signal(), Signal()
+        valid, summed = Signal(), Signal()
+        m.d.sync += [
+            subtract.eq(negative),
+            first.eq(reader.tap == 0),
+            last.eq(~nested | (reader.tap == TAPS - 1)),
+            valid.eq(reader.valid & ~self.abort),
+            summed.eq(valid & last & ~self.abort),
+        ]
+        sums = []
+        for lane, tap in enumerate(taps):
+            term = Signal(signed(bits), name=f"term{lane}", reset_less=True)
+            value = Signal(signed(bits), name=f"sum{lane}", reset_less=True)
+            shifted = Mux(magnitude[2], tap << 2, Mux(magnitude[1], tap << 1, tap))
+            before = Mux(first, 0, value)
+            m.d.sync += term.eq(Mux(magnitude == 0, 0, shifted))
+            with m.If(valid):
+                m.d.sync += value.eq(Mux(subtract, before - term, before + term))
+            sums.append(value)
+        return summed, sums
+
+    def _deliver(self, m: Module, ring: BlockRing, hfa: Value) -> None:
+        """Words for the columns: bytes of a plain block, or rows of TWB."""
+        array = self._config.array
         for row in range(array.weight_rows_per_cycle):
-            words = self.weight.data.word_select(row, 8 * array.cols)
-            m.d.comb += self.data[row].eq(
-                Cat(
-                    _extended(words.word_select(c, 8), array.weight_bits) for c in range(array.cols)
-                )
-            )
+            words = []
+            for column in range(array.cols):
+                lane = row * array.cols + column
+                word = Signal(signed(array.weight_bits), name=f"word{lane}")
+                byte = self.weight.data.word_select(lane, 8).as_signed()
+                m.d.comb += word.eq(Mux(hfa, ring.o[lane], byte))
+                words.append(word)
+            m.d.comb += self.data[row].eq(Cat(words))
+
+
+class WeightTurn(wiring.Component):
+    """Turns the x-transformed taps of a group, and paces them for the stage along y.
+
+    Three rows of n values come, x fastest. They leave y fastest, a column of three every n cycles.
+    One row of n values (`two` low) leaves as it came. Two halves.
+
+    Handshake: nothing stalls; the last values of two groups lie at least n·n (n) cycles apart.
+    Latency: the last value of a group in cycle t gives its values from t + LATENCY on.
+
+    Members
+    -------
+    two, wide: three rows; n is 6, not 4. Stable while values are inside.
+    clear: forget what came in; `o_valid` is low from the next cycle on.
+    i_valid, i, o_valid, o: the values.
+    """
+
+    LATENCY = 2
+
+    def __init__(self, lanes: int, bits: int):
+        self.lanes, self.bits = lanes, bits
+        super().__init__(
+            {
+                "two": In(1),
+                "wide": In(1),
+                "clear": In(1),
+                "i_valid": In(1),
+                "i": In(signed(bits)).array(lanes),
+                "o_valid": Out(1),
+                "o": Out(signed(bits)).array(lanes),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.values = values = memory.Memory(
+            shape=data.ArrayLayout(signed(self.bits), self.lanes),
+            depth=1 << len(Cat(C(0, 1), Signal(range(TAPS)), Signal(range(F4.points)))),
+            init=[],
+            attrs=NO_COLLISION | {"ram_style": "block"},
+        )
+        write, read = values.write_port(), values.read_port()
+        edge = Mux(self.wide, F4.points - 1, F2.points - 1)
+        side = Signal()
+        row, place = Signal(range(TAPS)), Signal(range(F4.points))
+        row_end = place == edge
+        complete = Signal()
+        # cycle t
+        m.d.comb += [
+            complete.eq(self.i_valid & row_end & (~self.two | (row == TAPS - 1))),
+            write.en.eq(self.i_valid),
+            write.addr.eq(Cat(place, row, side)),
+        ]
+        m.d.comb += [to.eq(value) for to, value in zip(write.data, self.i, strict=True)]
+        with m.If(self.i_valid):
+            m.d.sync += place.eq(place + 1)
+            with m.If(row_end):
+                m.d.sync += [place.eq(0), row.eq(row + 1)]
+        with m.If(complete):
+            m.d.sync += [row.eq(0), side.eq(~side)]
+        # cycle t + 1: address; a column takes n cycles, in the first three of which it is read
+        running, from_side = Signal(), Signal()
+        column, beat = Signal(range(F4.points)), Signal(range(F4.points))
+        column_end = ~self.two | (beat == edge)
+        m.d.comb += [
+            read.en.eq(running & (beat < TAPS)),
+            read.addr.eq(Cat(column, beat[: len(row)], from_side)),
+        ]
+        with m.If(running):
+            m.d.sync += beat.eq(beat + 1)
+            with m.If(column_end):
+                m.d.sync += [beat.eq(0), column.eq(column + 1)]
+                with m.If(column == edge):
+                    m.d.sync += running.eq(0)
+        with m.If(complete):
+            m.d.sync += [running.eq(1), from_side.eq(side), column.eq(0), beat.eq(0)]
+        with m.If(self.clear):
+            m.d.sync += [running.eq(0), place.eq(0), row.eq(0)]
+        # cycle t + 2
+        m.d.sync += self.o_valid.eq(read.en & ~self.clear)
+        m.d.comb += [o.eq(value) for o, value in zip(self.o, read.data, strict=True)]
         return m
 
 
-def _extended(value: Value, bits: int) -> Value:
-    """Sign-extended to `bits`."""
-    return Cat(value, value[-1].replicate(bits - len(value)))
+def stage_bits(nested: bool) -> tuple[int, int, int]:
+    """Signed widths of a tap behind the transforms along t, x and y."""
+
+    def gain(transform: Transform) -> int:
+        return max(sum(map(abs, row)) for row in transform.weight_rows)
+
+    one, wide = gain(F2), gain(F4)
+    gains = (1, wide, wide * wide)
+    if nested:
+        # F(4,3) along t goes with F(2×2,3×3) only.
+        gains = (wide, one * wide, max(one * wide * wide, wide * one * one))
+    t, x, y = (signed_bits(WEIGHT_LOW * g, -WEIGHT_LOW * g - 1) for g in gains)
+    return t, x, y
