@@ -110,8 +110,11 @@ def _unit_faults(
     """(code, condition) of what makes a unit instruction unfit for dispatch, gravest first."""
     lacks = {
         name: Const(name not in config.features, 1)
-        for name in ("depthwise", "vector", "hfa", "residual", "drain_table", "attention")
-    }
+        for name in (
+            "depthwise", "vector", "hfa", "hfa_nested", "hfa_depthwise", "residual", "drain_table",
+            "attention",
+        )
+    }  # fmt: skip
     unsupported, field = ErrorCode.UNSUPPORTED, ErrorCode.FIELD
     if kind is Load:
         return [
@@ -126,7 +129,9 @@ def _unit_faults(
         return [
             (unsupported, depthwise & lacks["depthwise"]),
             (unsupported, (fields.mode >= ArrayMode.HFA) & lacks["hfa"]),
+            (unsupported, (fields.mode == ArrayMode.HFA_DEPTHWISE) & lacks["hfa_depthwise"]),
             (unsupported, (fields.transform_t | fields.transform_s).any() & lacks["hfa"]),
+            (unsupported, _nested(fields) & lacks["hfa_nested"]),
             (
                 unsupported,
                 (fields.weights_from_activation | fields.transpose_weights) & lacks["attention"],
@@ -136,6 +141,7 @@ def _unit_faults(
     if kind is Drain:
         return [
             (unsupported, (fields.transform_t | fields.transform_s).any() & lacks["hfa"]),
+            (unsupported, _nested(fields) & lacks["hfa_nested"]),
             (unsupported, fields.residual & lacks["residual"]),
             (unsupported, fields.table.any() & lacks["drain_table"]),
             (field, _zero(fields, "counts", "window") | _no_table(fields, config)),
@@ -154,6 +160,11 @@ def _unit_faults(
         ]
     assert kind is Sfu, kind
     return [(unsupported, Const(1, 1))]
+
+
+def _nested(fields: data.View) -> Value:
+    """Whether both time and rows and columns are transformed."""
+    return fields.transform_t.any() & fields.transform_s.any()
 
 
 def _no_table(fields: data.View, config: AcceleratorConfig) -> Value:

@@ -47,8 +47,12 @@ def required_features(instruction: UnitInstruction) -> tuple[str, ...]:
 def _array_features(instruction: Array) -> Iterator[str]:
     if instruction.mode in (ArrayMode.DEPTHWISE, ArrayMode.HFA_DEPTHWISE):
         yield "depthwise"
+    if instruction.mode == ArrayMode.HFA_DEPTHWISE:
+        yield "hfa_depthwise"
     if instruction.mode >= ArrayMode.HFA or instruction.transform_t or instruction.transform_s:
         yield "hfa"
+    if instruction.transform_t and instruction.transform_s:
+        yield "hfa_nested"
     if instruction.weights_from_activation or instruction.transpose_weights:
         yield "attention"
 
@@ -56,6 +60,8 @@ def _array_features(instruction: Array) -> Iterator[str]:
 def _drain_features(instruction: Drain) -> Iterator[str]:
     if instruction.transform_t or instruction.transform_s:
         yield "hfa"
+    if instruction.transform_t and instruction.transform_s:
+        yield "hfa_nested"
     if instruction.residual:
         yield "residual"
     if instruction.table:

@@ -10,7 +10,8 @@ executed after `case.activations` [rows, L], `case.weights` and `case.parameters
 their memories from row and beat 0 on. Accumulator rows 0..`case.points`−1 then hold the products
 ([points, cols], what an ARRAY test compares), scratchpad rows `case.target` the results
 (`case.expected`, u8 [rows, L]). `program(case)` is the same as a whole linked program with LOAD
-and STORE for cores, its results from DRAM address linking.OUTPUT on.
+and STORE for cores, its results from DRAM address linking.OUTPUT on. `direct(case)` is the same
+layer, data and scratchpad rows as ARRAY GEMM and a plain DRAIN.
 """
 
 from __future__ import annotations
@@ -134,10 +135,20 @@ class Case:
     target: np.ndarray
     expected: np.ndarray
     points: int
+    taps: np.ndarray
+    centred_parameters: bytes
 
 
-def make(shape: Shape, config: AcceleratorConfig, seed: int = 0) -> Case:
-    """Random data for a shape, its instructions, and its results by torch in float64."""
+def make(
+    shape: Shape,
+    config: AcceleratorConfig,
+    seed: int = 0,
+    data: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Case:
+    """Random data for a shape, its instructions, and its results by torch in float64.
+
+    `data` are codes [channels, T, H, W] and taps [filters, channels, kt, ky, kx] to take instead.
+    """
     rng = np.random.default_rng(seed)
     rows, cols = config.array.rows, config.array.cols
     ci, co = -(-shape.channels // rows), -(-shape.filters // cols)
@@ -145,6 +156,8 @@ def make(shape: Shape, config: AcceleratorConfig, seed: int = 0) -> Case:
     taps = np.zeros((co * cols, ci * rows, *shape.kernel), np.int8)
     some = taps[: shape.filters, : shape.channels]
     some[...] = rng.integers(-128, 128, some.shape)
+    if data is not None:
+        codes[: shape.channels], some[...] = data
     sums = _convolve(shape, codes, taps)
     bias = rng.integers(-(1 << 12), 1 << 12, co * cols)
     typical = 74.0 * 74.0 * math.sqrt(shape.channels * math.prod(shape.kernel))
@@ -163,6 +176,7 @@ def make(shape: Shape, config: AcceleratorConfig, seed: int = 0) -> Case:
     z = _raw_zero(shape)
     folded = bias - z * taps.reshape(len(taps), -1).sum(axis=1, dtype=np.int64)
     multipliers = [m if i < shape.filters else 0 for i, (m, _) in enumerate(pairs)]
+    shifts = [n for _, n in pairs]
     return Case(
         shape,
         config,
@@ -170,10 +184,12 @@ def make(shape: Shape, config: AcceleratorConfig, seed: int = 0) -> Case:
         drain,
         blocked,
         weights,
-        pack_parameters(folded.tolist(), multipliers, [n for _, n in pairs]),
+        pack_parameters(folded.tolist(), multipliers, shifts),
         first + np.arange(len(results)),
         results.astype(np.uint8),
         math.prod((*shape.tiles, *shape.algorithm.points)) * co,
+        taps,
+        pack_parameters(bias.tolist(), multipliers, shifts),
     )
 
 
@@ -272,6 +288,53 @@ def _drain(shape: Shape, config: AcceleratorConfig, co: int, destination: int) -
         zero_point=128,
         low=0,
         high=255,
+    )
+
+
+def direct(case: Case) -> Case:
+    """The same layer and data in mode GEMM; `points` are its accumulator rows."""
+    shape, config = case.shape, case.config
+    (_, height, width), (x, y, t) = shape.size, shape.results[::-1]
+    (kt, ky, kx), (dt, dy, dx), (st, sy, sx) = shape.kernel, shape.dilation, shape.spacing
+    co, ci = case.drain.counts[3], case.taps.shape[1] // config.array.rows
+    row = (height * width, width, 1)
+    starts = [first - pad for first, pad in zip(shape.first, shape.before, strict=True)]
+    start = sum(s * place for s, place in zip(starts, row, strict=True))
+    counts = (x, y, t, co, kx, ky, kt, ci)
+    places = (sx, sy * width, st * row[0], 0, dx, dy * width, dt * row[0], shape.size[0] * row[0])
+    array = Array(
+        mode=ArrayMode.GEMM,
+        signed=shape.signed,
+        zero_point=shape.zero_point & 0xFF,
+        activation=start & 0xFFFF,
+        counts=counts,
+        deltas=deltas(counts, places),
+        starts=tuple(reversed(starts)),
+        steps=(sx, sy, st),
+        dilations=(dx, dy, dt),
+        bounds=tuple(reversed(shape.size)),
+    )
+    blocks = case.taps.reshape(co, config.array.cols, ci, config.array.rows, kt, ky, kx)
+    weights = np.ascontiguousarray(blocks.transpose(2, 4, 5, 6, 0, 3, 1)).tobytes()
+    wx, wy, wt = case.drain.window
+    nest = (wx, wy, wt, *case.drain.counts)
+    steps = (1, x, x * y, wx, wy * x, wt * x * y, x * y * t)
+    drain = dataclasses.replace(
+        case.drain,
+        transform_t=0,
+        transform_s=0,
+        accumulator_deltas=deltas(nest, steps),
+        destination_deltas=deltas(
+            (config.array.blocks_per_row, *case.drain.counts), case.drain.destination_deltas
+        ),
+    )
+    return dataclasses.replace(
+        case,
+        arrays=(array,),
+        drain=drain,
+        weights=weights,
+        parameters=case.centred_parameters,
+        points=x * y * t * co,
     )
 
 
