@@ -6,7 +6,14 @@ import dataclasses
 
 import pytest
 
-from hw.arch.config import CONFIG_DIRECTORY, FEATURES, AcceleratorConfig, ConfigError
+from hw.arch.config import (
+    CONFIG_DIRECTORY,
+    FEATURES,
+    TRANSFORM_BITS,
+    AcceleratorConfig,
+    ConfigError,
+)
+from hw.arch.winograd import ALGORITHMS, Operand
 
 PRESETS = sorted(p.stem for p in CONFIG_DIRECTORY.glob("*.yaml"))
 
@@ -60,11 +67,50 @@ LIMITS = [
 
 @pytest.mark.parametrize(("section", "change", "message"), LIMITS)
 def test_limits_are_named(section, change, message):
-    tiny = AcceleratorConfig.load("tiny")
-    content = dataclasses.asdict(tiny)
-    content[section].update(change)
+    refused(AcceleratorConfig.load("tiny"), section, change, message)
+
+
+def refused(config, section, change, message):
+    content = dataclasses.asdict(config)
+    AcceleratorConfig.from_mapping(content)
+    if section:
+        content[section].update(change)
+    else:
+        content.update(change)
     with pytest.raises(ConfigError, match=message):
         AcceleratorConfig.from_mapping(content)
+
+
+TRANSFORM_LIMITS = [
+    ("array", {"activation_bits": 15}, "is 15; feature 'hfa_nested' needs at least 16"),
+    ("array", {"weight_bits": 13}, "weight_bits is 13; feature 'hfa' needs at least 14"),
+    ("memory", {"transformed_rows": 128}, "is 128; one tile has up to 144 points"),
+    ("memory", {"transformed_rows": 200}, "must be a power of two up to 4096 or 0, not 200"),
+    ("lanes", {"output_transform": 0}, "must divide array.cols .4., not 0"),
+    ("lanes", {"output_transform": 3}, "must divide array.cols .4., not 3"),
+    ("", {"features": ("hfa_nested",)}, "'hfa_nested' needs feature 'hfa'"),
+    ("", {"features": ("vector",)}, "output_transform is 4, but feature 'hfa' is off"),
+]
+
+
+@pytest.mark.parametrize(("section", "change", "message"), TRANSFORM_LIMITS)
+def test_limits_of_transforms_are_named(section, change, message):
+    refused(AcceleratorConfig.load("tiny_hfa"), section, change, message)
+
+
+def test_operand_widths_are_what_the_algorithms_need():
+    for feature, widths in TRANSFORM_BITS.items():
+        algorithms = [
+            a
+            for a in ALGORITHMS
+            if (a.temporal, a.spatial) != (2, 2)
+            and (feature == "hfa_nested" or not (a.temporal and a.spatial))
+        ]
+        needed = (
+            max(a.input_bits(Operand.RAW) for a in algorithms),
+            max(a.weight_bits() for a in algorithms),
+        )
+        assert widths == needed
 
 
 def test_bad_files_are_refused(tmp_path):

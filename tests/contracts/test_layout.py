@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hw.arch.layout import TensorLayout, canonical_shape
+from hw.arch.layout import (
+    TensorLayout,
+    canonical_shape,
+    pack_transformed_weights,
+    unpack_transformed_weights,
+)
 
 layouts = st.builds(
     TensorLayout,
@@ -87,3 +92,19 @@ def test_batches_and_ranks_are_refused():
         canonical_shape((1, 3, 1, 1, 1, 1))
     with pytest.raises(ValueError, match="rank 0"):
         canonical_shape(())
+
+
+@pytest.mark.parametrize(("kernel", "lw"), [((1, 3, 3), 1), ((3, 1, 1), 2), ((3, 3, 3), 4)])
+def test_transformed_weights_lie_as_taps_in_row_groups(kernel, lw):
+    shape = (3, *kernel, 4, 8)
+    pairs = np.random.default_rng(1).integers(-128, 128, shape).astype(np.int8)
+    data = pack_transformed_weights(pairs, lw)
+    groups = data.view(np.int8).reshape(-1, lw, 8)
+    taps = kernel[0] * kernel[1] * kernel[2]
+    for q, h in itertools.product(range(3), range(4 // lw)):
+        places = itertools.product(*(range(n) for n in kernel))  # kx fastest
+        for tap, place in enumerate(places):
+            rows = pairs[(q, *place)][h * lw : (h + 1) * lw]
+            assert np.array_equal(groups[(q * (4 // lw) + h) * taps + tap], rows)
+    assert np.array_equal(unpack_transformed_weights(data, kernel, (4, 8), lw), pairs)
+    assert not np.array_equal(unpack_transformed_weights(data[::-1], kernel, (4, 8), lw), pairs)
