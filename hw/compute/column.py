@@ -10,6 +10,7 @@ from amaranth.utils import exact_log2
 
 from hw.arch.config import AcceleratorConfig
 from hw.compute.chain import ChainSignature
+from hw.compute.product import Product
 from hw.compute.window import DepthwiseWindow, selected_tap
 
 __all__ = ["Column", "DrainPort"]
@@ -107,11 +108,10 @@ class Column(wiring.Component):
             m.d.sync += [o.eq(i) for o, i in zip(self.o.x, self.i.x, strict=True)]
 
     def _weights(self, m: Module) -> list[Signal]:
-        """Shadow weights shift in LW rows at a time; the active ones swap with the first vector."""
+        """Shadow weights, shifted in LW rows at a time; the products take them in with a swap."""
         array = self._config.array
         shape = signed(array.weight_bits)
         shadow = [Signal(shape, name=f"shadow{r}", reset_less=True) for r in range(array.rows)]
-        active = [Signal(shape, name=f"weight{r}", reset_less=True) for r in range(array.rows)]
         loaded = [w[:8].as_signed() for w in self.weights]
         with m.If(self.weights_valid):
             following = [*shadow[len(loaded) :], *loaded]
@@ -122,11 +122,7 @@ class Column(wiring.Component):
                 m.d.sync += [
                     n.eq(w[8:]) for n, w in zip(self.weights_next, self.weights, strict=True)
                 ]
-        # The swap takes effect with the operand register: in that cycle the products of the block
-        # before are taken.
-        with m.If(self.o.control.swap):
-            m.d.sync += [w.eq(s) for w, s in zip(active, shadow, strict=True)]
-        return active
+        return shadow
 
     def _operands(self, m: Module) -> list[Value]:
         """Next operand of every row: the vector's lane or a tap of the window."""
@@ -150,22 +146,25 @@ class Column(wiring.Component):
         ]
 
     def _multiply(self, m: Module, weights: list[Signal]) -> Value:
-        """Operand register, product register, two registered levels of the adder tree."""
+        """Products (operand and product register), two registered levels of the adder tree."""
         array = self._config.array
         width = array.activation_bits + array.weight_bits
-        following = self._operands(m)
-        operands = _registers("operand", array.rows, signed(array.activation_bits))
-        products = _registers("product", array.rows, signed(width))
+        products: list[Value] = []
+        # Operands are taken in cycle q, products in q + 1. The swap takes effect with the first
+        # operands of the block: in that cycle the products of the block before are taken.
+        for row, (following, weight) in enumerate(zip(self._operands(m), weights, strict=True)):
+            product = Product(array.activation_bits, array.weight_bits)
+            m.submodules[f"product{row}"] = product
+            m.d.comb += [
+                product.a.eq(following),
+                product.b.eq(weight),
+                product.load.eq(self.o.control.swap),
+            ]
+            products.append(product.product)
         groups = max(1, array.rows // TREE_RADIX)
         partial = _registers("partial", groups, signed(width + exact_log2(TREE_RADIX)))
         result = Signal(signed(width + exact_log2(array.rows)), reset_less=True)
         valid = self._valid
-        # cycle q + 1
-        with m.If(valid[0]):
-            m.d.sync += [o.eq(f) for o, f in zip(operands, following, strict=True)]
-        # cycle q + 2
-        with m.If(valid[1]):
-            m.d.sync += [p.eq(o * w) for p, o, w in zip(products, operands, weights, strict=True)]
         # cycles q + 3, q + 4
         with m.If(valid[2]):
             m.d.sync += [p.eq(total(products[g::groups])) for g, p in enumerate(partial)]
