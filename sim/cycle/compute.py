@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from hw.arch.config import AcceleratorConfig
-from hw.arch.isa import Array, Drain, Elementwise, Instruction, Reduce
+from hw.arch.isa import Array, ArrayMode, Drain, Elementwise, Instruction, Reduce
 from hw.arch.timing import (
+    ArrayTimes,
     array_blocks,
     array_duration,
     array_occupancy,
     array_outputs,
+    array_sets,
+    array_start,
+    array_times,
     drain_duration,
     vector_duration,
 )
 
 
 def duration(instruction: Instruction, config: AcceleratorConfig) -> int:
-    """Cycles from the issue of an instruction to its `done`."""
+    """Cycles from the issue of an instruction to its `done` (ARRAY: see `ArrayModel`)."""
     match instruction:
-        case Array():
-            return array_duration(instruction, config)
         case Drain():
             return drain_duration(instruction, config)
         case Elementwise() | Reduce():
@@ -27,14 +29,54 @@ def duration(instruction: Instruction, config: AcceleratorConfig) -> int:
             raise TypeError(f"{type(instruction).__name__} has no closed form")
 
 
-def occupancy(instruction: Instruction, config: AcceleratorConfig) -> int:
-    """Cycles from the issue of an instruction to the earliest issue of the next one."""
-    if isinstance(instruction, Array):
-        return array_occupancy(instruction, config)
-    return duration(instruction, config) + 1
+class ArrayModel:
+    """ARRAY: an instruction in mode HFA starts behind the end of the one before it.
+
+    Parameters
+    ----------
+    config: of the accelerator.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        self._last: tuple[Array, ArrayTimes] | None = None
+
+    def ready(self, instruction: Array) -> int:
+        """Earliest issue of the next instruction.
+
+        Transforms run ahead of the stream only within one algorithm; any other change waits for
+        the last address of the stream.
+        """
+        if self._last is None:
+            return 0
+        before, times = self._last
+        same = _algorithm(before) == _algorithm(instruction)
+        return times.free if same else times.end - 1
+
+    def issue(self, cycle: int, instruction: Array) -> int:
+        """Take an instruction; returns the cycle of its `done`."""
+        config = self._config
+        end = self._last[1].end if self._last else 0
+        if instruction.mode == ArrayMode.HFA:
+            times = array_times(instruction, config, cycle, end)
+        else:
+            last = cycle + array_occupancy(instruction, config)
+            done = cycle + array_duration(instruction, config)
+            times = ArrayTimes(cycle + array_start(config), last + 1, done, last)
+        self._last = instruction, times
+        return times.done
+
+
+def _algorithm(instruction: Array) -> tuple[int, int]:
+    """Transforms along time and space; (0, 0) outside mode HFA."""
+    if instruction.mode != ArrayMode.HFA:
+        return 0, 0
+    return instruction.transform_t, instruction.transform_s
 
 
 def array_vectors(instruction: Array) -> int:
     """Vectors that enter the array and produce a sum: the counter `array_vectors`."""
+    if instruction.mode == ArrayMode.HFA:
+        return array_outputs(instruction) * array_sets(instruction)
     passes = array_blocks(instruction) // instruction.counts[3]
     return array_outputs(instruction) * passes

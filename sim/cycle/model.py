@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import (
+    Array,
     Fence,
     Halt,
     Instruction,
@@ -31,7 +32,7 @@ from hw.arch.timing import (
     TAKE_TO_DISPATCH,
     MemoryTiming,
 )
-from sim.cycle.compute import duration, occupancy
+from sim.cycle.compute import ArrayModel, duration
 from sim.cycle.fetch import FetchModel
 from sim.cycle.port import MemoryPort
 from sim.cycle.transfers import LoadModel, StoreModel
@@ -97,6 +98,7 @@ class CoreModel:
         self.units = {unit: UnitTimes() for unit in Unit}
         self.load = LoadModel(config.port)
         self.store = StoreModel(config.port)
+        self.array = ArrayModel(config)
         self.fetch = FetchModel(config.port, base, length)
         self.instructions = 0
         self.halt: int | None = None
@@ -159,8 +161,8 @@ class CoreModel:
         times = self.units[unit]
         moved = False
         while times.queue:
-            ready = self._ready(unit)
             dispatch, awaits, instruction = times.queue[0]
+            ready = self._ready(unit, instruction)
             tokens = self._tokens(awaits)
             if ready is None or tokens is None:
                 break
@@ -174,12 +176,15 @@ class CoreModel:
             moved = True
         return moved
 
-    def _ready(self, unit: Unit) -> int | None:
-        match unit:
-            case Unit.LOAD:
+    def _ready(self, unit: Unit, instruction: Instruction) -> int | None:
+        """Earliest cycle in which a unit takes an instruction; None if not yet known."""
+        match instruction:
+            case Load():
                 return self.load.ready
-            case Unit.STORE:
+            case Store():
                 return self.store.ready
+            case Array():
+                return self.array.ready(instruction)
             case _:
                 return self.units[unit].free
 
@@ -200,10 +205,12 @@ class CoreModel:
                 self.load.accept(cycle, instruction)
             case Store():
                 self.store.accept(cycle, instruction)
+            case Array():
+                self.units[unit].complete(self.array.issue(cycle, instruction))
             case _:
-                times = self.units[unit]
-                times.free = cycle + occupancy(instruction, self.config)
-                times.complete(cycle + duration(instruction, self.config))
+                done = cycle + duration(instruction, self.config)
+                self.units[unit].free = done + 1
+                self.units[unit].complete(done)
 
     # The sequencer.
 
