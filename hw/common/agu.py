@@ -9,7 +9,7 @@ cycle t + 1.
 
 from collections.abc import Iterable, Sequence
 
-from amaranth.hdl import Module, Mux, Signal, Value, signed
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -36,8 +36,11 @@ def any_zero(counts: Iterable[Value]) -> Value:
 class Nest(wiring.Component):
     """Nested counters, innermost first.
 
-    `load` puts all counters at their first value; `step` moves to the next point. Each counter
-    runs downwards so that its end is a flip-flop.
+    `load` puts all counters at their first value; `step` moves to the next point. All outputs are
+    flip-flops that are worked out one step ahead: which counters of the next point stand at their
+    end follows from the present `advance` and `wrap` and, for the one counter that counts, from
+    whether it will be at its end (`nearly`). So the way round is the same few gates at every
+    level, and what follows the nest does not load it.
 
     Parameters
     ----------
@@ -70,23 +73,41 @@ class Nest(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        inner: Value | None = None
-        for level, width in enumerate(self.widths):
-            count = self.counts[level][:width]
-            remaining = Signal(width, name=f"remaining{level}", reset_less=True)
-            final = Signal(name=f"final{level}", reset_less=True)
-            advance = ~final if inner is None else inner & ~final
-            wrap = Signal(name=f"wrap{level}")
-            m.d.comb += wrap.eq(final if inner is None else inner & final)
-            m.d.comb += [self.advance[level].eq(advance), self.wrap[level].eq(wrap)]
-            m.d.comb += self.final[level].eq(final)
-            with m.If(self.load | (self.step & wrap)):
-                m.d.sync += [remaining.eq(count - 1), final.eq(count == 1)]
-            with m.Elif(self.step & advance):
-                m.d.sync += [remaining.eq(remaining - 1), final.eq(remaining == 1)]
-            inner = wrap
-        m.d.comb += self.last.eq(inner)
+        levels = len(self.widths)
+        advance = [Signal(name=f"advance{k}", reset_less=True) for k in range(levels)]
+        wrap = [Signal(name=f"wrap{k}", reset_less=True) for k in range(levels)]
+        final = [Signal(name=f"final{k}", reset_less=True) for k in range(levels)]
+        at_end = [self._level(m, k, advance[k], wrap[k], final[k]) for k in range(levels)]
+        with m.If(self.load | self.step):
+            for k in range(levels):
+                within = Cat(at_end[:k]).all()
+                m.d.sync += [
+                    final[k].eq(at_end[k]),
+                    wrap[k].eq(within & at_end[k]),
+                    advance[k].eq(within & ~at_end[k]),
+                ]
+        m.d.comb += [
+            self.advance.eq(Cat(advance)),
+            self.wrap.eq(Cat(wrap)),
+            self.final.eq(Cat(final)),
+            self.last.eq(wrap[-1]),
+        ]
         return m
+
+    def _level(self, m: Module, k: int, advance: Signal, wrap: Signal, final: Signal) -> Signal:
+        """One counter, and whether it stands at its end after a load or step in this cycle."""
+        width = self.widths[k]
+        count = self.counts[k][:width]
+        left = Signal(width, name=f"left{k}", reset_less=True)  # values, the present one included
+        nearly = Signal(name=f"nearly{k}", reset_less=True)  # the next value is the last one
+        at_end = Signal(name=f"at_end{k}")
+        restart = self.load | wrap
+        with m.If(self.load | (self.step & wrap)):
+            m.d.sync += [left.eq(count), nearly.eq(count == 2)]
+        with m.Elif(self.step & advance):
+            m.d.sync += [left.eq(left - 1), nearly.eq(left == 3)]
+        m.d.comb += at_end.eq(Mux(restart, count == 1, Mux(advance, nearly, final)))
+        return at_end
 
 
 class Walker(wiring.Component):
@@ -128,9 +149,10 @@ class Walker(wiring.Component):
         moved = Signal()
         m.d.sync += moved.eq(self.step)
         with m.If(self.step):
-            chosen = self.deltas[self.levels - 1]
-            for level in reversed(range(self.levels - 1)):
-                chosen = Mux(self.advance[level], self.deltas[level], chosen)
+            # One level advances at most: or instead of a chain of choices.
+            chosen = C(0, signed(self.delta_width))
+            for level in range(self.levels):
+                chosen = chosen | Mux(self.advance[level], self.deltas[level], 0)
             m.d.sync += delta.eq(chosen)
         with m.If(self.load):
             m.d.sync += self.address.eq(self.base)

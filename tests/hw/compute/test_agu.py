@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from amaranth.hdl import Module, Mux, Signal
@@ -81,3 +83,50 @@ def test_addresses_and_flags(counts, steps, base, clip):
     shifted = inside(start + 1, inner, counts[0], outer, counts[2], bound)
     if counts[0] > 1:
         assert list(flags) != list(np.repeat(shifted, counts[1], axis=0).reshape(-1))
+
+
+def flags(counts, hold):
+    """(advance, wrap, final, last) at every point of a nest that is run through twice, stepping
+    only in cycles in which `hold` is low."""
+    nest = Nest((12,) * len(counts))
+    sim = Simulator(nest)
+    sim.add_clock(1e-8)
+    seen = []
+
+    async def drive(ctx) -> None:
+        for port, count in zip(nest.counts, counts, strict=True):
+            ctx.set(port, count)
+        ctx.set(nest.load, 1)
+        await ctx.tick()
+        ctx.set(nest.load, 0)
+        while len(seen) < 2 * int(np.prod(counts)):
+            wait = next(hold)
+            ctx.set(nest.step, not wait)
+            if not wait:
+                outputs = (nest.advance, nest.wrap, nest.final, nest.last)
+                seen.append(tuple(ctx.get(output) for output in outputs))
+            await ctx.tick()
+
+    sim.add_testbench(drive)
+    sim.run()
+    return seen
+
+
+@pytest.mark.parametrize(
+    "counts", [(1,), (2, 1, 3), (1, 1, 2, 1), (4, 2, 1, 2), (1, 5, 1), (1, 1, 1)]
+)
+def test_flags_of_a_nest(counts):
+    points = np.stack(np.unravel_index(np.arange(np.prod(counts)), counts, order="F"), axis=1)
+    ends = points == np.array(counts) - 1
+    wraps = np.logical_and.accumulate(ends, axis=1)
+    within = np.hstack([np.ones((len(points), 1), bool), wraps[:, :-1]])
+    weights = 1 << np.arange(len(counts))
+    columns = [within & ~ends, wraps, ends]
+    expected = [
+        (*(int(c[i] @ weights) for c in columns), int(wraps[i, -1])) for i in range(len(points))
+    ]
+    holds = np.random.default_rng(len(counts)).random(10_000) < 0.3
+    assert flags(counts, iter(holds)) == expected * 2
+    assert flags(counts, itertools.repeat(False)) == expected * 2
+    if len(expected) > 1:
+        assert expected != expected[::-1], "the comparison sees the order"
