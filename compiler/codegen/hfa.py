@@ -100,12 +100,16 @@ def refusal(
     if len(set(job.first_block)) > 1:
         return "its output blocks do not share the input blocks"
     axes = job.problem.axes
-    for name, axis, m in zip("xyt", axes, outputs_of(algorithm), strict=True):
+    named = list(zip("xyt", axes, outputs_of(algorithm), strict=True))
+    for name, axis, m in named:
+        if m > 1 and axis.kernel != TAPS:
+            return f"{axis.kernel} tap{'s' * (axis.kernel > 1)} along {name} instead of {TAPS}"
+    if not algorithm.spatial and (axes[0].kernel, axes[1].kernel) != (1, 1):
+        return f"{axes[0].kernel}×{axes[1].kernel} taps along x and y have to be transformed too"
+    for name, axis, m in named:
         why = _axis_refusal(name, axis, m)
         if why is not None:
             return why
-    if not algorithm.spatial and (axes[0].kernel, axes[1].kernel) != (1, 1):
-        return f"{axes[0].kernel}×{axes[1].kernel} taps along x and y have to be transformed too"
     points = math.prod(points_of(algorithm))
     rows = min(config.memory.accumulator_rows, config.memory.transformed_rows)
     if points > rows:
@@ -120,8 +124,6 @@ def _axis_refusal(name: str, axis: Axis, outputs: int) -> str | None:
         if axis.pool > 1:
             return f"a pool of {axis.pool} along {name}, which is not transformed"
         return None
-    if axis.kernel != TAPS:
-        return f"{axis.kernel} taps along {name} instead of {TAPS}"
     if axis.stride != 1:
         return f"stride {axis.stride} along {name}"
     if outputs % axis.pool:

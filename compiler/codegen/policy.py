@@ -14,10 +14,11 @@ OBJECTIVES = ("cycles", "energy", "multiplications")
 
 def ascii_name(algorithm: Algorithm) -> str:
     """Name as it is typed, e.g. ``F(2,3)xF(4x4,3x3)``."""
-    return _plain(algorithm.name)
+    return plain(algorithm.name)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """A name without the characters that no keyboard has."""
     return text.replace("×", "x").replace("⊗", "x").replace(" ", "")
 
 
@@ -48,7 +49,7 @@ class Policy:
             Names the setting and what there is.
         """
         known = (OFF, AUTO, *NAMES)
-        if _plain(self.hfa) not in known:
+        if plain(self.hfa) not in known:
             raise CompilerError(f"--hfa {self.hfa}: unknown; there are {', '.join(known)}")
         if self.objective not in OBJECTIVES:
             raise CompilerError(
@@ -68,7 +69,7 @@ class Policy:
     @property
     def forced(self) -> Algorithm | None:
         """The algorithm that was asked for, if one was."""
-        return NAMES.get(_plain(self.hfa))
+        return NAMES.get(plain(self.hfa))
 
 
 def nested(algorithm: Algorithm) -> bool:

@@ -8,6 +8,7 @@ for a *group* of output blocks. The weights of a group come in *pieces* of some 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -139,6 +140,7 @@ def accumulator_tile(load: Triple, pools: Triple, rows: int) -> Triple | None:
     return x, y, balanced(t, rows // (x * y), pt)
 
 
+@functools.lru_cache(maxsize=4096)
 def _extents(axis: Axis, size: int) -> tuple[int, int]:
     """Input elements over all tiles of an axis, and of the largest one."""
     counts = [axis.source(cut)[1] for cut in cuts(axis.out, size)]
