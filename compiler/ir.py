@@ -16,6 +16,7 @@ import numpy as np
 
 from compiler.ops import (
     AnyOperation,
+    Chain,
     Concat,
     Convolution,
     Elementwise,
@@ -36,6 +37,7 @@ from compiler.tensor import Codes, CompilerError, GraphError, Shape, TensorType,
 
 __all__ = [
     "AnyOperation",
+    "Chain",
     "Codes",
     "CompilerError",
     "Concat",

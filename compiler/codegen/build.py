@@ -10,6 +10,7 @@ from compiler.codegen import (
     copies,
     depthwise,
     elementwise,
+    fused,
     reduce,
     temporal_residual,
 )
@@ -23,6 +24,7 @@ from compiler.codegen.roofline import roofline_cycles
 from compiler.codegen.support import reason
 from compiler.ir import (
     AnyOperation,
+    Chain,
     CompilerError,
     Concat,
     Convolution,
@@ -128,5 +130,7 @@ def _lower(emitter: Emitter, op: AnyOperation) -> tuple[str, dict[str, Any]]:
             return "view", {}
         case Rearrange():
             return "rearrange", copies.lower_rearrange(emitter, op, sources[0], target)
+        case Chain():
+            return "chain", fused.lower(emitter, op, sources[0], target)
         case _:
             assert_never(op)

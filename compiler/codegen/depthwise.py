@@ -14,12 +14,13 @@ from compiler.codegen.convolution import axes_of, packed_parameters
 from compiler.codegen.depthwise_tiling import DepthwiseProblem
 from compiler.codegen.emitter import Emitter
 from compiler.codegen.gemm import Ranges
-from compiler.codegen.geometry import cuts, merge
+from compiler.codegen.geometry import Triple, cuts, merge
 from compiler.codegen.schedule import Ring, Slots, Step, run
 from compiler.codegen.transfers import Box, View, load_box, row_field, store_box
 from compiler.ir import CompilerError, Convolution
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode, Drain, Space, UnitInstruction, deltas
+from hw.arch.layout import ceil_div
 from hw.arch.program import Tensor
 
 MAX_WINDOW = 3
@@ -42,6 +43,49 @@ def suits(op: Convolution, config: AcceleratorConfig) -> bool:
     )
 
 
+def weight_blocks(
+    op: Convolution, source: Tensor, order: Triple, config: AcceleratorConfig
+) -> npt.NDArray[np.int8]:
+    """Weights by lane block, [blocks, taps along the array's t, passes, rows, cols].
+
+    Parameters
+    ----------
+    op, source: a depthwise convolution and its operand.
+    order: the tensor axes that the array's x, y, t stand for.
+    config: the accelerator.
+    """
+    rows, lanes = config.array.rows, config.lane_block
+    of_lane = source.layout.lane_channels()
+    kernel = op.weight[:, 0].transpose(0, 3, 2, 1)  # [C, x, y, t]
+    kernel = kernel.transpose(0, *(1 + d for d in order))  # array's x, y, t
+    taps = kernel.transpose(0, 3, 2, 1).reshape(kernel.shape[0], kernel.shape[3], -1)
+    passes = ceil_div(taps.shape[2], rows)
+    wide = np.zeros((of_lane.size, taps.shape[1], passes * rows), np.int8)
+    wide[of_lane >= 0, :, : taps.shape[2]] = taps[of_lane[of_lane >= 0]]
+    # [block, lane, t, pass, row] → [block, t, pass, row, lane]
+    split = wide.reshape(source.layout.blocks, lanes, taps.shape[1], passes, rows)
+    moved = split.transpose(0, 2, 3, 4, 1)
+    result = np.zeros((*moved.shape[:4], config.array.cols), np.int8)
+    result[..., :lanes] = moved
+    return result
+
+
+def parameter_blocks(op: Convolution, source: Tensor, config: AcceleratorConfig) -> list[bytes]:
+    """Parameters of each lane block, filled up to `cols` channels."""
+    lanes, cols = config.lane_block, config.array.cols
+    of_lane = source.layout.lane_channels()
+    chosen = np.where(of_lane >= 0, of_lane, 0)
+    valid = of_lane >= 0
+    picked = dataclasses.replace(
+        op,
+        bias=(op.bias[chosen] * valid).astype(np.int32),
+        multiplier=op.multiplier[chosen] * valid,
+        shift=op.shift[chosen] * valid,
+    )
+    blocks = packed_parameters(picked, of_lane.size, lanes)
+    return [block + bytes(8 * (cols - lanes)) for block in blocks]
+
+
 class Depthwise:
     """One depthwise layer.
 
@@ -59,44 +103,9 @@ class Depthwise:
         self.order = (2, 0, 1) if h == w == 1 and t > 1 else (0, 1, 2)
         self.blocks = source.layout.blocks
         self.problem = DepthwiseProblem(self.config, self.axes, self.order, self.blocks)
-        self.weights = self._weight_blocks()
-        self.parameters = self._parameter_blocks()
+        self.weights = weight_blocks(op, source, self.order, self.config)
+        self.parameters = parameter_blocks(op, source, self.config)
         self._turns = [0, 0]
-
-    def _weight_blocks(self) -> npt.NDArray[np.int8]:
-        """[blocks, taps along the array's t, passes, rows, cols]."""
-        config, lanes = self.config, self.config.lane_block
-        of_lane = self.source.layout.lane_channels()
-        kernel = self.op.weight[:, 0].transpose(0, 3, 2, 1)  # [C, x, y, t]
-        kernel = kernel.transpose(0, *(1 + d for d in self.order))  # array's x, y, t
-        taps = kernel.transpose(0, 3, 2, 1).reshape(kernel.shape[0], kernel.shape[3], -1)
-        wide = np.zeros(
-            (of_lane.size, taps.shape[1], self.problem.passes * config.array.rows), np.int8
-        )
-        wide[of_lane >= 0, :, : taps.shape[2]] = taps[of_lane[of_lane >= 0]]
-        # [block, lane, t, pass, row] → [block, t, pass, row, lane]
-        split = wide.reshape(
-            self.blocks, lanes, taps.shape[1], self.problem.passes, config.array.rows
-        )
-        moved = split.transpose(0, 2, 3, 4, 1)
-        result = np.zeros((*moved.shape[:4], config.array.cols), np.int8)
-        result[..., :lanes] = moved
-        return result
-
-    def _parameter_blocks(self) -> list[bytes]:
-        """Parameters of each lane block, filled up to `cols` channels."""
-        lanes, cols = self.config.lane_block, self.config.array.cols
-        of_lane = self.source.layout.lane_channels()
-        chosen = np.where(of_lane >= 0, of_lane, 0)
-        valid = of_lane >= 0
-        picked = dataclasses.replace(
-            self.op,
-            bias=(self.op.bias[chosen] * valid).astype(np.int32),
-            multiplier=self.op.multiplier[chosen] * valid,
-            shift=self.op.shift[chosen] * valid,
-        )
-        blocks = packed_parameters(picked, of_lane.size, lanes)
-        return [block + bytes(8 * (cols - lanes)) for block in blocks]
 
     # Emission
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from compiler.codegen.allocate import PAGE, align
-from compiler.ir import AnyOperation, Concat, Convolution, Graph, Rearrange, View
+from compiler.ir import AnyOperation, Chain, Concat, Convolution, Graph, Rearrange, View
 from hw.arch.layout import TensorLayout
 from hw.arch.program import Tensor
 
@@ -18,7 +18,7 @@ def _segments(op: AnyOperation, channels: int, layouts: dict[str, TensorLayout])
             return tuple(s for name in op.inputs for s in layouts[name].segments)
         case Convolution() if not op.depthwise:
             return (channels,)
-        case Rearrange():
+        case Rearrange() | Chain():
             return (channels,)
         case _:
             # Operators that work lane by lane keep the lanes where they are.

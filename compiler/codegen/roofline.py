@@ -9,7 +9,17 @@ from __future__ import annotations
 import math
 
 from compiler.codegen.depthwise import suits
-from compiler.ir import AnyOperation, Concat, Convolution, Graph, Rearrange, Slice, View
+from compiler.ir import (
+    AnyOperation,
+    Chain,
+    Concat,
+    Convolution,
+    Graph,
+    Rearrange,
+    Slice,
+    TensorType,
+    View,
+)
 from hw.arch.config import AcceleratorConfig
 from hw.arch.layout import TensorLayout, ceil_div
 
@@ -39,6 +49,21 @@ def _beats(layout: TensorLayout, config: AcceleratorConfig) -> int:
     return ceil_div(layout.channels * layout.positions, config.port.bytes)
 
 
+def _chain(
+    op: Chain, source: TensorType, target: TensorType, beats: int, config: AcceleratorConfig
+) -> int:
+    """The array computes all stages; only the first operand and the last result are moved."""
+    array = 0
+    for stage, operand, _ in op.links([source], target):
+        if isinstance(stage, Convolution):
+            channels, frames, height, width = operand.shape
+            layout = TensorLayout((channels,), frames, height, width, config.lane_block)
+            positions = math.prod(stage.convolved(operand)[1:])
+            array += _array_cycles(stage, layout, positions, config)
+            beats += ceil_div(stage.weight.size, config.port.bytes)
+    return max(array, beats)
+
+
 def roofline_cycles(
     graph: Graph, op: AnyOperation, layouts: dict[str, TensorLayout], config: AcceleratorConfig
 ) -> int:
@@ -49,6 +74,8 @@ def roofline_cycles(
     if isinstance(op, Slice | Concat | Rearrange):
         return 2 * result
     beats = result + sum(_beats(layouts[name], config) for name in op.inputs)
+    if isinstance(op, Chain):
+        return _chain(op, graph.type(op.inputs[0]), graph.type(op.output), beats, config)
     if not isinstance(op, Convolution):
         return beats
     source = layouts[op.inputs[0]]

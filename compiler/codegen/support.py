@@ -8,6 +8,7 @@ from typing import assert_never
 from compiler.codegen import depthwise, reduce
 from compiler.ir import (
     AnyOperation,
+    Chain,
     Concat,
     Convolution,
     Elementwise,
@@ -67,6 +68,8 @@ def reason(
             return _vector(config)
         case UnaryTable():
             return _vector(config)
+        case Chain():
+            return _chain(op, inputs[0], output, config)
         case _:
             assert_never(op)
 
@@ -75,6 +78,16 @@ def _vector(config: AcceleratorConfig) -> str | None:
     if "vector" in config.features:
         return None
     return f"configuration {config.name} has no vector unit"
+
+
+def _chain(
+    op: Chain, source: TensorType, output: TensorType, config: AcceleratorConfig
+) -> str | None:
+    for stage, operand, result in op.links([source], output):
+        why = reason(stage, [operand], result, config)
+        if why is not None:
+            return f"{stage.name}: {why}"
+    return None
 
 
 def _convolution(op: Convolution, source: TensorType, config: AcceleratorConfig) -> str | None:

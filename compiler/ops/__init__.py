@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from compiler.ops.base import Operation, Table, apply_table, stored_codes
+from compiler.ops.chain import Chain
 from compiler.ops.convolution import Convolution
 from compiler.ops.elementwise import Elementwise, ElementwiseKind, broadcast
 from compiler.ops.move import Concat, Rearrange, Slice, View
@@ -28,10 +29,12 @@ AnyOperation: TypeAlias = (
     | Slice
     | View
     | Rearrange
+    | Chain
 )
 
 __all__ = [
     "AnyOperation",
+    "Chain",
     "Concat",
     "Convolution",
     "Elementwise",

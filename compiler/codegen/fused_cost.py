@@ -1,0 +1,182 @@
+"""What a fused chain is estimated to cost: the timing rules along the order of its strips."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from compiler.codegen.fused_stages import GemmStage, Pair
+from compiler.codegen.fused_strips import Strip
+from compiler.codegen.geometry import product
+from compiler.codegen.hfa_cost import INSTRUCTION_OVERHEAD
+from compiler.codegen.tiles import Place
+from compiler.codegen.tiling import LOAD_OVERHEAD, PORT_EFFICIENCY, STORE_OVERHEAD
+from hw.arch import timing
+from hw.arch.config import AcceleratorConfig
+from hw.arch.isa import ArrayMode
+
+if TYPE_CHECKING:
+    from compiler.codegen.fused_plan import FusedPlan
+
+TOKEN = 3
+"""Cycles from `done` of an instruction to the issue of one that waits for it, roughly."""
+NOWHERE = Place(0, (0, 0, 0), (1, 1, 1), (1, 1, 1, 1))
+
+
+@dataclasses.dataclass(slots=True)
+class Timeline:
+    """Array and drain at work, instruction after instruction, two accumulator banks in turn.
+
+    Attributes
+    ----------
+    array, drain: first cycles in which the units are free.
+    busy: cycles in which the array streams.
+    """
+
+    config: AcceleratorConfig
+    array: int = 0
+    drain: int = 0
+    busy: int = 0
+    _banks: list[int] = dataclasses.field(default_factory=lambda: [0, 0])
+    _bank: int = 0
+
+    def run(self, pair: tuple[int, int, int], after: int) -> int:
+        """One ARRAY and its DRAIN, the former not before `after`; returns when the latter is done.
+
+        Parameters
+        ----------
+        pair: cycles of the array, cycles before its stream where it cannot be hidden, of the drain.
+        after: cycle in which the operand is there.
+        """
+        stream, fill, drained = pair
+        start = max(self.array, after + fill, self._banks[self._bank] + fill)
+        self.array = start + stream
+        self.busy += stream
+        begin = max(self.drain, self.array + timing.array_latency(self.config)) + TOKEN
+        self.drain = self._banks[self._bank] = begin + drained + TOKEN
+        self._bank = 1 - self._bank
+        return self.drain
+
+
+def _cycles(pair: Pair, config: AcceleratorConfig) -> tuple[int, int, int]:
+    array, drain = pair
+    drained = timing.drain_duration(drain, config)
+    if array.mode == ArrayMode.HFA:
+        stream = timing.array_sets(array) * timing.array_slot(array, config)
+        return stream + INSTRUCTION_OVERHEAD, timing.array_fill(array, config), drained
+    return timing.array_occupancy(array, config) + 2, 0, drained
+
+
+def _temporal(plan: FusedPlan, strip: Strip, frames: int) -> Iterator[Pair]:
+    stage = plan.temporal
+    if stage is None or not strip.inner[1]:
+        return
+    box = ((0, plan.links.inner.layout.width), strip.inner, (0, frames))
+    yield from _gemm(stage, box)
+
+
+def _gemm(stage: GemmStage, box: tuple[tuple[int, int], ...]) -> Iterator[Pair]:
+    banks = iter(lambda: 0, 1)
+    for number in range(len(stage.groups)):
+        yield from stage.instructions(box, NOWHERE, NOWHERE, number, 0, 0, banks)
+
+
+def _window(plan: FusedPlan, strip: Strip, frames: int) -> Iterator[Pair]:
+    for lines in plan.window.lines(frames, plan.split):
+        yield plan.window.instructions(strip, lines, NOWHERE, NOWHERE, 0, 0, 0)
+
+
+def _pointwise(plan: FusedPlan, strip: Strip, frames: int) -> Iterator[Pair]:
+    if strip.pointwise is not None:
+        box = ((0, plan.pointwise.kernel.axes[0].out), strip.pointwise, (0, frames))
+        yield from _gemm(plan.pointwise, box)
+
+
+Stage = Callable[["FusedPlan", Strip, int], Iterator[Pair]]
+
+
+def _group_cycles(plan: FusedPlan, config: AcceleratorConfig, frames: int) -> tuple[int, int]:
+    """Cycles of one group of frames, and those in which the array streams."""
+
+    @functools.cache
+    def shape(stage: Stage, key: tuple[int | bool, ...], number: int) -> list[tuple[int, int, int]]:
+        return [_cycles(pair, config) for pair in stage(plan, plan.strips[number], frames)]
+
+    def pairs(stage: Stage, number: int) -> list[tuple[int, int, int]]:
+        strip = plan.strips[number]
+        lines = 0 if strip.pointwise is None else strip.pointwise[1]
+        key = (strip.inner[1], strip.stream[1], strip.outputs[1], strip.resume, lines)
+        first = numbers.setdefault(key, number)
+        return shape(stage, key, first)
+
+    numbers: dict[tuple[int | bool, ...], int] = {}
+    line = Timeline(config)
+    inner = result = 0
+    count = len(plan.strips)
+    for pair in pairs(_temporal, 0):
+        inner = line.run(pair, 0)
+    for number in range(count):
+        if plan.result_slots == 1 or number == 0:
+            for pair in pairs(_window, number):
+                result = line.run(pair, inner)
+        following = result
+        if number + 1 < count:
+            for pair in pairs(_temporal, number + 1):
+                inner = line.run(pair, 0)
+            if plan.result_slots == 2:
+                for pair in pairs(_window, number + 1):
+                    following = line.run(pair, 0)
+        for pair in pairs(_pointwise, number):
+            line.run(pair, result)
+        result = following
+    return line.array, line.busy
+
+
+def with_cost(plan: FusedPlan, config: AcceleratorConfig) -> FusedPlan:
+    """The plan with its estimates."""
+    sizes: dict[int, int] = {}
+    for _, frames in plan.frames:
+        sizes[frames] = sizes.get(frames, 0) + 1
+    groups = {frames: _group_cycles(plan, config, frames) for frames in sizes}
+    array = sum(groups[f][0] * often for f, often in sizes.items())
+    busy = sum(groups[f][1] * often for f, often in sizes.items())
+    items = len(plan.frames) * len(plan.strips)
+    layout = plan.links.source.layout
+    loads = sum(
+        layout.blocks * layout.width * strip.inner[1] * plan.source_frames(cut)[1]
+        for cut in plan.frames
+        for strip in plan.strips
+    )
+    weights = plan.window.blocks * plan.window.problem.block_beats
+    if plan.temporal is not None:
+        weights += plan.temporal.item_beats * len(plan.temporal.groups)
+    stage = plan.pointwise
+    passes = 1
+    if plan.pointwise_slots < len(stage.groups):
+        passes = len(plan.frames) * sum(s.pointwise is not None for s in plan.strips)
+    weights += passes * stage.item_beats * len(stage.groups)
+    stores = plan.links.target.layout.rows
+    vector = _vector_cycles(plan, config)
+    beats = loads + weights + stores
+    port = int(beats / PORT_EFFICIENCY) + items * (LOAD_OVERHEAD + STORE_OVERHEAD) // 2
+    first = loads // items + LOAD_OVERHEAD + vector // items
+    last = stores // items + STORE_OVERHEAD
+    cycles = max(array, port, vector) + first + last
+    if plan.input_slots == 1:
+        cycles += loads + vector
+    parts = {"array": busy, "chain": array, "vector": vector, "port": port, "fill": first + last}
+    return dataclasses.replace(plan, cycles=cycles, parts=parts, beats=beats)
+
+
+def _vector_cycles(plan: FusedPlan, config: AcceleratorConfig) -> int:
+    """Cycles of the vector unit that packs operands; 0 where they are not packed."""
+    stage = plan.temporal
+    if stage is None or stage.job.packing is None:
+        return 0
+    layout = plan.links.inner.layout
+    rows = stage.job.problem.blocks * product((layout.width, layout.height, layout.frames))
+    items = len(plan.frames) * len(plan.strips) * stage.job.problem.blocks
+    steps = rows * stage.job.packing.taps * config.vector_steps
+    return steps + items * (timing.VECTOR_START + timing.VECTOR_LATENCY)
