@@ -148,9 +148,10 @@ class AcceleratorConfig:
                     raise ConfigError(
                         f"array.{name} is {value}; feature {feature!r} needs at least {least}"
                     )
-        if lanes < 1 or self.array.cols % lanes:
+        if lanes < 1 or self.lanes.requantize % lanes:
             raise ConfigError(
-                f"lanes.output_transform must divide array.cols ({self.array.cols}), not {lanes}"
+                f"lanes.output_transform must divide lanes.requantize ({self.lanes.requantize}), "
+                f"not {lanes}"
             )
         points = 144 if "hfa_nested" in self.features else 36
         if rows < points:

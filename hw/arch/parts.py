@@ -173,7 +173,7 @@ class LaneConfig:
     requantize: accumulators requantized per cycle by the drain unit.
     vector: elements processed per cycle by the vector unit.
     output_transform: accumulators taken per cycle by the drain unit's output transform; divides
-        `array.cols`; 0 without hfa.
+        `requantize`, which takes its results at their full rate; 0 without hfa.
     """
 
     requantize: int

@@ -1,25 +1,26 @@
 """DRAIN: accumulators to activation rows."""
 
-import itertools
-
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
-from amaranth.lib.wiring import Out
+from amaranth.lib.wiring import Out, connect, flipped
 from amaranth.utils import exact_log2
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Drain, ErrorCode
-from hw.arch.timing import ACCUMULATOR_READ_LATENCY, PARAMETER_READ_LATENCY, REQUANTIZE_LATENCY
-from hw.common.agu import COUNT_BITS, Nest, Walker, any_zero
+from hw.arch.timing import ACCUMULATOR_READ_LATENCY, REQUANTIZE_LATENCY
+from hw.common.agu import any_zero
 from hw.common.layouts import instruction_layout
 from hw.common.ports import UnitSignature, accumulator_read, activation_write, parameter_read
+from hw.compute.drain_parameters import DrainParameters
+from hw.compute.drain_rows import RowAssembly
+from hw.compute.drain_tiles import TileAssembly
+from hw.compute.drain_walk import DrainWalk, sections, window_scale
 from hw.compute.latch import Fields
+from hw.compute.output_transform import OutputTransform
 from hw.compute.requantize import RequantizeLane
 
 __all__ = ["DrainUnit"]
 
-STEP, WX, WT, CO = 0, 1, 3, 7
-"""Levels of the nest: step in the row, then wx, wy, wt, x, y, t, co."""
 FIELDS = (
     "accumulator", "counts", "window", "accumulator_deltas", "destination", "destination_deltas",
     "parameter", "zero_point", "low", "high", "residual", "table", "transform_t", "transform_s",
@@ -28,6 +29,9 @@ FIELDS = (
 
 class DrainUnit(wiring.Component):
     """Requantizes accumulator rows, keeps the maximum of each pool window, writes rows.
+
+    With the feature hfa, instructions with a transform take points of tiles through the output
+    transform first (isa.Drain).
 
     Handshake: an instruction is accepted while none is inside; `done` in the cycle of the last
     row's write. Never stalls.
@@ -44,13 +48,14 @@ class DrainUnit(wiring.Component):
     parameter: parameter rows, data one cycle after `enable`.
     write: rows of the activation scratchpad.
 
-    Tested range: tests/hw/compute/test_drain.py.
+    Tested range: tests/hw/compute/test_drain.py, test_drain_tiles.py.
     """
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         self._lanes = config.lanes.requantize
         self._steps = config.requantize_steps
+        self._hfa = "hfa" in config.features
         super().__init__(
             {
                 "unit": Out(UnitSignature(instruction_layout(Drain))),
@@ -62,25 +67,43 @@ class DrainUnit(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        self._fields = Fields(instruction_layout(Drain), FIELDS)
+        self._fields = f = Fields(instruction_layout(Drain), FIELDS)
         self._begin, self._finished = Signal(), Signal()
+        self._tiles = (f.transform_t | f.transform_s).any() if self._hfa else Signal()
         self._issue(m)
-        self._walk(m)
-        self._parameters(m)
-        codes = self._requantize(m)
+        self._walk = self._source(m)
+        self._accumulator_line(m)
+        taken = self._taken(m)
+        valid, values, divided = self._valid[ACCUMULATOR_READ_LATENCY], taken, None
+        if self._hfa:
+            valid, values, divided = self._transform(m, valid, taken)
+        parameters = self._parameters(m, divided)
+        codes = self._requantize(m, valid, values, parameters)
         self._assemble(m, codes)
         return m
 
     def _fault(self) -> Value:
         """ErrorCode of the instruction in the registers, 0 if it can be executed."""
         f = self._fields
-        unsupported = f.residual | f.table.any() | f.transform_t.any() | f.transform_s.any()
+        t, s = f.transform_t, f.transform_s
+        unsupported = f.residual | f.table.any()
+        wrong = any_zero([*f.counts, *f.window])
+        if self._hfa:
+            nested = t[1] & s[1] if "hfa_nested" in self._config.features else t.any() & s.any()
+            unsupported = unsupported | (t == 3) | (s == 3) | nested
+            crosses: Value = Signal()
+            for window, select in zip(f.window, (s, s, t), strict=True):
+                power = (window == 1) | (window == 2) | (window == 4)
+                crosses = crosses | ~power | (window_scale(window) > select)
+            wrong = wrong | (self._tiles & crosses)
+        else:
+            unsupported = unsupported | t.any() | s.any()
         misaligned = f.parameter[: exact_log2(self._config.parameter_row_beats)].any()
         return Mux(
             unsupported,
             ErrorCode.UNSUPPORTED.value,
             Mux(
-                any_zero([*f.counts, *f.window]),
+                wrong,
                 ErrorCode.FIELD.value,
                 Mux(misaligned, ErrorCode.ADDRESS.value, 0),
             ),
@@ -112,117 +135,127 @@ class DrainUnit(wiring.Component):
         with m.If(self._finished | unit.abort | (begin & (fault != 0))):
             m.d.sync += active.eq(0)
 
-    def _walk(self, m: Module) -> None:
-        """Counters (first in cycle t + 2), then the accumulator address one cycle later."""
+    def _source(self, m: Module) -> DrainWalk:
+        """Accumulator addresses; cycle a is that of the address."""
         f = self._fields
-        step_bits = max(1, self._steps.bit_length())
-        m.submodules.nest = nest = Nest((step_bits, 3, 3, 3, *(COUNT_BITS,) * 4))
-        m.submodules.walker = walker = Walker(
-            8, width=len(self.accumulator.address), delta_width=13
-        )
-        running, opens = Signal(), Signal()
-        counts = [self._steps, *f.window, *f.counts]
-        m.d.comb += [port.eq(value) for port, value in zip(nest.counts, counts, strict=True)]
-        # The step inside a row does not move the address.
-        deltas = [0, *f.accumulator_deltas]
-        m.d.comb += [port.eq(value) for port, value in zip(walker.deltas, deltas, strict=True)]
+        m.submodules.walk = walk = DrainWalk(self._config)
         m.d.comb += [
-            nest.load.eq(self._begin),
-            nest.step.eq(running),
-            walker.load.eq(self._begin),
-            walker.step.eq(running),
-            walker.advance.eq(nest.advance),
-            walker.base.eq(f.accumulator),
-            self.accumulator.address.eq(walker.address),
+            walk.begin.eq(self._begin),
+            walk.started.eq(self._started),
+            walk.stop.eq(self.unit.abort),
+            walk.accumulator.eq(f.accumulator),
+            walk.transform_t.eq(f.transform_t),
+            walk.transform_s.eq(f.transform_s),
+            self.accumulator.enable.eq(walk.enable),
+            self.accumulator.address.eq(walk.address),
         ]
-        with m.If(self._started):
-            m.d.sync += [running.eq(1), opens.eq(1)]
-        with m.Elif(running & nest.wrap[STEP]):
-            m.d.sync += opens.eq(nest.wrap[WT])
-        with m.If((running & nest.last) | self.unit.abort):
-            m.d.sync += running.eq(0)
-        # Cycle a, that of the address: first and last element of a pool window.
-        self._opens, self._closes = Signal(reset_less=True), Signal(reset_less=True)
-        self._step = Signal(range(max(2, self._steps)), reset_less=True)
-        self._moves = Signal(8)
-        m.d.sync += [
-            self.accumulator.enable.eq(running & ~self.unit.abort),
-            self._moves.eq(Mux(running, nest.advance, 0)),
-            self._opens.eq(opens),
-            self._closes.eq(nest.final[WX : WT + 1].all()),
+        _assign(m, walk.counts, f.counts)
+        _assign(m, walk.window, f.window)
+        _assign(m, walk.deltas, f.accumulator_deltas)
+        return walk
+
+    def _accumulator_line(self, m: Module) -> None:
+        """`valid[k]` and `places[k]` are the walk's enable and place of k + 1 cycles ago."""
+        self._valid = valid = Signal(ACCUMULATOR_READ_LATENCY + 1)
+        m.d.sync += valid.eq(Mux(self.unit.abort, 0, Cat(self._walk.enable, valid)[: len(valid)]))
+        self._places = places = [
+            Signal.like(self._walk.place, name=f"place{k}", reset_less=True) for k in range(3)
         ]
-        with m.If(self._begin | self._moves[WX:].any()):
-            m.d.sync += self._step.eq(0)
-        with m.Elif(self._moves[STEP]):
-            m.d.sync += self._step.eq(self._step + 1)
-
-    def _parameters(self, m: Module) -> None:
-        """Parameter rows: read in cycle a + 1, in the lanes' registers in a + 3.
-
-        With one step per accumulator row the parameters change only with co, and are read then.
-        """
-        assert PARAMETER_READ_LATENCY == 1
-        f = self._fields
-        base = Signal(len(self.parameter.address), reset_less=True)
-        fresh = Signal()
-        with m.If(self._begin):
-            m.d.sync += base.eq(f.parameter >> exact_log2(self._config.parameter_row_beats))
-            m.d.sync += fresh.eq(1)
-        with m.Elif(self._moves[CO]):
-            m.d.sync += [base.eq(base + self._steps), fresh.eq(1)]
-        with m.Elif(self.accumulator.enable):
-            m.d.sync += fresh.eq(0)
-        wanted = fresh if self._steps == 1 else 1
-        m.d.sync += [
-            self.parameter.enable.eq(self.accumulator.enable & wanted),
-            self.parameter.address.eq(base + self._step),
-        ]
-        arrived = Signal()
-        m.d.sync += arrived.eq(self.parameter.enable)
-        self._bias, self._multiplier, self._shift = [], [], []
-        for lane in range(self._lanes):
-            word = self.parameter.data.word_select(lane, 64)
-            bias = Signal(signed(32), name=f"bias{lane}", reset_less=True)
-            multiplier = Signal(24, name=f"multiplier{lane}", reset_less=True)
-            shift = Signal(8, name=f"shift{lane}", reset_less=True)
-            with m.If(arrived):
-                m.d.sync += Cat(bias, multiplier, shift).eq(word)
-            self._bias.append(bias)
-            self._multiplier.append(multiplier)
-            self._shift.append(shift)
-
-    def _requantize(self, m: Module) -> list[Value]:
-        """Lanes of the current step, registered in cycle a + 3, then the requantization lanes."""
-        f, bits = self._fields, self._config.memory.accumulator_bits
-        depth = ACCUMULATOR_READ_LATENCY + 1 + REQUANTIZE_LATENCY
-        self._valid = valid = Signal(depth)
-        steps = [Signal.like(self._step, name=f"step{i}") for i in range(ACCUMULATOR_READ_LATENCY)]
-        m.d.sync += valid.eq(Mux(self.unit.abort, 0, Cat(self.accumulator.enable, valid)[:depth]))
-        for source, target in zip([self._step, *steps], steps, strict=False):
+        for source, target in zip([self._walk.place, *places], places, strict=False):
             m.d.sync += target.eq(source)
-        stages = valid[ACCUMULATOR_READ_LATENCY:]
-        codes = []
+
+    def _step(self, place: Value) -> Value:
+        """Requantization step of a place."""
+        return place >> exact_log2(sections(self._config))
+
+    def _taken(self, m: Module) -> list[Signal]:
+        """Lanes of the current step, registered in cycle a + 3."""
+        bits = self._config.memory.accumulator_bits
+        result = []
         for index in range(self._lanes):
-            m.submodules[f"lane{index}"] = lane = RequantizeLane(bits)
             taken = Signal(signed(bits), name=f"taken{index}", reset_less=True)
             columns = [
                 self.accumulator.data.word_select(step * self._lanes + index, bits)
                 for step in range(self._steps)
             ]
-            with m.If(valid[ACCUMULATOR_READ_LATENCY - 1]):
+            with m.If(self._valid[ACCUMULATOR_READ_LATENCY - 1]):
                 if self._steps == 1:
                     m.d.sync += taken.eq(columns[0])
                 else:
-                    with m.Switch(steps[-1]):
+                    with m.Switch(self._step(self._places[ACCUMULATOR_READ_LATENCY - 1])):
                         for step, column in enumerate(columns):
                             with m.Case(step):
                                 m.d.sync += taken.eq(column)
+            result.append(taken)
+        return result
+
+    def _transform(
+        self, m: Module, valid: Value, taken: list[Signal]
+    ) -> tuple[Value, list[Value], Value]:
+        """Put the output transform between the accumulators and the requantization lanes."""
+        config, f, tiles = self._config, self._fields, self._tiles
+        lanes = config.lanes.output_transform
+        parts = sections(config)
+        m.submodules.transform = unit = OutputTransform(
+            lanes, config.memory.accumulator_bits, "hfa_nested" in config.features
+        )
+        part = self._places[ACCUMULATOR_READ_LATENCY][: exact_log2(parts)]
+        for lane in range(lanes):
+            value: Value = taken[lane]
+            for p in range(1, parts):
+                value = Mux(part == p, taken[p * lanes + lane], value)
+            m.d.comb += unit.i[lane].eq(value)
+        m.d.comb += [
+            unit.transform_t.eq(f.transform_t),
+            unit.transform_s.eq(f.transform_s),
+            unit.clear.eq(self._begin | self.unit.abort),
+            unit.i_valid.eq(valid & tiles),
+        ]
+        # Every section of a step gets the results; assembly keeps those of the right one.
+        values = [Mux(tiles, unit.o[lane % lanes], taken[lane]) for lane in range(self._lanes)]
+        return Mux(tiles, unit.o_valid, valid), values, unit.divided
+
+    def _parameters(self, m: Module, divided: Value | None) -> DrainParameters:
+        f, walk = self._fields, self._walk
+        m.submodules.parameters = unit = DrainParameters(self._config)
+        connect(m, unit.read, flipped(self.parameter))
+        m.d.comb += [
+            unit.begin.eq(self._begin),
+            unit.parameter.eq(f.parameter),
+            unit.enable.eq(walk.enable),
+            unit.step.eq(self._step(walk.place)),
+            unit.block_moves.eq(walk.block_moves),
+        ]
+        if divided is not None:
             m.d.comb += [
-                lane.stages.eq(stages),
-                lane.accumulator.eq(taken),
-                lane.bias.eq(self._bias[index]),
-                lane.multiplier.eq(self._multiplier[index]),
-                lane.shift.eq(self._shift[index]),
+                unit.tiles.eq(self._tiles),
+                unit.tile_ends.eq(walk.tile_ends),
+                unit.block_ends.eq(walk.block_ends),
+                unit.divided.eq(divided),
+                # Results per axis are 2^transform.
+                unit.results.eq(f.transform_t + (f.transform_s << 1)),
+            ]
+        return unit
+
+    def _requantize(
+        self, m: Module, valid: Value, values: list[Value], parameters: DrainParameters
+    ) -> list[Value]:
+        """Requantization lanes; `self._arrived` with their codes."""
+        f = self._fields
+        line = Signal(REQUANTIZE_LATENCY)
+        m.d.sync += line.eq(Mux(self.unit.abort, 0, Cat(valid, line)[:REQUANTIZE_LATENCY]))
+        self._arrived = line[-1]
+        codes = []
+        for index, value in enumerate(values):
+            m.submodules[f"lane{index}"] = lane = RequantizeLane(
+                self._config.memory.accumulator_bits
+            )
+            m.d.comb += [
+                lane.stages.eq(Cat(valid, line)),
+                lane.accumulator.eq(value),
+                lane.bias.eq(parameters.bias[index]),
+                lane.multiplier.eq(parameters.multiplier[index]),
+                lane.shift.eq(parameters.shift[index]),
                 lane.zero_point.eq(f.zero_point),
                 lane.low.eq(f.low),
                 lane.high.eq(f.high),
@@ -231,54 +264,42 @@ class DrainUnit(wiring.Component):
         return codes
 
     def _assemble(self, m: Module, codes: list[Value]) -> None:
-        """Running maximum per channel, rotating by one step; whole rows are written.
-
-        The codes come out in cycle a + 15; a row is written in a + 16 from the newest steps.
-        """
-        f, lanes = self._fields, self._lanes
-        depth = len(self._valid)
-        per_row = self._config.lane_block // lanes
-        writes_row = self._closes
+        """The codes come out in cycle a + 15; a row is written in a + 16 from the newest steps."""
+        f, walk = self._fields, self._walk
+        depth = len(self._valid) + REQUANTIZE_LATENCY
+        per_row = self._config.lane_block // self._lanes
+        row = walk.closes & walk.enable
         if per_row > 1:
-            writes_row = writes_row & (self._step[: exact_log2(per_row)] == per_row - 1)
+            step = self._step(walk.place)
+            row = row & (step[: exact_log2(per_row)] == per_row - 1)
         opens_line, row_line = Signal(depth), Signal(depth)
         m.d.sync += [
-            opens_line.eq(Cat(self._opens, opens_line)[:depth]),
-            row_line.eq(Cat(writes_row & self.accumulator.enable, row_line)[:depth]),
+            opens_line.eq(Cat(walk.opens, opens_line)[:depth]),
+            row_line.eq(Cat(row, row_line)[:depth]),
         ]
-        arrived, opens = self._valid[-1], opens_line[-1]
-        row = row_line[-1] & arrived
-        best = [
-            [Signal(signed(9), name=f"best{s}_{lane}", reset_less=True) for lane in range(lanes)]
-            for s in range(self._steps)
+        kind = TileAssembly if self._hfa else RowAssembly
+        m.submodules.assembly = assembly = kind(self._config)
+        m.d.comb += [
+            assembly.begin.eq(self._begin),
+            assembly.stop.eq(self.unit.abort),
+            assembly.destination.eq(f.destination),
+            assembly.arrived.eq(self._arrived),
+            assembly.opens.eq(opens_line[-1]),
+            assembly.row.eq(row_line[-1]),
+            self._finished.eq(assembly.finished),
         ]
-        with m.If(arrived):
-            for lane, code in enumerate(codes):
-                held = best[0][lane]
-                m.d.sync += best[-1][lane].eq(Mux(opens | (code > held), code, held))
-            for older, newer in itertools.pairwise(best):
-                m.d.sync += [o.eq(n) for o, n in zip(older, newer, strict=True)]
+        _assign(m, assembly.counts, f.counts)
+        _assign(m, assembly.destination_deltas, f.destination_deltas)
+        _assign(m, assembly.codes, codes)
+        if isinstance(assembly, TileAssembly):
+            m.d.comb += [
+                assembly.transform_t.eq(f.transform_t),
+                assembly.transform_s.eq(f.transform_s),
+            ]
+            _assign(m, assembly.window, f.window)
+        connect(m, assembly.write, flipped(self.write))
 
-        m.submodules.targets = nest = Nest(
-            (1 + exact_log2(self._config.array.blocks_per_row), *(COUNT_BITS,) * 4)
-        )
-        m.submodules.target = walker = Walker(5)
-        counts = [self._config.array.blocks_per_row, *f.counts]
-        m.d.comb += [port.eq(value) for port, value in zip(nest.counts, counts, strict=True)]
-        m.d.comb += [
-            port.eq(value) for port, value in zip(walker.deltas, f.destination_deltas, strict=True)
-        ]
-        m.d.comb += [
-            nest.load.eq(self._begin),
-            nest.step.eq(row),
-            walker.load.eq(self._begin),
-            walker.step.eq(row),
-            walker.advance.eq(nest.advance),
-            walker.base.eq(f.destination),
-            self.write.address.eq(walker.address),
-            self.write.data.eq(Cat(code[:8] for group in best[-per_row:] for code in group)),
-        ]
-        m.d.sync += [
-            self.write.enable.eq(row & ~self.unit.abort),
-            self._finished.eq(row & nest.last & ~self.unit.abort),
-        ]
+
+def _assign(m: Module, targets: object, sources: object) -> None:
+    """Connect two sequences of values."""
+    m.d.comb += [to.eq(of) for to, of in zip(targets, sources, strict=True)]  # type: ignore[call-overload]
