@@ -86,8 +86,8 @@ TRANSFORM_LIMITS = [
     ("array", {"weight_bits": 13}, "weight_bits is 13; feature 'hfa' needs at least 14"),
     ("memory", {"transformed_rows": 128}, "is 128; one tile has up to 144 points"),
     ("memory", {"transformed_rows": 200}, "must be a power of two up to 4096 or 0, not 200"),
-    ("lanes", {"output_transform": 0}, "must divide array.cols .4., not 0"),
-    ("lanes", {"output_transform": 3}, "must divide array.cols .4., not 3"),
+    ("lanes", {"output_transform": 0}, "must divide lanes.requantize .4., not 0"),
+    ("lanes", {"output_transform": 3}, "must divide lanes.requantize .4., not 3"),
     ("", {"features": ("hfa_nested",)}, "'hfa_nested' needs feature 'hfa'"),
     ("", {"features": ("vector",)}, "output_transform is 4, but feature 'hfa' is off"),
 ]
