@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import math
 from collections import Counter
 from typing import assert_never
@@ -35,78 +34,12 @@ from hw.arch.isa import (
     Space,
     Store,
 )
-from hw.arch.timing import array_outputs, transfer_beats
+from hw.arch.timing import array_outputs, drain_transforms, transfer_beats
 from hw.arch.walk import array_masks, elementwise_produced, reduce_masks, two_sources
+from sim.energy.kinds import COMPONENTS, Action, Actions
+from sim.energy.transformed import transformed_array, transformed_drain
 
-
-class Action(enum.StrEnum):
-    """Things that cost energy. Rows, beats and values are those of the configuration."""
-
-    MULTIPLY = "multiply"
-    """One activation × weight product; padding counts, weight rows without a tap do not."""
-    TREE_ADD = "tree_add"
-    """One addition inside a column's adder tree."""
-    ACCUMULATE = "accumulate"
-    """One addition to an accumulator."""
-    ACCUMULATOR_READ = "accumulator_read"
-    ACCUMULATOR_WRITE = "accumulator_write"
-    """One accumulator (not a row of them)."""
-    ACTIVATION_READ = "activation_read"
-    ACTIVATION_WRITE = "activation_write"
-    """One scratchpad row."""
-    WEIGHT_READ = "weight_read"
-    WEIGHT_WRITE = "weight_write"
-    PARAMETER_READ = "parameter_read"
-    PARAMETER_WRITE = "parameter_write"
-    TABLE_WRITE = "table_write"
-    """One beat."""
-    TABLE_READ = "table_read"
-    """One look-up of a byte."""
-    REQUANTIZE = "requantize"
-    """One accumulator to one activation."""
-    VECTOR_AFFINE = "vector_affine"
-    VECTOR_PRODUCT = "vector_product"
-    VECTOR_COMPARE = "vector_compare"
-    VECTOR_SUM = "vector_sum"
-    """One element of the vector unit; copies and packing cost only their accesses."""
-    SPECIAL = "special"
-    """One element of the special-function unit."""
-    DRAM_READ = "dram_read"
-    DRAM_WRITE = "dram_write"
-    """One beat."""
-    FETCH = "fetch"
-    """One beat of instructions."""
-    CYCLE = "cycle"
-    """One clock cycle of leakage."""
-
-
-COMPONENTS: dict[Action, str] = {
-    Action.MULTIPLY: "array",
-    Action.TREE_ADD: "array",
-    Action.ACCUMULATE: "array",
-    Action.ACCUMULATOR_READ: "accumulators",
-    Action.ACCUMULATOR_WRITE: "accumulators",
-    Action.ACTIVATION_READ: "activation scratchpad",
-    Action.ACTIVATION_WRITE: "activation scratchpad",
-    Action.WEIGHT_READ: "weight scratchpad",
-    Action.WEIGHT_WRITE: "weight scratchpad",
-    Action.PARAMETER_READ: "parameters and tables",
-    Action.PARAMETER_WRITE: "parameters and tables",
-    Action.TABLE_READ: "parameters and tables",
-    Action.TABLE_WRITE: "parameters and tables",
-    Action.REQUANTIZE: "requantize",
-    Action.VECTOR_AFFINE: "vector",
-    Action.VECTOR_PRODUCT: "vector",
-    Action.VECTOR_COMPARE: "vector",
-    Action.VECTOR_SUM: "vector",
-    Action.SPECIAL: "special functions",
-    Action.DRAM_READ: "DRAM",
-    Action.DRAM_WRITE: "DRAM",
-    Action.FETCH: "instruction fetch",
-    Action.CYCLE: "leakage",
-}
-
-Actions = Counter[Action]
+__all__ = ["COMPONENTS", "Action", "Actions", "count_actions"]
 
 
 def _inside(masks: list[npt.NDArray[np.bool_]]) -> int:
@@ -115,6 +48,8 @@ def _inside(masks: list[npt.NDArray[np.bool_]]) -> int:
 
 
 def _array(instruction: Array, config: AcceleratorConfig) -> Actions:
+    if instruction.mode == ArrayMode.HFA:
+        return transformed_array(instruction, config)
     co, kx, ky, kt, ci = instruction.counts[3:]
     cols = config.array.cols
     outputs = array_outputs(instruction)
@@ -146,12 +81,14 @@ def _drain(instruction: Drain, config: AcceleratorConfig) -> Actions:
     cols = config.array.cols
     rows = math.prod(instruction.counts)
     values = rows * math.prod(instruction.window) * cols
+    if drain_transforms(instruction):
+        read = transformed_drain(instruction, config)
+    else:
+        read = Counter({Action.ACCUMULATOR_READ: values, Action.REQUANTIZE: values})
     out = rows * config.array.blocks_per_row
     parameters = instruction.counts[3] * config.requantize_steps * config.parameter_row_beats
-    return Counter(
+    return read + Counter(
         {
-            Action.ACCUMULATOR_READ: values,
-            Action.REQUANTIZE: values,
             Action.PARAMETER_READ: parameters,
             Action.ACTIVATION_WRITE: out,
             Action.ACTIVATION_READ: out if instruction.residual else 0,

@@ -17,13 +17,19 @@ import yaml
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.numerics import PARAMETER_BYTES
-from sim.energy.actions import COMPONENTS, Action, Actions
+from sim.energy.kinds import COMPONENTS, Action, Actions
 
 DIRECTORY = Path(__file__).resolve().parent / "tables"
 PICO = 1e-12
 AFFINE_BITS = 54
 """Adder width of the vector unit: 44 fraction bits and the integer part."""
 SUM_BITS = 24
+DIRECT_BITS = (9, 8)
+"""Operands of a direct product, whatever the widths of the circuit: further bits copy the sign."""
+TURN_BYTES = 128
+"""A turning memory of one lane."""
+TWB_BLOCKS = 128
+"""Weight blocks that TWB holds: three times up to 36 (hw/compute/block_ring.py)."""
 KEYS = (
     "multiply_8x8_pj",
     "multiply_32x32_pj",
@@ -125,10 +131,26 @@ class EnergyTable:
         accumulators = memory.accumulator_rows * memory.accumulator_bits // 8
         match action:
             case Action.MULTIPLY:
-                return self._product(array.activation_bits, array.weight_bits)
+                return self._product(*DIRECT_BITS)
             case Action.TREE_ADD:
-                depth = array.rows.bit_length() - 1
-                return self._add(array.activation_bits + array.weight_bits + depth)
+                return self._add(sum(DIRECT_BITS) + array.rows.bit_length() - 1)
+            case Action.MULTIPLY_TRANSFORMED:
+                return self._product(1, 1)
+            case (
+                Action.TREE_ADD_TRANSFORMED
+                | Action.INPUT_TRANSFORM
+                | Action.WEIGHT_TRANSFORM
+                | Action.OUTPUT_TRANSFORM
+            ):
+                return self._add(1)
+            case Action.TURN:
+                return 2 * self._sram(1, TURN_BYTES)
+            case Action.TRANSFORMED_READ | Action.TRANSFORMED_WRITE:
+                width = array.rows * array.activation_bits
+                return self._sram(width, memory.transformed_rows * width // 8)
+            case Action.TRANSFORMED_WEIGHT_READ | Action.TRANSFORMED_WEIGHT_WRITE:
+                width = array.weight_rows_per_cycle * array.cols * array.weight_bits
+                return self._sram(width, TWB_BLOCKS * config.weight_block_groups * width // 8)
             case Action.ACCUMULATE:
                 return self._add(memory.accumulator_bits)
             case Action.ACCUMULATOR_READ | Action.ACCUMULATOR_WRITE:
@@ -168,6 +190,10 @@ class EnergyTable:
         bits = 8 * (memory.activation_rows * config.lane_block + memory.weight_bytes)
         bits += 2 * memory.accumulator_rows * config.array.cols * memory.accumulator_bits
         bits += 8 * (memory.parameter_columns * PARAMETER_BYTES + 256 * memory.tables)
+        if "hfa" in config.features:
+            array = config.array
+            bits += 2 * memory.transformed_rows * array.rows * array.activation_bits
+            bits += TWB_BLOCKS * array.multipliers * array.weight_bits
         return self.values["static_w"] + bits * self.values["leakage_bit_pw"] * PICO
 
     def joules(self, actions: Actions, config: AcceleratorConfig) -> dict[str, float]:

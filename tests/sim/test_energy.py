@@ -24,9 +24,12 @@ from hw.arch.isa import (
     Store,
     deltas,
 )
+from hw.arch.winograd import F2, F4
 from sim.energy import Action, EnergyError, EnergyTable, count_actions
 from sim.energy.actions import COMPONENTS
 from sim.energy.table import DIRECTORY
+from sim.energy.transformed import additions, composed
+from tests.ladder.transformed import Shape, make
 
 TABLES = sorted(p.stem for p in DIRECTORY.glob("*.yaml"))
 
@@ -102,6 +105,53 @@ def test_depthwise_multiplies_taps_only(tiny):
     assert got[Action.ACCUMULATOR_WRITE] == 3 * outputs * 4
 
 
+def test_transformed_accesses(make_bench):
+    config = AcceleratorConfig.load("tiny_hfa")
+    ones = (1, 1, 1)
+    shape = Shape(0, 2, (3, 5, 6), 7, 6, taps=3, before=ones, after=ones, count=(2, 5, 4))
+    case = make(shape, config)
+    (array,) = case.arrays
+    got = count_actions(array, config)
+    watched = counted(make_bench, config, array)
+    sets, co, points, tiles = 6, 2, 36, 4
+    assert got[Action.ACTIVATION_READ] == watched["activation"].reads
+    assert got[Action.WEIGHT_READ] == watched["weight"].reads == sets * co * 9 * 4
+    sums = sets * co * points * tiles * 4
+    assert got[Action.ACCUMULATOR_WRITE] == sums
+    assert watched["accumulator"].writes == co * points * tiles
+    assert got[Action.ACCUMULATE] == got[Action.ACCUMULATOR_READ] == sums * 5 // 6
+    assert got[Action.MULTIPLY_TRANSFORMED] == sums * 4 * 15 * 14
+    assert got[Action.TREE_ADD_TRANSFORMED] == sums * 3 * (15 + 14 + 2)
+    assert got[Action.TRANSFORMED_WRITE] == sets * points * tiles
+    assert got[Action.TRANSFORMED_READ] == co * got[Action.TRANSFORMED_WRITE]
+    assert got[Action.TRANSFORMED_WEIGHT_WRITE] == sets * co * points * 4
+    # 12 one-dimensional transforms of 18 additions per tile and lane, on 15 bits.
+    assert got[Action.INPUT_TRANSFORM] == sets * tiles * 4 * 12 * 18 * 15
+    assert got[Action.MULTIPLY] == got[Action.TREE_ADD] == 0
+    drained = count_actions(case.drain, config)
+    watched = counted(make_bench, config, case.drain)
+    assert drained[Action.ACCUMULATOR_READ] == watched["accumulator"].reads * 4
+    assert drained[Action.ACTIVATION_WRITE] == watched["activation"].writes == 2 * 5 * 4 * co
+    assert drained[Action.REQUANTIZE] == tiles * 16 * co * 4
+
+
+def test_nested_weights_are_read_for_every_temporal_point():
+    config = AcceleratorConfig.load("tiny_hfa")
+    case = make(Shape(1, 2, (2, 4, 4), before=(1, 1, 1), after=(1, 1, 1)), config)
+    got = count_actions(case.arrays[0], config)
+    assert got[Action.WEIGHT_READ] == 4 * 27 * 4
+    assert got[Action.TRANSFORMED_WEIGHT_WRITE] == 144 * 4
+
+
+def test_additions_by_hand():
+    assert [additions(m) for m in (F2.input_rows, F2.weight_rows, F2.output_rows)] == [4, 4, 4]
+    assert additions(F4.input_rows) == 18  # four terms a row; 5 = 4 + 1
+    assert additions(F4.weight_rows) == 0 + 2 + 2 + 2 + 2 + 0
+    assert additions(F4.output_rows) == 5 + 3 + 3 + 5  # 6 = 4 + 2, 24 = 16 + 8
+    assert composed([F2.input_rows, ((1,),), ((1,),)]) == (4, 0)
+    assert composed([((1,),), F4.output_rows, F4.output_rows]) == (16 * 6 + 16 * 4, 24)
+
+
 def test_drain_vector_and_transfers(make_bench, tiny):
     drain = Drain(
         counts=(3, 2, 1, 1),
@@ -145,7 +195,7 @@ def test_every_instruction_has_a_rule(tiny, opcode):
 @pytest.mark.parametrize("name", TABLES)
 def test_tables_price_every_action(name):
     table = EnergyTable.load(name)
-    config = AcceleratorConfig.load("base")
+    config = AcceleratorConfig.load("base_hfa")
     assert set(COMPONENTS) == set(Action)
     for action in Action:
         assert 0 < table.picojoules(action, config) < 1e5
