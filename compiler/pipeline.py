@@ -26,6 +26,7 @@ from compiler.cost import program_cycles
 from compiler.ir import AnyOperation, CompilerError, Graph, GraphError, TensorType, verify
 from compiler.onnx_import import Imported, import_onnx
 from compiler.passes.base import Accept, Outcome, Pass, accept_all
+from compiler.passes.chain import FUSE_CHAINS
 from compiler.passes.fold import DEAD_CODE, FOLD
 from compiler.passes.fuse import FUSE_CLAMPS, FUSE_POOLS, FUSE_RESIDUALS
 from compiler.passes.views import FLATTEN, VIEWS
@@ -37,6 +38,9 @@ LEGALIZE: tuple[Pass, ...] = (FOLD, FLATTEN, DEAD_CODE, VIEWS)
 """Always run. FOLD and FLATTEN make code dead. FLATTEN before VIEWS: it reads what views hide."""
 FUSE: tuple[Pass, ...] = (FUSE_CLAMPS, FUSE_POOLS, FUSE_RESIDUALS)
 """Only with `fuse`. Clamps before pools: a clamp may stand between convolution and pool."""
+
+CHAINS: tuple[Pass, ...] = (FUSE_CHAINS,)
+"""Only with `fuse`, and where the back end says what is worth it."""
 
 Progress = Callable[[str, int], None]
 """Told each step before it starts, and how many steps there are (0: not known yet)."""
@@ -96,11 +100,12 @@ class Built:
     peak_mib: float
 
 
-def back_end_accepts(config: AcceleratorConfig) -> Accept:
-    """The back end's word on single operators."""
+def back_end_accepts(config: AcceleratorConfig, policy: Policy | None = None) -> Accept:
+    """The back end's word on single operators, and on whether a chain is worth it."""
+    wishes = policy or Policy()
 
     def accept(op: AnyOperation, inputs: Sequence[TensorType], result: TensorType) -> str | None:
-        return reason(op, list(inputs), result, config)
+        return reason(op, list(inputs), result, config, wishes)
 
     return accept
 
@@ -113,7 +118,8 @@ def optimize(
 ) -> Graph:
     """Run the passes, each verified and dumped."""
     holds: frozenset[str] = frozenset()
-    for step in (*LEGALIZE, *(FUSE if fuse else ())):
+    chains = CHAINS if fuse and accept is not accept_all else ()
+    for step in (*LEGALIZE, *(FUSE if fuse else ()), *chains):
         missing = step.requires - holds
         if missing:
             raise GraphError(f"pass {step.name} requires {', '.join(sorted(missing))}")
@@ -169,7 +175,7 @@ def build(
         stages = output.Stages(folder / "stages")
         stages.dump("import", printer.print_graph(graph))
         progress("optimize", 0)
-        graph = optimize(graph, options.fuse, back_end_accepts(config), stages.dump)
+        graph = optimize(graph, options.fuse, back_end_accepts(config, options.policy), stages.dump)
         steps = len(graph.ops) + STAGES
         progress("golden", steps)
         verdict = golden.compare(graph, source, folder, options.golden)

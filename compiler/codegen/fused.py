@@ -11,7 +11,8 @@ from collections.abc import Hashable, Iterator
 from typing import Any
 
 from compiler.codegen.emitter import Emitter
-from compiler.codegen.fused_plan import FusedPlan, Links, candidates
+from compiler.codegen.fused_choice import best
+from compiler.codegen.fused_plan import FusedPlan, Links
 from compiler.codegen.fused_stages import Pair, parameter_beats
 from compiler.codegen.fused_strips import Strip
 from compiler.codegen.geometry import Range
@@ -301,11 +302,6 @@ class FusedEmission:
                     self.emitter.emit(store_box(View.of(self.links.target), target, row))
 
             yield Step({"parameter": 0, "pointwise": group}, body)
-
-
-def best(links: Links, emitter_config: Any, policy: Any) -> FusedPlan | None:
-    """The cheapest plan, or None where none fits."""
-    return min(candidates(links, emitter_config, policy), key=lambda p: p.merit, default=None)
 
 
 def lower(emitter: Emitter, op: Chain, source: Tensor, target: Tensor) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from compiler.codegen.fused_stages import GemmStage, Pair
 from compiler.codegen.fused_strips import Strip
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 TOKEN = 3
 """Cycles from `done` of an instruction to the issue of one that waits for it, roughly."""
+Cycles: TypeAlias = tuple[int, int, int, int]
+"""Of a pair: array, array before its stream where that is not hidden, drain; vectors streamed."""
 NOWHERE = Place(0, (0, 0, 0), (1, 1, 1), (1, 1, 1, 1))
 
 
@@ -33,24 +35,27 @@ class Timeline:
     ----------
     array, drain: first cycles in which the units are free.
     busy: cycles in which the array streams.
+    vectors: rows that it streams.
     """
 
     config: AcceleratorConfig
     array: int = 0
     drain: int = 0
     busy: int = 0
+    vectors: int = 0
     _banks: list[int] = dataclasses.field(default_factory=lambda: [0, 0])
     _bank: int = 0
 
-    def run(self, pair: tuple[int, int, int], after: int) -> int:
+    def run(self, pair: Cycles, after: int) -> int:
         """One ARRAY and its DRAIN, the former not before `after`; returns when the latter is done.
 
         Parameters
         ----------
-        pair: cycles of the array, cycles before its stream where it cannot be hidden, of the drain.
+        pair: see `Cycles`.
         after: cycle in which the operand is there.
         """
-        stream, fill, drained = pair
+        stream, fill, drained, vectors = pair
+        self.vectors += vectors
         start = max(self.array, after + fill, self._banks[self._bank] + fill)
         self.array = start + stream
         self.busy += stream
@@ -60,13 +65,16 @@ class Timeline:
         return self.drain
 
 
-def _cycles(pair: Pair, config: AcceleratorConfig) -> tuple[int, int, int]:
+def _cycles(pair: Pair, config: AcceleratorConfig) -> Cycles:
     array, drain = pair
     drained = timing.drain_duration(drain, config)
+    outputs = timing.array_outputs(array)
     if array.mode == ArrayMode.HFA:
-        stream = timing.array_sets(array) * timing.array_slot(array, config)
-        return stream + INSTRUCTION_OVERHEAD, timing.array_fill(array, config), drained
-    return timing.array_occupancy(array, config) + 2, 0, drained
+        sets = timing.array_sets(array)
+        stream = sets * timing.array_slot(array, config) + INSTRUCTION_OVERHEAD
+        return stream, timing.array_fill(array, config), drained, outputs * sets
+    vectors = outputs * (timing.array_blocks(array) // array.counts[3])
+    return timing.array_occupancy(array, config) + 2, 0, drained, vectors
 
 
 def _temporal(plan: FusedPlan, strip: Strip, frames: int) -> Iterator[Pair]:
@@ -97,14 +105,14 @@ def _pointwise(plan: FusedPlan, strip: Strip, frames: int) -> Iterator[Pair]:
 Stage = Callable[["FusedPlan", Strip, int], Iterator[Pair]]
 
 
-def _group_cycles(plan: FusedPlan, config: AcceleratorConfig, frames: int) -> tuple[int, int]:
-    """Cycles of one group of frames, and those in which the array streams."""
+def _group(plan: FusedPlan, config: AcceleratorConfig, frames: int) -> Timeline:
+    """One group of frames."""
 
     @functools.cache
-    def shape(stage: Stage, key: tuple[int | bool, ...], number: int) -> list[tuple[int, int, int]]:
+    def shape(stage: Stage, key: tuple[int | bool, ...], number: int) -> list[Cycles]:
         return [_cycles(pair, config) for pair in stage(plan, plan.strips[number], frames)]
 
-    def pairs(stage: Stage, number: int) -> list[tuple[int, int, int]]:
+    def pairs(stage: Stage, number: int) -> list[Cycles]:
         strip = plan.strips[number]
         lines = 0 if strip.pointwise is None else strip.pointwise[1]
         key = (strip.inner[1], strip.stream[1], strip.outputs[1], strip.resume, lines)
@@ -131,7 +139,7 @@ def _group_cycles(plan: FusedPlan, config: AcceleratorConfig, frames: int) -> tu
         for pair in pairs(_pointwise, number):
             line.run(pair, result)
         result = following
-    return line.array, line.busy
+    return line
 
 
 def with_cost(plan: FusedPlan, config: AcceleratorConfig) -> FusedPlan:
@@ -139,9 +147,10 @@ def with_cost(plan: FusedPlan, config: AcceleratorConfig) -> FusedPlan:
     sizes: dict[int, int] = {}
     for _, frames in plan.frames:
         sizes[frames] = sizes.get(frames, 0) + 1
-    groups = {frames: _group_cycles(plan, config, frames) for frames in sizes}
-    array = sum(groups[f][0] * often for f, often in sizes.items())
-    busy = sum(groups[f][1] * often for f, often in sizes.items())
+    groups = {frames: _group(plan, config, frames) for frames in sizes}
+    array = sum(groups[f].array * often for f, often in sizes.items())
+    busy = sum(groups[f].busy * often for f, often in sizes.items())
+    vectors = sum(groups[f].vectors * often for f, often in sizes.items())
     items = len(plan.frames) * len(plan.strips)
     layout = plan.links.source.layout
     loads = sum(
@@ -167,7 +176,7 @@ def with_cost(plan: FusedPlan, config: AcceleratorConfig) -> FusedPlan:
     if plan.input_slots == 1:
         cycles += loads + vector
     parts = {"array": busy, "chain": array, "vector": vector, "port": port, "fill": first + last}
-    return dataclasses.replace(plan, cycles=cycles, parts=parts, beats=beats)
+    return dataclasses.replace(plan, cycles=cycles, parts=parts, beats=beats, vectors=vectors)
 
 
 def _vector_cycles(plan: FusedPlan, config: AcceleratorConfig) -> int:

@@ -96,7 +96,9 @@ class FusedPlan:
     regions: by name: output, result, inner, packed, input (those that the chain has).
     input_slots, result_slots: strips that the regions hold.
     pointwise_slots: groups of the pointwise weights on chip.
-    cycles: estimate; parts: what it is made of; beats: moved between DRAM and the chip.
+    cycles: estimate; parts: what it is made of.
+    beats: moved between DRAM and the chip.
+    vectors: activation rows that pass the array.
     """
 
     links: Links
@@ -114,11 +116,7 @@ class FusedPlan:
     cycles: int
     parts: dict[str, int]
     beats: int
-
-    @property
-    def merit(self) -> float:
-        """What is minimized: cycles, and a little of what hides behind them."""
-        return self.cycles + self.beats / 16
+    vectors: int
 
     @property
     def temporal_axis(self) -> Axis:
@@ -172,9 +170,7 @@ def temporal_forms(
         if job.packing is not None or "hfa" not in config.features or policy.hfa == OFF:
             continue
         try:
-            parameters = packed_parameters(
-                fold(op, links.operand), op.out_channels, config.array.cols
-            )
+            folded = fold(op, links.operand)
         except ValueError:
             continue  # the folded bias leaves its 32 bits
         parameters = packed_parameters(folded, op.out_channels, config.array.cols)
@@ -187,6 +183,8 @@ def temporal_forms(
 
 def candidates(links: Links, config: AcceleratorConfig, policy: Policy) -> Iterator[FusedPlan]:
     """Every plan that fits, of the sizes worth trying."""
+    if links.residual is not None:
+        return
     (job, *_) = (
         j for j in jobs(links.pointwise, links.result, links.target, config) if j.packing is None
     )
@@ -257,7 +255,7 @@ class _Sizing:
         regions, input_slots, result_slots = placed
         draft = FusedPlan(
             self.links, self.frames, self.lines, self.strips, self.temporal, self.window, stage,
-            split, regions, input_slots, result_slots, slots, 0, {}, 0,
+            split, regions, input_slots, result_slots, slots, 0, {}, 0, 0,
         )  # fmt: skip
         return with_cost(draft, self.config)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import assert_never
 
-from compiler.codegen import depthwise, reduce
+from compiler.codegen import depthwise, fused_choice, reduce
+from compiler.codegen.policy import Policy
 from compiler.ir import (
     AnyOperation,
     Chain,
@@ -35,6 +36,7 @@ def reason(
     inputs: Sequence[TensorType],
     output: TensorType,
     config: AcceleratorConfig,
+    policy: Policy | None = None,
 ) -> str | None:
     """Why an operator cannot run on a configuration, or None if it can.
 
@@ -42,6 +44,7 @@ def reason(
     ----------
     op, inputs, output: the operator with the types of its operands and its result.
     config: the accelerator.
+    policy: given, a chain is also refused where its stages are better computed apart.
     """
     match op:
         case Convolution():
@@ -69,7 +72,7 @@ def reason(
         case UnaryTable():
             return _vector(config)
         case Chain():
-            return _chain(op, inputs[0], output, config)
+            return _chain(op, inputs[0], output, config, policy)
         case _:
             assert_never(op)
 
@@ -81,13 +84,17 @@ def _vector(config: AcceleratorConfig) -> str | None:
 
 
 def _chain(
-    op: Chain, source: TensorType, output: TensorType, config: AcceleratorConfig
+    op: Chain,
+    source: TensorType,
+    output: TensorType,
+    config: AcceleratorConfig,
+    policy: Policy | None,
 ) -> str | None:
     for stage, operand, result in op.links([source], output):
         why = reason(stage, [operand], result, config)
         if why is not None:
             return f"{stage.name}: {why}"
-    return None
+    return None if policy is None else fused_choice.refusal(op, source, output, config, policy)
 
 
 def _convolution(op: Convolution, source: TensorType, config: AcceleratorConfig) -> str | None:

@@ -1,0 +1,156 @@
+"""Whether a chain is worth computing strip by strip: against its stages one after another."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from compiler.codegen import convolution
+from compiler.codegen.convolution import axes_of
+from compiler.codegen.depthwise import suits
+from compiler.codegen.depthwise_tiling import DepthwiseProblem
+from compiler.codegen.fused_plan import FusedPlan, Links, candidates, tensor_of
+from compiler.codegen.fused_stages import ORDER
+from compiler.codegen.policy import Policy
+from compiler.codegen.tiling import PORT_EFFICIENCY, TRAFFIC_WEIGHT
+from compiler.ir import Chain, CompilerError, Convolution, TemporalResidual, TensorType
+from compiler.ops.chain import Stage
+from hw.arch.config import AcceleratorConfig
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cost:
+    """Estimates, of one layer or of several one after another.
+
+    Attributes
+    ----------
+    cycles: estimated.
+    beats: moved between DRAM and the chip.
+    vectors: activation rows that pass the array.
+    """
+
+    cycles: float
+    beats: float
+    vectors: float
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.cycles + other.cycles, self.beats + other.beats, self.vectors + other.vectors
+        )
+
+    def merit(self, objective: str) -> tuple[float, float]:
+        """What is minimized, and what decides between equals."""
+        mixed = self.cycles + self.beats / TRAFFIC_WEIGHT
+        match objective:
+            case "cycles":
+                return mixed, self.beats
+            case "energy":
+                # DRAM outweighs the rest of what a chain can change.
+                return self.beats, mixed
+            case _:
+                return self.vectors, mixed
+
+
+NEVER = Cost(math.inf, math.inf, math.inf)
+
+
+def cost_of(plan: FusedPlan) -> Cost:
+    """Estimates of a plan."""
+    return Cost(plan.cycles, plan.beats, plan.vectors)
+
+
+def best(links: Links, config: AcceleratorConfig, policy: Policy) -> FusedPlan | None:
+    """The best plan of a chain, or None where none fits."""
+    return min(
+        candidates(links, config, policy),
+        key=lambda plan: cost_of(plan).merit(policy.objective),
+        default=None,
+    )
+
+
+def refusal(
+    op: Chain,
+    source: TensorType,
+    output: TensorType,
+    config: AcceleratorConfig,
+    policy: Policy,
+) -> str | None:
+    """Why a chain is better cut in pieces, or None if it is best as it is."""
+    why = _unsuitable(op, config)
+    if why is not None:
+        return why
+    lanes = config.lane_block
+    plan = best(Links.of(op, tensor_of(source, lanes), tensor_of(output, lanes)), config, policy)
+    if plan is None:
+        return f"no strip of its {len(op.stages)} operators fits {config.name}"
+    fused = cost_of(plan)
+    apart, how = _apart(op, source, output, config, policy)
+    if fused.merit(policy.objective) <= apart.merit(policy.objective):
+        return None
+    return (
+        f"{fused.cycles:,.0f} cycles and {fused.beats * config.port.bytes:,.0f} bytes in strips, "
+        f"{apart.cycles:,.0f} and {apart.beats * config.port.bytes:,.0f} {how}"
+    )
+
+
+def _unsuitable(op: Chain, config: AcceleratorConfig) -> str | None:
+    stages = [stage for stage in op.stages if isinstance(stage, Convolution)]
+    window = stages[-2]
+    if not suits(window, config) or window.kernel[0] != 1:
+        return f"{window.name} does not run in mode DEPTHWISE"
+    if window.stride != (1, 1, 1) or max(window.pad_begin) >= max(window.kernel[1:]):
+        return f"{window.name} has stride {window.stride} or wide padding"
+    return None
+
+
+def _apart(
+    op: Chain,
+    source: TensorType,
+    output: TensorType,
+    config: AcceleratorConfig,
+    policy: Policy,
+) -> tuple[Cost, str]:
+    """Estimates of the best way without this chain: its first stages alone, the rest joined."""
+    links = list(op.links([source], output))
+    single = [stage_cost(*link, config, policy) for link in links]
+    found = [(sum(single, Cost(0, 0, 0)), "one after another")]
+    for first in range(1, len(op.stages) - 1):
+        rest = dataclasses.replace(op, stages=op.stages[first:], between=op.between[first:])
+        lanes = config.lane_block
+        plan = best(
+            Links.of(rest, tensor_of(links[first][1], lanes), tensor_of(output, lanes)),
+            config,
+            policy,
+        )
+        if plan is not None:
+            cost = sum(single[:first], cost_of(plan))
+            found.append((cost, f"with {op.stages[first].name} as the first of a chain"))
+    return min(found, key=lambda pair: pair[0].merit(policy.objective))
+
+
+def stage_cost(
+    stage: Stage,
+    source: TensorType,
+    output: TensorType,
+    config: AcceleratorConfig,
+    policy: Policy,
+) -> Cost:
+    """Estimates of one operator as a layer of its own."""
+    lanes = config.lane_block
+    operand, result = tensor_of(source, lanes), tensor_of(output, lanes)
+    moved = operand.layout.rows + result.layout.rows
+    if isinstance(stage, TemporalResidual):
+        # Every frame is read for its difference and for the mean.
+        steps = 2 * operand.layout.rows * config.vector_steps
+        return Cost(max(moved / PORT_EFFICIENCY, steps), moved, 0)
+    if suits(stage, config):
+        problem = DepthwiseProblem(config, axes_of(stage, operand), ORDER, operand.layout.blocks)
+        ranked = problem.choose()
+        weights = operand.layout.blocks * problem.block_beats
+        vectors = result.layout.rows * problem.passes
+        return Cost(ranked[0].cycles, moved + weights, vectors) if ranked else NEVER
+    try:
+        tiling = convolution.plan(stage, operand, result, config, policy)[0].tiling
+    except CompilerError:
+        return NEVER
+    return Cost(tiling.cycles, tiling.beats, tiling.vectors)
