@@ -10,7 +10,8 @@ from hw.common.agu import COUNT_BITS
 from hw.common.ports import NO_COLLISION, weight_read
 from hw.compute.block_ring import BlockRing
 from hw.compute.tap_reader import TAPS, TapReader
-from hw.compute.transform import F23, F43, TransformStage
+from hw.compute.transform import F23, F43
+from hw.compute.weight_stage import WeightStage
 from hw.compute.weights import WeightLoader
 
 __all__ = ["WeightTransform", "WeightTurn", "stage_bits"]
@@ -133,9 +134,9 @@ class WeightTransform(wiring.Component):
         valid: Value = reader.valid
         if "hfa_nested" in self._config.features:
             valid, taps = self._combine_t(m, reader, taps, bits[0])
-        m.submodules.x = x = TransformStage("weight", lanes, bits[0], bits[1])
+        m.submodules.x = x = WeightStage(lanes, bits[0], bits[1])
         m.submodules.turn = turn = WeightTurn(lanes, bits[1])
-        m.submodules.y = y = TransformStage("weight", lanes, bits[1], bits[2])
+        m.submodules.y = y = WeightStage(lanes, bits[1], bits[2])
         two, wide = spatial != 0, Mux(spatial != 0, spatial, temporal) == F43
         m.d.comb += [
             x.select.eq(Mux(spatial != 0, spatial, temporal)),

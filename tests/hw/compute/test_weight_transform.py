@@ -30,8 +30,13 @@ WIDE = dataclasses.replace(
 FLAT = dataclasses.replace(
     TINY, array=dataclasses.replace(TINY.array, weight_rows_per_cycle=TINY.array.rows)
 )
-SINGLE = dataclasses.replace(TINY, features=("depthwise", "vector", "hfa"), array=TINY.array)
-CONFIGS = {"tiny": TINY, "wide": WIDE, "flat": FLAT, "single": SINGLE}
+SINGLE = dataclasses.replace(TINY, features=("depthwise", "vector", "hfa"))
+EIGHT = dataclasses.replace(
+    SINGLE,
+    array=dataclasses.replace(SINGLE.array, rows=8, cols=8),
+    port=dataclasses.replace(SINGLE.port, bytes=8),
+)
+CONFIGS = {"eight": EIGHT, "tiny": TINY, "wide": WIDE, "flat": FLAT, "single": SINGLE}
 ALGORITHMS = [(1, 0), (2, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 1)]
 
 
@@ -174,16 +179,17 @@ def run_jobs(config, jobs, pace=1) -> Harness:
     return harness
 
 
-def supported(config, choice) -> bool:
-    return "hfa_nested" in config.features or 0 in choice
-
-
-@pytest.mark.parametrize("choice", ALGORITHMS, ids=str)
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    ("name", "choice"),
+    [
+        *itertools.product(["flat"], ALGORITHMS),
+        *itertools.product(["single", "eight"], [(1, 0), (0, 2)]),
+        *itertools.product(["tiny", "wide"], [(2, 0), (0, 1), (2, 1)]),
+    ],
+    ids=str,
+)
 def test_blocks_are_the_transformed_taps(name, choice):
     config = CONFIGS[name]
-    if not supported(config, choice):
-        pytest.skip("nested algorithms need their feature")
     job = make(config, choice, (2, 1, 1), seed=len(name), extreme=name == "flat")
     got = run_jobs(config, [job]).blocks()
     wanted = job.expected()
@@ -198,8 +204,8 @@ def test_blocks_are_the_transformed_taps(name, choice):
 @pytest.mark.parametrize("choice", ALGORITHMS, ids=str)
 def test_blocks_multiply_to_a_plain_correlation(choice):
     """Oracle without G: output transform of products of blocks and transformed pixels."""
-    job = make(TINY, choice, (1, 1, 1), seed=5)
-    blocks = run_jobs(TINY, [job]).blocks()
+    job = make(FLAT, choice, (1, 1, 1), seed=5)
+    blocks = run_jobs(FLAT, [job]).blocks()
     algorithm = job.algorithm
     pixels = np.random.default_rng(6).integers(-128, 128, algorithm.points)
     weights = np.moveaxis(blocks, 0, -1).reshape(-1, *algorithm.points)
@@ -211,7 +217,7 @@ def test_blocks_multiply_to_a_plain_correlation(choice):
         np.testing.assert_array_equal(results[(slice(None), *position)], wanted)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_instructions_follow_one_another(seed):
     """Same and other algorithms, several sets, at random paces; the ring wraps many times."""
     random = np.random.default_rng(seed)
@@ -232,7 +238,7 @@ def test_abort_drops_everything(choice):
     """An instruction after an abort, anywhere in the one before, is as if it were the first."""
     job = make(TINY, choice, (1, 1, 1), seed=1)
     clean = run_jobs(TINY, [job])
-    for cycles in (2, 7, 40, 90, 140):
+    for cycles in (7, 40, 90):
         other = make(TINY, (2, 0), (1, 1, 2), base=500, seed=2)
         harness = Harness(TINY, image([job, other]))
 
@@ -257,7 +263,7 @@ def test_abort_drops_everything(choice):
         assert harness.loaded == clean.loaded, "an abort leaves no delay either"
 
 
-@pytest.mark.parametrize("name", ["tiny", "wide", "flat"])
+@pytest.mark.parametrize("name", ["wide", "flat"])
 def test_plain_instructions_keep_their_time(name):
     """Side by side with the plain loader, behind an HFA instruction: same reads, same bytes."""
     config = CONFIGS[name]
@@ -296,12 +302,19 @@ def test_plain_instructions_keep_their_time(name):
     assert (harness.blocks() != np.roll(wanted, 1, axis=1)).any() or name == "flat"
 
 
-@pytest.mark.parametrize("name", ["tiny", "wide", "flat"])
-@pytest.mark.parametrize("choice", ALGORITHMS, ids=str)
+@pytest.mark.parametrize(
+    ("name", "choice"),
+    [
+        *itertools.product(["flat"], ALGORITHMS),
+        *itertools.product(["single", "eight"], [(2, 0), (0, 1)]),
+        *itertools.product(["tiny", "wide"], [(1, 0), (2, 1)]),
+    ],
+    ids=str,
+)
 def test_weights_keep_pace_with_the_stream(name, choice):
-    """Slabs come group_period cycles per group; behind the first one nothing but that shows."""
+    """A slab follows the other after its own time or its stream's; the first one's is `fill`."""
     config = CONFIGS[name]
-    job = make(config, choice, (2, 1, 2))
+    job = make(config, choice, (1, 1, 3))
     floor = max(config.weight_block_groups, ACCUMULATE_HAZARD)
     loaded = run_jobs(config, [job], floor).loaded
     slabs = loaded[:: points_of(*choice)]
