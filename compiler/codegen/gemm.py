@@ -14,6 +14,7 @@ from compiler.codegen.emitter import Emitter
 from compiler.codegen.geometry import Axis, Range, Triple, cuts
 from compiler.codegen.schedule import Ring, Slots, Step, run
 from compiler.codegen.tiles import (
+    DIRECT,
     Kernel,
     Part,
     Place,
@@ -120,7 +121,8 @@ class GemmEmission:
             rings["input"] = Ring(tiling.input_slots, self._fill_input, spread)
         else:
             rings["raw"] = Ring(tiling.input_slots, self._fill_raw)
-        run(self.emitter, rings, self._steps())
+        transformed = self.job.kernel.algorithm != DIRECT
+        run(self.emitter, rings, self._steps(), late=transformed)
 
     # Steps
 

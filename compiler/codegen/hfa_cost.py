@@ -1,8 +1,8 @@
 """What the tiles of a transformed (hFA) layer cost on the array: cycles and vectors.
 
 An ARRAY instruction in mode HFA costs its sets times a slot (`timing.array_slot`). Its fill is
-hidden behind the instruction before, unless it has to wait for the DRAIN that frees its bank: then
-a part takes as long as that drain and the fill.
+hidden behind the instruction before, unless it has to wait for the DRAIN that frees its bank: two
+parts, on two banks, then take as long as one part's stream, drain and fill in a row.
 """
 
 from __future__ import annotations
@@ -150,7 +150,8 @@ def work(
                     drained = points * tiles * group * config.output_transform_steps + latency
                     streamed = sets * slot + pieces * INSTRUCTION_OVERHEAD
                     times = often * groups_of_it
-                    array += times * max(streamed, drained + fill)
+                    alternate = (streamed + drained + fill) // 2
+                    array += times * max(streamed, drained, alternate)
                     drain += times * drained
                     count += times
                     vectors += times * points * tiles * group * sets

@@ -100,11 +100,19 @@ def _plan(rings: Mapping[str, Ring], steps: Sequence[Step]) -> tuple[list[_Arriv
     return arrivals, places
 
 
-def run(emitter: Emitter, rings: Mapping[str, Ring], steps: Sequence[Step]) -> None:
+def run(
+    emitter: Emitter, rings: Mapping[str, Ring], steps: Sequence[Step], late: bool = False
+) -> None:
     """Emit a layer: its steps in order, transfers ahead of them.
 
     What a step needs comes before it; beyond that, as many transfers run ahead as the queue of
     the load unit takes without blocking the sequencer.
+
+    Parameters
+    ----------
+    emitter, rings, steps: see above.
+    late: transfers that run ahead come behind a step's computation. A port that is full of them
+        starves the instruction fetch, which would keep the first steps waiting.
     """
     arrivals, places = _plan(rings, steps)
     arrivals.sort(key=lambda a: (a.earliest, a.deadline))
@@ -119,16 +127,16 @@ def run(emitter: Emitter, rings: Mapping[str, Ring], steps: Sequence[Step]) -> N
             position += 1
         waiting.sort(key=lambda t: t.due)
         early = [due for due in early if due > number]
-        count = 0
-        for transfer in waiting:
-            if transfer.due > number:
-                if len(early) >= ahead:
-                    break
-                early.append(transfer.due)
-            emitter.emit(transfer.instruction)
-            count += 1
+        needed = sum(transfer.due <= number for transfer in waiting)
+        count = min(len(waiting), needed + ahead - len(early))
+        early += [transfer.due for transfer in waiting[needed:count]]
+        emitted = waiting[:count]
         del waiting[:count]
+        for transfer in emitted[: needed if late else count]:
+            emitter.emit(transfer.instruction)
         step.body(places[number])
+        for transfer in emitted[needed:] if late else ():
+            emitter.emit(transfer.instruction)
 
 
 def _transfers(ring: Ring, arrival: _Arrival) -> list[_Transfer]:
