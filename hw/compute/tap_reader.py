@@ -117,41 +117,50 @@ class TapReader(wiring.Component):
         return result
 
     def _begin(self, m: Module) -> None:
-        """Take an instruction over; three cycles from `start` to its first slab."""
+        """Take an instruction over: at once, or in the last cycle of the one before."""
         m.submodules.nest = self._nest = nest = Nest((3, COUNT_BITS, COUNT_BITS, COUNT_BITS))
-        pending, self._active, self._load = Signal(), Signal(), Signal()
-        # The outermost count is only looked at in `load`, while the field still stands.
+        pending, self._active = Signal(), Signal()
+        # The outermost count is only looked at in `begin`, while the field still stands.
         counts = [Signal(COUNT_BITS, name=f"count{k}", reset_less=True) for k in range(2)]
-        same = (self.temporal == self.select_t) & (self.spatial == self.select_s)
-        begin = Signal()
-        m.d.comb += begin.eq(pending & ~self._active & ~self._load & (same | self.clear))
-        m.d.sync += self._load.eq(begin)
+        following = (self.temporal == self.select_t) & (self.spatial == self.select_s)
+        self._ending = Signal()
+        self._start = begin = Signal()
+        m.d.comb += begin.eq(
+            pending & Mux(self._active, self._ending & following, following | self.clear)
+        )
         with m.If(self.start):
             m.d.sync += pending.eq(1)
         with m.Elif(begin):
             m.d.sync += pending.eq(0)
+        with m.If(self._ending):
+            m.d.sync += self._active.eq(0)
         with m.If(begin):
             m.d.sync += [
                 count.eq(value) for count, value in zip(counts, self.counts[:2], strict=True)
             ]
-            m.d.sync += [self.select_t.eq(self.temporal), self.select_s.eq(self.spatial)]
-        with m.If(self._load):
-            m.d.sync += self._active.eq(1)
-        nested = (self.select_t != 0) & (self.select_s != 0) if self._nested else C(0)
-        self._two = self.select_s != 0
-        self._passes = Mux(nested, Mux(self.select_t == 2, F4.points, F2.points), 1)
+            m.d.sync += [
+                self._active.eq(1),
+                self.select_t.eq(self.temporal),
+                self.select_s.eq(self.spatial),
+            ]
+        with m.If(self.abort):
+            m.d.sync += [pending.eq(0), self._active.eq(0)]
+        temporal = Mux(begin, self.temporal, self.select_t)
+        spatial = Mux(begin, self.spatial, self.select_s)
+        nested = (temporal != 0) & (spatial != 0) if self._nested else C(0)
         m.d.comb += [
-            nest.load.eq(self._load),
-            nest.counts[0].eq(self._passes),
-            *[nest.counts[1 + k].eq(count) for k, count in enumerate([*counts, self.counts[2]])],
+            nest.load.eq(begin),
+            nest.counts[0].eq(Mux(nested, Mux(temporal == 2, F4.points, F2.points), 1)),
+            nest.counts[3].eq(self.counts[2]),
             self.points.eq(
                 self._selected({a: points_of(*a) for a in self._algorithms()}, len(self.points))
             ),
-            self.busy.eq(pending | self._load | self._active),
+            self.busy.eq(pending | self._active),
         ]
-        self._begun = begin
-        with m.If(self.abort):
-            m.d.sync += [pending.eq(0), self._load.eq(0), self._active.eq(0)]
+        m.d.comb += [
+            nest.counts[1 + k].eq(Mux(begin, self.counts[k], count))
+            for k, count in enumerate(counts)
+        ]
 
     def _slabs(self, m: Module) -> None:
         """Phase in the group, group in the slab."""
@@ -164,14 +173,20 @@ class TapReader(wiring.Component):
         periods = {a: group_period(*a) - 1 for a in self._algorithms()}
         group_end, slab_end = Signal(), Signal()
         last_phase = Signal.like(phase)
+        # `room` and `last_phase` follow the selection by a cycle.
+        settled = Signal()
+        m.d.sync += settled.eq(~self._start)
         # Constant while an instruction is read.
         m.d.sync += last_phase.eq(self._selected(periods, len(phase)))
         m.d.comb += [
             group_end.eq(self._inside & (phase == last_phase)),
             slab_end.eq(group_end & (group == groups - 1)),
-            nest.step.eq(slab_end),
+            self._ending.eq(slab_end & nest.last),
+            nest.step.eq(slab_end & ~nest.last),
             self.enter.eq(
-                self.room & Mux(self._inside, slab_end & ~nest.last, self._active) & ~self.abort
+                self.room
+                & Mux(self._inside, slab_end & (~nest.last | self._start), self._active & settled)
+                & ~self.abort
             ),
             self.group.eq(self.enter | (group_end & ~slab_end)),
         ]
@@ -183,13 +198,10 @@ class TapReader(wiring.Component):
             m.d.sync += [group.eq(0), self._inside.eq(0), self._pass.eq(self._pass + 1)]
             with m.If(nest.wrap[0]):
                 m.d.sync += self._pass.eq(0)
-            with m.If(nest.last):
-                m.d.sync += self._active.eq(0)
         with m.If(self.enter):
             m.d.sync += self._inside.eq(1)
         with m.If(self.abort):
             m.d.sync += [self._inside.eq(0), phase.eq(0), group.eq(0), self._pass.eq(0)]
-            m.d.sync += self._active.eq(0)
 
     def _read(self, m: Module) -> None:
         """The register in front of the port; the data's tags."""
@@ -205,7 +217,10 @@ class TapReader(wiring.Component):
             delta: Value = C(1)
         else:
             delta = self._nested_walk(m, reads)
-        with m.If(self._begun):
+        # A tap of the instruction before may still stand at the port when the next one begins.
+        begun = Signal()
+        m.d.sync += begun.eq(self._start)
+        with m.If(begun):
             m.d.sync += port.address.eq(self.base)
         with m.Elif(port.enable):
             m.d.sync += port.address.eq(port.address + delta)

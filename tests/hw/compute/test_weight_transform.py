@@ -321,3 +321,23 @@ def test_weights_keep_pace_with_the_stream(name, choice):
     pace = max(weight_slab_cycles(*choice, config), points_of(*choice) * floor)
     assert set(np.diff(slabs)) == {pace}
     assert loaded[0] == weight_transform_fill(*choice, config)
+
+
+@pytest.mark.parametrize("choice", [(1, 0), (0, 1), (1, 1)], ids=str)
+def test_instructions_of_one_algorithm_follow_without_a_gap(choice):
+    """Reads of a second instruction that is there in time continue the pattern of the first."""
+    first = make(FLAT, choice, (2, 1, 1), seed=1)
+    second = make(FLAT, choice, (2, 1, 1), base=first.taps.size // first.taps.shape[-1])
+    whole = run_jobs(FLAT, [make(FLAT, choice, (2, 1, 2))])
+    harness = Harness(FLAT, image([first, second]))
+
+    async def scenario(ctx):
+        await harness.start(ctx, first)
+        for _ in range(3):
+            await harness.tick(ctx)
+        await harness.start(ctx, second)
+        await harness.take(ctx, first.blocks + second.blocks, 1)
+
+    harness.run(scenario)
+    assert harness.reads == whole.reads
+    assert harness.loaded == whole.loaded
