@@ -16,7 +16,7 @@ from compiler.codegen import (
 )
 from compiler.codegen.allocate import PAGE, ConstantPool
 from compiler.codegen.emitter import Emitter
-from compiler.codegen.hfa import depthwise_record
+from compiler.codegen.hfa import depthwise_record, possible
 from compiler.codegen.layouts import place
 from compiler.codegen.link import link
 from compiler.codegen.policy import Policy
@@ -74,7 +74,7 @@ def generate(
             raise CompilerError(f"{op.name} ({type(op).__name__}): {why}")
     placement = place(graph, config.lane_block, PAGE)
     constants = ConstantPool(placement.end)
-    emitter = Emitter(config, placement.tensors, constants, policy)
+    emitter = Emitter(config, placement.tensors, constants, policy, placement.scratch)
     emitter.instructions.append(Begin(config.fingerprint))
     layers = []
     for op in graph.ops:
@@ -87,13 +87,14 @@ def _layer(graph: Graph, op: AnyOperation, emitter: Emitter) -> Layer:
     first = len(emitter.instructions)
     kind, tiling = _lower(emitter, op)
     layouts = {name: emitter.tensors[name].layout for name in (*op.inputs, op.output)}
+    algorithms = possible(tiling, emitter.policy)
     return Layer(
         name=op.name,
         op=kind,
         first=first,
         last=len(emitter.instructions),
         macs=op.macs(graph.input_types(op)),
-        roofline_cycles=roofline_cycles(graph, op, layouts, emitter.config),
+        roofline_cycles=roofline_cycles(graph, op, layouts, emitter.config, algorithms),
         tensors=(op.output,),
         tiling=tiling,
     )

@@ -16,7 +16,7 @@ import numpy as np
 
 from compiler.codegen.gemm import Job
 from compiler.codegen.geometry import Axis
-from compiler.codegen.policy import OFF, Policy, nested
+from compiler.codegen.policy import NAMES, OFF, Policy, nested, plain
 from compiler.codegen.tiles import DIRECT, outputs_of, points_of
 from compiler.codegen.tiling import Tiling
 from compiler.codegen.transfers import View
@@ -246,3 +246,15 @@ def depthwise_record(config: AcceleratorConfig, policy: Policy) -> dict[str, Any
             "refused": {},
         }
     }
+
+
+def possible(tiling: Mapping[str, Any], policy: Policy) -> list[Algorithm]:
+    """Algorithms that a lowered layer could have taken under a policy, by its record."""
+    if "temporal" in tiling:  # a chain
+        names = [tiling["temporal"]]
+    else:
+        record = tiling.get("hfa", {})
+        names = list(record.get("candidates", ()))
+        if policy.forced is not None:
+            names = [record["chosen"]] if record else []
+    return [NAMES[plain(name)] for name in names if plain(name) in NAMES]
