@@ -1,6 +1,6 @@
 """The whole accelerator: control, memories, compute units, and the standard port names."""
 
-from amaranth.hdl import Const, Module, Mux, ResetInserter
+from amaranth.hdl import Const, Module, Mux
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -91,8 +91,7 @@ class Accelerator(wiring.Component):
         m = Module()
         m.submodules.registers = registers = Registers(self._config)
         m.submodules.supervisor = supervisor = Supervisor()
-        core = Core(self._config, self._compute)
-        m.submodules.core = ResetInserter({"sync": supervisor.clear})(core)
+        m.submodules.core = core = Core(self._config, self._compute)
         for name, member in LiteSignature().members.items():
             inner, outer = getattr(registers.bus, name), getattr(self, f"s_axi_{name}")
             m.d.comb += inner.eq(outer) if member.flow == In else outer.eq(inner)
@@ -109,6 +108,7 @@ class Accelerator(wiring.Component):
             supervisor.dispatched_index.eq(core.dispatched_index),
             supervisor.progress.eq((core.issue | core.done).any()),
             supervisor.port_idle.eq(core.port_idle),
+            core.clear.eq(supervisor.clear),
             core.run.eq(supervisor.run),
             core.settings.eq(registers.settings),
             registers.status.eq(supervisor.status),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -34,12 +34,13 @@ class Core(wiring.Component):
 
     Members
     -------
+    clear: In; a copy of it per unit resets everything one cycle later.
     run: In; while low nothing new is started. settings: In(settings_layout).
     ar, aw: Out(stream) of `address_layout`; w: Out(stream) of (data, last).
     r_valid, r_data, r_response, r_last, b_valid, b_response: In; always accepted.
     halt, halt_code, index, dispatched_index: Out, of the sequencer.
     port_idle: Out, no burst is open.
-    errors: Out, an ErrorCode per entry of `SOURCES`, for one cycle.
+    errors: Out, an ErrorCode per entry of `SOURCES`, for one cycle. Registers, like `halt`.
     issue, done: Out, one bit per `Unit`.
     events: Out, one bit per entry of `COUNTERS`: count in this cycle.
     """
@@ -50,6 +51,7 @@ class Core(wiring.Component):
         bits = 8 * config.port.bytes
         super().__init__(
             {
+                "clear": In(1),
                 "run": In(1),
                 "settings": In(settings_layout()),
                 "ar": Out(stream.Signature(address_layout())),
@@ -76,15 +78,16 @@ class Core(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
-        m.submodules.port = self._port = MemoryPort(config.port)
-        m.submodules.fetch = self._fetch = Fetch(config.port)
-        m.submodules.sequencer = self._sequencer = Sequencer(config)
-        m.submodules.load = self._load = LoadUnit(config)
-        m.submodules.store = self._store = StoreUnit(config)
+        self._reset = Signal()
+        m.d.sync += self._reset.eq(self.clear)
+        self._port = self._add(m, "port", MemoryPort(config.port))
+        self._fetch = self._add(m, "fetch", Fetch(config.port))
+        self._sequencer = self._add(m, "sequencer", Sequencer(config))
+        self._load, self._store = LoadUnit(config), StoreUnit(config)
         self._units: dict[Unit, Any] = {Unit.LOAD: self._load, Unit.STORE: self._store}
         for unit, kind in self._compute.items():
             if unit is not Unit.VECTOR or "vector" in config.features:
-                m.submodules[unit.name.lower()] = self._units[unit] = kind(config)
+                self._units[unit] = kind(config)
 
         waiting = self._queues(m)
         errors = [(unit, part.unit.error) for unit, part in self._units.items()]
@@ -93,12 +96,18 @@ class Core(wiring.Component):
         errors += self._memory_port(m)
         errors += self._control(m)
         for k, source in enumerate(SOURCES):
+            m.d.sync += self.errors[k].eq(0)
             for number, code in errors:
                 if number == source:
                     with m.If(code != 0):
-                        m.d.comb += self.errors[k].eq(code)
+                        m.d.sync += self.errors[k].eq(code)
         self._events(m, waiting)
         return m
+
+    def _add(self, m: Module, name: str, part: Any, reset: Value | None = None) -> Any:
+        """Make `part` a submodule that `reset` (or the core's) resets."""
+        m.submodules[name] = ResetInserter(self._reset if reset is None else reset)(part)
+        return part
 
     def _queues(self, m: Module) -> dict[Unit, Value]:
         """Queues between sequencer and units, and the completion counters."""
@@ -111,17 +120,22 @@ class Core(wiring.Component):
             name = unit.name.lower()
             queue = UnitQueue(unit_layout(unit), kept_bits(unit), self._config.queue_depth)
             m.submodules[f"queue_{name}"] = queue
+            self._add(m, name, self._units[unit], queue.reset)
             side = self._units[unit].unit
             connect(m, getattr(self._sequencer, f"queue_{name}"), queue.i)
             connect(m, queue.o, side.instruction)
             waiting[unit] = queue.waiting
             m.d.comb += [
                 queue.completed.eq(completed),
-                side.abort.eq(~self.run),
+                queue.run.eq(self.run),
+                queue.clear.eq(self.clear),
+                side.abort.eq(queue.abort),
                 self.issue[unit].eq(queue.o.valid & queue.o.ready),
                 self.done[unit].eq(side.done),
             ]
-            with m.If(side.done):
+            with m.If(self._reset):
+                m.d.sync += completed[unit].eq(0)
+            with m.Elif(side.done):
                 m.d.sync += completed[unit].eq(completed[unit] + 1)
         return waiting
 
@@ -136,11 +150,12 @@ class Core(wiring.Component):
             writers["vector"] = (vector.write, Unit.VECTOR)
         readers["store"] = (self._store.read, Unit.STORE)
         readers["scalar"] = (self._sequencer.scalar, SEQUENCER_UNIT)
-        m.submodules.scratchpad = scratchpad = ActivationScratchpad(
+        scratchpad = ActivationScratchpad(
             self._config,
             [(name, unit) for name, (_, unit) in readers.items()],
             [("load", Unit.LOAD), *((name, unit) for name, (_, unit) in writers.items())],
         )
+        self._add(m, "scratchpad", scratchpad)
         for name, (client, _) in (readers | writers).items():
             connect(m, client, getattr(scratchpad, name))
         self._local_write(m, Space.ACTIVATION, scratchpad.load)
@@ -163,16 +178,18 @@ class Core(wiring.Component):
         config = self._config
         array, drain = self._units[Unit.ARRAY], self._units[Unit.DRAIN]
         beat_bits = 8 * config.port.bytes
-        m.submodules.weights = weights = LinearMemory(
+        weights = LinearMemory(
             beat_bits=beat_bits,
             beats_per_row=config.weight_group_beats,
             rows=config.weight_beats // config.weight_group_beats,
         )
-        m.submodules.parameters = parameters = LinearMemory(
+        parameters = LinearMemory(
             beat_bits=beat_bits,
             beats_per_row=config.parameter_row_beats,
             rows=config.parameter_rows,
         )
+        self._add(m, "weights", weights)
+        self._add(m, "parameters", parameters)
         connect(m, array.weight, weights.read)
         connect(m, drain.parameter, parameters.read)
         connect(m, drain.accumulator, array.drain_read)
@@ -222,11 +239,11 @@ class Core(wiring.Component):
             fetch.target.eq(sequencer.target),
             sequencer.run.eq(self.run),
             sequencer.length.eq(self.settings.program_length),
-            self.halt.eq(sequencer.halt),
             self.halt_code.eq(sequencer.halt_code),
             self.index.eq(sequencer.index),
             self.dispatched_index.eq(sequencer.dispatched_index),
         ]
+        m.d.sync += self.halt.eq(sequencer.halt)
         return [(SEQUENCER_UNIT, sequencer.error)]
 
     def _events(self, m: Module, waiting: dict[Unit, Value]) -> None:

@@ -133,9 +133,13 @@ PARAMETER_READ_LATENCY = 1
 ACCUMULATOR_READ_LATENCY = 2
 """Cycles from `enable` of an accumulator row read (drain side) to its data."""
 
-START_LATENCY = 2
+START_LATENCY = 4
 """Cycles from the write of Control.START to the first cycle of the run (`cycles` counts from it):
-one cycle clears the core."""
+register port, order to clear, copies of it at the units, core cleared."""
+
+HALT_LATENCY = 2
+"""Cycles from the execution of HALT to the last cycle in which bursts are granted: HALT and errors
+reach the supervisor through two registers."""
 
 FETCH_ASK = 1
 """Cycles from the first cycle in which FETCH may ask (run, room, no request up) until it asks. A

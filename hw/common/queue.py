@@ -1,6 +1,6 @@
 """The instruction queue in front of a unit: holds instructions back until their waits are over."""
 
-from amaranth.hdl import Cat, Module, ShapeCastable, Signal, ValueLike
+from amaranth.hdl import Cat, Module, ResetInserter, ShapeCastable, Signal, ValueLike
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -28,7 +28,7 @@ def waits_over(targets: data.View, completed: data.View) -> ValueLike:
 
 
 class UnitQueue(wiring.Component):
-    """FIFO whose head is offered only when its waits are over.
+    """FIFO whose head is offered only when its waits are over; a unit's side of the core's control.
 
     Handshake: `i` takes an instruction while there is room; `o` is valid when the queue is not
     empty and the head's waits are over, and then holds until taken.
@@ -38,6 +38,8 @@ class UnitQueue(wiring.Component):
 
     Only the fields that a unit needs are stored (`kept` of `queue_layout`): waits have become
     targets and register fields have been added to their addresses.
+
+    `run` and `clear` reach the unit through registers here, so that no net spans the device.
 
     Parameters
     ----------
@@ -51,6 +53,8 @@ class UnitQueue(wiring.Component):
     o: Out(stream), the instruction.
     completed: In, the units' completion counters.
     waiting: Out, the head is held back by a wait.
+    run, clear: In, of the core.
+    abort, reset: Out, for the unit, one cycle later; `reset` is for the queue, too.
     """
 
     def __init__(self, payload: ShapeCastable, kept: list[range], depth: int):
@@ -63,10 +67,20 @@ class UnitQueue(wiring.Component):
                 "o": Out(stream.Signature(payload)),
                 "completed": In(data.ArrayLayout(16, len(Unit))),
                 "waiting": Out(1),
+                "run": In(1),
+                "clear": In(1),
+                "abort": Out(1, init=1),
+                "reset": Out(1),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.d.sync += [self.abort.eq(~self.run), self.reset.eq(self.clear)]
+        m.submodules.fifo = ResetInserter(self.reset)(self._fifo())
+        return m
+
+    def _fifo(self) -> Module:
         m = Module()
         bits = sum(len(part) for part in self._kept)
         stored = data.StructLayout({"bits": bits, "targets": target_layout()})

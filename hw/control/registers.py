@@ -21,6 +21,9 @@ __all__ = ["LiteSignature", "Registers", "settings_layout", "status_layout"]
 
 OKAY, SLAVE_ERROR = 0, 2
 
+READ_LATENCY = 3
+"""Cycles from a read's address handshake to its answer: address, selection, answer."""
+
 
 class LiteSignature(wiring.Signature):
     """AXI4-Lite, 32 bits wide, seen from the slave; names are the standard's."""
@@ -82,10 +85,11 @@ def status_layout() -> data.StructLayout:
 class Registers(wiring.Component):
     """Slave side of hw/arch/registers.py.
 
-    A write is taken when address and data are both there and no response is pending; its effect
-    is in the same cycle (strobes) or the next (settings). A read answers in the next cycle. Byte
-    strobes are honoured. An offset without a register, a write to a register that only reads, and
-    a write to a setting while the core is busy answer SLVERR and change nothing.
+    A write is taken in a cycle t in which address and data are both there and no write is in hand;
+    its strobes are high in t + 1, its setting and its response are there in t + 2. A read that is
+    taken in t answers in t + READ_LATENCY; the next one is taken after that. Byte strobes are
+    honoured. An offset without a register, a write to a register that only reads, and a write to a
+    setting while the core is busy answer SLVERR and change nothing.
 
     Counters are 64 bits wide. Their events are registered once before they count.
 
@@ -121,19 +125,30 @@ class Registers(wiring.Component):
     def _write(self, m: Module) -> None:
         bus = self.bus
         settings = self.settings
+        held = Signal()
+        address = Signal.like(bus.awaddr, reset_less=True)
+        self._data = Signal.like(bus.wdata, reset_less=True)
+        self._strobes = Signal.like(bus.wstrb, reset_less=True)
         taken = Signal()
         m.d.comb += [
-            taken.eq(bus.awvalid & bus.wvalid & (~bus.bvalid | bus.bready)),
+            taken.eq(bus.awvalid & bus.wvalid & ~held & ~bus.bvalid),
             bus.awready.eq(taken),
             bus.wready.eq(taken),
         ]
+        m.d.sync += held.eq(taken)
+        with m.If(~held):
+            m.d.sync += [
+                address.eq(bus.awaddr),
+                self._data.eq(bus.wdata),
+                self._strobes.eq(bus.wstrb),
+            ]
         with m.If(bus.bready):
             m.d.sync += bus.bvalid.eq(0)
-        with m.If(taken):
+        with m.If(held):
             m.d.sync += [bus.bvalid.eq(1), bus.bresp.eq(SLAVE_ERROR)]
-            with m.Switch(bus.awaddr):
+            with m.Switch(address):
                 with m.Case(Register.CONTROL):
-                    command = Mux(bus.wstrb[0], bus.wdata, 0)
+                    command = Mux(self._strobes[0], self._data, 0)
                     m.d.sync += bus.bresp.eq(OKAY)
                     m.d.comb += [
                         self.start.eq((command & Control.START).any() & ~self.status.busy),
@@ -156,7 +171,7 @@ class Registers(wiring.Component):
         """The register's value after a write with byte strobes."""
         wide = Cat(old, Const(0, 32))[:32]
         return Cat(
-            Mux(self.bus.wstrb[k], self.bus.wdata.word_select(k, 8), wide.word_select(k, 8))
+            Mux(self._strobes[k], self._data.word_select(k, 8), wide.word_select(k, 8))
             for k in range(4)
         )
 
@@ -194,20 +209,41 @@ class Registers(wiring.Component):
             Register.HALT_CODE: status.halt_code,
             **{register: settings[field] for register, field in _SETTINGS.items()},
         }
-        m.d.comb += bus.arready.eq(~bus.rvalid | bus.rready)
+        # Taken, selected, answered: counters and the other registers meet in the answer.
+        steps = Signal(READ_LATENCY - 1)
+        taken = bus.arvalid & bus.arready
+        m.d.comb += bus.arready.eq(~steps.any() & ~bus.rvalid)
+        m.d.sync += steps.eq(Cat(taken, steps[:-1]))
+        address = Signal.like(bus.araddr, reset_less=True)
+        with m.If(bus.arready):
+            m.d.sync += address.eq(bus.araddr)
+
+        value = Signal(32, reset_less=True)
+        known = Signal(reset_less=True)
+        m.d.sync += [value.eq(0), known.eq(0)]
+        with m.Switch(address):
+            for offset, content in values.items():
+                with m.Case(offset):
+                    m.d.sync += [value.eq(content), known.eq(1)]
+
+        words = Array(word for counter in counters for word in (counter[:32], counter[32:]))
+        number = (address - COUNTER_BASE)[2:]
+        word = Signal(32, reset_less=True)
+        counted = Signal(reset_less=True)
+        m.d.sync += [
+            word.eq(words[number[:6]]),
+            counted.eq(
+                (address >= COUNTER_BASE) & (number < len(words)) & (address[:2] == 0),
+            ),
+        ]
         with m.If(bus.rready):
             m.d.sync += bus.rvalid.eq(0)
-        with m.If(bus.arvalid & bus.arready):
-            m.d.sync += [bus.rvalid.eq(1), bus.rdata.eq(0), bus.rresp.eq(SLAVE_ERROR)]
-            with m.Switch(bus.araddr):
-                for offset, value in values.items():
-                    with m.Case(offset):
-                        m.d.sync += [bus.rdata.eq(value), bus.rresp.eq(OKAY)]
-            words = Array(word for counter in counters for word in (counter[:32], counter[32:]))
-            number = (bus.araddr - COUNTER_BASE)[2:]
-            inside = (bus.araddr >= COUNTER_BASE) & (number < len(words))
-            with m.If(inside & (bus.araddr[:2] == 0)):
-                m.d.sync += [bus.rdata.eq(words[number[:6]]), bus.rresp.eq(OKAY)]
+        with m.If(steps[-1]):
+            m.d.sync += [
+                bus.rvalid.eq(1),
+                bus.rdata.eq(Mux(counted, word, value)),
+                bus.rresp.eq(Mux(counted | known, OKAY, SLAVE_ERROR)),
+            ]
 
 
 _SETTINGS = {

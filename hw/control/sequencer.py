@@ -63,7 +63,7 @@ class Sequencer(wiring.Component):
     queue_<unit>: Out(stream) of `queue_layout(unit_layout(unit))`.
     completed: In, completion counters of the units.
     scalar: Out(activation_read).
-    halt, halt_code: Out, HALT executed (one cycle).
+    halt: Out, HALT executed (one cycle). halt_code: Out, its code, from then on.
     error: Out, ErrorCode, not zero for one cycle; then the sequencer stands still.
     index: Out, index of the instruction in hand. dispatched_index: of the latest dispatch.
     retired: Out, an instruction was dispatched or executed in this cycle.
@@ -154,7 +154,10 @@ class Sequencer(wiring.Component):
             m.d.sync += begun.eq(1)
         with m.If(self.jump):
             m.d.sync += following.eq(self.target)
-        m.d.comb += self.retired.eq(self._finish)
+        m.d.comb += [
+            self.retired.eq(self._finish),
+            self.halt_code.eq(view(Halt, self._word).code),
+        ]
         return m
 
     def _registers(self, m: Module) -> list[tuple[Signal, Signal]]:
@@ -275,7 +278,6 @@ class Sequencer(wiring.Component):
                 m.d.comb += [
                     self.halt.eq(self._all_done()),
                     self._finish.eq(self.halt),
-                    self.halt_code.eq(view(Halt, self._word).code),
                 ]
 
     def _all_done(self) -> Value:

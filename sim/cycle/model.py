@@ -27,6 +27,7 @@ from hw.arch.isa import (
     Unit,
 )
 from hw.arch.timing import (
+    HALT_LATENCY,
     QUEUE_LATENCY,
     SCALAR_LATENCY,
     TAKE_TO_DISPATCH,
@@ -119,7 +120,7 @@ class CoreModel:
         self._settle()
         while self._events:
             cycle, is_jump, target = heapq.heappop(self._events)
-            if self.halt is not None and cycle > self.halt:
+            if self.halt is not None and cycle > self.halt + HALT_LATENCY:
                 break
             if is_jump:
                 self.fetch.jump(cycle, target)
@@ -137,7 +138,7 @@ class CoreModel:
     def cycles(self) -> int:
         """Counter `cycles`: from the start until no burst is open after HALT."""
         assert self.halt is not None
-        return max(self.halt, self._port.last_end) + 2
+        return max(self.halt + HALT_LATENCY, self._port.last_end) + 2
 
     # Known times, followed as far as they go.
 

@@ -27,6 +27,7 @@ from hw.common.ports import (
     parameter_read,
     weight_read,
 )
+from hw.control.registers import READ_LATENCY
 from tests.hw.axi_memory import AxiMemory
 
 PROGRAM_BASE = 0x8000
@@ -176,6 +177,8 @@ class Bench:
         await self.cycle(ctx)
         ctx.set(dut.s_axi_awvalid, 0)
         ctx.set(dut.s_axi_wvalid, 0)
+        while not ctx.get(dut.s_axi_bvalid):
+            await self.cycle(ctx)
         ctx.set(dut.s_axi_bready, 1)
         response = ctx.get(dut.s_axi_bresp)
         await self.cycle(ctx)
@@ -186,8 +189,12 @@ class Bench:
         dut = self.dut
         ctx.set(dut.s_axi_araddr, int(register))
         ctx.set(dut.s_axi_arvalid, 1)
+        assert ctx.get(dut.s_axi_arready)
         await self.cycle(ctx)
         ctx.set(dut.s_axi_arvalid, 0)
+        for _ in range(READ_LATENCY - 1):
+            assert not ctx.get(dut.s_axi_rvalid)
+            await self.cycle(ctx)
         ctx.set(dut.s_axi_rready, 1)
         assert ctx.get(dut.s_axi_rvalid)
         value, self.response = ctx.get(dut.s_axi_rdata), ctx.get(dut.s_axi_rresp)

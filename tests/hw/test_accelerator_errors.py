@@ -39,6 +39,7 @@ from hw.arch.registers import (
     Status,
     counter_offset,
 )
+from hw.control.registers import READ_LATENCY
 from tests.hw.bench import HALT, PROGRAM_BASE, Bench, run, waits
 
 pytestmark = pytest.mark.rtl
@@ -255,7 +256,7 @@ def test_abort_lets_open_bursts_end_and_a_start_after_it_works(stall):
     results = []
 
     async def scenario(ctx):
-        for abort_at in (3, 150, 400):
+        for abort_at in (4, 150, 400):
             result = await bench.run(ctx, program, abort_at=abort_at)
             assert (result.error, result.unit) == (ErrorCode.ABORTED, SEQUENCER_UNIT)
             assert not bench.memory.bursts and not bench.memory.responses
@@ -306,7 +307,7 @@ def test_registers():
         assert await bench.read(ctx, Register.PROGRAM_BASE) == PROGRAM_BASE
         await bench.write(ctx, Register.CONTROL, Control.START)
         cycles = [await bench.read(ctx, counter_offset("cycles")) for _ in range(2)]
-        assert cycles[1] == cycles[0] + 2 > 4
+        assert cycles[1] == cycles[0] + READ_LATENCY + 1 > 4
         await bench.write(ctx, Register.CONTROL, Control.ABORT)
 
     bench.simulate(scenario)

@@ -55,9 +55,9 @@ def test_start_fetch_and_dispatch():
     issue = arrived(result, 1) + DISPATCHED + timing.QUEUE_LATENCY
     assert at(result.issue, Unit.DRAIN)[0] == issue
     assert at(result.done, Unit.DRAIN)[0] == issue + DrainStandIn.CYCLES
-    # HALT ends the run in the cycle after the last token is visible, QUIESCE lasts one cycle.
+    # HALT executes in the cycle after the last `done`, QUIESCE lasts one cycle.
     halt = max(at(result.done, Unit.DRAIN)[-1] + 1, arrived(result, 4) + DISPATCHED)
-    assert result.counters["cycles"] == halt + 2 - timing.START_LATENCY
+    assert result.counters["cycles"] == halt + timing.HALT_LATENCY + 2 - timing.START_LATENCY
 
 
 def test_straight_line_code_dispatches_every_three_cycles():

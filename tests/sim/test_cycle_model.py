@@ -65,7 +65,7 @@ def test_one_load_by_hand() -> None:
     done = issue + 2 + 1 + 40 + 7 + 1
     assert model.units[Unit.LOAD].done == [done]
     assert model.halt == done + 1
-    assert model.cycles == done + 3
+    assert model.cycles == done + 5
     assert model.fetch.beats == 3 * 16
     assert model.load.beats == 8
 
