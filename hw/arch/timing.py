@@ -233,14 +233,44 @@ def array_duration(instruction: Array, config: AcceleratorConfig) -> int:
     return array_occupancy(instruction, config) + array_latency(config)
 
 
-# ARRAY in mode HFA. First guesses until the circuit is measured (decision 0005, section 4).
+# ARRAY in mode HFA (decision 0005, section 4). The transform runs ahead of the stream by a constant.
 
-TRANSFORM_GAP = 8
-"""Cycles that the transform of a set of tiles takes beyond one per point and tile."""
+TRANSFORM_GAP = 2
+"""Cycles between the last row that is read for one set of tiles and the first for the next."""
 
-TRANSFORM_LATENCY = 40
-"""Cycles from the end of the first set's transform (of activations or weights) to its first row
-at the array, counted from the issue of the instruction."""
+
+def transform_levels(temporal: int, spatial: int) -> tuple[int, int, int]:
+    """Points along the axes in the order in which they are transformed: x, y, t or t, 1, 1.
+
+    Parameters
+    ----------
+    temporal, spatial: the fields `transform_t` and `transform_s`.
+    """
+    t, s = TRANSFORMS[temporal].points, TRANSFORMS[spatial].points
+    return (s, s, t) if spatial else (t, 1, 1)
+
+
+def input_transform_latency(temporal: int, spatial: int, config: AcceleratorConfig) -> int:
+    """Cycles from the first row of a tile into the input transform to its first result.
+
+    Stages along two axes, a turning memory between them; with hfa_nested a third stage behind
+    another one, of which a tile that is not nested takes one position each.
+    """
+    first, second, third = transform_levels(temporal, spatial)
+    latency = 2 * TRANSFORM_STAGE_LATENCY + first - 1 + second - 1
+    latency += TURN_LATENCY + (first * second - 1 if second > 1 else 0)
+    if "hfa_nested" in config.features:
+        latency += TRANSFORM_STAGE_LATENCY + third - 1 + TURN_LATENCY
+        latency += first * second * third - 1 if third > 1 else 0
+    return latency
+
+
+def transform_lead(temporal: int, spatial: int, config: AcceleratorConfig) -> int:
+    """Cycles from the address of a set's last row to the address cycle of its first position.
+
+    Feed, input transform, write to U.
+    """
+    return FEED_LATENCY + input_transform_latency(temporal, spatial, config) + 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -249,10 +279,11 @@ class ArrayTimes:
 
     Attributes
     ----------
-    start: its first transformed row streams.
-    end: one cycle after its last slot.
+    start: address cycle of its first position.
+    end: one cycle after its last stream; the next instruction may start.
     done: its completion.
-    free: earliest issue of a next instruction in mode HFA; one of another mode waits for `end`.
+    free: earliest issue of a next instruction in mode HFA with the same transforms; any other one
+        is issued in `end` − 1 at the earliest.
     """
 
     start: int
@@ -313,23 +344,32 @@ def weight_slab_cycles(temporal: int, spatial: int, config: AcceleratorConfig) -
     return config.weight_block_groups * max(points, taps)
 
 
+def array_set_stream(instruction: Array, config: AcceleratorConfig) -> int:
+    """HFA: cycles in which one set streams: its blocks, or the transform of their weights."""
+    pairs = instruction.counts[3] * array_weight_cycles(instruction, config)
+    return max(array_stream_cycles(instruction, config) // array_sets(instruction), pairs)
+
+
 def array_slot(instruction: Array, config: AcceleratorConfig) -> int:
     """HFA: cycles from the start of one set to the start of the next.
 
-    A set takes as long as its stream, the transform of the next set of tiles, or that of the
-    weights of its co pairs, whichever is longest.
+    A set takes as long as its stream or the transform of the next set of tiles.
     """
-    points = array_points(instruction)
-    rows = points * math.prod(instruction.counts[:3])
-    pairs = instruction.counts[3] * array_weight_cycles(instruction, config)
-    stream = array_stream_cycles(instruction, config) // array_sets(instruction)
-    return max(stream, rows + TRANSFORM_GAP, pairs)
+    rows = array_points(instruction) * math.prod(instruction.counts[:3])
+    return max(array_set_stream(instruction, config), rows + TRANSFORM_GAP)
 
 
 def array_fill(instruction: Array, config: AcceleratorConfig) -> int:
-    """HFA: cycles from the issue of an instruction to its start if nothing streams."""
+    """HFA: cycles from the issue of an instruction to its start if nothing streams.
+
+    The first set of tiles, or the first weights (the loader starts a cycle behind the issue).
+    """
+    temporal, spatial = instruction.transform_t, instruction.transform_s
     rows = array_points(instruction) * math.prod(instruction.counts[:3])
-    return max(rows, array_weight_cycles(instruction, config)) + TRANSFORM_LATENCY
+    lead = transform_lead(temporal, spatial, config)
+    activations = array_start(config) + rows - 1 + lead
+    weights = 1 + weight_transform_fill(temporal, spatial, config)
+    return max(activations, weights)
 
 
 def array_times(
@@ -346,9 +386,11 @@ def array_times(
         not in mode HFA); 0 for the first.
     """
     start = max(issue + array_fill(instruction, config), end_before)
-    slot, sets = array_slot(instruction, config), array_sets(instruction)
-    end = start + sets * slot
-    return ArrayTimes(start, end, end + array_latency(config), start + (sets - 1) * slot)
+    last = start + (array_sets(instruction) - 1) * array_slot(instruction, config)
+    end = last + array_set_stream(instruction, config)
+    lead = transform_lead(instruction.transform_t, instruction.transform_s, config)
+    done = end - 1 + array_latency(config)
+    return ArrayTimes(start, end, done, max(start, last - lead) + 1)
 
 
 # DRAIN. The unit takes the next instruction after `done`.

@@ -167,6 +167,10 @@ class Coordinate(wiring.Component):
     It follows two counters of a nest, an inner one and an outer one, through registered strobes
     (`advance` of the nest, one cycle late), so that it is in step with the `Walker`s.
 
+    Parameters
+    ----------
+    outer_bits: of `outer_step`.
+
     Members
     -------
     load: take `start`.
@@ -176,7 +180,7 @@ class Coordinate(wiring.Component):
     inside: 0 <= coordinate < bound.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, outer_bits: int = 4) -> None:
         super().__init__(
             {
                 "load": In(1),
@@ -186,7 +190,7 @@ class Coordinate(wiring.Component):
                 "outer_restart": In(1),
                 "start": In(signed(12)),
                 "inner_step": In(4),
-                "outer_step": In(4),
+                "outer_step": In(outer_bits),
                 "bound": In(12),
                 "inside": Out(1),
             }

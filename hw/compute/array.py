@@ -2,7 +2,7 @@
 
 import itertools
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, flipped
 from amaranth.utils import exact_log2
@@ -15,10 +15,18 @@ from hw.common.ports import UnitSignature, accumulator_read, activation_read, we
 from hw.compute.array_control import ArrayControl
 from hw.compute.chain import LINE_LEAD, READ_LAG, WRITE_LAG
 from hw.compute.column import Column, DrainPort
+from hw.compute.input_transform import RAW_BITS, InputTransform
 from hw.compute.latch import delayed
+from hw.compute.transformed import TransformedMemory
+from hw.compute.weight_transform import WeightTransform
 from hw.compute.weights import WeightLoader
 
 __all__ = ["ArrayUnit"]
+
+CENTRED_BITS = 9
+"""An activation minus its zero point, or minus RAW_OFFSET."""
+RAW_OFFSET = 128
+"""What makes an offset-binary code s8 (winograd.Operand.RAW)."""
 
 
 class ArrayUnit(wiring.Component):
@@ -58,8 +66,10 @@ class ArrayUnit(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        self._has_hfa = "hfa" in self._config.features
         m.submodules.control = control = ArrayControl(self._config)
-        m.submodules.loader = loader = WeightLoader(self._config)
+        loader = (WeightTransform if self._has_hfa else WeightLoader)(self._config)
+        m.submodules.loader = loader
         wiring.connect(m, control.unit, flipped(self.unit))
         wiring.connect(m, loader.weight, flipped(self.weight))
         m.d.comb += [
@@ -74,7 +84,7 @@ class ArrayUnit(wiring.Component):
         for index, column in enumerate(columns):
             m.submodules[f"column{index}"] = column
         self._feed(m, control, columns[0])
-        self._weights(m, loader, columns)
+        self._weights(m, control, loader, columns)
         for left, right in itertools.pairwise(columns):
             wiring.connect(m, left.o, right.i)
         conflict = self._drain(m, columns)
@@ -92,17 +102,27 @@ class ArrayUnit(wiring.Component):
         inside = delayed(m, control.activation_enable, ACTIVATION_READ_LATENCY, "inside")
         arrived = delayed(m, control.control.present, ACTIVATION_READ_LATENCY, "arrived")
         flip = Signal(8)
-        zero_point = Signal(signed(9))
+        # What is taken off a byte, and what stands for one outside the tensor.
+        zero_point, outside = Signal(signed(9)), Signal(signed(9))
         m.d.comb += [
             flip.eq(Cat(0, 0, 0, 0, 0, 0, 0, control.signed)),
             zero_point.eq(control.zero_point ^ flip),
         ]
+        if self._has_hfa:
+            arrived = arrived | delayed(m, control.feed, ACTIVATION_READ_LATENCY, "fed")
+            with m.If(control.raw):
+                m.d.comb += zero_point.eq(RAW_OFFSET)
+                m.d.comb += outside.eq((control.zero_point ^ flip) - RAW_OFFSET)
+        operands: list[Value] = []
         for lane in range(array.rows):
             byte = self.activation.data.word_select(lane, 8)
-            centred = Signal(signed(array.activation_bits), name=f"centred{lane}", reset_less=True)
+            centred = Signal(signed(CENTRED_BITS), name=f"centred{lane}", reset_less=True)
             with m.If(arrived):
-                m.d.sync += centred.eq(Mux(inside, (byte ^ flip) - zero_point, 0))
-            m.d.comb += first.i.x[lane].eq(centred)
+                m.d.sync += centred.eq(Mux(inside, (byte ^ flip) - zero_point, outside))
+            operands.append(centred)
+        if self._has_hfa:
+            operands = self._transform(m, control, operands)
+        m.d.comb += [x.eq(operand) for x, operand in zip(first.i.x, operands, strict=True)]
         m.d.comb += [
             first.i.control.eq(delayed(m, control.control, lag, "control")),
             first.i.line.eq(delayed(m, control.line, lag - LINE_LEAD, "line")),
@@ -112,12 +132,58 @@ class ArrayUnit(wiring.Component):
         for name, value in write.items():
             m.d.comb += first.i.write[name].eq(delayed(m, value, lag + WRITE_LAG, f"write_{name}"))
 
-    def _weights(self, m: Module, loader: WeightLoader, columns: list[Column]) -> None:
+    def _transform(self, m: Module, control: ArrayControl, rows: list[Value]) -> list[Value]:
+        """Raw rows to U; rows of U, or the ones that came, to the first column."""
+        m.submodules.transform = transform = InputTransform(self._config)
+        m.submodules.transformed = transformed = TransformedMemory(self._config)
+        # As many cycles behind `control` as the operands; U takes two of them.
+        lag = FEED_LATENCY - 1
+        ahead = lag - TransformedMemory.LATENCY
+        m.d.comb += [
+            transform.temporal.eq(control.temporal),
+            transform.spatial.eq(control.spatial),
+            transform.clear.eq(control.clear),
+            transform.i_valid.eq(delayed(m, control.feed, lag, "feed")),
+            transformed.geometry.eq(control.geometry),
+            transformed.release.eq(control.release),
+            transformed.clear.eq(control.clear),
+            transformed.i_valid.eq(transform.o_valid),
+            control.full.eq(transformed.full),
+            transformed.enable.eq(delayed(m, control.transformed, ahead, "transformed_enable")),
+            transformed.half.eq(delayed(m, control.half, ahead, "transformed_half")),
+            transformed.row.eq(delayed(m, control.row, ahead, "transformed_row")),
+        ]
+        m.d.comb += [i.eq(row[:RAW_BITS]) for i, row in zip(transform.i, rows, strict=True)]
+        m.d.comb += [i.eq(o) for i, o in zip(transformed.i, transform.o, strict=True)]
+        from_memory = delayed(m, control.transformed, lag, "from_memory")
+        return [
+            Mux(from_memory, stored, row) for stored, row in zip(transformed.o, rows, strict=True)
+        ]
+
+    def _weights(
+        self,
+        m: Module,
+        control: ArrayControl,
+        loader: WeightLoader | WeightTransform,
+        columns: list[Column],
+    ) -> None:
         array = self._config.array
         first = columns[0]
         m.d.comb += first.weights_valid.eq(loader.valid)
-        for row in range(array.weight_rows_per_cycle):
-            m.d.comb += first.weights[row].eq(self.weight.data.word_select(row, 8 * array.cols))
+        if isinstance(loader, WeightTransform):
+            m.d.comb += [
+                loader.transform.eq(control.weight_transform),
+                loader.temporal.eq(control.temporal),
+                loader.spatial.eq(control.spatial),
+                loader.abort.eq(control.clear),
+                control.loaded.eq(loader.loaded),
+            ]
+            counts = zip(loader.counts, control.weight_counts, strict=True)
+            m.d.comb += [to.eq(count) for to, count in counts]
+            m.d.comb += [to.eq(row) for to, row in zip(first.weights, loader.data, strict=True)]
+        else:
+            for row in range(array.weight_rows_per_cycle):
+                m.d.comb += first.weights[row].eq(self.weight.data.word_select(row, 8 * array.cols))
         for left, right in itertools.pairwise(columns):
             m.d.comb += right.weights_valid.eq(left.weights_valid_next)
             m.d.comb += [i.eq(o) for i, o in zip(right.weights, left.weights_next, strict=True)]

@@ -1,8 +1,10 @@
 """Controller of the multiplier array: walks the nest and says what enters column 0."""
 
+from typing import Any
+
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
-from amaranth.lib.wiring import Out
+from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.arch.config import AcceleratorConfig
@@ -13,6 +15,17 @@ from hw.common.layouts import instruction_layout
 from hw.common.ports import UnitSignature
 from hw.compute.chain import READ_LAYOUT, control_layout, line_layout
 from hw.compute.latch import Fields, strobe_line
+from hw.compute.transform import BYPASS, F43
+from hw.compute.transform_engine import (
+    OUTER_T,
+    TILE_T,
+    TILE_X,
+    TransformEngine,
+    nest_counts,
+    wrong_transform,
+)
+from hw.compute.transform_geometry import geometry_layout
+from hw.compute.transformed import row_bits
 
 __all__ = ["ArrayControl"]
 
@@ -22,14 +35,22 @@ FIELDS = (
     "starts", "steps", "dilations", "bounds", "window_x", "window_y", "emit_x", "emit_y", "weight",
     "weights_from_activation", "transpose_weights", "keep", "resume", "line",
 )  # fmt: skip
+SET_END = TILE_T
+"""Outermost level of the HFA nest inside a set of tiles."""
+STEP_BITS = 4
+TILE_STEP_BITS = STEP_BITS + 2
+"""Bits of a coordinate step, and of the step between tiles of four results."""
 
 
 class ArrayControl(wiring.Component):
     """Accepts instructions and names one position per cycle.
 
-    Handshake: `unit.instruction` is ready while nothing streams and in the last cycle of a stream.
+    Handshake: `unit.instruction` is ready while nothing streams and in the last cycle of a stream;
+    in mode HFA also as soon as the rows of the present one are read and it streams, if the next
+    one has the same transforms.
     Latency: an instruction issued in cycle t has its first position on the outputs in
-    t + array_start + 1 (one register behind the address).
+    t + array_start + 1 (one register behind the address). HFA: the same for the first row that is
+    read; see timing.array_times for the stream.
 
     Members
     -------
@@ -40,6 +61,17 @@ class ArrayControl(wiring.Component):
     weight_next: a block's first position, unless it is the last block; in the address cycle, that
         is one cycle before the outputs above.
     zero_point, signed: of the positions whose activations arrive from the scratchpad now.
+
+    With feature hfa also
+    feed: a row for the input transform is read (in step with `activation_enable`).
+    raw: as `zero_point`: activations are raw, for the input transform.
+    temporal, spatial: transforms of the instruction.
+    clear: the transform forgets everything.
+    geometry, release, full: see transformed.py.
+    transformed, half, row: a row of U is a position; in step with `control`.
+    weight_transform, weight_counts: with `weight_start`: it is an HFA instruction; its counts co,
+        kt (if untransformed, else 1), ci. `weight_next` is then pulsed for every block.
+    loaded: the next block's weights are in the shadow registers.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -47,6 +79,25 @@ class ArrayControl(wiring.Component):
         self._group_shift = exact_log2(config.weight_group_beats)
         layout = instruction_layout(Array)
         self._layout = layout
+        self._has_hfa = "hfa" in config.features
+        members = {}
+        if self._has_hfa:
+            members = {
+                "feed": Out(1),
+                "raw": Out(1),
+                "temporal": Out(2),
+                "spatial": Out(2),
+                "clear": Out(1),
+                "geometry": Out(geometry_layout(config)),
+                "release": Out(1),
+                "full": In(1),
+                "transformed": Out(1),
+                "half": Out(1),
+                "row": Out(row_bits(config)),
+                "weight_transform": Out(1),
+                "weight_counts": Out(COUNT_BITS).array(3),
+                "loaded": In(1),
+            }
         super().__init__(
             {
                 "unit": Out(UnitSignature(layout)),
@@ -60,17 +111,34 @@ class ArrayControl(wiring.Component):
                 "weight_next": Out(1),
                 "zero_point": Out(8),
                 "signed": Out(1),
+                **members,
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        self._fields = Fields(self._layout, FIELDS)
+        names = FIELDS
+        if self._has_hfa:
+            names = (*(name for name in FIELDS if name != "counts"), "transform_t", "transform_s")
+        self._fields = f = Fields(self._layout, names)
+        # Counts in the order of the nest, and the one of co.
+        if self._has_hfa:
+            self._counts = [
+                Signal(COUNT_BITS, name=f"count{level}", reset_less=True) for level in range(8)
+            ]
+            self._blocks = Signal(COUNT_BITS, reset_less=True)
+            self._hfa = Signal()
+            m.d.comb += self._hfa.eq(f.mode == ArrayMode.HFA)
+            m.submodules.engine = self._engine = TransformEngine(self._config)
+        else:
+            self._counts, self._blocks, self._hfa = f.counts, f.counts[CO], C(0, 1)
         self._issue(m)
         self._walk(m)
         self._clip(m)
         self._emission(m)
         self._outputs(m)
+        if self._has_hfa:
+            self._transform(m)
         return m
 
     def _fault(self) -> Value:
@@ -80,7 +148,7 @@ class ArrayControl(wiring.Component):
         supported = f.mode == ArrayMode.GEMM
         if "depthwise" in config.features:
             supported = supported | depthwise
-        line = f.counts[X]
+        line = self._counts[X]
         line_bits = exact_log2(config.memory.line_pixels)
         bad_window = (
             (f.window_x == 0)
@@ -88,15 +156,21 @@ class ArrayControl(wiring.Component):
             | (f.emit_x == 0)
             | (f.emit_y == 0)
             | (line < f.window_x)
-            | (~f.resume & (f.counts[Y] < f.window_y))
+            | (~f.resume & (self._counts[Y] < f.window_y))
             | (f.resume & ~f.keep)
             | ((f.window_y > 1) & ((line < LINE_HAZARD) | (line > config.memory.line_pixels)))
-            | (f.counts[KX] != 1)
+            | (self._counts[KX] != 1)
         )
-        field = any_zero(f.counts) | (depthwise & bad_window)
+        field = any_zero((*self._counts, self._blocks)) | (depthwise & bad_window)
         # Later entries are checked as they are read.
         outside = depthwise & f.keep & f.line[line_bits:].any()
         misaligned = f.weight[: self._group_shift].any() | outside
+        if self._has_hfa:
+            nested = "hfa_nested" in config.features
+            transforms = f.transform_t, f.transform_s
+            unsupported, wrong = wrong_transform(*transforms, self._counts, f.steps, nested)
+            supported = supported | (self._hfa & ~unsupported)
+            field = field | (self._hfa & wrong)
         attention = f.weights_from_activation | f.transpose_weights
         return Mux(
             ~supported | attention,
@@ -109,24 +183,40 @@ class ArrayControl(wiring.Component):
         unit, config = self.unit, self._config
         self._line_overflow = Signal()
         active = Signal()
-        self._ending = ending = Signal()
+        self._ending = Signal()
         self._begin = begin = Signal()
         self._run = Signal()
+        self._accept, self._refuse = Signal(), Signal()
         fault = Signal(6)
+        ready: Value = ~active | self._ending
+        ending: Value = self._ending
+        overfull: Value = C(0, 1)
+        busy: Value = C(0, 1)
+        direct: Value = C(1, 1)
+        if self._has_hfa:
+            engine, next_one = self._engine, unit.instruction.payload
+            direct = next_one.mode != ArrayMode.HFA
+            same = self._hfa & ~direct
+            same &= next_one.transform_t == self._fields.transform_t
+            same &= next_one.transform_s == self._fields.transform_s
+            ready &= engine.idle | (engine.free & same)
+            ending, overfull, busy = ending | engine.ending, engine.overflow, engine.busy
         m.d.comb += [
-            unit.instruction.ready.eq((~active | ending) & ~unit.abort),
+            unit.instruction.ready.eq(ready & ~unit.abort),
             fault.eq(self._fault()),
+            self._accept.eq(unit.instruction.valid & unit.instruction.ready),
+            self._refuse.eq(begin & (fault != 0)),
         ]
         m.d.sync += [begin.eq(0), unit.error.eq(0)]
-        with m.If(ending | unit.abort | (begin & (fault != 0))):
+        with m.If(self._ending | unit.abort | self._refuse):
             m.d.sync += active.eq(0)
-        with m.If(unit.instruction.valid & unit.instruction.ready):
-            m.d.sync += self._fields.take(unit.instruction.payload)
-            m.d.sync += [active.eq(1), begin.eq(1)]
+        with m.If(self._accept):
+            m.d.sync += self._take(unit.instruction.payload)
+            m.d.sync += [active.eq(direct), begin.eq(1)]
         overflow = self.read.address[exact_log2(config.memory.accumulator_rows) + 1 :].any()
         with m.If(begin):
             m.d.sync += unit.error.eq(fault)
-        with m.Elif((self.read.enable & overflow) | self._line_overflow):
+        with m.Elif((self.read.enable & overflow) | self._line_overflow | overfull):
             m.d.sync += unit.error.eq(ErrorCode.ADDRESS.value)
         # cycle t + 1: `begin`; cycle t + array_start - 1: the nest runs
         started = begin & (fault == 0)
@@ -136,7 +226,7 @@ class ArrayControl(wiring.Component):
         m.d.comb += [
             self._run.eq(run),
             unit.done.eq(done),
-            unit.busy.eq(active | flying | pending),
+            unit.busy.eq(active | flying | pending | busy),
             # Also for a refused instruction: the error stops the core anyway.
             self.weight_start.eq(begin),
             self.weight_base.eq(self._fields.weight >> self._group_shift),
@@ -148,6 +238,16 @@ class ArrayControl(wiring.Component):
                 self.zero_point.eq(self._fields.zero_point),
                 self.signed.eq(self._fields.signed),
             ]
+            if self._has_hfa:
+                m.d.sync += self.raw.eq(self._hfa)
+
+    def _take(self, payload: Value) -> list[Any]:
+        """Statements that load the instruction registers."""
+        result = self._fields.take(payload)
+        if self._has_hfa:
+            result.append(self._blocks.eq(payload.counts[CO]))
+            result += [r.eq(c) for r, c in zip(self._counts, nest_counts(payload), strict=True)]
+        return result
 
     def _walk(self, m: Module) -> None:
         """Counters, one position ahead of the address; the least length of a block."""
@@ -158,6 +258,13 @@ class ArrayControl(wiring.Component):
         floor = max(self._config.weight_block_groups, ACCUMULATE_HAZARD) - 1
         age = Signal(range(floor + 1))
         block_end, step = Signal(), Signal()
+        # The rows of the next set of tiles may be read.
+        self._gate = Signal()
+        if self._has_hfa:
+            with m.If(self._engine.go):
+                m.d.sync += self._gate.eq(1)
+            with m.Elif(self._run | (step & block_end)):
+                m.d.sync += self._gate.eq(0)
         m.d.comb += [
             nest.load.eq(self._begin),
             nest.step.eq(step),
@@ -165,10 +272,10 @@ class ArrayControl(wiring.Component):
             walker.step.eq(step),
             walker.advance.eq(nest.advance),
             walker.base.eq(f.activation),
-            block_end.eq(nest.wrap[T]),
-            step.eq(running & (~block_end | (age == 0))),
+            block_end.eq(Mux(self._hfa, nest.wrap[SET_END], nest.wrap[T])),
+            step.eq(running & (~block_end | Mux(self._hfa, nest.last | self._gate, age == 0))),
         ]
-        m.d.comb += [port.eq(value) for port, value in zip(nest.counts, f.counts, strict=True)]
+        m.d.comb += [port.eq(value) for port, value in zip(nest.counts, self._counts, strict=True)]
         m.d.comb += [port.eq(value) for port, value in zip(walker.deltas, f.deltas, strict=True)]
         with m.If(self._run | (step & block_end)):
             m.d.sync += age.eq(floor)
@@ -191,9 +298,19 @@ class ArrayControl(wiring.Component):
             self._present.eq(running & fresh),
             self._first.eq(running & fresh & block_first),
             self._moves.eq(Mux(step, nest.advance, 0)),
-            self._ending.eq(step & nest.last),
-            self.weight_next.eq(running & fresh & block_first & ~nest.final[CO:].all()),
+            self._ending.eq(step & nest.last & ~self._hfa),
         ]
+        next_block = Signal()
+        first_of_block = running & fresh & block_first & ~self._hfa
+        m.d.sync += next_block.eq(first_of_block & ~nest.final[CO:].all())
+        m.d.comb += self.weight_next.eq(next_block)
+        if self._has_hfa:
+            engine = self._engine
+            m.d.comb += self.weight_next.eq(next_block | (engine.present & engine.block))
+            m.d.sync += [
+                engine.fed.eq(running & fresh & block_end & self._hfa),
+                engine.fed_last.eq(nest.last),
+            ]
 
     def _clip(self, m: Module) -> None:
         """Coordinates along x, y, t."""
@@ -202,24 +319,51 @@ class ArrayControl(wiring.Component):
         self._inside = Signal()
         inside = []
         for axis in (X, Y, T):
-            coordinate = Coordinate()
+            coordinate = Coordinate(TILE_STEP_BITS if self._has_hfa else STEP_BITS)
             m.submodules[f"coordinate{axis}"] = coordinate
-            tap = KX + axis
-            dilation = f.dilations[axis]
+            inner, outer = axis, KX + axis
+            inner_step, dilation = f.steps[axis], f.dilations[axis]
+            # Window passes look at the same pixels again.
+            outer_step = dilation if axis == T else Mux(depthwise, 0, dilation)
             m.d.comb += [
                 coordinate.load.eq(self._begin),
-                coordinate.inner_advance.eq(moves[axis]),
-                coordinate.inner_restart.eq(restarts[axis]),
-                coordinate.outer_advance.eq(moves[tap]),
-                coordinate.outer_restart.eq(restarts[tap]),
+                coordinate.inner_advance.eq(moves[inner]),
+                coordinate.inner_restart.eq(restarts[inner]),
+                coordinate.outer_advance.eq(moves[outer]),
+                coordinate.outer_restart.eq(restarts[outer]),
                 coordinate.start.eq(f.starts[axis]),
-                coordinate.inner_step.eq(f.steps[axis]),
-                # Window passes look at the same pixels again.
-                coordinate.outer_step.eq(dilation if axis == T else Mux(depthwise, 0, dilation)),
+                coordinate.inner_step.eq(inner_step),
+                coordinate.outer_step.eq(outer_step),
                 coordinate.bound.eq(f.bounds[axis]),
             ]
+            if self._has_hfa:
+                self._clip_tiles(m, axis, coordinate, outer_step)
             inside.append(coordinate.inside)
         m.d.comb += self._inside.eq(Cat(inside).all())
+
+    def _clip_tiles(self, m: Module, axis: int, coordinate: Coordinate, direct_step: Value) -> None:
+        """The same in mode HFA: pixels of a tile inside, tiles outside; see transform_engine.py.
+
+        An axis that is not transformed has positions and taps as ever, along time at other levels.
+        """
+        f, moves, restarts = self._fields, self._moves, self._restarts
+        select = f.transform_t if axis == T else f.transform_s
+        tiled = self._hfa & ((select != BYPASS) | (axis != T))
+        dilation, step = f.dilations[axis], f.steps[axis]
+        tile = Mux(select == BYPASS, step, Mux(select == F43, dilation << 2, dilation << 1))
+        inner_step, outer_step = Signal.like(coordinate.inner_step), Signal(TILE_STEP_BITS)
+        m.d.sync += [
+            inner_step.eq(Mux(tiled, dilation, step)),
+            outer_step.eq(Mux(tiled, tile, direct_step)),
+        ]
+        inner = Mux(self._hfa & ~tiled, TILE_X + axis, axis)
+        outer = Mux(tiled, TILE_X + axis, KX + axis)
+        for name, strobes in (("advance", moves), ("restart", restarts)):
+            m.d.comb += [
+                getattr(coordinate, f"inner_{name}").eq(strobes.bit_select(inner, 1)),
+                getattr(coordinate, f"outer_{name}").eq(strobes.bit_select(outer, 1)),
+            ]
+        m.d.comb += [coordinate.inner_step.eq(inner_step), coordinate.outer_step.eq(outer_step)]
 
     def _emission(self, m: Module) -> None:
         """Which positions produce a sum, and where it is accumulated."""
@@ -264,12 +408,23 @@ class ArrayControl(wiring.Component):
         """The register behind the address."""
         f = self._fields
         windowed = self._present & self._depthwise & (f.window_y != 1)
+        position: Value = self._present
+        swap: Value = self._first
+        overwrite: Value = self._first_pass & ~f.accumulate
+        address: Value = self._accumulator
+        if self._has_hfa:
+            engine = self._engine
+            position = (position & ~self._hfa) | engine.present
+            swap = (swap & ~self._hfa) | (engine.present & engine.block)
+            overwrite = Mux(engine.present, engine.overwrite, overwrite)
+            address = Mux(engine.present, engine.address, address)
+        emitted = position & self._emit
         m.d.sync += [
             self.activation_enable.eq(self._present & self._inside),
             self.activation_address.eq(self._walker.address),
-            self.control.present.eq(self._present),
-            self.control.valid.eq(self._present & self._emit),
-            self.control.swap.eq(self._first),
+            self.control.present.eq(position),
+            self.control.valid.eq(emitted),
+            self.control.swap.eq(swap),
             self.control.depthwise.eq(self._depthwise),
             self.control.window_x.eq(f.window_x),
             self.control.window_y.eq(f.window_y),
@@ -278,7 +433,43 @@ class ArrayControl(wiring.Component):
             self.line.enable.eq(windowed),
             self.line.address.eq(self._line),
             self._line_overflow.eq(windowed & self._line[-1]),
-            self.read.enable.eq(self._present & self._emit),
-            self.read.overwrite.eq(self._first_pass & ~f.accumulate),
-            self.read.address.eq(self._accumulator),
+            self.read.enable.eq(emitted),
+            self.read.overwrite.eq(overwrite),
+            self.read.address.eq(address),
+        ]
+
+    def _transform(self, m: Module) -> None:
+        """Mode HFA: what the engine and the parts around it are told."""
+        f, engine = self._fields, self._engine
+        hfa_next = self.unit.instruction.payload.mode == ArrayMode.HFA
+        m.d.comb += [
+            engine.accept.eq(self._accept & hfa_next),
+            engine.begin.eq(self._begin & self._hfa),
+            engine.refuse.eq(self._refuse),
+            engine.clear.eq(self.unit.abort),
+            engine.blocks.eq(self._blocks),
+            engine.temporal.eq(f.transform_t),
+            engine.spatial.eq(f.transform_s),
+            engine.accumulator.eq(f.accumulator),
+            engine.accumulate.eq(f.accumulate),
+            engine.full.eq(self.full),
+            engine.loaded.eq(self.loaded),
+            self.temporal.eq(f.transform_t),
+            self.spatial.eq(f.transform_s),
+            self.clear.eq(self.unit.abort),
+            self.geometry.eq(engine.geometry),
+            self.release.eq(engine.release),
+            self.weight_transform.eq(self._hfa),
+            self.weight_counts[0].eq(self._blocks),
+            self.weight_counts[1].eq(self._counts[OUTER_T]),
+            self.weight_counts[2].eq(self._counts[CI]),
+        ]
+        m.d.comb += [
+            port.eq(value) for port, value in zip(engine.levels, self._counts, strict=True)
+        ]
+        m.d.sync += [
+            self.feed.eq(self._present & self._hfa),
+            self.transformed.eq(engine.present),
+            self.half.eq(engine.half),
+            self.row.eq(engine.row),
         ]

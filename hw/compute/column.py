@@ -62,7 +62,7 @@ class Column(wiring.Component):
     Members
     -------
     i, o: the chain from the neighbour on the left to the one on the right.
-    weights_valid, weights: one byte for this column (lowest) and all columns to the right, per
+    weights_valid, weights: one word for this column (lowest) and all columns to the right, per
         loaded row; `weights_valid_next`, `weights_next` pass the others on.
     drain: accumulator read of the drain; must not name the bank that the array reads.
     sum: accumulator, two cycles after `drain.enable`, held until the next one.
@@ -77,13 +77,15 @@ class Column(wiring.Component):
             "i": In(ChainSignature(config)),
             "o": Out(ChainSignature(config)),
             "weights_valid": In(1),
-            "weights": In(8 * (rest + 1)).array(array.weight_rows_per_cycle),
+            "weights": In(array.weight_bits * (rest + 1)).array(array.weight_rows_per_cycle),
             "drain": In(DrainPort(config)),
             "sum": Out(signed(config.memory.accumulator_bits)),
         }
         if rest:
             members["weights_valid_next"] = Out(1)
-            members["weights_next"] = Out(8 * rest).array(array.weight_rows_per_cycle)
+            members["weights_next"] = Out(array.weight_bits * rest).array(
+                array.weight_rows_per_cycle
+            )
         super().__init__(members)
 
     def elaborate(self, platform: object) -> Module:
@@ -112,7 +114,8 @@ class Column(wiring.Component):
         array = self._config.array
         shape = signed(array.weight_bits)
         shadow = [Signal(shape, name=f"shadow{r}", reset_less=True) for r in range(array.rows)]
-        loaded = [w[:8].as_signed() for w in self.weights]
+        bits = array.weight_bits
+        loaded = [w[:bits].as_signed() for w in self.weights]
         with m.If(self.weights_valid):
             following = [*shadow[len(loaded) :], *loaded]
             m.d.sync += [s.eq(n) for s, n in zip(shadow, following, strict=True)]
@@ -120,7 +123,7 @@ class Column(wiring.Component):
             m.d.sync += self.weights_valid_next.eq(self.weights_valid)
             with m.If(self.weights_valid):
                 m.d.sync += [
-                    n.eq(w[8:]) for n, w in zip(self.weights_next, self.weights, strict=True)
+                    n.eq(w[bits:]) for n, w in zip(self.weights_next, self.weights, strict=True)
                 ]
         return shadow
 
