@@ -12,7 +12,7 @@ from hw.arch.numerics import pack_parameters
 from tests.ladder.linking import DATA, OUTPUT, PARAMETERS, TOTAL, WEIGHTS
 
 ACCUMULATORS = 64
-"""Rows of each accumulator bank that random programs use."""
+"""Rows of each accumulator bank that random programs use, if they do not set another number."""
 
 
 class Frame:
@@ -27,6 +27,7 @@ class Frame:
     def __init__(self, config: AcceleratorConfig, seed: int):
         self.config = config
         self.random = random.Random(seed)
+        self.accumulators = ACCUMULATORS
         self.code: list[Instruction] = []
         self._no_taps: list[tuple[int, int]] = []  # weight bytes that depthwise needs to be zero
 
@@ -56,13 +57,14 @@ class Frame:
 
     def _clear_accumulators(self, bank: int) -> Array:
         """Write the accumulator rows that `_accumulator` draws from, so that all have a value."""
-        counts = (8, ACCUMULATORS // 8, 1, 1, 1, 1, 1, 1)
-        rows = (1, 8, *(ACCUMULATORS,) * 6)
+        lines = self.accumulators // 8
+        counts = (8, lines, 1, 1, 1, 1, 1, 1)
+        rows = (1, 8, *(self.accumulators,) * 6)
         return Array(
             accumulator=bank * self.config.memory.accumulator_rows,
             counts=counts,
             deltas=deltas(counts, rows),
-            bounds=(8, ACCUMULATORS // 8, 1),
+            bounds=(8, lines, 1),
         )
 
     def _load_weights(self) -> Load:

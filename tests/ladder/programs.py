@@ -25,7 +25,7 @@ from hw.arch.isa import (
     deltas,
 )
 from hw.arch.program import Program
-from tests.ladder.frame import ACCUMULATORS, Frame
+from tests.ladder.frame import Frame
 from tests.ladder.linking import DATA, OUTPUT, begin, halt, link, place_waits
 
 
@@ -171,7 +171,7 @@ class RandomProgram(Frame):
 
     def _accumulator(self, rows: int) -> int:
         size = self.config.memory.accumulator_rows
-        return self._draw(0, 1) * size + self._draw(0, ACCUMULATORS - rows)
+        return self._draw(0, 1) * size + self._draw(0, self.accumulators - rows)
 
     def drain(self) -> None:
         """Requantize some accumulator rows, with or without a pooling window."""

@@ -17,6 +17,7 @@ from sim.functional.legality import check_features
 from sim.functional.sequencer import Sequencer
 from tests.ladder import linking
 from tests.ladder.transformed import Shape, functional, make, program
+from tests.ladder.transformed_programs import TransformedProgram
 
 TINY = AcceleratorConfig.load("tiny_hfa")
 RAGGED = Shape(size=(1, 7, 9), channels=9, filters=6, parts=2)
@@ -156,3 +157,12 @@ def test_a_missing_wait_is_found(unit):
     steps = list(Sequencer.of(code, TINY).steps())
     with pytest.raises(HazardError):
         check_hazards(steps, TINY, linked.memory_bytes)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_programs_run_and_are_proven(seed):
+    linked = TransformedProgram(TINY, seed).build()
+    machine = FunctionalMachine(TINY, linked.memory(), linked.store_window, check_reads=True)
+    steps = []
+    assert machine.run(linked.instructions, steps.append).halt_code == 0
+    assert check_hazards(steps, TINY, linked.memory_bytes).instructions > 24
