@@ -167,13 +167,13 @@ QUEUE_LATENCY = 1
 SCALAR_LATENCY = 2
 """Cycles from the execution of SCALAR (waits over, row read) to its completion."""
 
-LOAD_ASK = 2
+LOAD_ASK = 3
 """Cycles from the issue of a LOAD to its first ask for a burst."""
 
 LOAD_DONE = 1
 """Cycles from the last accepted R beat of a LOAD to `done`; the beat is written in that cycle."""
 
-STORE_READ = 3
+STORE_READ = 4
 """Cycles from the issue of a STORE to its first scratchpad read."""
 
 STORE_ASK = 3

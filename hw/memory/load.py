@@ -29,9 +29,8 @@ class LoadUnit(wiring.Component):
 
     Rules
     -----
-    1. The next instruction is accepted when the walker holds none (`BurstWalker`), that is, one
-       cycle after the last burst of the previous one became the request; its bursts may be
-       granted while beats of the previous one still arrive.
+    1. The next instruction is accepted when the walker has begun the last run of the previous one
+       (`BurstWalker`); its bursts may be granted while beats of the previous one still arrive.
     2. A request is the walker's output; the grant is the memory port's.
     3. A beat accepted on R in cycle t is written in cycle t + 1; `done` is high in the cycle in
        which the last beat of an instruction is written (`timing.LOAD_DONE`).

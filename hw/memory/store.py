@@ -22,11 +22,11 @@ class StoreUnit(wiring.Component):
 
     Rules
     -----
-    1. The next instruction is accepted when the walker holds none (`BurstWalker`); its rows may
-       be read and its bursts granted before the previous instruction is done.
+    1. The next instruction is accepted when the walker has begun the last run of the previous one
+       (`BurstWalker`); its rows may be read and its bursts granted before that one is done.
     2. The reader takes the walker's next burst when it has none, or reads the last row of its
        own, and fewer than STORE_BURSTS bursts lie between it and their grant. First row read:
-       `timing.STORE_READ` (3) cycles after the issue.
+       `timing.STORE_READ` (4) cycles after the issue.
     3. The reader reads one row per cycle while fewer than `store_fifo` rows are on their way or
        in the FIFO. A row's place is free in the cycle after its W beat was accepted.
     4. A burst is asked for `timing.STORE_ASK` (3) cycles after the read of its last row: two for

@@ -1,12 +1,13 @@
 """Walk the run nest of a transfer and split its runs into AXI4 bursts."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.arch.config import PortConfig
 from hw.arch.isa import LOCAL_BITS, ErrorCode, Unit
+from hw.common.agu import COUNT_BITS, Nest
 from hw.common.layouts import unit_layout
 
 __all__ = ["LOCAL_WIDTH", "PAGE_BYTES", "BurstWalker", "burst_layout"]
@@ -30,12 +31,12 @@ class BurstWalker(wiring.Component):
 
     Rules
     -----
-    1. An instruction is accepted in a cycle in which the walker holds none.
-    2. In every cycle in which it holds one and the output register is empty or being emptied, the
-       next burst enters the output register: min(beats left in the run, `max_burst`, beats up to
-       the next 4 KiB boundary) beats. So the first burst is valid two cycles after acceptance
-       (`timing.LOAD_ASK`).
-    3. With the last burst of the last run the walker is free again in the next cycle.
+    1. An instruction is accepted in a cycle in which the walker has no run left to begin.
+    2. The first run is there two cycles later. In every cycle in which the output register is
+       empty or being emptied, the next burst of its run enters it, or the first burst of the next
+       run: min(beats left in the run, `max_burst`, beats up to the next 4 KiB boundary) beats. So
+       the first burst is valid three cycles after acceptance (`timing.LOAD_ASK`).
+    3. With the first burst of the last run the walker is free again in the next cycle.
     4. A run that does not start on a beat gives `error` ADDRESS instead of its burst; the walker
        then drops the instruction.
 
@@ -56,7 +57,9 @@ class BurstWalker(wiring.Component):
 
     def __init__(self, unit: Unit, port: PortConfig):
         self._unit = unit
-        self._port = port
+        self._beat_bits = exact_log2(port.bytes)
+        # No burst is longer than a page.
+        self._burst_bits = min(exact_log2(port.max_burst), exact_log2(PAGE_BYTES) - self._beat_bits)
         super().__init__(
             {
                 "i": In(stream.Signature(unit_layout(unit))),
@@ -68,95 +71,118 @@ class BurstWalker(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        held = Signal()
-        nest = Signal(unit_layout(self._unit))
-        trips = Signal.like(nest.counts)
-        run = Signal(_point_layout())  # where the present run starts
-        here = Signal(_point_layout())  # where the next burst starts
-        left = Signal(16)
-        m.d.comb += [self.i.ready.eq(~held), self.active.eq(held | self.o.valid)]
-
-        with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [
-                held.eq(1),
-                nest.eq(self.i.payload),
-                run.dram.eq(self.i.payload.dram),
-                run.local.eq(self.i.payload.local),
-                here.dram.eq(self.i.payload.dram),
-                here.local.eq(self.i.payload.local),
-                left.eq(self.i.payload.beats),
-            ]
-            m.d.sync += [trips[k].eq(self.i.payload.counts[k] - 1) for k in range(3)]
-
-        beats = self._burst_beats(m, here.dram, left)
-        run_ends = Signal()
+        # A run to begin: where it starts, its beats - 1, and whether it is the last one.
+        run = Signal(_point_layout(), reset_less=True)
+        beats = Signal(16, reset_less=True)
         last_run = Signal()
-        misaligned = here.dram[: exact_log2(self._port.bytes)].any()
+        pending, begun = Signal(), Signal()
+
+        # The burst in the output register ends its run; if not, `left` + 1 beats follow it.
+        ends, final = Signal(reset_less=True), Signal(reset_less=True)
+        left = Signal(16, reset_less=True)
+        burst = self.o.payload
+        fresh, moves = Signal(), Signal()
+        aligned = ~run.dram[: self._beat_bits].any()
         m.d.comb += [
-            run_ends.eq(left == beats),
-            last_run.eq(~Cat(trip.any() for trip in trips).any()),
+            fresh.eq(~self.o.valid | ends),
+            moves.eq((self.o.ready | ~self.o.valid) & (~fresh | (pending & aligned))),
+            begun.eq(moves & fresh),
         ]
+        self._runs(m, run, beats, last_run, pending, begun, aligned)
+
+        follower, back = self._follower(m, burst.address)
+        _, first_back = self._near(run.dram)
+        source = Mux(fresh, beats, left)
+        short = Mux(fresh, first_back, back)
+        # Beats left - 1 - (max_burst - short); the upper bits are those of -max_burst.
+        rest = Signal(signed(17))
+        m.d.comb += rest.eq((source + Cat(short, C(-1, 17 - self._burst_bits)))[:17].as_signed())
+        closes = rest < 0
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
-        with m.If(held & misaligned):
-            m.d.comb += self.error.eq(ErrorCode.ADDRESS)
-            m.d.sync += held.eq(0)
-        with m.Elif(held & (~self.o.valid | self.o.ready)):
+        with m.If(moves):
             m.d.sync += [
                 self.o.valid.eq(1),
-                self.o.payload.address.eq(here.dram),
-                self.o.payload.length.eq(beats - 1),
-                self.o.payload.space.eq(self._space(nest)),
-                self.o.payload.local.eq(here.local),
-                self.o.payload.last.eq(run_ends & last_run),
+                burst.address.eq(Mux(fresh, run.dram, follower)),
+                burst.local.eq(Mux(fresh, run.local, burst.local + burst.length + 1)),
+                burst.length.eq(Mux(closes, source, (~short)[: self._burst_bits])),
+                burst.last.eq(closes & Mux(fresh, last_run, final)),
+                final.eq(Mux(fresh, last_run, final)),
+                ends.eq(closes),
+                left.eq(rest),
             ]
-            with m.If(~run_ends):
-                m.d.sync += [
-                    here.dram.eq(here.dram + beats * self._port.bytes),
-                    here.local.eq(here.local + beats),
-                    left.eq(left - beats),
-                ]
-            with m.Else():
-                m.d.sync += [held.eq(~last_run), left.eq(nest.beats)]
-                self._next_run(m, nest, trips, run, here)
         return m
 
-    def _space(self, nest: data.View) -> Value:
-        return nest.space if self._unit is Unit.LOAD else Const(0, 2)
-
-    def _burst_beats(self, m: Module, dram: Value, left: Signal) -> Signal:
-        """Beats of the next burst."""
-        page_beats = PAGE_BYTES // self._port.bytes
-        index = dram[exact_log2(self._port.bytes) : exact_log2(PAGE_BYTES)]
-        to_page = Signal(range(page_beats + 1))
-        limit = Signal(range(self._port.max_burst + 1))
-        beats = Signal(range(self._port.max_burst + 1))
-        m.d.comb += [
-            to_page.eq(page_beats - index),
-            limit.eq(Mux(to_page < self._port.max_burst, to_page, self._port.max_burst)),
-            beats.eq(Mux(left < limit, left, limit)),
-        ]
-        return beats
-
-    def _next_run(
-        self, m: Module, nest: data.View, trips: data.View, run: data.View, here: data.View
+    def _runs(
+        self,
+        m: Module,
+        run: data.View,
+        beats: Signal,
+        last_run: Signal,
+        pending: Signal,
+        begun: Signal,
+        aligned: Value,
     ) -> None:
-        """Advance the innermost counter that has trips left; restart those inside it.
-
-        Delta form: the delta of the counter that advances is added to the start of the run.
-        """
+        """Rules 1, 3 and 4: the instruction, its nest, and the run that comes next."""
+        held, begin = Signal(), Signal()
+        fields = Signal(unit_layout(self._unit), reset_less=True)
+        m.submodules.nest = nest = Nest((COUNT_BITS,) * 3)
+        m.d.comb += [
+            self.i.ready.eq(~held),
+            self.active.eq(held | self.o.valid),
+            nest.load.eq(begin),
+            nest.step.eq(begun),
+            last_run.eq(nest.last),
+        ]
+        m.d.comb += [port.eq(fields.counts[k]) for k, port in enumerate(nest.counts)]
+        m.d.sync += begin.eq(0)
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += [held.eq(1), begin.eq(1), fields.eq(self.i.payload)]
+        dram, local = C(0, 32), C(0, LOCAL_WIDTH)
         for k in range(3):
-            with m.If(trips[k].any()) if k == 0 else m.Elif(trips[k].any()):
-                dram = run.dram + nest.dram_deltas[k]
-                local = run.local + nest.local_deltas[k]
-                m.d.sync += [
-                    trips[k].eq(trips[k] - 1),
-                    run.dram.eq(dram),
-                    run.local.eq(local),
-                    here.dram.eq(dram),
-                    here.local.eq(local),
-                ]
-                m.d.sync += [trips[j].eq(nest.counts[j] - 1) for j in range(k)]
+            dram = dram | Mux(nest.advance[k], fields.dram_deltas[k], 0)
+            local = local | Mux(nest.advance[k], fields.local_deltas[k], 0)
+        with m.If(begin):
+            m.d.sync += [
+                pending.eq(1),
+                beats.eq(fields.beats - 1),
+                run.dram.eq(fields.dram),
+                run.local.eq(fields.local),
+            ]
+        with m.If(begun):
+            m.d.sync += [
+                run.dram.eq(run.dram + dram[:32]),
+                run.local.eq(run.local + local[:LOCAL_WIDTH]),
+            ]
+            if self._unit is Unit.LOAD:
+                m.d.sync += self.o.payload.space.eq(fields.space)
+        with m.If(pending & ~aligned):
+            m.d.comb += self.error.eq(ErrorCode.ADDRESS)
+        with m.If((begun & last_run) | (pending & ~aligned)):
+            m.d.sync += [pending.eq(0), held.eq(0)]
+
+    def _near(self, address: Value) -> tuple[Value, Value]:
+        """Whether a burst of full length would reach its page's end; by how much it is shorter."""
+        first = self._beat_bits + self._burst_bits
+        lower = address[self._beat_bits : first]
+        near = Cat(address[first : exact_log2(PAGE_BYTES)], 1).all()
+        return near, Mux(near, lower, 0)
+
+    def _follower(self, m: Module, address: Value) -> tuple[Value, Value]:
+        """Address behind a burst that does not end its run, and `_near`'s beats of it.
+
+        The burst has full length or ends with its page; so the address needs no addition but to
+        its upper bits.
+        """
+        first = self._beat_bits + self._burst_bits
+        lower = address[self._beat_bits : first]
+        block = address[first : exact_log2(PAGE_BYTES)]
+        near, _ = self._near(address)
+        # The next block is the last one of a page; with one block per page it starts at its start.
+        next_near = Cat(~block[:1], block[1:]).all() if len(block) else C(0, 1)
+        start = Mux(near, 0, lower)[: self._burst_bits]
+        follower = Cat(C(0, self._beat_bits), start, (address[first:] + 1)[: 32 - first])
+        return follower, Mux(next_near, lower, 0)
 
 
 def _point_layout() -> data.StructLayout:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections import deque
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from hw.arch.config import PortConfig
 from hw.arch.isa import Load, Store
@@ -30,14 +31,28 @@ ENTER = LOAD_ASK - 1
 TAKE = STORE_READ - LOAD_ASK
 """From the reader's taking of a burst to its first scratchpad read."""
 
-Burst = tuple[int, bool]
-"""Beats, and whether the burst is the last of its instruction."""
+
+class Burst(NamedTuple):
+    """One burst.
+
+    Attributes
+    ----------
+    beats: its length.
+    last: it is the last one of its instruction.
+    frees: it is the first one of the instruction's last run: the walker is free behind it.
+    """
+
+    beats: int
+    last: bool = False
+    frees: bool = False
 
 
 def bursts(instruction: Load | Store, port: PortConfig) -> list[Burst]:
     """Split an instruction's runs at the longest burst and at 4 KiB."""
     lengths: list[int] = []
+    last_run = 0
     for address in _run_addresses(instruction):
+        last_run = len(lengths)
         left = instruction.beats
         while left:
             page = (PAGE_BYTES - address % PAGE_BYTES) // port.bytes
@@ -45,7 +60,7 @@ def bursts(instruction: Load | Store, port: PortConfig) -> list[Burst]:
             lengths.append(beats)
             left -= beats
             address += beats * port.bytes
-    return [(n, i == len(lengths) - 1) for i, n in enumerate(lengths)]
+    return [Burst(n, i == len(lengths) - 1, i == last_run) for i, n in enumerate(lengths)]
 
 
 def _run_addresses(instruction: Load | Store) -> Iterator[int]:
@@ -72,7 +87,7 @@ class Walker:
         self._taken: int | None = -1
         self.valid: int | None = None
         """Cycle from which the output register holds a burst; None while it does not."""
-        self.burst: Burst = (0, False)
+        self.burst = Burst(0)
         self.ready: int | None = 0
         """First cycle in which the next instruction is accepted; None while unknown."""
 
@@ -94,7 +109,7 @@ class Walker:
         self.burst, earliest = self._bursts.popleft()
         entry = max(earliest, self._taken)
         self.valid = entry + 1
-        if self.burst[1]:
+        if self.burst.frees:
             self.ready = entry + 1
 
 
@@ -119,7 +134,7 @@ class LoadModel:
     @property
     def request_beats(self) -> int:
         """Length of the burst that is asked for."""
-        return self._walker.burst[0]
+        return self._walker.burst.beats
 
     def accept(self, issue: int, instruction: Load) -> None:
         """Take an instruction."""
@@ -127,10 +142,10 @@ class LoadModel:
 
     def granted(self, service: Service) -> int | None:
         """The request was granted; return the instruction's `done`, if the burst ends it."""
-        beats, last = self._walker.burst
-        self.beats += beats
+        burst = self._walker.burst
+        self.beats += burst.beats
         self._walker.take(service.grant)
-        return service.last + LOAD_DONE if last else None
+        return service.last + LOAD_DONE if burst.last else None
 
 
 assert BEAT_LATENCY == LOAD_DONE
@@ -209,12 +224,12 @@ class StoreModel:
             if self._partly is None and not self._take():
                 return
             assert self._partly is not None
-            taken, (beats, ends) = self._partly
-            last = self._last_read(taken, beats)
+            taken, burst = self._partly
+            last = self._last_read(taken, burst.beats)
             if last is None:
                 return
-            self._reads.append(_Read(self._row, beats, ends, last + STORE_ASK))
-            self._row += beats
+            self._reads.append(_Read(self._row, burst.beats, burst.last, last + STORE_ASK))
+            self._row += burst.beats
             self._reader_free = last
             self._partly = None
 

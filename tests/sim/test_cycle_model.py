@@ -59,10 +59,10 @@ def test_one_load_by_hand() -> None:
     # The second burst follows without a gap (asked for in 3, accepted in 4).
     load_taken = begin_taken + 16
     dispatch = load_taken + 2
-    issue = dispatch + 1
+    issue = dispatch + 2
     assert model.units[Unit.LOAD].issue == [issue]
-    # Two cycles to ask, one to the address, 40 to the first of 8 beats, one to write.
-    done = issue + 2 + 1 + 40 + 7 + 1
+    # Three cycles to ask, one to the address, 40 to the first of 8 beats, one to write.
+    done = issue + 3 + 1 + 40 + 7 + 1
     assert model.units[Unit.LOAD].done == [done]
     assert model.halt == done + 1
     assert model.cycles == done + 5
@@ -72,10 +72,10 @@ def test_one_load_by_hand() -> None:
 
 def test_one_store_by_hand() -> None:
     model = simulate([begin(TINY), Store(dram=OUTPUT, beats=8), halt()])
-    issue = 2 + 40 + 15 + 2 + 16 + 2 + 1
-    # First row read after 3, asked for 3 after the last read, address and two cycles to the first
+    issue = 2 + 40 + 15 + 2 + 16 + 2 + 2
+    # First row read after 4, asked for 3 after the last read, address and two cycles to the first
     # beat, response 8 after the last, done one later.
-    ask = issue + 3 + 7 + 3
+    ask = issue + 4 + 7 + 3
     # The third instruction's burst occupies the memory until its last beat.
     first = max(ask + 1 + 2, 2 + 40 + 3 * 16 + 1)
     assert model.units[Unit.STORE].issue == [issue]
@@ -90,11 +90,13 @@ def test_bursts_split_at_pages_and_lengths() -> None:
         dram_deltas=deltas((2, 2, 1), (4096, 1 << 14, 0)),
     )
     lengths = bursts(load, TINY.port)
-    assert [n for n, _ in lengths] == [5, 16, 16, 3] * 4
-    assert [last for _, last in lengths] == [False] * 15 + [True]
+    assert [burst.beats for burst in lengths] == [5, 16, 16, 3] * 4
+    assert [burst.last for burst in lengths] == [False] * 15 + [True]
+    assert [burst.frees for burst in lengths] == [False] * 12 + [True] + [False] * 3
     # The third run starts elsewhere: strides, not deltas, are what the runs walk.
     shifted = dataclasses.replace(load, dram_deltas=deltas((2, 2, 1), (4096, 4 * 10, 0)))
-    assert [n for n, _ in bursts(shifted, TINY.port)] == [5, 16, 16, 3] * 2 + [16, 16, 8] * 2
+    lengths = bursts(shifted, TINY.port)
+    assert [burst.beats for burst in lengths] == [5, 16, 16, 3] * 2 + [16, 16, 8] * 2
 
 
 def test_port_serves_in_order_with_turnaround() -> None:

@@ -7,6 +7,7 @@ import random
 import pytest
 from amaranth.sim import Simulator
 
+from hw.arch import timing
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import ErrorCode, Load, Unit, deltas
 from hw.memory.walker import BurstWalker
@@ -116,16 +117,26 @@ def test_bursts_equal_the_expanded_nest(stall):
     assert [b[:3] for b in bursts] != list(itertools.chain(*spoilt))
 
 
-def test_one_burst_per_cycle_from_the_second_cycle_after_the_issue():
+def test_one_burst_per_cycle_from_the_third_cycle_after_the_issue():
     shape = ((3, 2, 1), 1, 0x100, (64, 256, 0), 0, (1, 3, 0))
     _, cycles, _ = walk([transfer(*shape), transfer(*shape)], 0.0)
-    # The walker is free one cycle after its last burst left for the output register.
-    assert cycles == [
-        ("issue", 0),
-        *[("burst", c) for c in range(2, 7)],
-        *sorted([("issue", 7), ("burst", 7)], key=lambda e: e[0] == "burst"),
-        *[("burst", c) for c in range(9, 15)],
-    ]
+    first = timing.LOAD_ASK
+    # The walker is free one cycle after its last run began to enter the output register.
+    second = first + 5
+    assert sorted(cycles) == sorted(
+        [
+            *[("issue", 0), ("issue", second)],
+            *[("burst", first + c) for c in range(6)],
+            *[("burst", second + first + c) for c in range(6)],
+        ]
+    )
+
+
+def test_the_next_instruction_is_accepted_while_the_last_run_is_split():
+    shape = ((1, 1, 1), 4 * MAX_BURST, 0x100, (0, 0, 0), 0, (0, 0, 0))
+    _, cycles, _ = walk([transfer(*shape), transfer(*shape)], 0.0)
+    assert [c for name, c in cycles if name == "issue"] == [0, timing.LOAD_ASK]
+    assert [c for name, c in cycles if name == "burst"] == [timing.LOAD_ASK + k for k in range(8)]
 
 
 def test_an_address_between_beats_is_an_error_and_gives_no_burst():
