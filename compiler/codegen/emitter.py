@@ -20,6 +20,7 @@ class Emitter:
     config: the accelerator.
     policy: how layers choose between direct and transformed.
     tensors: where every stored tensor lies, by name.
+    scratch: DRAM addresses that a layer may store to beside its result, by the result's name.
     instructions: so far, waits included.
     weights, parameters: places in the weight and parameter memories, handed out round robin so
         that a layer's constants can arrive while the layer before still computes.
@@ -31,10 +32,12 @@ class Emitter:
         tensors: Mapping[str, Tensor],
         constants: ConstantPool,
         policy: Policy | None = None,
+        scratch: Mapping[str, int] | None = None,
     ):
         self.config = config
         self.policy = policy or Policy()
         self.tensors = tensors
+        self.scratch = scratch or {}
         self.instructions: list[Instruction] = []
         self.weights = RingPlacer(config.weight_beats)
         self.parameters = RingPlacer(config.parameter_rows * config.parameter_row_beats)

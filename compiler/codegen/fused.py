@@ -12,15 +12,16 @@ from typing import Any
 
 from compiler.codegen.emitter import Emitter
 from compiler.codegen.fused_choice import best
+from compiler.codegen.fused_operand import OperandPath, dense
 from compiler.codegen.fused_plan import FusedPlan, Links
 from compiler.codegen.fused_stages import Pair, parameter_beats
 from compiler.codegen.fused_strips import Strip
 from compiler.codegen.geometry import Range
 from compiler.codegen.schedule import Ring, Slots, Step, run
 from compiler.codegen.tiles import Place
-from compiler.codegen.transfers import Box, View, load_box, row_field, store_box
+from compiler.codegen.transfers import Box, View, store_box
 from compiler.ir import Chain, CompilerError
-from hw.arch.isa import Reduce, ReduceOp, Space, UnitInstruction, deltas
+from hw.arch.isa import Space, UnitInstruction
 from hw.arch.program import Tensor
 
 
@@ -38,6 +39,7 @@ class FusedEmission:
         taken = (strip.pointwise is not None for _, strip in self.items)
         self._turns = [0, *itertools.accumulate(taken)]
         temporal, window, pointwise = plan.temporal, plan.window, plan.pointwise
+        self.operand = OperandPath(emitter, plan, self.items)
         self.temporal_beats = 0
         rows = window.blocks + pointwise.job.problem.groups
         if temporal is not None:
@@ -56,25 +58,34 @@ class FusedEmission:
     def emit(self) -> None:
         """Emit the whole chain."""
         plan = self.plan
+        steps = list(self._steps())
+        # Strips that take the mean frame are loaded when all of it is stored.
+        means = [n for n, step in enumerate(steps) if isinstance(step.needs.get("input"), tuple)]
+        stored: dict[Hashable, int] = dict.fromkeys(
+            self.operand.with_mean, means[-1] + 1 if means else 0
+        )
         rings = {
             "parameter": Ring(1, self._fill_parameters),
-            "input": Ring(plan.input_slots, self._fill_input),
+            "input": Ring(plan.slots["input"], self._fill_input, not_before=stored),
             "window": Ring(1, self._fill_window),
             "pointwise": Ring(plan.pointwise_slots, self._fill_pointwise),
         }
         if plan.temporal is not None:
             rings["temporal"] = Ring(len(plan.temporal.groups), self._fill_temporal)
-        run(self.emitter, rings, list(self._steps()))
+        run(self.emitter, rings, steps)
 
     # Order
 
     def _steps(self) -> Iterator[Step]:
+        """S(n), T(n + 1), P(n); without T and with two results S(n + 1), P(n)."""
         count = len(self.items)
-        ahead = self.plan.input_slots
-        first = self.plan.temporal is not None or self.plan.result_slots == 2
-        prepared = 0
+        first = self.plan.temporal is not None or self.plan.slots["result"] == 2
+        prepared = means = 0
         for number in range(-1 if first else 0, count):
-            while prepared < min(number + 1 + ahead, count):
+            while prepared < min(number + 1 + self._ahead, count):
+                for tile in range(means, self.operand.means_before(prepared)):
+                    yield self._mean(tile)
+                    means = tile + 1
                 yield from self._prepare(prepared)
                 prepared += 1
             if self.plan.temporal is not None:
@@ -82,12 +93,23 @@ class FusedEmission:
                     yield from self._window(number)
                 if number + 1 < count:
                     yield from self._temporal(number + 1)
-            elif not first:
-                yield from self._window(number)
-            elif number + 1 < count:
-                yield from self._window(number + 1)
+            elif number + first < count:
+                yield from self._window(number + first)
             if number >= 0:
                 yield from self._pointwise(number)
+
+    @property
+    def _ahead(self) -> int:
+        """Strips that the vector unit prepares before the array gets to them."""
+        slots = self.plan.slots
+        return slots.get("packed", slots.get("difference", 0))
+
+    def _prepare(self, number: int) -> Iterator[Step]:
+        if self.operand.prepares and self.items[number][1].inner[1]:
+            yield Step({"input": number}, lambda s: self.operand.prepare(number, s["input"]))
+
+    def _mean(self, tile: int) -> Step:
+        return Step({"input": ("mean", tile)}, lambda s: self.operand.mean(tile, s["input"]))
 
     # Transfers
 
@@ -121,76 +143,11 @@ class FusedEmission:
         base = self.weight_base + self.temporal_beats + self.window_beats
         return base + slot * self.plan.pointwise.item_beats
 
-    def _source_box(self, number: int) -> Box:
-        """What is loaded for a strip: its new lines, and the frames that its results need."""
-        frames, strip = self.items[number]
-        first, count = self.plan.source_frames(frames)
-        layout = self.links.source.layout
-        line, lines = strip.inner
-        return Box((0, line, first), (layout.width, lines, count), 0, layout.blocks)
-
     def _fill_input(self, key: Hashable, slot: int) -> list[UnitInstruction]:
+        if isinstance(key, tuple):
+            return self.operand.mean_load(key[1], slot)
         assert isinstance(key, int)
-        row = self.plan.regions["input"].slot(slot, self.plan.input_slots)
-        return [load_box(View.of(self.links.source), self._source_box(key), row)]
-
-    def _input_place(self, number: int, slot: int) -> Place:
-        box = self._source_box(number)
-        row = self.plan.regions["input"].slot(slot, self.plan.input_slots)
-        return Place(row, box.first, box.size, box.pitches())
-
-    # Packing
-
-    def _packed_place(self, number: int) -> Place:
-        frames, strip = self.items[number]
-        slots = self.plan.input_slots
-        row = self.plan.regions["packed"].slot(number % slots, slots)
-        size = (self.links.source.layout.width, strip.inner[1], frames[1])
-        return Place(
-            row, (0, strip.inner[0], frames[0]), size, Box((0, 0, 0), size, 0, 1).pitches()
-        )
-
-    def _prepare(self, number: int) -> Iterator[Step]:
-        """What the vector unit does before the array reads a strip."""
-        stage = self.plan.temporal
-        if stage is None or stage.job.packing is None or not self.items[number][1].inner[1]:
-            return
-
-        def body(slots: Slots) -> None:
-            place = self._input_place(number, slots["input"])
-            for block in range(stage.job.problem.blocks):
-                self.emitter.emit(self._pack(number, block, place))
-
-        yield Step({"input": number}, body)
-
-    def _pack(self, number: int, block: int, source: Place) -> Reduce:
-        """One packed block: neighbours along t side by side in the lanes."""
-        stage = self.plan.temporal
-        assert stage is not None and stage.job.packing is not None
-        packing, axis = stage.job.packing, self.plan.temporal_axis
-        target = self._packed_place(number)
-        start = axis.start(target.first[2]) + block * packing.taps
-        taps = min(packing.taps, axis.kernel - block * packing.taps)
-        signed = stage.kernel.signed
-        counts = (*target.size, 1)
-        x, y, t, _ = source.pitches
-        return Reduce(
-            op=ReduceOp.PACK,
-            signed=int(signed),
-            counts=counts,
-            window=(1, 1, taps),
-            source=row_field(source.at((0, source.first[1], start))),
-            source_deltas=deltas((1, 1, taps, *counts), (x, y, t, x, y, t * axis.stride, 0)),
-            destination=target.row + block * target.pitches[3],
-            destination_deltas=deltas(counts, target.pitches),
-            starts=(0, 0, start),
-            steps=(1, 1, axis.stride),
-            bounds=(*target.size[:2], axis.size),
-            pad=stage.kernel.zero_point & 0xFF,
-            pack_lanes=packing.lanes,
-            low=-128 if signed else 0,
-            high=127 if signed else 255,
-        )
+        return self.operand.loads(key, slot)
 
     # Computation
 
@@ -199,12 +156,11 @@ class FusedEmission:
             self.emitter.emit(instruction)
 
     def _inner_place(self, number: int) -> Place:
-        """New lines of the inner map."""
+        """New lines of the inner map; nothing is read of them where a strip only pads."""
         frames, strip = self.items[number]
-        size = (self.links.inner.layout.width, strip.inner[1], frames[1])
-        pitches = Box((0, 0, 0), size, 0, 1).pitches()
-        row = self.plan.regions["inner"].row
-        return Place(row, (0, strip.inner[0], frames[0]), size, pitches)
+        size = (self.links.inner.layout.width, max(strip.inner[1], 1), frames[1])
+        first = (0, strip.inner[0], frames[0])
+        return dense(self.plan.regions.get("inner", self.plan.regions["input"]).row, first, size)
 
     def _temporal(self, number: int) -> Iterator[Step]:
         stage = self.plan.temporal
@@ -212,15 +168,10 @@ class FusedEmission:
         assert stage is not None
         if not strip.inner[1]:
             return
-        packed = stage.job.packing is not None
         for group in range(len(stage.groups)):
 
             def body(slots: Slots, group: int = group) -> None:
-                operand = (
-                    self._packed_place(number)
-                    if packed
-                    else self._input_place(number, slots["input"])
-                )
+                operand = self.operand.operand(number, slots.get("input", 0))
                 box = ((0, self.links.inner.layout.width), strip.inner, frames)
                 weight = self._temporal_weight(slots["temporal"])
                 for pair in stage.instructions(
@@ -230,7 +181,7 @@ class FusedEmission:
                     self._emit_pair(pair)
 
             needs: dict[str, Hashable] = {"parameter": 0, "temporal": group}
-            yield Step(needs if packed else {**needs, "input": number}, body)
+            yield Step(needs if self.operand.prepares else {**needs, "input": number}, body)
 
     def _result_place(self, number: int) -> Place:
         """Lines of the depthwise result that the pointwise convolution takes next."""
@@ -239,8 +190,7 @@ class FusedEmission:
         window = self.plan.window
         size = (window.axes[0].out, lines[1], frames[1])
         frame = size[0] * size[1] + window.garbage
-        slots = self.plan.result_slots
-        row = self.plan.regions["result"].slot(self._turns[number] % slots, slots)
+        row = self.plan.row("result", self._turns[number])
         first = (0, lines[0], frames[0])
         return Place(row, first, size, (1, size[0], frame, frame * frames[1]))
 
@@ -252,12 +202,9 @@ class FusedEmission:
         for lines in plan.window.lines(frames[1], plan.split):
 
             def body(slots: Slots, lines: Any = lines) -> None:
-                if plan.temporal is not None:
-                    operand = self._inner_place(number)
-                elif loaded:
-                    operand = self._input_place(number, slots["input"])
-                else:
-                    operand = self._nothing(number)
+                operand = self._inner_place(number)
+                if loaded:
+                    operand = self.operand.operand(number, slots["input"])
                 bank = next(self.banks)
                 self._emit_pair(
                     plan.window.instructions(
@@ -268,13 +215,6 @@ class FusedEmission:
 
             needs: dict[str, Hashable] = {"parameter": 0, "window": 0}
             yield Step({**needs, "input": number} if loaded else needs, body)
-
-    def _nothing(self, number: int) -> Place:
-        """A strip of padding only: nothing of it is read."""
-        frames, strip = self.items[number]
-        size = (self.links.inner.layout.width, 1, frames[1])
-        pitches = Box((0, 0, 0), size, 0, 1).pitches()
-        return Place(0, (0, strip.inner[0], frames[0]), size, pitches)
 
     def _pointwise(self, number: int) -> Iterator[Step]:
         frames, strip = self.items[number]
@@ -287,7 +227,7 @@ class FusedEmission:
         first = (0, lines[0] // pools[1], frames[0] // pools[2])
         size = (axes[0].out // pools[0], lines[1] // pools[1], frames[1] // pools[2])
         target = Box(first, size, 0, self.links.target.layout.blocks)
-        row = self.plan.regions["output"].slot(self._turns[number] % 2, 2)
+        row = self.plan.row("output", self._turns[number])
         place = Place(row, first, size, target.pitches())
         for group in range(len(stage.groups)):
 

@@ -9,7 +9,8 @@ from compiler.codegen import convolution
 from compiler.codegen.convolution import axes_of
 from compiler.codegen.depthwise import suits
 from compiler.codegen.depthwise_tiling import DepthwiseProblem
-from compiler.codegen.fused_plan import FusedPlan, Links, candidates, tensor_of
+from compiler.codegen.fused_plan import FusedPlan, Links, tensor_of
+from compiler.codegen.fused_sizing import candidates
 from compiler.codegen.fused_stages import ORDER
 from compiler.codegen.policy import Policy
 from compiler.codegen.tiling import PORT_EFFICIENCY, TRAFFIC_WEIGHT

@@ -5,20 +5,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
+from compiler.codegen.fused_plan import FusedPlan
 from compiler.codegen.fused_stages import GemmStage, Pair
 from compiler.codegen.fused_strips import Strip
-from compiler.codegen.geometry import product
 from compiler.codegen.hfa_cost import INSTRUCTION_OVERHEAD
 from compiler.codegen.tiles import Place
 from compiler.codegen.tiling import LOAD_OVERHEAD, PORT_EFFICIENCY, STORE_OVERHEAD
 from hw.arch import timing
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import ArrayMode
-
-if TYPE_CHECKING:
-    from compiler.codegen.fused_plan import FusedPlan
 
 TOKEN = 3
 """Cycles from `done` of an instruction to the issue of one that waits for it, roughly."""
@@ -102,7 +99,7 @@ def _pointwise(plan: FusedPlan, strip: Strip, frames: int) -> Iterator[Pair]:
         yield from _gemm(plan.pointwise, box)
 
 
-Stage = Callable[["FusedPlan", Strip, int], Iterator[Pair]]
+Stage = Callable[[FusedPlan, Strip, int], Iterator[Pair]]
 
 
 def _group(plan: FusedPlan, config: AcceleratorConfig, frames: int) -> Timeline:
@@ -126,14 +123,14 @@ def _group(plan: FusedPlan, config: AcceleratorConfig, frames: int) -> Timeline:
     for pair in pairs(_temporal, 0):
         inner = line.run(pair, 0)
     for number in range(count):
-        if plan.result_slots == 1 or number == 0:
+        if plan.slots["result"] == 1 or number == 0:
             for pair in pairs(_window, number):
                 result = line.run(pair, inner)
         following = result
         if number + 1 < count:
             for pair in pairs(_temporal, number + 1):
                 inner = line.run(pair, 0)
-            if plan.result_slots == 2:
+            if plan.slots["result"] == 2:
                 for pair in pairs(_window, number + 1):
                     following = line.run(pair, 0)
         for pair in pairs(_pointwise, number):
@@ -152,12 +149,37 @@ def with_cost(plan: FusedPlan, config: AcceleratorConfig) -> FusedPlan:
     busy = sum(groups[f].busy * often for f, often in sizes.items())
     vectors = sum(groups[f].vectors * often for f, often in sizes.items())
     items = len(plan.frames) * len(plan.strips)
+    loads, weights, stores = _beats(plan)
+    vector = _vector_cycles(plan, config)
+    beats = loads + weights + stores
+    port = int(beats / PORT_EFFICIENCY) + items * (LOAD_OVERHEAD + STORE_OVERHEAD) // 2
+    first = loads // items + LOAD_OVERHEAD + vector // items
+    last = stores // items + STORE_OVERHEAD
+    cycles = max(array, port, vector)
+    if plan.slots["input"] == 1:
+        # Loads and what reads them take turns; where the vector unit reads, the array does not
+        # wait for both.
+        cycles = max(array if vector else array + loads, int(loads / PORT_EFFICIENCY) + vector)
+    if vector and plan.slots["packed" if "packed" in plan.slots else "difference"] == 1:
+        cycles += vector
+    cycles += first + last
+    parts = {"array": busy, "chain": array, "vector": vector, "port": port, "fill": first + last}
+    return dataclasses.replace(plan, cycles=cycles, parts=parts, beats=beats, vectors=vectors)
+
+
+def _beats(plan: FusedPlan) -> tuple[int, int, int]:
+    """Beats of activations loaded, of weights, and of what is stored."""
     layout = plan.links.source.layout
-    loads = sum(
-        layout.blocks * layout.width * strip.inner[1] * plan.source_frames(cut)[1]
-        for cut in plan.frames
-        for strip in plan.strips
-    )
+    frames = 0
+    for cut in plan.frames:
+        (_, count), mean = plan.source_frames(cut)
+        frames += count + mean
+    lines = sum(strip.inner[1] for strip in plan.strips)
+    loads = layout.blocks * layout.width * lines * frames
+    stores = plan.links.target.layout.rows
+    for box in plan.mean_tiles:
+        loads += box.rows
+        stores += box.rows // layout.frames
     weights = plan.window.blocks * plan.window.problem.block_beats
     if plan.temporal is not None:
         weights += plan.temporal.item_beats * len(plan.temporal.groups)
@@ -166,26 +188,24 @@ def with_cost(plan: FusedPlan, config: AcceleratorConfig) -> FusedPlan:
     if plan.pointwise_slots < len(stage.groups):
         passes = len(plan.frames) * sum(s.pointwise is not None for s in plan.strips)
     weights += passes * stage.item_beats * len(stage.groups)
-    stores = plan.links.target.layout.rows
-    vector = _vector_cycles(plan, config)
-    beats = loads + weights + stores
-    port = int(beats / PORT_EFFICIENCY) + items * (LOAD_OVERHEAD + STORE_OVERHEAD) // 2
-    first = loads // items + LOAD_OVERHEAD + vector // items
-    last = stores // items + STORE_OVERHEAD
-    cycles = max(array, port, vector) + first + last
-    if plan.input_slots == 1:
-        cycles += loads + vector
-    parts = {"array": busy, "chain": array, "vector": vector, "port": port, "fill": first + last}
-    return dataclasses.replace(plan, cycles=cycles, parts=parts, beats=beats, vectors=vectors)
+    return loads, weights, stores
 
 
 def _vector_cycles(plan: FusedPlan, config: AcceleratorConfig) -> int:
-    """Cycles of the vector unit that packs operands; 0 where they are not packed."""
-    stage = plan.temporal
-    if stage is None or stage.job.packing is None:
-        return 0
-    layout = plan.links.inner.layout
-    rows = stage.job.problem.blocks * product((layout.width, layout.height, layout.frames))
-    items = len(plan.frames) * len(plan.strips) * stage.job.problem.blocks
-    steps = rows * stage.job.packing.taps * config.vector_steps
-    return steps + items * (timing.VECTOR_START + timing.VECTOR_LATENCY)
+    """Cycles of the vector unit: mean frames, differences, packing."""
+    layout, stage = plan.links.inner.layout, plan.temporal
+    pixels = layout.width * sum(strip.inner[1] for strip in plan.strips)
+    rows = instructions = 0
+    for box in plan.mean_tiles:
+        rows += box.rows
+        instructions += 1
+    for cut in plan.frames:
+        if plan.links.residual is not None:
+            (_, count), mean = plan.source_frames(cut)
+            rows += plan.links.source.layout.blocks * pixels * (count + mean)
+            instructions += (1 + mean) * len(plan.strips)
+        if stage is not None and stage.job.packing is not None:
+            blocks = stage.job.problem.blocks
+            rows += blocks * pixels * cut[1] * stage.job.packing.taps
+            instructions += blocks * len(plan.strips)
+    return rows * config.vector_steps + instructions * (timing.VECTOR_START + timing.VECTOR_LATENCY)

@@ -5,7 +5,16 @@ from __future__ import annotations
 import dataclasses
 
 from compiler.codegen.allocate import PAGE, align
-from compiler.ir import AnyOperation, Chain, Concat, Convolution, Graph, Rearrange, View
+from compiler.ir import (
+    AnyOperation,
+    Chain,
+    Concat,
+    Convolution,
+    Graph,
+    Rearrange,
+    TemporalResidual,
+    View,
+)
 from hw.arch.layout import TensorLayout
 from hw.arch.program import Tensor
 
@@ -55,11 +64,13 @@ class Placement:
     tensors: by name; a view has its source's address.
     window: (first, past-the-end) address of what the program stores.
     end: first free address.
+    scratch: by a chain's result: where the chain stores the mean frame of its temporal residual.
     """
 
     tensors: dict[str, Tensor]
     window: tuple[int, int]
     end: int
+    scratch: dict[str, int]
 
 
 def place(graph: Graph, lanes: int, base: int) -> Placement:
@@ -92,6 +103,11 @@ def place(graph: Graph, lanes: int, base: int) -> Placement:
         if name not in results:
             put(name)
     start = address
+    scratch: dict[str, int] = {}
     for op in graph.ops:
         put(op.output)
-    return Placement(tensors, (start, max(address, start + 1)), address)
+        if isinstance(op, Chain) and isinstance(op.stages[0], TemporalResidual):
+            source = layouts[op.inputs[0]]
+            scratch[op.output] = address
+            address = align(address + source.nbytes // source.frames, PAGE)
+    return Placement(tensors, (start, max(address, start + 1)), address, scratch)

@@ -35,11 +35,13 @@ class Ring:
     slots: how many items are resident at a time.
     fill: the instructions that bring an item (key) into a slot.
     spread: distribute them over the steps before the first use instead of all at once.
+    not_before: number of a step by item: what an earlier step makes cannot be brought before it.
     """
 
     slots: int
     fill: Callable[[Key, int], Sequence[UnitInstruction]]
     spread: bool = False
+    not_before: Mapping[Key, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -93,7 +95,8 @@ def _plan(rings: Mapping[str, Ring], steps: Sequence[Step]) -> tuple[list[_Arriv
                 resident[name].pop(occupant[name][slot], None)
                 resident[name][key] = slot
                 occupant[name][slot] = key
-                arrivals.append(_Arrival(name, key, slot, last_use[name][slot] + 1, number))
+                earliest = max(last_use[name][slot] + 1, rings[name].not_before.get(key, 0))
+                arrivals.append(_Arrival(name, key, slot, earliest, number))
             last_use[name][slot] = number
             slots[name] = slot
         places.append(slots)

@@ -29,26 +29,16 @@ def lower(emitter: Emitter, op: TemporalResidual, source: Tensor, target: Tensor
 
     def compute(tile: Tile, rows: Sequence[int], result: int) -> None:
         box = tile.target
-        x, _, t, block = box.pitches()
-        counts = (frames, box.size[0], box.blocks, 1)
-        produced = (frames - 1, *counts[1:])
+        pitches = box.pitches()
+        pixels = box.size[0]
         emitter.emit(
-            Elementwise(
-                op=ElementwiseOp.AFFINE,
-                previous=1,
-                signed=(int(source.signed), int(source.signed)),
-                counts=counts,
-                source0=rows[0],
-                source0_deltas=deltas(counts, (t, x, block, 0)),
-                destination=result,
-                destination_deltas=deltas(produced, (t, x, block, 0)),
-                low=op.difference_low,
-                high=op.difference_high,
-                table=difference,
-                **affine_fields(op.subtract),
+            differences(
+                op, source, (frames, pixels, box.blocks), rows[0], pitches, result, pitches,
+                difference,
             )
-        )
-        emitter.emit(_mean(op, source, box, rows[0], result + (frames - 1) * t, average))
+        )  # fmt: skip
+        last = result + (frames - 1) * pitches[2]
+        emitter.emit(mean_frame(op, source, box, rows[0], last, pitches[3], average))
 
     if not stream(emitter, [view], to, tiles, compute):
         raise CompilerError(
@@ -58,10 +48,57 @@ def lower(emitter: Emitter, op: TemporalResidual, source: Tensor, target: Tensor
     return {"pixels": tiles[0].target.size[0], "blocks": tiles[0].target.blocks}
 
 
-def _mean(
-    op: TemporalResidual, source: Tensor, box: Box, row: int, result: int, table: int
+def differences(
+    op: TemporalResidual,
+    source: Tensor,
+    counts: tuple[int, int, int],
+    row: int,
+    pitches: tuple[int, int, int, int],
+    result: int,
+    result_pitches: tuple[int, int, int, int],
+    table: int,
+) -> Elementwise:
+    """ELEMENTWISE of a tile: every frame but the first less the one before it.
+
+    Parameters
+    ----------
+    op, source: the operator and its operand.
+    counts: frames that are read, pixels, blocks.
+    row, pitches: where they lie; rows between neighbours along x, y, t and blocks.
+    result, result_pitches: where the differences go.
+    table: the instruction's `table` field.
+    """
+    frames, pixels, blocks = counts
+    nest = (frames, pixels, blocks, 1)
+    produced = (frames - 1, pixels, blocks, 1)
+    return Elementwise(
+        op=ElementwiseOp.AFFINE,
+        previous=1,
+        signed=(int(source.signed), int(source.signed)),
+        counts=nest,
+        source0=row,
+        source0_deltas=deltas(nest, (pitches[2], pitches[0], pitches[3], 0)),
+        destination=result,
+        destination_deltas=deltas(
+            produced, (result_pitches[2], result_pitches[0], result_pitches[3], 0)
+        ),
+        low=op.difference_low,
+        high=op.difference_high,
+        table=table,
+        **affine_fields(op.subtract),
+    )
+
+
+def mean_frame(
+    op: TemporalResidual,
+    source: Tensor,
+    box: Box,
+    row: int,
+    result: int,
+    block_pitch: int,
+    table: int,
 ) -> Reduce:
-    """REDUCE of a tile's frames to the last frame of the result."""
+    """REDUCE of a tile's frames to one; blocks of the result lie `block_pitch` rows apart."""
     frames = source.layout.frames
     n = box.size[0]
     axes = (Axis(n, n), Axis(1, 1), Axis(frames, 1, frames))
@@ -77,6 +114,5 @@ def _mean(
         **mean_fields(op.mean),
     }
     instruction = reduction(axes, inside, target, row, result, fields)
-    # Blocks of the result lie as far apart as those of the whole tile.
-    spread = deltas(instruction.counts, (1, n, n, box.pitches()[3]))
+    spread = deltas(instruction.counts, (1, n, n, block_pitch))
     return dataclasses.replace(instruction, destination_deltas=spread)
