@@ -161,8 +161,15 @@ taken in the following cycle at the earliest, so straight-line code dispatches e
 JUMP_TO_ASK = 2
 """Cycles from the execution of a taken jump until FETCH asks for the target's burst."""
 
-QUEUE_LATENCY = 1
-"""Cycles from dispatch until the unit can be offered the instruction (`issue` at the earliest)."""
+QUEUE_LATENCY = 2
+"""Cycles from dispatch until the unit can be offered the instruction (`issue` at the earliest):
+queue written, waits compared."""
+
+QUEUE_INTERVAL = 2
+"""Cycles from an issue to the next one of the same unit at the earliest, whatever the unit does."""
+
+TOKEN_LATENCY = 2
+"""Cycles from `done` to the earliest issue of an instruction that waits for it: count, compare."""
 
 SCALAR_LATENCY = 2
 """Cycles from the execution of SCALAR (waits over, row read) to its completion."""

@@ -13,7 +13,8 @@ __all__ = ["UnitQueue", "waits_over"]
 def waits_over(targets: data.View, completed: data.View) -> ValueLike:
     """Whether every awaited unit has completed as many instructions as its target says.
 
-    Counts are modulo 2^16: a target lies at most 2^15 instructions away from the counter.
+    Counts are modulo 2^16: a target lies at most 2^15 instructions away from the counter. The
+    circuit has no SFU, and the sequencer refuses waits for it.
 
     Parameters
     ----------
@@ -22,6 +23,8 @@ def waits_over(targets: data.View, completed: data.View) -> ValueLike:
     """
     held = []
     for unit in Unit:
+        if unit is Unit.SFU:
+            continue
         behind = (completed[unit] - targets[unit].count)[15]
         held.append(targets[unit].enable & behind)
     return ~Cat(*held).any()
@@ -30,11 +33,12 @@ def waits_over(targets: data.View, completed: data.View) -> ValueLike:
 class UnitQueue(wiring.Component):
     """FIFO whose head is offered only when its waits are over; a unit's side of the core's control.
 
-    Handshake: `i` takes an instruction while there is room; `o` is valid when the queue is not
-    empty and the head's waits are over, and then holds until taken.
+    Handshake: `i` takes an instruction while there is room; `o` holds its instruction until taken.
 
-    Latency: taken in cycle t, offered in cycle t + `timing.QUEUE_LATENCY` (1) at the earliest. A
-    counter that reaches the target in cycle t releases the head in the same cycle t.
+    Latency: taken in cycle t, offered in cycle t + `timing.QUEUE_LATENCY` (2) at the earliest: the
+    head's waits are compared in t + 1, and what the unit sees are registers. A counter that reaches
+    the target in cycle t releases the head in t + 1 (counters only grow, so a released head stays
+    released), and the head behind one taken in t is offered in t + `timing.QUEUE_INTERVAL` (2).
 
     Only the fields that a unit needs are stored (`kept` of `queue_layout`): waits have become
     targets and register fields have been added to their addresses.
@@ -52,7 +56,7 @@ class UnitQueue(wiring.Component):
     i: In(stream), `queue_layout(payload)`: instruction and targets.
     o: Out(stream), the instruction.
     completed: In, the units' completion counters.
-    waiting: Out, the head is held back by a wait.
+    waiting: Out, the head was held back by a wait in the cycle before.
     run, clear: In, of the core.
     abort, reset: Out, for the unit, one cycle later; `reset` is for the queue, too.
     """
@@ -105,19 +109,23 @@ class UnitQueue(wiring.Component):
         m.d.sync += level.eq(level + push - pop)
         with m.If(push):
             m.d.sync += tail.eq(tail + 1)
-        with m.If(pop):
-            m.d.sync += head.eq(head + 1)
 
         released = Signal()
-        m.d.comb += [
-            released.eq(waits_over(read.data.targets, self.completed)),
-            self.o.valid.eq((level != 0) & released),
-            self.waiting.eq((level != 0) & ~released),
-        ]
+        bits_out = Signal(bits, reset_less=True)
+        m.d.comb += released.eq(waits_over(read.data.targets, self.completed))
+        m.d.sync += self.waiting.eq(0)
+        with m.If(pop):
+            m.d.sync += [self.o.valid.eq(0), head.eq(head + 1)]
+        with m.Elif(~self.o.valid):
+            m.d.sync += [
+                self.o.valid.eq((level != 0) & released),
+                self.waiting.eq((level != 0) & ~released),
+                bits_out.eq(read.data.bits),
+            ]
         position = 0
         for part in self._kept:
             m.d.comb += self.o.payload.as_value()[part.start : part.stop].eq(
-                read.data.bits[position : position + len(part)]
+                bits_out[position : position + len(part)]
             )
             position += len(part)
         return m

@@ -28,9 +28,11 @@ from hw.arch.isa import (
 )
 from hw.arch.timing import (
     HALT_LATENCY,
+    QUEUE_INTERVAL,
     QUEUE_LATENCY,
     SCALAR_LATENCY,
     TAKE_TO_DISPATCH,
+    TOKEN_LATENCY,
     MemoryTiming,
 )
 from sim.cycle.compute import ArrayModel, duration
@@ -40,8 +42,8 @@ from sim.cycle.transfers import LoadModel, StoreModel
 from sim.errors import SimulatorError
 from sim.functional.sequencer import Step
 
-TOKEN = 1
-"""From `done` to the cycle in which other units (and the sequencer) see it."""
+SEEN = 1
+"""From `done` to the cycle in which the sequencer sees it."""
 
 
 class CycleModelError(SimulatorError):
@@ -164,11 +166,11 @@ class CoreModel:
         while times.queue:
             dispatch, awaits, instruction = times.queue[0]
             ready = self._ready(unit, instruction)
-            tokens = self._tokens(awaits)
+            tokens = self._tokens(awaits, TOKEN_LATENCY)
             if ready is None or tokens is None:
                 break
-            last = times.issue[-1] if times.issue else -1
-            visible = max(dispatch + QUEUE_LATENCY, last + 1)
+            last = times.issue[-1] if times.issue else -QUEUE_INTERVAL
+            visible = max(dispatch + QUEUE_LATENCY, last + QUEUE_INTERVAL)
             issue = max(visible, tokens, ready)
             times.wait += max(0, tokens - visible)
             times.queue.popleft()
@@ -189,15 +191,15 @@ class CoreModel:
             case _:
                 return self.units[unit].free
 
-    def _tokens(self, awaits: Sequence[int]) -> int | None:
-        """Cycle in which all awaited completions are visible; None if one is not yet known."""
+    def _tokens(self, awaits: Sequence[int], latency: int) -> int | None:
+        """Cycle `latency` after the last of the awaited completions; None if one is not known."""
         result = 0
         for unit, count in enumerate(awaits):
             if count:
                 done = self.units[Unit(unit)].done
                 if len(done) < count:
                     return None
-                result = max(result, done[count - 1] + TOKEN)
+                result = max(result, done[count - 1] + latency)
         return result
 
     def _issue(self, unit: Unit, cycle: int, instruction: Instruction) -> None:
@@ -254,7 +256,7 @@ class CoreModel:
             return cycle
         match step.instruction:
             case Scalar():
-                tokens = self._tokens(step.awaits)
+                tokens = self._tokens(step.awaits, SEEN)
                 return None if tokens is None else max(cycle, tokens) + SCALAR_LATENCY
             case Fence() | Halt():
                 ends = [self._all_done(times) for times in self.units.values()]
@@ -267,7 +269,7 @@ class CoreModel:
     def _all_done(self, times: UnitTimes) -> int | None:
         if times.queue or len(times.done) < len(times.issue):
             return None
-        return times.done[-1] + TOKEN if times.done else 0
+        return times.done[-1] + SEEN if times.done else 0
 
     # The arbiter.
 

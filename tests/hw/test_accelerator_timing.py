@@ -88,7 +88,7 @@ def test_the_next_load_asks_while_beats_of_the_previous_one_arrive():
     loads = [Load(dram=0x100, beats=BURST), Load(dram=0x400, local=BURST, beats=BURST)]
     result = run([*[Drain()] * 2, Array(), *(wait_for_array(x) for x in loads), HALT])
     first, second = at(result.issue, Unit.LOAD)
-    assert first == at(result.done, Unit.ARRAY)[0] + 1
+    assert first == at(result.done, Unit.ARRAY)[0] + timing.TOKEN_LATENCY
     # The walker is free when its only burst has entered the request register.
     assert second == first + timing.LOAD_ASK
     asks = [beats(result, "AR", x.dram)[0] - timing.GRANT_LATENCY for x in loads]
@@ -115,9 +115,10 @@ def test_store():
     assert done == beats(result, "B", addresses[-1])[0] + timing.STORE_DONE
 
 
-def test_a_dependent_instruction_issues_in_the_cycle_after_done():
+def test_a_dependent_instruction_issues_two_cycles_after_done():
     result = run([Load(beats=3), Store(waits=waits(load=1), dram=0x1000, beats=3), HALT])
-    assert at(result.issue, Unit.STORE)[0] == at(result.done, Unit.LOAD)[0] + 1
+    done = at(result.done, Unit.LOAD)[0]
+    assert at(result.issue, Unit.STORE)[0] == done + timing.TOKEN_LATENCY
 
 
 def test_jump():

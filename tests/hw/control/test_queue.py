@@ -6,7 +6,7 @@ import pytest
 from amaranth.sim import Simulator
 
 from hw.arch.isa import Array, Drain, Elementwise, Load, Reduce, Store, Unit
-from hw.arch.timing import QUEUE_LATENCY
+from hw.arch.timing import QUEUE_INTERVAL, QUEUE_LATENCY
 from hw.common.layouts import kept_bits, unit_layout
 from hw.common.queue import UnitQueue
 
@@ -38,14 +38,16 @@ def offer(ctx, dut, dram=None, **targets):
         ctx.set(dut.i.payload.targets[unit].count, (count or 0) & 0xFFFF)
 
 
-def test_offered_in_the_cycle_after_the_push():
+def test_latency_and_interval():
     async def scenario(ctx, dut):
-        offer(ctx, dut, 7)
-        assert not ctx.get(dut.o.valid)
-        for _ in range(QUEUE_LATENCY):
+        ctx.set(dut.o.ready, 1)
+        offered = []
+        for cycle in range(20):
+            offer(ctx, dut, 7 + cycle if cycle < 3 else None)
+            if ctx.get(dut.o.valid):
+                offered.append((cycle, ctx.get(dut.o.payload.dram)))
             await ctx.tick()
-            offer(ctx, dut)
-        assert ctx.get(dut.o.valid) and ctx.get(dut.o.payload.dram) == 7
+        assert offered == [(QUEUE_LATENCY + QUEUE_INTERVAL * k, 7 + k) for k in range(3)]
 
     simulate(scenario)
 
@@ -61,9 +63,9 @@ def test_the_head_is_held_until_every_count_is_reached(start):
         for load, array, over in ((0, 0, 0), (2, 0, 0), (1, 1, 0), (2, 1, 1), (5, 9, 1)):
             ctx.set(dut.completed[Unit.LOAD], (start + load) & 0xFFFF)
             ctx.set(dut.completed[Unit.ARRAY], (start + array) & 0xFFFF)
+            await ctx.tick()
             assert ctx.get(dut.o.valid) == over, (load, array)
             assert ctx.get(dut.waiting) == (not over)
-            await ctx.tick()
 
     simulate(scenario)
 
@@ -79,7 +81,7 @@ def test_a_full_queue_refuses_and_order_is_kept_under_stalls():
         assert not ctx.get(dut.i.ready)
         ctx.set(dut.o.ready, 1)
         offer(ctx, dut)
-        for _ in range(DEPTH):
+        for _ in range(QUEUE_INTERVAL * DEPTH):
             await ctx.tick()
         assert not ctx.get(dut.o.valid)
 
@@ -106,7 +108,7 @@ def test_every_field_but_waits_and_registers_passes(unit, kind):
         word = (1 << kind.width()) - 1
         ctx.set(dut.i.payload.instruction.as_value(), word)
         ctx.set(dut.i.valid, 1)
-        await ctx.tick()
+        await ctx.tick().repeat(QUEUE_LATENCY)
         for field in kind.layout():
             value = getattr(ctx.get(dut.o.payload), field.name)
             elements = [value] if field.length == 1 else list(value)
