@@ -22,6 +22,7 @@ from amaranth.hdl import Shape
 from amaranth.lib.wiring import Out
 
 from hw.arch.config import AcceleratorConfig
+from hw.boards.ecp5 import multiplier_map
 from hw.boards.harness import FlatPort, scan_harness
 
 __all__ = [
@@ -95,7 +96,9 @@ def _count(cells: dict[str, int]) -> Resources:
     )
 
 
-def synthesise(verilog: str, top: str, directory: Path) -> Resources:
+def synthesise(
+    verilog: str, top: str, directory: Path, *, operands: tuple[int, int] | None = None
+) -> Resources:
     """Map a Verilog design to ECP5 cells.
 
     Parameters
@@ -103,6 +106,8 @@ def synthesise(verilog: str, top: str, directory: Path) -> Resources:
     verilog: source text.
     top: name of its top module.
     directory: where `design.v`, `design.json` and the log go.
+    operands: widths of the array's multipliers, which then keep their registers inside the
+        multiplier blocks; None leaves every multiplication to Yosys.
 
     Returns
     -------
@@ -117,8 +122,13 @@ def synthesise(verilog: str, top: str, directory: Path) -> Resources:
     (directory / "design.v").write_text(verilog)
     # Repeated and large modules are mapped on their own and flattened afterwards: ABC9 under YoWASP
     # can die silently on the flat design, and on a small module when every module stands alone.
+    multipliers = ""
+    if operands:
+        modules = re.findall(r"^module \\?(\S*\bproduct\d+)\b", verilog, re.MULTILINE)
+        (directory / "multiplier.v").write_text(multiplier_map(modules, *operands))
+        multipliers = f"hierarchy -check -top {top}; techmap -map multiplier.v; "
     script = (
-        "read_verilog -sv design.v; "
+        f"read_verilog -sv design.v; {multipliers}"
         f"setattr -mod -set keep_hierarchy 1 {' '.join(f'*{name}*' for name in OWN_MODULES)}; "
         f"synth_ecp5 -top {top}; setattr -mod -unset keep_hierarchy *; "
         "flatten; clean; write_json design.json; tee -q -o cells.json stat -json"
@@ -158,6 +168,8 @@ def place_and_route(
                 "--json", "design.json",
                 "--seed", str(seed),
                 "--freq", str(frequency),
+                # The analytic placer's result does not route (decision 0006).
+                "--placer", "static",
                 "--router", "router2",
                 "--timing-allow-fail",
                 "--lpf-allow-unconstrained",
@@ -214,7 +226,8 @@ def report(
     from hw.accelerator import Accelerator, verilog
 
     text = verilog(config)
-    used = synthesise(text, "accelerator", directory)
+    operands = (config.array.activation_bits, config.array.weight_bits)
+    used = synthesise(text, "accelerator", directory, operands=operands)
     fmax: list[float] = []
     if seeds:
         ports = [
@@ -222,7 +235,7 @@ def report(
             for name, member in Accelerator(config).signature.members.items()
         ]
         routed = directory / "routed"
-        synthesise(text + scan_harness("accelerator", ports), "harness", routed)
+        synthesise(text + scan_harness("accelerator", ports), "harness", routed, operands=operands)
         fmax = place_and_route(routed, seeds=seeds, frequency=frequency)
     return SynthesisReport(config, used, ECP5_85F, tuple(fmax))
 

@@ -42,11 +42,12 @@ class Product(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        a = Signal(signed(self._a_bits), reset_less=True)
-        b = Signal(signed(self._b_bits), reset_less=True)
-        product = Signal(signed(self._a_bits + self._b_bits), reset_less=True)
-        m.d.sync += [a.eq(self.a), product.eq(a * b)]
+        left = Signal(signed(self._a_bits), reset_less=True)
+        right = Signal(signed(self._b_bits), reset_less=True)
+        # Nameless, so that the port keeps its name in Verilog.
+        result = Signal(signed(self._a_bits + self._b_bits), name="", reset_less=True)
+        m.d.sync += [left.eq(self.a), result.eq(left * right)]
         with m.If(self.load):
-            m.d.sync += b.eq(self.b)
-        m.d.comb += self.product.eq(product)
+            m.d.sync += right.eq(self.b)
+        m.d.comb += self.product.eq(result)
         return m
