@@ -333,9 +333,10 @@ def weight_transform_fill(temporal: int, spatial: int, config: AcceleratorConfig
     length = TRANSFORMS[spatial or temporal].points
     points = length * length if spatial else length
     nested = bool(temporal and spatial)
-    # The last tap of a group, the results along x that follow it, the columns along y.
+    # The last tap of a group, the results along x that follow it, the columns along y (or one more
+    # register along a single axis).
     last_tap = 26 if nested else 2 * length + 2 if spatial else 2
-    behind = last_tap + length + points + (2 if spatial else 0)
+    behind = last_tap + length + points + (2 if spatial else 1)
     slab = weight_slab_cycles(temporal, spatial, config)
     period = slab // config.weight_block_groups
     latency = WEIGHT_TRANSFORM_LATENCY
@@ -418,6 +419,9 @@ TRANSFORM_STAGE_LATENCY = 3
 TURN_LATENCY = 2
 """Cycles from the last value of a tile into a turning memory to the first value out of it."""
 
+OUTPUT_STAGE_LATENCY = (3, 2, 2)
+"""The same as TRANSFORM_STAGE_LATENCY of a stage of the output transform, by transform."""
+
 DIVISION_LATENCY = 7
 """Stages of the exact division by L."""
 
@@ -430,17 +434,18 @@ def output_transform_latency(temporal: int, spatial: int, nested: bool) -> int:
     temporal, spatial: the fields `transform_t` and `transform_s`.
     nested: the circuit has nested algorithms, hence a third stage.
     """
-    along_t, along_s = TRANSFORMS[temporal], TRANSFORMS[spatial]
-    first = TRANSFORMS[spatial or temporal]
-    # (group size in the turning memory in front of a stage, results of the stage)
-    stages = [(along_s.points * along_s.outputs, along_s.outputs)]
+    along_s = TRANSFORMS[spatial]
+    # (values of a tile in the turning memory in front of a stage, its transform)
+    stages = [(along_s.points * along_s.outputs, spatial)]
     if nested:
-        third = along_t if spatial else TRANSFORMS[0]
+        third = temporal if spatial else 0
         plane = along_s.outputs**2 if temporal else 1
-        stages.append((third.points * plane, third.outputs))
-    latency = TRANSFORM_STAGE_LATENCY + first.outputs - 1
-    for size, outputs in stages:
-        latency += TURN_LATENCY + size - 1 + TRANSFORM_STAGE_LATENCY + outputs - 1
+        stages.append((TRANSFORMS[third].points * plane, third))
+    first = spatial or temporal
+    latency = OUTPUT_STAGE_LATENCY[first] + TRANSFORMS[first].outputs - 1
+    for size, transform in stages:
+        latency += TURN_LATENCY + size - 1
+        latency += OUTPUT_STAGE_LATENCY[transform] + TRANSFORMS[transform].outputs - 1
     return latency + DIVISION_LATENCY
 
 

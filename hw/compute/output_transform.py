@@ -6,7 +6,8 @@ from amaranth.lib.wiring import In, Out
 
 from hw.arch.winograd import F2, F4, TRANSFORMS
 from hw.compute.exact_division import ExactDivision
-from hw.compute.transform import BYPASS, TransformStage, Turn
+from hw.compute.output_stage import OutputStage
+from hw.compute.transform import BYPASS, Turn
 
 __all__ = ["OutputTransform", "outputs_of", "points_of"]
 
@@ -71,7 +72,7 @@ class OutputTransform(wiring.Component):
         m = Module()
         t, s = self.transform_t, self.transform_s
         spatial = s != BYPASS
-        parts: list[TransformStage | Turn | ExactDivision] = []
+        parts: list[OutputStage | Turn | ExactDivision] = []
         m.submodules.x = first = self._stage(m, Mux(spatial, s, t))
         m.submodules.turn_y = turn = Turn(self.lanes, self.bits, OUTPUTS * POINTS)
         m.d.comb += [turn.inner.eq(outputs_of(s)), turn.outer.eq(points_of(s))]
@@ -99,8 +100,8 @@ class OutputTransform(wiring.Component):
         m.d.comb += [o.eq(value) for o, value in zip(self.o, values, strict=True)]
         return m
 
-    def _stage(self, m: Module, select: Value) -> TransformStage:
-        stage = TransformStage("output", self.lanes, self.bits, self.bits)
+    def _stage(self, m: Module, select: Value) -> OutputStage:
+        stage = OutputStage(self.lanes, self.bits)
         held = Signal(2, reset_less=True)
         m.d.sync += held.eq(select)
         m.d.comb += stage.select.eq(held)

@@ -1,12 +1,12 @@
 """The 1-D transform of exact integer Winograd, and the memory that turns a tile between two axes.
 
-Input, weight and output transform are compositions of these two parts (hw/arch/winograd.py has
-the matrices). Both take a stream of vectors without back-pressure and are told nothing but where
-a group or a tile ends, by counting.
+Input and weight transform are compositions of these two parts, the output transform one of
+`OutputStage`s (same stream, wide arithmetic) and `Turn`s; hw/arch/winograd.py has the matrices.
+All take a stream of vectors without back-pressure and are told nothing but where a group or a tile
+ends, by counting.
 """
 
 import dataclasses
-import itertools
 from collections.abc import Iterable
 
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
@@ -14,13 +14,14 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.arch.winograd import DIRECT, F2, F4, TRANSFORMS, Transform
+from hw.common.ports import NO_COLLISION
 
 __all__ = ["BYPASS", "F23", "F43", "TransformStage", "Turn"]
 
 BYPASS, F23, F43 = (TRANSFORMS.index(t) for t in (DIRECT, F2, F4))
 """Values of `select`; the same as in the instruction fields."""
 
-KINDS = ("input", "weight", "output")
+KINDS = ("input", "weight")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -113,21 +114,20 @@ _check_steps()
 class TransformStage(wiring.Component):
     """One axis of a transform: groups of values in, groups of results out, `lanes` side by side.
 
-    input: Bᵀ, n values give n points. weight: G, 3 taps give n points. output: Aᵀ (columns scaled,
-    as in the contract), n points give m results. n, m = 4, 2 for F(2,3) and 6, 4 for F(4,3); with
-    `BYPASS` a group is one value and passes as it is. Values of a group come in the order of their
-    axis and results leave in it. Arithmetic is modulo 2^out_bits.
+    input: Bᵀ, n values give n points. weight: G, 3 taps give n points. n = 4 for F(2,3) and 6 for
+    F(4,3); with `BYPASS` a group is one value and passes as it is. Values of a group come in the
+    order of their axis and results leave in it. Arithmetic is modulo 2^out_bits.
 
     Handshake: a value is taken in every cycle with `i_valid`, with or without gaps; nothing stalls.
     The last values of two successive groups must lie at least as many cycles apart as the earlier
-    group has results. Values of the kinds input and output may therefore always come without gaps;
-    the weight kind needs n cycles for every three taps.
+    group has results. Values of the input kind may therefore always come without gaps; the weight
+    kind needs n cycles for every three taps.
     Latency: the last value of a group in cycle t gives its results in t + LATENCY, t + LATENCY + 1,
     and so on, without gaps.
 
     Parameters
     ----------
-    kind: "input", "weight" or "output".
+    kind: "input" or "weight".
     lanes: independent transforms under the same control.
     in_bits, out_bits: signed widths of values and results.
 
@@ -183,10 +183,7 @@ class TransformStage(wiring.Component):
             m.d.sync += self._index.eq(self._index + 1)
         with m.If(self._complete | self.clear):
             m.d.sync += self._index.eq(0)
-        if self.kind == "output":
-            self._scatter(m)
-        else:
-            self._gather(m)
+        self._gather(m)
         return m
 
     def _emission(self, m: Module, load: Value, select: Value) -> tuple[Signal, Signal]:
@@ -278,69 +275,6 @@ class TransformStage(wiring.Component):
             result = Mux(_any(conditions), held[source] << shift, result)
         return result
 
-    def _scatter(self, m: Module) -> None:
-        """Add every value, times its coefficients, to all results at once; then shift them out."""
-        shape = signed(self.out_bits)
-        results = self.sizes("output", F43)[1]
-        # cycle t + 1: the value and three times it
-        taken, complete = Signal(), Signal()
-        index = Signal(3, reset_less=True)
-        select = Signal.like(self.select, reset_less=True)
-        m.d.sync += [
-            taken.eq(self.i_valid & ~self.clear),
-            complete.eq(self._complete & ~self.clear),
-            index.eq(self._index),
-            select.eq(self.select),
-        ]
-        # cycle t + 2: the sums are complete
-        summed, of_sums = Signal(), Signal.like(self.select, reset_less=True)
-        m.d.sync += [summed.eq(complete & ~self.clear), of_sums.eq(select)]
-        # cycle t + 3: results leave
-        running, _ = self._emission(m, summed, of_sums)
-        m.d.comb += self.o_valid.eq(running)
-        for lane in range(self.lanes):
-            once = Signal(shape, name=f"once{lane}", reset_less=True)
-            thrice = Signal(shape, name=f"thrice{lane}", reset_less=True)
-            value = self.i[lane]
-            with m.If(self.i_valid):
-                m.d.sync += [once.eq(value), thrice.eq((value << 1) + value)]
-            sums = [Signal(shape, name=f"sum{lane}_{r}", reset_less=True) for r in range(results)]
-            leaving = [
-                Signal(shape, name=f"leaving{lane}_{r}", reset_less=True) for r in range(results)
-            ]
-            with m.If(taken):
-                for r, register in enumerate(sums):
-                    term, negative = self._term(r, index, select, once, thrice)
-                    before = Mux(index == 0, 0, register)
-                    m.d.sync += register.eq(Mux(negative, before - term, before + term))
-            with m.If(summed):
-                m.d.sync += [to.eq(of) for to, of in zip(leaving, sums, strict=True)]
-            with m.Elif(running):
-                m.d.sync += [to.eq(of) for to, of in itertools.pairwise(leaving)]
-            m.d.comb += self.o[lane].eq(leaving[0])
-
-    def _term(
-        self, result: int, index: Value, select: Value, once: Value, thrice: Value
-    ) -> tuple[Value, Value]:
-        """Magnitude of coefficient·value, and whether it is subtracted."""
-        term: Value = C(0, signed(1))
-        subtracted = []
-        choices: dict[int, list[Value]] = {}
-        for s, transform in enumerate(TRANSFORMS):
-            if result >= transform.outputs:
-                continue
-            for k, coefficient in enumerate(transform.output_rows[result]):
-                here = (select == s) & (index == k)
-                if coefficient:
-                    choices.setdefault(abs(coefficient), []).append(here)
-                if coefficient < 0:
-                    subtracted.append(here)
-        for magnitude, conditions in choices.items():
-            shift = (magnitude & -magnitude).bit_length() - 1
-            value = {1: once, 3: thrice}[magnitude >> shift]
-            term = Mux(_any(conditions), value << shift, term)
-        return term, _any(subtracted)
-
 
 class Turn(wiring.Component):
     """Turns a tile: values come with one axis running fastest and leave with the other one.
@@ -391,7 +325,10 @@ class Turn(wiring.Component):
         m = Module()
         half = 1 << (self.depth - 1).bit_length()
         m.submodules.rows = rows = memory.Memory(
-            shape=data.ArrayLayout(signed(self.bits), self.lanes), depth=2 * half, init=[]
+            shape=data.ArrayLayout(signed(self.bits), self.lanes),
+            depth=2 * half,
+            init=[],
+            attrs=NO_COLLISION,
         )
         write, read = rows.write_port(), rows.read_port()
         side, complete = Signal(), Signal()

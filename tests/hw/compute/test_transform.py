@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The 1-D transform primitive and the turning memory against the contract's matrices."""
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from hw.compute.transform import BYPASS, F23, F43, TransformStage, Turn
 
 pytestmark = pytest.mark.rtl
 LANES = 2
-WIDTHS = {"input": (8, 12), "weight": (8, 14), "output": (20, 36)}
+WIDTHS = {"input": (8, 12), "weight": (8, 14)}
 
 
 def stream(dut, values, starts=None, settings=None):
