@@ -1,18 +1,21 @@
 """The store unit: activation scratchpad to DRAM, read ahead into a FIFO."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import ErrorCode, Unit
 from hw.arch.timing import ACTIVATION_READ_LATENCY, STORE_BURSTS
 from hw.common.layouts import unit_layout
+from hw.common.level import count_level
 from hw.common.ports import NO_COLLISION, UnitSignature, activation_read
-from hw.memory.walker import BurstWalker, burst_layout
+from hw.memory.walker import PAGE_BYTES, BurstWalker, burst_layout
 
 __all__ = ["StoreUnit"]
 
+PAGE_BITS = exact_log2(PAGE_BYTES)
 OPEN_BURSTS = 16
 """Granted bursts that can be remembered; at least the largest `port.outstanding`."""
 
@@ -34,9 +37,9 @@ class StoreUnit(wiring.Component):
     5. W is valid from the cycle after the grant until the burst's last beat is accepted.
     6. `done` is high `timing.STORE_DONE` (1) cycle after the write response of the last burst of
        an instruction.
-    7. A burst outside the store window gives STORE_WINDOW when the reader would take it and is
-       not read or written; a row beyond the scratchpad gives ADDRESS; a failed response
-       AXI_RESPONSE. After the first two the unit reads nothing more until it is reset.
+    7. A burst outside the store window gives STORE_WINDOW and is not written, nor is any burst
+       behind it; a row beyond the scratchpad gives ADDRESS with the same effect; a failed response
+       AXI_RESPONSE.
 
     Members
     -------
@@ -68,16 +71,19 @@ class StoreUnit(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.walker = walker = BurstWalker(Unit.STORE, self._config.port)
+        self._granted, self._failed = Signal(), Signal()
         m.d.comb += [
             walker.i.payload.eq(self.unit.instruction.payload),
             walker.i.valid.eq(self.unit.instruction.valid & ~self.unit.abort),
             self.unit.instruction.ready.eq(walker.i.ready & ~self.unit.abort),
             self.unit.error.eq(walker.error),
+            self._granted.eq(self.request.valid & self.request.ready),
         ]
-        inside = Signal(range(2 * STORE_BURSTS + OPEN_BURSTS))
         accepted = walker.i.valid & walker.i.ready
-        m.d.sync += inside.eq(inside + accepted - self.unit.done)
-        m.d.comb += self.unit.busy.eq(inside != 0)
+        inside = 2 * STORE_BURSTS + OPEN_BURSTS
+        m.d.comb += self.unit.busy.eq(
+            count_level(m, "inside", inside, accepted, self.unit.done).some
+        )
 
         burst, row_read, burst_read = self._reader(m, walker)
         self._requests(m, burst, burst_read)
@@ -87,51 +93,67 @@ class StoreUnit(wiring.Component):
 
     def _reader(self, m: Module, walker: BurstWalker) -> tuple[data.View, Signal, Signal]:
         """Rules 2, 3 and 7. Returns the burst being read, and strobes per row and per burst."""
-        burst = Signal(burst_layout())
-        left = Signal(8)  # rows to read behind the next one
+        burst = Signal(burst_layout(), reset_less=True)
+        left = Signal(8, reset_less=True)  # rows to read behind the next one
+        last_row = Signal(reset_less=True)  # there are none
         reading = Signal()
-        failed = Signal()
-        waiting = Signal(range(STORE_BURSTS + 1))
-        rows = Signal(range(self._config.port.store_fifo + 1))
         row_read = Signal()
         burst_read = Signal()
+        taken = Signal()
         offered = walker.o.payload
+        sent = self.w.valid & self.w.ready
+        rows = count_level(m, "rows", self._config.port.store_fifo, row_read, sent)
+        waiting = count_level(m, "waiting", STORE_BURSTS, taken, self._granted)
 
-        fits = Signal()
-        m.d.comb += fits.eq(burst.local < self._config.memory.activation_rows)
+        fits = burst.local < self._config.memory.activation_rows
         m.d.comb += [
-            row_read.eq(reading & fits & (rows != self._config.port.store_fifo)),
-            burst_read.eq(row_read & (left == 0)),
+            row_read.eq(reading & fits & ~rows.full),
+            burst_read.eq(row_read & last_row),
             self.read.enable.eq(row_read),
             self.read.address.eq(burst.local),
+            walker.o.ready.eq((~reading | burst_read) & ~waiting.full & ~self._failed),
+            taken.eq(walker.o.valid & walker.o.ready),
         ]
-        m.d.sync += rows.eq(rows + row_read - (self.w.valid & self.w.ready))
-        with m.If(row_read):
-            m.d.sync += [burst.local.eq(burst.local + 1), left.eq(left - 1)]
-        with m.If(reading & ~fits):
-            m.d.comb += self.unit.error.eq(ErrorCode.ADDRESS)
-            m.d.sync += [failed.eq(1), reading.eq(0)]
-
-        end = Signal(33)
-        inside_window = Signal()
-        free = Signal()
-        m.d.comb += [
-            end.eq(offered.address + (offered.length + 1) * self._config.port.bytes),
-            inside_window.eq((offered.address >= self.window_base) & (end <= self.window_limit)),
-            free.eq((~reading | burst_read) & (waiting != STORE_BURSTS) & ~failed),
-            walker.o.ready.eq(free & inside_window),
-        ]
-        with m.If(burst_read):
+        with m.If(taken):
+            m.d.sync += [
+                reading.eq(1),
+                burst.eq(offered),
+                left.eq(offered.length),
+                last_row.eq(offered.length == 0),
+            ]
+        with m.Elif(row_read):
+            m.d.sync += [
+                burst.local.eq(burst.local + 1),
+                left.eq(left - 1),
+                last_row.eq(left == 1),
+                reading.eq(~last_row),
+            ]
+        with m.Elif(~fits):
             m.d.sync += reading.eq(0)
-        with m.If(walker.o.valid & walker.o.ready):
-            m.d.sync += [reading.eq(1), burst.eq(offered), left.eq(offered.length)]
-        with m.If(walker.o.valid & free & ~inside_window):
-            m.d.comb += self.unit.error.eq(ErrorCode.STORE_WINDOW)
-            m.d.sync += failed.eq(1)
-        taken = walker.o.valid & walker.o.ready
-        granted = self.request.valid & self.request.ready
-        m.d.sync += waiting.eq(waiting + taken - granted)
+        self._checks(m, burst, taken, reading & ~fits)
         return burst, row_read, burst_read
+
+    def _checks(self, m: Module, burst: data.View, taken: Signal, overrun: Value) -> None:
+        """Rule 7: a burst is checked in the cycle after it was taken.
+
+        Its request comes four cycles after that at the earliest, those of the bursts before it
+        two cycles earlier at the latest: so `failed`, three cycles after, holds back just the
+        requests of this burst and later ones.
+        """
+        check, refused = Signal(), Signal(6)
+        beat_bits = exact_log2(self._config.port.bytes)
+        # A burst does not cross a page: only the bits below change from first to last beat.
+        index = burst.address[beat_bits:PAGE_BITS] + burst.length
+        last_beat = Cat(index[: PAGE_BITS - beat_bits], burst.address[PAGE_BITS:])
+        within = (burst.address >= self.window_base) & (last_beat < self.window_limit[beat_bits:])
+        m.d.sync += [check.eq(taken), refused.eq(ErrorCode.NONE)]
+        with m.If(check & ~within):
+            m.d.sync += refused.eq(ErrorCode.STORE_WINDOW)
+        with m.Elif(overrun):
+            m.d.sync += refused.eq(ErrorCode.ADDRESS)
+        with m.If(refused != ErrorCode.NONE):
+            m.d.comb += self.unit.error.eq(refused)
+            m.d.sync += self._failed.eq(1)
 
     def _requests(self, m: Module, burst: data.View, burst_read: Signal) -> None:
         """Rule 4: the burst's address waits until its last row has been written to the FIFO."""
@@ -141,8 +163,8 @@ class StoreUnit(wiring.Component):
         read = bursts.read_port(domain="comb")
         head = Signal(range(STORE_BURSTS))
         tail = Signal(range(STORE_BURSTS))
-        ready = Signal(range(STORE_BURSTS + 1))
-        granted = self.request.valid & self.request.ready
+        arrived = _delayed(m, burst_read, ACTIVATION_READ_LATENCY) & ~self._failed
+        ready = count_level(m, "ready", STORE_BURSTS, arrived, self._granted)
         m.d.comb += [
             write.addr.eq(tail),
             write.en.eq(burst_read),
@@ -150,16 +172,15 @@ class StoreUnit(wiring.Component):
             write.data.length.eq(burst.length),
             write.data.last.eq(burst.last),
             read.addr.eq(head),
-            self.request.valid.eq(ready != 0),
+            self.request.valid.eq(ready.some),
             self.request.payload.address.eq(read.data.address),
             self.request.payload.length.eq(read.data.length),
             self.request.payload.last.eq(read.data.last),
         ]
         with m.If(burst_read):
             m.d.sync += tail.eq(tail + 1)
-        with m.If(granted):
+        with m.If(self._granted):
             m.d.sync += head.eq(head + 1)
-        m.d.sync += ready.eq(ready + _delayed(m, burst_read, ACTIVATION_READ_LATENCY) - granted)
 
     def _rows(self, m: Module, row_read: Signal, burst_read: Signal) -> None:
         """Rule 5: rows go through a block RAM whose output always holds the oldest row."""
@@ -173,53 +194,48 @@ class StoreUnit(wiring.Component):
         write = rows.write_port()
         read = rows.read_port()
         head = Signal(range(depth))
+        second = Signal(range(depth), init=1)  # head + 1
         tail = Signal(range(depth))
-        sending = Signal(range(OPEN_BURSTS + 1))  # granted bursts whose last beat is not yet sent
-        granted = self.request.valid & self.request.ready
         sent = Signal()
-        following = Signal(range(depth))
+        ended = sent & self.w.payload.last
+        # granted bursts whose last beat is not yet sent
+        sending = count_level(m, "sending", OPEN_BURSTS, self._granted, ended)
         m.d.comb += [
             write.en.eq(_delayed(m, row_read, ACTIVATION_READ_LATENCY)),
             write.addr.eq(tail),
             write.data.data.eq(self.read.data),
             write.data.last.eq(_delayed(m, burst_read, ACTIVATION_READ_LATENCY)),
-            self.w.valid.eq(sending != 0),
+            self.w.valid.eq(sending.some),
             self.w.payload.eq(read.data),
             sent.eq(self.w.valid & self.w.ready),
             # A row is written at least two cycles before its burst can be granted, so that the
             # read of the cycle before `valid` already sees it.
-            following.eq(head + sent),
-            read.addr.eq(following),
+            read.addr.eq(Mux(sent, second, head)),
         ]
         with m.If(write.en):
             m.d.sync += tail.eq(tail + 1)
-        m.d.sync += [
-            head.eq(following),
-            sending.eq(sending + granted - (sent & self.w.payload.last)),
-        ]
+        with m.If(sent):
+            m.d.sync += [head.eq(second), second.eq(second + 1)]
 
     def _responses(self, m: Module) -> None:
         """Rule 6: which responses end an instruction follows from the order of the grants."""
         ends = Signal(OPEN_BURSTS)
         head = Signal(range(OPEN_BURSTS))
         tail = Signal(range(OPEN_BURSTS))
-        answers = Signal(range(OPEN_BURSTS + 1))  # granted bursts without a response
-        granted = self.request.valid & self.request.ready
-        with m.If(granted):
+        # granted bursts without a response
+        answers = count_level(m, "answers", OPEN_BURSTS, self._granted, self.b_valid)
+        with m.If(self._granted):
             m.d.sync += [
                 ends.bit_select(tail, 1).eq(self.request.payload.last),
                 tail.eq(tail + 1),
             ]
         with m.If(self.b_valid):
             m.d.sync += head.eq(head + 1)
-        m.d.sync += [
-            answers.eq(answers + granted - self.b_valid),
-            self.unit.done.eq(self.b_valid & ends.bit_select(head, 1)),
-        ]
+        m.d.sync += self.unit.done.eq(self.b_valid & ends.bit_select(head, 1))
         with m.If(self.b_valid & self.b_response.any()):
             m.d.comb += self.unit.error.eq(ErrorCode.AXI_RESPONSE)
         m.d.comb += self.stalled.eq(
-            (self.request.valid | (answers != 0)) & ~(self.w.valid & self.w.ready)
+            (self.request.valid | answers.some) & ~(self.w.valid & self.w.ready)
         )
 
 

@@ -147,7 +147,7 @@ UNIT_FAULTS = {
     "store above the window": (
         Unit.STORE,
         ErrorCode.STORE_WINDOW,
-        [Store(dram=0x2000 - BYTES, beats=2), Fence()],
+        [Store(dram=0x1800 - BYTES, beats=2), Fence()],
     ),
 }
 
@@ -160,12 +160,30 @@ def test_faults_of_units(stall):
 
     async def scenario(ctx):
         for name, (unit, code, program) in UNIT_FAULTS.items():
-            result = await bench.run(ctx, [*program, HALT], window=(0x1000, 0x2000))
+            result = await bench.run(ctx, [*program, HALT], window=(0x1000, 0x1800))
             assert (result.error, result.unit) == (code, unit), name
             assert result.status == ENDED | Status.ERROR
             if unit != SEQUENCER_UNIT:
                 assert result.pc == 1, "the latest dispatch"
             assert np.array_equal(result.memory[: before.size], before), f"{name}: memory changed"
+
+    bench.simulate(scenario)
+
+
+@STALLS
+def test_only_the_bursts_before_the_one_outside_the_window_are_written(stall):
+    """The bursts end at a multiple of 4096: one beat below the limit, one above, one far below."""
+    before = bytes_of(6, 0x5000)
+    bench = Bench(stall=stall)
+    bench.data[: before.size] = before
+    store = Store(dram=0x4000 - BYTES, beats=2, counts=(2, 1, 1), dram_deltas=(-0x2000, 0, 0))
+
+    async def scenario(ctx):
+        result = await bench.run(ctx, [store, Fence(), HALT], window=(0x1000, 0x4000))
+        assert (result.error, result.unit) == (ErrorCode.STORE_WINDOW, Unit.STORE)
+        memory = result.memory[: before.size].copy()
+        memory[0x4000 - BYTES : 0x4000] = before[0x4000 - BYTES : 0x4000]
+        assert np.array_equal(memory, before), "no other burst"
 
     bench.simulate(scenario)
 
