@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -110,6 +110,17 @@ def print_schedule(program: Program, config: AcceleratorConfig) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _way(way: Mapping[str, float]) -> str:
+    """What one way to compute a layer costs, as far as it is known."""
+    units = {
+        "cycles": "cycles",
+        "multiplications": "multiplications",
+        "energy_uj": "µJ",
+        "dram_bytes": "bytes",
+    }
+    return ", ".join(f"{way[key]:,} {unit}" for key, unit in units.items() if key in way)
+
+
 def print_choices(program: Program) -> str:
     """Direct or transformed: what each convolution could be, what was chosen, and why."""
     lines = []
@@ -120,10 +131,6 @@ def print_choices(program: Program) -> str:
         lines.append(f"{layer.name} ({layer.op}): {record['chosen']}")
         if record["reason"]:
             lines.append(f"    not transformed: {record['reason']}")
-        lines += [
-            f"    {name}: {way['cycles']:,} cycles, {way['multiplications']:,} multiplications, "
-            f"{way['energy_uj']:,} µJ, {way['dram_bytes']:,} bytes"
-            for name, way in record["candidates"].items()
-        ]
+        lines += [f"    {name}: {_way(way)}" for name, way in record["candidates"].items()]
         lines += [f"    {name}: refused, {why}" for name, why in record["refused"].items()]
     return "\n".join(lines) + "\n" if lines else "no layer can be transformed\n"

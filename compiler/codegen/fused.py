@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterator
 from typing import Any
 
 from compiler.codegen.emitter import Emitter
-from compiler.codegen.fused_choice import best
+from compiler.codegen.fused_choice import ranked, record
 from compiler.codegen.fused_operand import OperandPath, dense
 from compiler.codegen.fused_plan import FusedPlan, Links
 from compiler.codegen.fused_stages import Pair, parameter_beats
@@ -252,10 +252,17 @@ def lower(emitter: Emitter, op: Chain, source: Tensor, target: Tensor) -> dict[s
     CompilerError
         If no strip fits the memories.
     """
-    plan = best(Links.of(op, source, target), emitter.config, emitter.policy)
-    if plan is None:
+    config, policy = emitter.config, emitter.policy
+    plans = ranked(Links.of(op, source, target), config, policy)
+    if not plans:
         raise CompilerError(
-            f"{op.name} (Chain): no strip of {len(op.stages)} operators fits {emitter.config.name}"
+            f"{op.name} (Chain): no strip of {len(op.stages)} operators fits {config.name}"
         )
-    FusedEmission(emitter, plan).emit()
-    return {"stages": [stage.name for stage in op.stages], **plan.describe()}
+    FusedEmission(emitter, plans[0]).emit()
+    others = [plan for plan in plans[1:] if plan.lines != plans[0].lines][:3]
+    return {
+        "stages": [stage.name for stage in op.stages],
+        **plans[0].describe(),
+        "alternatives": [other.describe() for other in others],
+        **record(plans, config, policy),
+    }

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from compiler.codegen import convolution
+from compiler.codegen import convolution, hfa
 from compiler.codegen.convolution import axes_of
 from compiler.codegen.depthwise import suits
 from compiler.codegen.depthwise_tiling import DepthwiseProblem
 from compiler.codegen.fused_plan import FusedPlan, Links, tensor_of
 from compiler.codegen.fused_sizing import candidates
 from compiler.codegen.fused_stages import ORDER
-from compiler.codegen.policy import Policy
+from compiler.codegen.hfa import general_refusal
+from compiler.codegen.policy import SUPPORTED, Policy
+from compiler.codegen.tiles import DIRECT
 from compiler.codegen.tiling import PORT_EFFICIENCY
 from compiler.ir import Chain, CompilerError, Convolution, TemporalResidual, TensorType
 from compiler.ops.chain import Stage
@@ -65,13 +69,70 @@ def cost_of(plan: FusedPlan) -> Cost:
     return Cost(plan.cycles, plan.beats, plan.vectors)
 
 
-def best(links: Links, config: AcceleratorConfig, policy: Policy) -> FusedPlan | None:
-    """The best plan of a chain, or None where none fits."""
-    return min(
+def ranked(links: Links, config: AcceleratorConfig, policy: Policy) -> list[FusedPlan]:
+    """All plans of a chain that fit, best first."""
+    return sorted(
         candidates(links, config, policy),
         key=lambda plan: cost_of(plan).merit(policy.objective),
-        default=None,
     )
+
+
+def best(links: Links, config: AcceleratorConfig, policy: Policy) -> FusedPlan | None:
+    """The best plan of a chain, or None where none fits."""
+    return next(iter(ranked(links, config, policy)), None)
+
+
+def record(plans: Sequence[FusedPlan], config: AcceleratorConfig, policy: Policy) -> dict[str, Any]:
+    """How the temporal convolution of the best plan is computed, and why; {} without hfa.
+
+    Parameters
+    ----------
+    plans: best first.
+    config, policy: accelerator and wishes.
+    """
+    links, chosen = plans[0].links, plans[0].temporal
+    if chosen is None or links.temporal is None or "hfa" not in config.features:
+        return {}
+    ways: dict[str, dict[str, float]] = {}
+    for plan in plans:
+        assert plan.temporal is not None
+        cost = cost_of(plan)
+        ways.setdefault(
+            plan.temporal.kernel.algorithm.name,
+            {
+                "cycles": int(cost.cycles),
+                "multiplications": int(cost.vectors) * config.array.multipliers,
+                "dram_bytes": int(cost.beats) * config.port.bytes,
+            },
+        )
+    why = general_refusal(links.temporal, config, policy)
+    refused = {} if why is not None else _refused(links, ways, config)
+    name = chosen.kernel.algorithm.name
+    direct = chosen.kernel.algorithm == DIRECT
+    if direct and why is None:
+        why = f"{policy.objective}: no transformed way makes a better chain"
+    return {
+        "hfa": {
+            "chosen": name,
+            "objective": policy.objective,
+            "asked": policy.hfa,
+            "reason": why if direct else "",
+            "candidates": ways,
+            "refused": refused,
+        }
+    }
+
+
+def _refused(links: Links, ways: Mapping[str, object], config: AcceleratorConfig) -> dict[str, str]:
+    """Why an algorithm is not among the ways."""
+    assert links.temporal is not None
+    job = convolution.jobs(links.temporal, links.operand, links.inner, config)[0]
+    return {
+        algorithm.name: hfa.refusal(links.temporal, job, algorithm, config)
+        or "no strip of it fits the memories"
+        for algorithm in SUPPORTED
+        if algorithm.name not in ways
+    }
 
 
 def refusal(

@@ -163,7 +163,8 @@ def with_cost(plan: FusedPlan, config: AcceleratorConfig) -> FusedPlan:
     if vector and plan.slots["packed" if "packed" in plan.slots else "difference"] == 1:
         cycles += vector
     cycles += first + last
-    parts = {"array": busy, "chain": array, "vector": vector, "port": port, "fill": first + last}
+    parts = {"array": array, "streamed": busy, "vector": vector, "port": port}
+    parts["fill"] = first + last
     return dataclasses.replace(plan, cycles=cycles, parts=parts, beats=beats, vectors=vectors)
 
 

@@ -156,8 +156,7 @@ class FusedPlan:
     def describe(self) -> dict[str, Any]:
         """For the report."""
         report: dict[str, Any] = {
-            "frames": self.frames[0][1],
-            "lines": self.lines,
+            "load": [self.links.inner.layout.width, self.lines, self.frames[0][1]],
             "pointwise_group": self.pointwise.group,
             "pointwise_slots": self.pointwise_slots,
             "slots": dict(self.slots),

@@ -20,12 +20,22 @@ from compiler.codegen.fused_plan import Links, tensor_of
 from compiler.codegen.fused_strips import strips_of
 from compiler.codegen.geometry import Axis
 from compiler.codegen.policy import Policy
-from compiler.ir import Chain, CompilerError, Convolution, Graph
+from compiler.ir import Chain, CompilerError, Graph
 from compiler.passes.chain import FUSE_CHAINS
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode, Load, Store
-from sim.functional import MachineError
-from tests.compiler.backend.harness import CONFIGS, convolution, execute, kind, network
+from sim.backend import Options
+from sim.cycle.backend import CycleBackend
+from sim.functional import FunctionalMachine, MachineError
+from sim.host import start_image
+from tests.compiler.backend.harness import (
+    CONFIGS,
+    convolution,
+    execute,
+    feeds_of,
+    kind,
+    network,
+)
 from tests.compiler.backend.test_vector import residual
 
 COMMON = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -147,3 +157,247 @@ CASES = {
 def test_chains(case):
     name, shape, options = CASES[case]
     assert execute(chain(shape, **options), AcceleratorConfig.load(name)).differing() == []
+
+
+# Twins: what makes a chain right, taken away.
+
+
+def chunky() -> tuple[Graph, AcceleratorConfig]:
+    """Several groups of frames and strips; a residual, a pool."""
+    shape, config = (6, 8, 9, 10), CONFIGS["tiny"]
+    return chain(shape, mid=6, trg=True, pool=(2, 2, 2)), config
+
+
+def changed(program, change):
+    """The program with every ARRAY DEPTHWISE changed."""
+    instructions = tuple(
+        change(i) if isinstance(i, Array) and i.mode == ArrayMode.DEPTHWISE else i
+        for i in program.instructions
+    )
+    return dataclasses.replace(program, instructions=instructions)
+
+
+def test_the_case_resumes_and_stores_a_mean():
+    graph, config = chunky()
+    run = execute(graph, config)
+    assert run.differing() == []
+    windows = [i for i in run.program.instructions if getattr(i, "mode", 0) == ArrayMode.DEPTHWISE]
+    assert sum(i.resume for i in windows) > 1 < len({i.line for i in windows})
+    assert all(i.keep for i in windows)
+    y = next(t for t in run.program.tensors if t.name == "y")
+    stores = [i for i in run.program.instructions if isinstance(i, Store)]
+    beyond = [i for i in stores if not y.address <= i.dram < y.address + y.layout.nbytes]
+    assert beyond, "the mean frame is stored beside the result"
+
+
+@pytest.mark.parametrize("field", ["line", "weight"])
+def test_a_changed_field_shows(field):
+    graph, config = chunky()
+    program = generate(graph, config)
+    step = 1 if field == "line" else config.weight_group_beats
+    seen: Counter[str] = Counter()
+
+    def change(instruction: Array) -> Array:
+        seen["resumed"] += instruction.resume
+        # Not the last entries: those behind them hold nothing.
+        if not instruction.resume or instruction.line or seen["resumed"] % 3:
+            return instruction
+        return dataclasses.replace(instruction, **{field: getattr(instruction, field) + step})
+
+    assert execute(graph, config, changed(program, change)).differing() == ["y"]
+
+
+def test_a_strip_that_does_not_resume_is_refused_or_wrong():
+    """Without its lines a strip has too few of them for a window: FIELD."""
+    graph, config = chunky()
+    program = changed(generate(graph, config), lambda i: dataclasses.replace(i, resume=0, keep=1))
+    machine = FunctionalMachine(
+        config, start_image(program, feeds_of(graph)), program.store_window, check_reads=True
+    )
+    with pytest.raises(MachineError, match="a window of 3×3"):
+        machine.run(program.code())
+
+
+def test_lines_that_are_not_kept_show():
+    graph, config = chunky()
+    program = changed(
+        generate(graph, config),
+        lambda i: i if i.resume else dataclasses.replace(i, keep=0, line=0),
+    )
+    try:
+        assert execute(graph, config, program).differing() == ["y"]
+    except MachineError as error:
+        assert "line-buffer entry" in str(error)
+
+
+def test_a_mean_frame_loaded_too_early_shows():
+    """The order that `Ring.not_before` holds: the load of the mean frame is behind its stores."""
+    graph, config = chunky()
+    program = generate(graph, config)
+    y = next(t for t in program.tensors if t.name == "y")
+    x = next(t for t in program.tensors if t.name == "x")
+    scratch = range(y.address + y.layout.nbytes, program.store_window[1])
+    loads = [
+        n for n, i in enumerate(program.instructions) if isinstance(i, Load) and i.dram in scratch
+    ]
+    stores = [
+        n for n, i in enumerate(program.instructions) if isinstance(i, Store) and i.dram in scratch
+    ]
+    assert stores and loads and max(stores) < min(loads)
+    instructions = list(program.instructions)
+    for n in loads:
+        instructions[n] = dataclasses.replace(instructions[n], dram=x.address)
+    wrong = dataclasses.replace(program, instructions=tuple(instructions))
+    assert execute(graph, config, wrong).differing() == ["y"]
+
+
+# Strips
+
+
+@given(
+    st.integers(1, 30), st.integers(1, 3), st.integers(0, 2), st.integers(0, 2), st.integers(1, 8),
+    st.integers(1, 3),
+)  # fmt: skip
+def test_strips_cover_everything_once(size, kernel, begin, end, height, pool):
+    begin, end = min(begin, kernel - 1), min(end, kernel - 1)
+    out = size + begin + end - kernel + 1
+    used = out // pool * pool
+    if used < 1:
+        return
+    strips = strips_of(Axis(size, out, kernel, pad=begin), used, height * pool)
+    coordinate, line, output, taken = -begin, 0, 0, 0
+    for number, strip in enumerate(strips):
+        assert strip.resume == (number > 0)
+        assert (strip.stream[0], strip.inner[0], strip.outputs[0]) == (coordinate, line, output)
+        coordinate += strip.stream[1]
+        line += strip.inner[1]
+        output += strip.outputs[1]
+        assert strip.outputs[1] >= 1
+        # What is streamed inside the map is there, and a result needs no later line.
+        assert (
+            line == max(line, min(coordinate, size)) and output + kernel - 1 == coordinate + begin
+        )
+        if strip.pointwise is not None:
+            assert strip.pointwise[0] == taken
+            taken += strip.pointwise[1]
+            assert taken <= output and strip.pointwise[1] % pool == 0
+    assert taken == used == output
+    lines = height * pool
+    limit = max(lines, kernel - 1) if lines + begin >= kernel else lines + kernel - 1
+    assert max(strip.inner[1] for strip in strips) <= limit
+
+
+# What is joined, and what it costs
+
+
+def separate(joined: Graph) -> Graph:
+    """The stages of a graph of one chain as operators of their own."""
+    (op,) = joined.ops
+    names = ["x", *(f"v{n}" for n in range(1, len(op.stages))), "y"]
+    ops, results = [], {}
+    for n, (stage, _, result) in enumerate(op.links([joined.type("x")], joined.type("y"))):
+        ops.append(dataclasses.replace(stage, inputs=(names[n],), output=names[n + 1]))
+        results[names[n + 1]] = result
+    return network({"x": joined.type("x")}, ops, results)
+
+
+def test_the_pass_joins_what_it_may():
+    apart = separate(chain((6, 4, 9, 10), trg=True, pool=(1, 2, 2)))
+    outcome = FUSE_CHAINS.run(apart, lambda op, inputs, output: None)
+    (joined,) = outcome.graph.ops
+    assert isinstance(joined, Chain)
+    assert [stage.name for stage in joined.stages] == ["trg", "t", "s", "p"]
+    assert set(outcome.graph.values) == {"x", "y"}
+    assert joined.macs([apart.type("x")]) == apart.macs()
+
+
+def test_the_longest_chain_that_is_accepted():
+    apart = separate(chain((6, 4, 9, 10), trg=True))
+
+    def accept(op, inputs, output):
+        return "too long" if len(op.stages) > 2 else None
+
+    outcome = FUSE_CHAINS.run(apart, accept)
+    assert [type(op).__name__ for op in outcome.graph.ops] == [
+        "TemporalResidual", "Convolution", "Chain",
+    ]  # fmt: skip
+    assert [why for _, why in outcome.refused] == ["too long", "too long"]
+
+
+def test_a_value_that_others_read_stays():
+    apart = separate(chain((6, 4, 9, 10)))
+    shown = dataclasses.replace(
+        apart, outputs=(*apart.outputs, dataclasses.replace(apart.outputs[0], value="v2"))
+    )
+    outcome = FUSE_CHAINS.run(shown, lambda op, inputs, output: None)
+    assert outcome.graph.ops == shown.ops
+    inner = dataclasses.replace(
+        apart, outputs=(*apart.outputs, dataclasses.replace(apart.outputs[0], value="v1"))
+    )
+    outcome = FUSE_CHAINS.run(inner, lambda op, inputs, output: None)
+    assert [len(getattr(op, "stages", ())) for op in outcome.graph.ops] == [0, 2]
+
+
+def strided() -> Graph:
+    """A depthwise convolution with a stride in front of a pointwise one."""
+    rng = np.random.default_rng(0)
+    source = kind((8, 2, 9, 10))
+    first, middle = convolution(
+        rng, source, 8, (1, 3, 3), name="s", groups=8, output="a", stride=(1, 2, 2)
+    )
+    last, result = convolution(rng, middle, 8, (1, 1, 1), name="p", inputs=("a",))
+    return network({"x": source}, [first, last], {"a": middle, "y": result})
+
+
+def test_strides_are_not_joined():
+    graph = strided()
+    outcome = FUSE_CHAINS.run(graph, lambda op, inputs, output: None)
+    assert outcome.graph.ops == graph.ops and not outcome.applied
+
+
+def test_joined_programs_are_equal_to_separate_ones():
+    """The same result tensor, fewer bytes."""
+    joined = chain((20, 8, 20, 24), mid=32, out=40, pool=(2, 2, 2))
+    one, other = (execute(g, CONFIGS["base"]) for g in (joined, separate(joined)))
+    assert one.differing() == other.differing() == []
+    moved = [
+        sum(
+            i.beats * int(np.prod(i.counts))
+            for i in run.program.instructions
+            if isinstance(i, Load | Store)
+        )
+        for run in (one, other)
+    ]
+    assert moved[0] < 0.5 * moved[1]
+
+
+@pytest.mark.parametrize("objective", ["cycles", "energy", "multiplications"])
+def test_objectives(objective):
+    joined = chain((32, 8, 20, 24), mid=32, out=32)
+    (op,) = joined.ops
+    config = AcceleratorConfig.load("base_hfa")
+    links = Links.of(op, tensor_of(joined.type("x"), 16), tensor_of(joined.type("y"), 16))
+    found = {o: best(links, config, Policy(objective=o)) for o in ("cycles", objective)}
+    direct = best(links, config, Policy(hfa="off"))
+    assert direct is not None and direct.temporal is not None
+    assert direct.temporal.kernel.algorithm.name == "direct"
+    plan, fastest = found[objective], found["cycles"]
+    assert plan is not None and fastest is not None
+    match objective:
+        case "cycles":
+            assert plan.cycles < direct.cycles
+        case "energy":
+            assert plan.beats <= fastest.beats
+        case _:
+            assert plan.vectors <= fastest.vectors < direct.vectors
+
+
+def test_estimates_follow_the_cycle_model():
+    graph = chain((32, 8, 20, 56), mid=32, out=64, pool=(1, 2, 2))
+    for name in ("base", "base_hfa"):
+        config = AcceleratorConfig.load(name)
+        program = generate(graph, config)
+        memory = start_image(program, feeds_of(graph))
+        cycles = CycleBackend().run(program, config, memory, Options()).cycles
+        estimate = program.layers[0].tiling["estimate"]
+        assert 0.97 * cycles <= estimate <= 1.05 * cycles
