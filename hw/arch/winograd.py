@@ -9,8 +9,8 @@ holds in integers, L being the least common multiple of the scales. A compositio
 axes applies the same 1-D primitive axis by axis; its L is the product of the axes' scales. Sums
 over input channels and untransformed taps are taken in front of Aᵀ, in accumulators that may wrap:
 everything up to L·y is linear, so it is right modulo 2^W, and y follows exactly from
-W >= bits(y) + v2(L) bits (v2: exponent of the largest power of two in L): shift by v2(L), then
-multiply by the inverse of L's odd part modulo 2^(W − v2(L)).
+W >= bits(y) + v2(L) bits (v2: exponent of the largest power of two in L): multiply by the inverse
+of L's odd part modulo 2^W, then shift by v2(L), sign-extending.
 
 Operands. A transformed activation is a sum over pixels of one tensor. `Operand.CENTRED` pixels are
 code − zero point, padding is 0. `Operand.RAW` pixels are s8: u8 codes xor 0x80 (that is, minus
@@ -143,7 +143,7 @@ class Division:
     Attributes
     ----------
     shift: v2(L).
-    inverse: of L's odd part, modulo 2^bits.
+    inverse: of L's odd part, modulo 2^(bits + shift).
     bits: of the quotient; it is exact if it fits them.
     """
 
@@ -167,12 +167,16 @@ class Division:
                 f"a {accumulator_bits}-bit accumulator leaves {bits} bits after division by "
                 f"{divisor}; 1 to 62 are supported"
             )
-        return cls(shift, pow(divisor >> shift, -1, 1 << bits), bits)
+        return cls(shift, pow(divisor >> shift, -1, 1 << accumulator_bits), bits)
 
     def __call__(self, accumulator: Int) -> Int:
-        """Quotient of wrapped values (int64 array of at least one axis)."""
-        # NumPy takes int64 products modulo 2^64, which leaves the lower `bits` right.
-        return wrap((accumulator >> self.shift) * np.int64(self.inverse), self.bits)
+        """Quotient of wrapped values (int64 array of at least one axis).
+
+        What is not a multiple of the divisor gives what the circuit gives, too.
+        """
+        # NumPy takes int64 products modulo 2^64, which leaves the lower bits right.
+        product = accumulator * np.int64(self.inverse)
+        return np.asarray(wrap(product, self.bits + self.shift) >> self.shift, np.int64)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
