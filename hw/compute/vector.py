@@ -83,10 +83,15 @@ class VectorUnit(wiring.Component):
         )
 
     def _issue(self, m: Module) -> None:
-        """An instruction is accepted in cycle t; `begin` is high in t + 1."""
+        """An instruction is accepted in cycle t; `begin` is high in t + 1, `refused` in t + 2.
+
+        The counters start before it is known whether they may, so that the checks have a cycle of
+        their own; `refused` comes in time to keep the first address from being used.
+        """
         unit, begin = self.unit, self._begin
         active = Signal()
         fault = Signal(6)
+        self._refused = refused = Signal()
         done, _ = strobe_line(m, self._ending, unit.abort, VECTOR_LATENCY, "completion")
         m.d.comb += [
             unit.instruction.ready.eq(~active & ~unit.abort),
@@ -94,7 +99,7 @@ class VectorUnit(wiring.Component):
             unit.done.eq(done),
             fault.eq(self._fault()),
         ]
-        m.d.sync += [begin.eq(0), unit.error.eq(0)]
+        m.d.sync += [begin.eq(0), refused.eq(begin & (fault != 0)), unit.error.eq(0)]
         with m.If(unit.instruction.valid & unit.instruction.ready):
             m.d.sync += self._parameters.take(unit.instruction.payload)
             m.d.sync += [active.eq(1), begin.eq(1)]
@@ -102,8 +107,7 @@ class VectorUnit(wiring.Component):
             m.d.sync += unit.error.eq(fault)
         with m.Elif(self._bad_window):
             m.d.sync += unit.error.eq(ErrorCode.FIELD.value)
-        self._started = begin & (fault == 0)
-        with m.If(done | unit.abort | (begin & (fault != 0))):
+        with m.If(done | unit.abort | refused):
             m.d.sync += active.eq(0)
 
     def _walk(self, m: Module) -> None:
@@ -128,39 +132,43 @@ class VectorUnit(wiring.Component):
             ]
             m.d.comb += [d.eq(v) for d, v in zip(walker.deltas, deltas[index], strict=True)]
             self._addresses.append(walker.address)
-        with m.If(self._started):
+        with m.If(self._begin):
             m.d.sync += [running.eq(1), opens.eq(1), swallows.eq(1)]
         with m.Elif(running & nest.wrap[STEP]):
             m.d.sync += opens.eq(nest.wrap[R2])
             with m.If(nest.wrap[R2]):
                 m.d.sync += swallows.eq(nest.wrap[N0])
-        with m.If((running & nest.last) | self.unit.abort):
+        goes_on = Signal()
+        m.d.comb += goes_on.eq(running & ~self._refused & ~self.unit.abort)
+        with m.If((running & nest.last) | (running & ~goes_on)):
             m.d.sync += running.eq(0)
         # Cycle a
         self._present, self._first_step, self._last_step = Signal(), Signal(), Signal()
         self._opens, self._emits = Signal(), Signal()
-        self._moves = Signal(8)
+        # Bit k: counter k counts; counters 0..k restart.
+        self._moves, self._restarts = Signal(8), Signal(8)
         at_first = Signal(init=1)
         with m.If(self._begin):
             m.d.sync += at_first.eq(1)
         with m.Elif(running):
             m.d.sync += at_first.eq(nest.wrap[STEP])
         m.d.sync += [
-            self._present.eq(running & ~self.unit.abort),
+            self._present.eq(goes_on),
             self._first_step.eq(running & at_first),
             self._last_step.eq(nest.final[STEP]),
             self._opens.eq(opens),
             # With `previous`, the first row of an innermost run produces nothing.
             self._emits.eq(
-                running & nest.final[R0 : R2 + 1].all() & ~(self._parameters.previous & swallows)
+                goes_on & nest.final[R0 : R2 + 1].all() & ~(self._parameters.previous & swallows)
             ),
             self._moves.eq(Mux(running, nest.advance, 0)),
-            self._ending.eq(running & nest.last),
+            self._restarts.eq(Mux(running, nest.wrap, 0)),
+            self._ending.eq(goes_on & nest.last),
         ]
 
     def _clip(self, m: Module) -> None:
         """Window coordinates, and the lane offset of a packed row, in cycle a."""
-        p, moves = self._parameters, self._moves
+        p, moves, restarts = self._parameters, self._moves, self._restarts
         inside = []
         for axis in range(3):
             m.submodules[f"coordinate{axis}"] = coordinate = Coordinate()
@@ -168,9 +176,9 @@ class VectorUnit(wiring.Component):
             m.d.comb += [
                 coordinate.load.eq(self._begin),
                 coordinate.inner_advance.eq(moves[inner]),
-                coordinate.inner_restart.eq(moves[inner + 1 :].any()),
+                coordinate.inner_restart.eq(restarts[inner]),
                 coordinate.outer_advance.eq(moves[outer]),
-                coordinate.outer_restart.eq(moves[outer + 1 :].any()),
+                coordinate.outer_restart.eq(restarts[outer]),
                 coordinate.start.eq(p.starts[axis]),
                 coordinate.inner_step.eq(1),
                 coordinate.outer_step.eq(p.steps[axis]),
@@ -180,9 +188,9 @@ class VectorUnit(wiring.Component):
         self._inside = Signal()
         m.d.comb += self._inside.eq(~p.reduce | Cat(inside).all())
         self._offset = Signal(6, reset_less=True)
-        with m.If(self._begin | moves[N0:].any()):
+        with m.If(self._begin | restarts[R2]):
             m.d.sync += self._offset.eq(0)
-        with m.Elif(moves[R0 : R2 + 1].any()):
+        with m.Elif(restarts[STEP]):
             m.d.sync += self._offset.eq(self._offset + p.pack_lanes)
         # A window without a row inside has no maximum; a packed row must fit.
         seen = Signal(reset_less=True)
@@ -200,7 +208,7 @@ class VectorUnit(wiring.Component):
 
         def line(flag: Value, length: int, name: str) -> Value:
             register = Signal(length, name=name)
-            m.d.sync += register.eq(Mux(self.unit.abort, 0, Cat(flag, register)[:length]))
+            m.d.sync += register.eq(Cat(flag, register)[:length])
             return Cat(flag, register)
 
         self._present_line = line(self._present, ROW_LATENCY + 1, "present_line")
@@ -271,6 +279,13 @@ class VectorUnit(wiring.Component):
     def _compute(self, m: Module, left: Value, right: Value) -> list[Value]:
         """Lanes; elements enter in a + 6."""
         results = []
+        # As every memory, the tables are written from registers.
+        table_write = table_write_signature(self._config).create()
+        m.d.sync += [
+            table_write.enable.eq(self.table_write.enable),
+            table_write.address.eq(self.table_write.address),
+            table_write.data.eq(self.table_write.data),
+        ]
         for index in range(self._config.lanes.vector):
             lane = ElementLane(self._config, self._parameters)
             m.submodules[f"lane{index}"] = lane
@@ -280,9 +295,9 @@ class VectorUnit(wiring.Component):
                 lane.emits.eq(self._emits_line[ROW_LATENCY : ROW_LATENCY + LANE_LATENCY]),
                 lane.left.eq(left.word_select(index, 8)),
                 lane.right.eq(right.word_select(index, 8)),
-                lane.table_write.enable.eq(self.table_write.enable),
-                lane.table_write.address.eq(self.table_write.address),
-                lane.table_write.data.eq(self.table_write.data),
+                lane.table_write.enable.eq(table_write.enable),
+                lane.table_write.address.eq(table_write.address),
+                lane.table_write.data.eq(table_write.data),
             ]
             results.append(lane.result)
         return results
