@@ -27,6 +27,8 @@ SRAM_EXPONENT = 0.5
 DRAM_BIT_PJ = 20.3
 LEAKAGE_BIT_PW = 30.0
 CLOCK_HZ = 500e6
+TWB_BLOCKS = 128
+"""Weight blocks that the memory of transformed weights holds."""
 
 
 def _sram(bits: int, capacity: int) -> float:
@@ -65,17 +67,18 @@ def layer_picojoules(job: Job, tiling: Tiling, config: AcceleratorConfig) -> flo
     energy += drained * array.cols * accumulator
     pixels = tiling.vectors if direct else tiling.vectors * groups / job.problem.groups
     energy += pixels * _sram(word, memory.activation_bank_rows * config.lane_block)
-    # Weights are read once for each part and pair.
-    parts = tiling.vectors / max(1, math.prod(tiling.accumulator)) / (sets * job.problem.groups)
+    # Weights are read in every pass; nested, the taps come again for each temporal point.
+    reads = 1.0
     if not direct:
-        tiles = math.prod(tiling.accumulator) / math.prod(algorithm.outputs)
-        parts = tiling.vectors / (points * max(1.0, tiles)) / (sets * job.problem.groups)
         energy += _transforms(algorithm, config, pixels, tiling.vectors, drained)
-        pairs = parts * sets * job.problem.groups
-        width = points * array.multipliers * array.weight_bits
-        energy += 2 * pairs * _sram(width, 2 * width // 8)
-    blocks = parts * job.problem.reduced * job.problem.taps * job.problem.groups
-    energy += blocks * config.weight_block_beats * _sram(word, memory.weight_bytes)
+        blocks = tiling.passes * sets * job.problem.groups * points
+        width = array.multipliers * array.weight_bits
+        energy += 2 * blocks * width / word * _sram(word, TWB_BLOCKS * width // 8)
+        if algorithm.temporal and algorithm.spatial:
+            rows = TRANSFORMS[algorithm.temporal].weight_rows
+            reads = sum(c != 0 for row in rows for c in row) / len(rows[0])
+    blocks = tiling.passes * job.problem.reduced * job.problem.taps * job.problem.groups
+    energy += reads * blocks * config.weight_block_beats * _sram(word, memory.weight_bytes)
     energy += tiling.beats * word * DRAM_BIT_PJ
     return energy + tiling.cycles * _leakage(config)
 

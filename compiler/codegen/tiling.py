@@ -94,6 +94,7 @@ class Tiling:
     cycles: estimate; parts: what it is made of.
     vectors: activation rows that pass the array.
     beats: moved between DRAM and the chip.
+    passes: over the weights of each output group, that is, accumulator tiles.
     """
 
     load: Triple
@@ -110,6 +111,7 @@ class Tiling:
     parts: dict[str, int]
     vectors: int = 0
     beats: int = 0
+    passes: int = 1
 
     def describe(self) -> dict[str, Any]:
         """For the report."""
@@ -263,6 +265,7 @@ def _evaluate(
         parts=parts,
         vectors=done.vectors,
         beats=beats,
+        passes=done.parts // ceil_div(problem.groups, group),
     )
 
 
