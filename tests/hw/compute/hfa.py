@@ -14,8 +14,6 @@ from hw.arch.isa import Array, ArrayMode, deltas
 from hw.arch.layout import pack_transformed_weights
 from hw.arch.winograd import Algorithm, wrap
 
-ALL = slice(None)
-
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
@@ -60,9 +58,7 @@ class Layer:
 
     @property
     def tiles(self) -> tuple[int, ...]:
-        return tuple(
-            -(-n // m) for n, m in zip(self.outputs, self.algorithm.outputs, strict=True)
-        )
+        return tuple(-(-n // m) for n, m in zip(self.outputs, self.algorithm.outputs, strict=True))
 
 
 @dataclasses.dataclass
@@ -136,9 +132,7 @@ class Case:
                 taps = self.weights[c] if layer.algorithm.temporal else self.weights[c, tap][None]
                 # [kt, ky, kx, co, rows, cols] to [co, kt, ky, kx, rows, cols]
                 pairs += list(np.moveaxis(taps, 3, 0))
-        return pack_transformed_weights(
-            np.stack(pairs), self.config.array.weight_rows_per_cycle
-        )
+        return pack_transformed_weights(np.stack(pairs), self.config.array.weight_rows_per_cycle)
 
     def _raw(self) -> tuple[np.ndarray, int]:
         """Raw s8 activations [ci, t, y, x, L] and the zero point as one."""
@@ -158,7 +152,9 @@ class Case:
         for c, tap in itertools.product(range(layer.ci), taps):
             kernel = self.weights[c] if algorithm.temporal else self.weights[c, tap][None]
             # [co, rows, cols, taps] to v [co, rows, cols, points]
-            v = algorithm.transform_weights(np.moveaxis(kernel, (0, 1, 2), (-3, -2, -1)).astype(np.int64))
+            v = algorithm.transform_weights(
+                np.moveaxis(kernel, (0, 1, 2), (-3, -2, -1)).astype(np.int64)
+            )
             for n, tile in enumerate(tiles):
                 pixels = np.full((self.config.lane_block, *points), zero, np.int64)
                 for place in itertools.product(*map(range, points)):
@@ -182,7 +178,7 @@ class Case:
         return tuple(at)
 
     def results(self, accumulators: np.ndarray) -> np.ndarray:
-        """Sums over raw activations [co · cols, t, y, x] from accumulators, ragged tiles clipped."""
+        """Sums over raw activations [co · cols, t, y, x]; beyond a ragged edge is dropped."""
         layer, algorithm = self.layer, self.layer.algorithm
         cols = self.config.array.cols
         products = accumulators.reshape(layer.co, *algorithm.points, *layer.tiles, cols)

@@ -79,7 +79,8 @@ class Bench:
 
         self._sim.add_process(process)
 
-    def _payload(self, instruction: UnitInstruction) -> int:
+    def payload(self, instruction: UnitInstruction) -> int:
+        """The instruction as its unit's queue offers it."""
         if self._whole_word:
             return int.from_bytes(encode(instruction), "little")
         return int.from_bytes(encode(instruction), "little") >> OPCODE_BITS
@@ -113,7 +114,7 @@ class Bench:
             if before is not None:
                 await before(ctx)
             for instruction in instructions:
-                ctx.set(Value.cast(unit.instruction.payload), self._payload(instruction))
+                ctx.set(Value.cast(unit.instruction.payload), self.payload(instruction))
                 ctx.set(unit.instruction.valid, 1)
                 for _ in range(limit):
                     _, _, ready = await ctx.tick().sample(unit.instruction.ready)

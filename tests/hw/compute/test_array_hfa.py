@@ -6,22 +6,40 @@ import dataclasses
 
 import numpy as np
 import pytest
+from amaranth.hdl import Value
 
 from hw.arch.config import AcceleratorConfig
-from hw.arch.isa import ErrorCode
-from hw.arch.timing import array_outputs, array_sets, array_times
-from hw.arch.winograd import ALGORITHMS, Algorithm
+from hw.arch.isa import ArrayMode, ErrorCode
+from hw.arch.timing import (
+    ACTIVATION_READ_LATENCY,
+    WEIGHT_READ_LATENCY,
+    array_duration,
+    array_latency,
+    array_occupancy,
+    array_outputs,
+    array_sets,
+    array_times,
+)
+from hw.arch.winograd import Algorithm
 from hw.compute.array import ArrayUnit
-from hw.arch.timing import ACTIVATION_READ_LATENCY, WEIGHT_READ_LATENCY
+from hw.compute.array_control import ArrayControl
 from tests.hw.compute.hfa import Case, Layer
 from tests.hw.compute.support import Bench, signed_field, words
+from tests.hw.compute.test_array import (
+    Convolution,
+    Depthwise,
+    depthwise_case,
+    gemm_instruction,
+    make,
+    torch_convolution,
+)
 
 pytestmark = pytest.mark.rtl
 TINY = AcceleratorConfig.load("tiny_hfa")
 TEMPORAL, SQUARE, WIDE = Algorithm(2, 0), Algorithm(0, 1), Algorithm(0, 2)
 
 
-def simulate(instructions, codes, groups, rows, config=TINY, first_row=0):
+def simulate(instructions, codes, groups, rows, config=TINY, first_row=0, before=None):
     """Run; return (accumulators [rows, cols], trace)."""
     dut = ArrayUnit(config)
     bench = Bench(dut)
@@ -46,24 +64,57 @@ def simulate(instructions, codes, groups, rows, config=TINY, first_row=0):
                 field = word >> (bits * column) & ((1 << bits) - 1)
                 result[row, column] = signed_field(field, bits)
 
-    trace = bench.run(instructions, after=read_back)
+    ahead = None if before is None else lambda ctx: before(ctx, bench)
+    trace = bench.run(instructions, after=read_back, before=ahead)
     return result, trace
+
+
+def predicted(first_issue, instructions, config):
+    """Cycles of issue and done of instructions that are offered back to back."""
+    issues, dones = [], []
+    issue, end, free, before = first_issue, 0, 0, None
+    for instruction in instructions:
+        hfa = instruction.mode == ArrayMode.HFA
+        if before is not None:
+            same = hfa and before.mode == ArrayMode.HFA
+            same &= before.transform_t == instruction.transform_t
+            same &= before.transform_s == instruction.transform_s
+            issue = free if same else end - 1
+        if hfa:
+            times = array_times(instruction, config, issue, end)
+            end, free, done = times.end, times.free, times.done
+        else:
+            end = issue + array_occupancy(instruction, config) + 1
+            done = issue + array_duration(instruction, config)
+            assert done == end - 1 + array_latency(config)
+        issues.append(issue)
+        dones.append(done)
+        before = instruction
+    return issues, dones
 
 
 def check_times(trace, instructions, config=TINY) -> None:
     assert trace.error == 0
-    end = free = 0
-    issues, dones = [], []
-    for instruction in instructions:
-        issue = max(trace.issue[0], free)
-        times = array_times(instruction, config, issue, end)
-        end, free = times.end, times.free
-        issues.append(issue)
-        dones.append(times.done)
-    assert trace.done == dones
-    assert trace.issue == issues
-    vectors = sum(array_outputs(i) * array_sets(i) for i in instructions)
-    assert trace.vectors == vectors
+    assert (trace.issue, trace.done) == predicted(trace.issue[0], instructions, config)
+    assert trace.vectors == sum(array_outputs(i) * array_sets(i) for i in instructions)
+
+
+def placed(cases, config=TINY, **fields):
+    """Instructions of several layers one after another, and their memories and sums joined."""
+    instructions, codes, groups, sums = [], [], [], []
+    row = beat = accumulator = 0
+    for case in cases:
+        instruction = case.instruction(weight=beat, accumulator=accumulator, **fields)
+        instructions.append(
+            dataclasses.replace(instruction, activation=(instruction.activation + row) & 0xFFFF)
+        )
+        codes.append(case.codes.reshape(-1, config.lane_block))
+        groups.append(case.groups())
+        sums.append(case.accumulators())
+        row += len(codes[-1])
+        beat += groups[-1].size // config.port.bytes
+        accumulator += len(sums[-1])
+    return instructions, *(np.concatenate(part) for part in (codes, groups, sums))
 
 
 LAYERS = {
@@ -91,3 +142,224 @@ def test_accumulators_and_results(name):
     result, trace = simulate([instruction], case.codes, case.groups(), len(expected))
     np.testing.assert_array_equal(result, expected)
     check_times(trace, [instruction])
+
+
+SEQUENCES = {
+    # The feed of the second waits for the first's set; then one with less and one with more tiles.
+    "ragged": [
+        Layer(SQUARE, (1, 4, 8), (0, 1, 1), ci=2),
+        Layer(SQUARE, (1, 4, 4), (0, 1, 1), ci=3),
+        Layer(SQUARE, (1, 2, 2), (0, 1, 1)),
+        Layer(SQUARE, (1, 4, 8), (0, 1, 1)),
+    ],
+    # Sets of one tile: several of them are in the pipeline at once, weights bound the rate.
+    "single tiles": [
+        Layer(TEMPORAL, (4, 1, 1), (1, 0, 0), ci=5),
+        Layer(TEMPORAL, (4, 1, 1), (1, 0, 0)),
+        Layer(TEMPORAL, (4, 1, 1), (1, 0, 0)),
+        Layer(TEMPORAL, (4, 3, 1), (1, 0, 0), ci=2, co=3),
+        Layer(TEMPORAL, (4, 1, 1), (1, 0, 0), ci=2),
+    ],
+    "nested": [
+        Layer(Algorithm(1, 1), (2, 2, 4), (1, 1, 1), ci=2),
+        Layer(Algorithm(1, 1), (2, 2, 2), (1, 1, 1), ci=3),
+        Layer(Algorithm(1, 1), (2, 2, 4), (1, 1, 1)),
+    ],
+    "other transforms": [
+        Layer(SQUARE, (1, 4, 4), (0, 1, 1), ci=2),
+        Layer(TEMPORAL, (4, 2, 2), (1, 0, 0), ci=2),
+        Layer(WIDE, (1, 4, 4), (0, 1, 1), ci=2),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_instructions_overlap(name):
+    """Back to back: the transform of the next runs under the stream of the one before."""
+    cases = [Case.random(layer, TINY, seed) for seed, layer in enumerate(SEQUENCES[name])]
+    instructions, codes, groups, sums = placed(cases)
+    result, trace = simulate(instructions, codes, groups, len(sums))
+    np.testing.assert_array_equal(result, sums)
+    check_times(trace, instructions)
+
+
+def test_modes_follow_one_another():
+    """GEMM, HFA, depthwise, HFA, GEMM: each begins where the one before has ended."""
+    shape = Convolution((5, 4, 1), (3, 1, 1), padding=(1, 0, 0), signed=1, zero_point=250)
+    gemm_codes, gemm_weights = make(shape, TINY)
+    depthwise, codes, weights, window_sums = depthwise_case(Depthwise((5, 4, 1)), TINY)
+    case = Case.random(Layer(SQUARE, (1, 4, 4), (0, 1, 1), ci=2), TINY)
+    hfa_sums, gemm_sums = case.accumulators(), torch_convolution(gemm_codes, gemm_weights, shape)
+    parts = [
+        (gemm_instruction(shape), gemm_codes, gemm_weights.view(np.uint8), gemm_sums),
+        (case.instruction(), case.codes, case.groups(), hfa_sums),
+        (depthwise, codes, np.ascontiguousarray(weights).view(np.uint8), window_sums),
+    ]
+    rows = np.cumsum([0, *(p[1].size // TINY.lane_block for p in parts)])
+    beats = np.cumsum([0, *(p[2].size // TINY.port.bytes for p in parts)])
+    instructions, sums, accumulator = [], [], 0
+    for part in (0, 1, 2, 1, 0):
+        instruction = parts[part][0]
+        instructions.append(
+            dataclasses.replace(
+                instruction,
+                activation=(instruction.activation + int(rows[part])) & 0xFFFF,
+                weight=int(beats[part]),
+                accumulator=accumulator,
+            )
+        )
+        sums.append(parts[part][3])
+        accumulator += len(sums[-1])
+    all_codes = np.concatenate([p[1].reshape(-1, TINY.lane_block) for p in parts])
+    all_weights = np.concatenate([p[2].reshape(-1) for p in parts])
+    result, trace = simulate(instructions, all_codes, all_weights, accumulator)
+    np.testing.assert_array_equal(result, np.concatenate(sums))
+    assert trace.error == 0
+    assert (trace.issue, trace.done) == predicted(trace.issue[0], instructions, TINY)
+
+
+def test_instructions_accumulate_back_to_back():
+    """Two halves of the input blocks in the second bank."""
+    layer = Layer(WIDE, (1, 6, 4), (0, 1, 1), ci=2, signed=1)
+    whole = Case.random(layer, TINY)
+    half = dataclasses.replace(layer, ci=1)
+    parts = [Case(half, TINY, whole.codes[k : k + 1], whole.weights[k : k + 1]) for k in range(2)]
+    instructions, codes, groups, _ = placed(parts)
+    bank = TINY.memory.accumulator_rows
+    instructions = [
+        dataclasses.replace(i, accumulator=bank, accumulate=k) for k, i in enumerate(instructions)
+    ]
+    expected = whole.accumulators()
+    result, trace = simulate(instructions, codes, groups, len(expected), first_row=bank)
+    np.testing.assert_array_equal(result, expected)
+    check_times(trace, instructions)
+
+
+def test_a_flipped_weight_bit_shows():
+    case = Case.random(LAYERS["wide"], TINY)
+    expected = case.accumulators()
+    groups = case.groups().copy()
+    groups[5] ^= 0x10  # column 1
+    result, _ = simulate([case.instruction()], case.codes, groups, len(expected))
+    wrong = (result != expected).any(axis=0)
+    assert wrong.tolist() == [False, True, False, False]
+
+
+def test_abort_ends_everything():
+    """In the feed, the transform and the stream; nothing is left over for what comes next."""
+    case = Case.random(Layer(SQUARE, (1, 4, 8), (0, 1, 1), ci=3), TINY)
+    instruction, expected = case.instruction(), case.accumulators()
+    seen = []
+
+    async def abort(ctx, bench) -> None:
+        unit = bench.dut.unit
+        for after in (3, 30, 75, 120):
+            ctx.set(Value.cast(unit.instruction.payload), bench.payload(instruction))
+            ctx.set(unit.instruction.valid, 1)
+            await ctx.tick()
+            ctx.set(unit.instruction.valid, 0)
+            await ctx.tick().repeat(after)
+            seen.append(ctx.get(unit.busy))
+            ctx.set(unit.abort, 1)
+            await ctx.tick().repeat(10)
+            seen.append(ctx.get(unit.busy))
+            ctx.set(unit.abort, 0)
+            await ctx.tick()
+
+    result, trace = simulate([instruction], case.codes, case.groups(), len(expected), before=abort)
+    assert seen == [1, 0] * 4
+    assert trace.error == 0
+    np.testing.assert_array_equal(result, expected)
+    assert trace.done == [array_times(instruction, TINY, trace.issue[-1], 0).done]
+
+
+PLAIN = Case.random(LAYERS["wide"], TINY).instruction()
+LINE = Case.random(LAYERS["line"], TINY).instruction()
+
+
+def changed(instruction, **fields):
+    """Fields replaced; `counts_<n>` one count, `steps_<n>` one step."""
+    for name in [n for n in fields if "_" in n and n[-1].isdigit()]:
+        field, index = name.rsplit("_", 1)
+        values = list(getattr(instruction, field))
+        values[int(index)] = fields.pop(name)
+        instruction = dataclasses.replace(instruction, **{field: tuple(values)})
+    return dataclasses.replace(instruction, **fields)
+
+
+REFUSED = {
+    "none": (changed(PLAIN, transform_s=0), ErrorCode.FIELD),
+    "three": (changed(PLAIN, transform_s=3), ErrorCode.FIELD),
+    "other": (changed(PLAIN, transform_s=1), ErrorCode.FIELD),
+    "points x": (changed(PLAIN, counts_4=4), ErrorCode.FIELD),
+    "points y": (changed(PLAIN, counts_5=5), ErrorCode.FIELD),
+    "co": (changed(PLAIN, counts_3=0), ErrorCode.FIELD),
+    "step x": (changed(PLAIN, steps_0=2), ErrorCode.FIELD),
+    "points t": (changed(LINE, counts_6=4), ErrorCode.FIELD),
+    "kernel x": (changed(LINE, counts_4=2), ErrorCode.FIELD),
+    "step t": (changed(LINE, steps_2=2), ErrorCode.FIELD),
+    "both wide": (changed(PLAIN, transform_t=2, counts_6=6), ErrorCode.UNSUPPORTED),
+    "attention": (changed(PLAIN, weights_from_activation=1), ErrorCode.UNSUPPORTED),
+    "tiles": (changed(PLAIN, counts_0=4), ErrorCode.ADDRESS),
+    "very many tiles": (
+        changed(PLAIN, counts_0=4095, counts_1=4095, counts_2=4095),
+        ErrorCode.ADDRESS,
+    ),
+    "multiple of rows": (changed(PLAIN, counts_2=2, counts_0=2048), ErrorCode.ADDRESS),
+}
+
+
+def test_refusals():
+    """One after another in the controller alone; each is followed by an abort."""
+    dut = ArrayControl(TINY)
+    bench = Bench(dut)
+    found = {}
+
+    async def offer(ctx) -> None:
+        for name, (instruction, _) in {"right": (PLAIN, 0), **REFUSED}.items():
+            ctx.set(Value.cast(dut.unit.instruction.payload), bench.payload(instruction))
+            ctx.set(dut.unit.instruction.valid, 1)
+            await ctx.tick()
+            ctx.set(dut.unit.instruction.valid, 0)
+            found[name] = 0
+            for _ in range(12):
+                found[name] = found[name] or ctx.get(dut.unit.error)
+                await ctx.tick()
+            ctx.set(dut.unit.abort, 1)
+            await ctx.tick().repeat(12)
+            ctx.set(dut.unit.abort, 0)
+            await ctx.tick()
+            assert not ctx.get(dut.unit.busy)
+
+    bench.run([], before=offer)
+    assert found == {"right": 0, **{name: code for name, (_, code) in REFUSED.items()}}
+
+
+def test_accumulators_end():
+    case = Case.random(LAYERS["wide"], TINY)
+    instruction = case.instruction(accumulator=510)
+    trace = simulate([instruction], case.codes, case.groups(), 1)[1]
+    assert trace.error == ErrorCode.ADDRESS
+
+
+def test_nested_algorithms_are_a_feature():
+    config = dataclasses.replace(TINY, features=("depthwise", "vector", "hfa"))
+    nested = Case.random(LAYERS["nested"], config)
+    trace = simulate([nested.instruction()], nested.codes, nested.groups(), 1, config)[1]
+    assert trace.error == ErrorCode.UNSUPPORTED
+    case = Case.random(LAYERS["wide"], config)
+    expected = case.accumulators()
+    instruction = case.instruction()
+    result, trace = simulate([instruction], case.codes, case.groups(), len(expected), config)
+    np.testing.assert_array_equal(result, expected)
+    check_times(trace, [instruction], config)
+
+
+def test_two_rows_per_group_and_eight_columns():
+    array = dataclasses.replace(TINY.array, cols=8, weight_rows_per_cycle=2)
+    config = dataclasses.replace(TINY, array=array)
+    cases = [Case.random(layer, config, s) for s, layer in enumerate(SEQUENCES["ragged"][:2])]
+    instructions, codes, groups, sums = placed(cases, config)
+    result, trace = simulate(instructions, codes, groups, len(sums), config)
+    np.testing.assert_array_equal(result, sums)
+    check_times(trace, instructions, config)
