@@ -422,7 +422,7 @@ TURN_LATENCY = 2
 OUTPUT_STAGE_LATENCY = (3, 2, 2)
 """The same as TRANSFORM_STAGE_LATENCY of a stage of the output transform, by transform."""
 
-DIVISION_LATENCY = 7
+DIVISION_LATENCY = 4
 """Stages of the exact division by L."""
 
 

@@ -14,9 +14,6 @@ from hw.compute.tile_nest import StrideWalker, TileNest
 
 __all__ = ["TileAssembly"]
 
-TILE_LEVELS = 3
-"""Levels of the target nest: results t, y, x of a tile, then block, x, y, t, co."""
-
 
 def _mask(scale: Value) -> Value:
     """2^scale − 1 for a scale of 0, 1 or 2."""
@@ -178,26 +175,31 @@ class TileAssembly(wiring.Component):
 
     def _targets(self, m: Module, row: Value) -> tuple[Value, Value]:
         """Walk the destination; whether the row that is complete counts, and is the last one."""
-        blocks = self._config.array.blocks_per_row
-        levels = TILE_LEVELS + 5
-        block = TILE_LEVELS
-        axes = (block + 3, block + 2, block + 1)
-        widths = (3, 3, 3, 1 + exact_log2(blocks), *(COUNT_BITS,) * 4)
-        m.submodules.targets = nest = TileNest(widths, scaled=(block + 1, block + 2, block + 3))
-        m.submodules.target = walker = StrideWalker(levels, ADDRESS_BITS)
-        scales = [Signal(2, name=f"scale{k}") for k in range(TILE_LEVELS)]
+        scale_x, scale_y, scale_t = (Signal(2, name=f"scale_{axis}") for axis in "xyt")
         wanted = pool_scales(list(self.window), self.transform_t, self.transform_s)
         m.d.comb += [
             scale.eq(Mux(self._tiles, value, 0))
-            for scale, value in zip(scales, wanted, strict=True)
+            for scale, value in zip((scale_x, scale_y, scale_t), wanted, strict=True)
         ]
-        in_tile = [1 + _mask(scale) for scale in reversed(scales)]
-        counts = [*in_tile, blocks, *self.counts]
+        of_block, x, y, t, co = (delta[:ADDRESS_BITS] for delta in self.destination_deltas)
+        if "hfa_nested" in self._config.features:
+            inner = [(scale_t, t), (scale_y, y), (scale_x, x)]
+        else:
+            # A tile has either a time or rows and columns: one level serves t and y.
+            spatial = self.transform_s.any()
+            inner = [(scale_t | scale_y, Mux(spatial, y, t)), (scale_x, x)]
+        blocks = self._config.array.blocks_per_row
+        tiles = [(scale_x, x), (scale_y, y), (scale_t, t)]
+        counts: list[Value] = [Const(blocks)] * (blocks > 1) + list(self.counts)
+        strides = [of_block] * (blocks > 1) + [stride << scale for scale, stride in tiles] + [co]
+        counts = [1 + _mask(scale) for scale, _ in inner] + counts
+        strides = [stride for _, stride in inner] + strides
+        widths = [3] * len(inner) + [1 + exact_log2(blocks)] * (blocks > 1) + [COUNT_BITS] * 4
+        first = len(widths) - 4
+        m.submodules.targets = nest = TileNest(widths, scaled=(first, first + 1, first + 2))
+        m.submodules.target = walker = StrideWalker(len(widths), ADDRESS_BITS)
         m.d.comb += [port.eq(value) for port, value in zip(nest.counts, counts, strict=True)]
-        m.d.comb += [port.eq(scale) for port, scale in zip(nest.scales, scales, strict=True)]
-        d_block, x, y, t, co = (delta[:ADDRESS_BITS] for delta in self.destination_deltas)
-        of_tiles = [stride << scale for stride, scale in zip((x, y, t), scales, strict=True)]
-        strides = [t, y, x, d_block, *of_tiles, co]
+        m.d.comb += [port.eq(of) for port, (of, _) in zip(nest.scales, tiles, strict=True)]
         m.d.comb += [port.eq(value) for port, value in zip(walker.strides, strides, strict=True)]
         m.d.comb += [
             nest.load.eq(self.begin),
@@ -209,9 +211,14 @@ class TileAssembly(wiring.Component):
             walker.base.eq(self.destination),
             self.write.address.eq(walker.address),
         ]
+        # The nest counts down; results per tile are a power of two.
+        numbers = [_mask(scale) & (-nest.rest[level])[:2] for level, (scale, _) in enumerate(inner)]
+        rest_x, rest_y, rest_t = (nest.rest[first + axis] for axis in range(3))
+        if len(inner) == 3:
+            pairs = [(rest_t, numbers[0]), (rest_y, numbers[1]), (rest_x, numbers[2])]
+        else:
+            pairs = [(Mux(spatial, rest_y, rest_t), numbers[0]), (rest_x, numbers[1])]
         inside: Value = Const(1, 1)
-        for level, axis, scale in zip(range(TILE_LEVELS), axes, reversed(scales), strict=True):
-            # The nest counts down; results per tile are a power of two.
-            number = _mask(scale) ^ nest.rest[level][:2]
-            inside = inside & (nest.rest[axis] >= number)
+        for rest, number in pairs:
+            inside = inside & (rest[2:].any() | (rest[:2] > number))
         return inside, nest.last

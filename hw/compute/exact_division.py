@@ -1,11 +1,14 @@
-"""Exact division of wrapped multiples of L, the scale of an output transform, by additions."""
+"""Exact division of wrapped multiples of L, the scale of an output transform."""
 
-from amaranth.hdl import Module, Mux, Signal, Value, signed
+import itertools
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.arch.timing import DIVISION_LATENCY
 from hw.arch.winograd import ALGORITHMS, Algorithm, Division
+from hw.compute.multiplier import NATIVE
 
 __all__ = ["ExactDivision", "supported"]
 
@@ -20,9 +23,9 @@ def supported(algorithm: Algorithm, nested: bool) -> bool:
 class ExactDivision(wiring.Component):
     """o = i / L, where i is a multiple of L known modulo 2^bits (winograd.Division).
 
-    L is 2^v·3^k with k = 0, 1, 2. The inverses of 3 and 9 modulo 2^36 are −21·q and −7·q with
-    q = (1 + 2^6)(1 + 2^12)(1 + 2^24): five additions, the addends of which are held at zero where
-    k asks for less. The shift by v comes last; being arithmetic, it extends the sign as well.
+    L is 2^v times 1, 3 or 9. The value is multiplied by the inverse of the odd part modulo 2^bits,
+    in three native multipliers; the shift by v comes last, and being arithmetic it extends the
+    sign as well.
 
     Handshake: none, one vector per cycle.
     Latency: LATENCY cycles.
@@ -30,7 +33,7 @@ class ExactDivision(wiring.Component):
     Parameters
     ----------
     lanes: values per cycle.
-    bits: of a value, 25 to 48.
+    bits: of a value, 19 to 36.
     nested: nested algorithms occur.
 
     Members
@@ -45,8 +48,8 @@ class ExactDivision(wiring.Component):
     LATENCY = DIVISION_LATENCY
 
     def __init__(self, lanes: int, bits: int, nested: bool):
-        if not 24 < bits <= 48:
-            raise ValueError(f"bits must be 25..48, not {bits}")
+        if not NATIVE < bits <= 2 * NATIVE:
+            raise ValueError(f"bits must be {NATIVE + 1}..{2 * NATIVE}, not {bits}")
         self.lanes, self.bits, self.nested = lanes, bits, nested
         super().__init__(
             {
@@ -63,62 +66,74 @@ class ExactDivision(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         line = Signal(self.LATENCY)
-        m.d.sync += line.eq(Mux(self.clear, 0, (line << 1) | self.i_valid))
+        m.d.sync += line.eq(Mux(self.clear, 0, Cat(self.i_valid, line)[: self.LATENCY]))
         m.d.comb += self.o_valid.eq(line[-1])
-        # Powers of three in L, and the shift as one bit per value that occurs.
-        powers, shifts = self._selection(m)
-        for lane in range(self.lanes):
-            value = self._inverse(m, self.i[lane], powers, f"{lane}")
-            with m.Switch(shifts):
-                for index, shift in enumerate(self._shifts()):
-                    with m.Case(index):
-                        m.d.sync += self.o[lane].eq(value >> shift)
-        return m
-
-    def _algorithms(self) -> list[Algorithm]:
-        return [a for a in ALGORITHMS if supported(a, self.nested)]
-
-    def _shifts(self) -> list[int]:
-        return sorted({Division.by(a.scale, self.bits).shift for a in self._algorithms()})
-
-    def _selection(self, m: Module) -> tuple[Signal, Signal]:
-        """Registered: k = 0, 1, 2, and the index of the shift."""
-        shifts = self._shifts()
-        powers, index = Signal(2, reset_less=True), Signal(range(len(shifts)), reset_less=True)
-        for algorithm in self._algorithms():
-            division = Division.by(algorithm.scale, self.bits)
-            odd = algorithm.scale >> division.shift
+        divisions = {a: Division.by(a.scale, self.bits) for a in ALGORITHMS if self._has(a)}
+        odd = {a: a.scale >> division.shift for a, division in divisions.items()}
+        # Two sets of shifts, without and with an odd part, each with its own register: the one
+        # that is not in use stays at zero, so that an OR chooses between them.
+        sets = [
+            sorted({d.shift for a, d in divisions.items() if (odd[a] > 1) == number})
+            for number in range(2)
+        ]
+        inverse = Signal(self.bits, reset_less=True)
+        with_odd = Signal(reset_less=True)
+        index = Signal(range(max(map(len, sets))), reset_less=True)
+        for algorithm, division in divisions.items():
             chosen = (self.transform_t == algorithm.temporal) & (
                 self.transform_s == algorithm.spatial
             )
+            number = odd[algorithm] > 1
             with m.If(chosen):
                 m.d.sync += [
-                    powers.eq({1: 0, 3: 1, 9: 2}[odd]),
-                    index.eq(shifts.index(division.shift)),
+                    inverse.eq(pow(odd[algorithm], -1, 1 << self.bits)),
+                    with_odd.eq(number),
+                    index.eq(sets[number].index(division.shift)),
                 ]
-        return powers, index
+        for lane in range(self.lanes):
+            product = self._multiply(m, self.i[lane], inverse, f"{lane}")
+            # cycle 4
+            shifted = [
+                Signal(signed(self.bits), name=f"shifted{lane}_{number}", reset_less=True)
+                for number in range(2)
+            ]
+            for number, (register, shifts) in enumerate(zip(shifted, sets, strict=True)):
+                m.d.sync += register.eq(_chosen([product >> shift for shift in shifts], index))
+                with m.If(with_odd != number):
+                    m.d.sync += register.eq(0)
+            m.d.comb += self.o[lane].eq(shifted[0] | shifted[1])
+        return m
 
-    def _inverse(self, m: Module, value: Value, powers: Signal, name: str) -> Signal:
-        """Six stages: value·3^−k modulo 2^bits."""
-        none, three = powers == 0, powers == 1
-        # Factors 1 − 2^3 (and 1 + 2 for 3), then q.
-        result = self._stage(m, value, 3, none, f"value{name}")
-        result = self._stage(m, result[0] - (result[1] << 3), 1, ~three, f"seven{name}")
-        for width, following in ((1, 6), (6, 12), (12, 24)):
-            total = result[0] + (result[1] << width)
-            result = self._stage(m, total, following, none, f"factor{following}_{name}")
-        total = result[0] + (result[1] << 24)
-        last = Signal(signed(self.bits), name=f"quotient{name}", reset_less=True)
-        m.d.sync += last.eq(total)
-        return last
+    def _has(self, algorithm: Algorithm) -> bool:
+        return supported(algorithm, self.nested)
 
-    def _stage(
-        self, m: Module, value: Value, shift: int, without: Value, name: str
-    ) -> tuple[Signal, Signal]:
-        """A value and the part of it that, shifted, the next stage adds."""
-        whole = Signal(signed(self.bits), name=name, reset_less=True)
-        part = Signal(self.bits - shift, name=f"{name}_part", reset_less=True)
-        m.d.sync += [whole.eq(value), part.eq(value)]
-        with m.If(without):
-            m.d.sync += part.eq(0)
-        return whole, part
+    def _multiply(self, m: Module, value: Value, inverse: Value, name: str) -> Value:
+        """value·inverse modulo 2^bits: cycles 1 to 3."""
+        upper = self.bits - NATIVE
+
+        def register(what: str, width: int) -> Signal:
+            return Signal(width, name=f"{what}{name}", reset_less=True)
+
+        low, held = register("low", 2 * NATIVE), register("held", 2 * NATIVE)
+        right, left = register("right", upper), register("left", upper)
+        middle, product = register("middle", upper), register("product", self.bits)
+        m.d.sync += [
+            # cycle 1
+            low.eq(value[:NATIVE] * inverse[:NATIVE]),
+            right.eq(value[:NATIVE] * inverse[NATIVE:]),
+            left.eq(value[NATIVE:] * inverse[:NATIVE]),
+            # cycle 2
+            middle.eq(left + right),
+            held.eq(low),
+            # cycle 3
+            product.eq(Cat(held[:NATIVE], held[NATIVE:] + middle)),
+        ]
+        return product.as_signed()
+
+
+def _chosen(values: list[Value], index: Value) -> Value:
+    """values[index] as a tree of two-way choices."""
+    for bit in range(len(index)):
+        pairs = itertools.zip_longest(values[::2], values[1::2])
+        values = [low if high is None else Mux(index[bit], high, low) for low, high in pairs]
+    return values[0]

@@ -2,17 +2,20 @@
 
 from collections.abc import Sequence
 
-from amaranth.hdl import C, Module, Mux, Signal, Value, signed
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 __all__ = ["PointWalker", "StrideWalker", "TileNest"]
 
 
-def _below(value: Value, scale: Value) -> Value:
-    """value < 2^scale for a scale of 0, 1 or 2."""
-    small = Mux(scale[1], 1, ~value[1] & (scale[0] | ~value[0]))
-    return ~value[2:].any() & small
+def _at_most(value: Value, scale: Value, above: int = 0) -> Value:
+    """0 < value <= 2^(scale + above) for a scale of 0, 1 or 2; value is not 0."""
+
+    def power(k: int) -> Value:
+        return ~value[k + 1 :].any() & (~value[k] | ~value[:k].any())
+
+    return Mux(scale[1], power(2 + above), Mux(scale[0], power(1 + above), power(above)))
 
 
 class TileNest(wiring.Component):
@@ -30,7 +33,7 @@ class TileNest(wiring.Component):
     -------
     load, step, counts, advance, wrap, final, last: of `agu.Nest`.
     scales: 0, 1 or 2, one per scaled level, stable while the nest is in use.
-    rest: per level, the count that is left, less one (of a scaled level, at its first result).
+    rest: per level, the count that is left, this position (or tile) included.
     """
 
     def __init__(self, widths: Sequence[int], scaled: Sequence[int]):
@@ -68,17 +71,14 @@ class TileNest(wiring.Component):
             ]
             if level in self.scaled:
                 scale = self.scales[self.scaled.index(level)]
-                step = 1 << scale
-                first = Signal(width, name=f"first{level}")
-                m.d.comb += first.eq(count - 1)
-                # After the advance rest − 2^scale is left: the end if rest < 2·2^scale.
-                ends = _below(rest[1:], scale)
-                starts_final = _below(first, scale)
+                step: Value = 1 << scale
+                # After the advance rest − 2^scale is left: the end if rest <= 2·2^scale.
+                ends = _at_most(rest, scale, above=1)
+                starts_final = _at_most(count, scale)
             else:
-                step, first = C(1), count - 1
-                ends, starts_final = rest == 1, count == 1
+                step, ends, starts_final = C(1), rest == 2, count == 1
             with m.If(self.load | (self.step & wrap)):
-                m.d.sync += [rest.eq(first), final.eq(starts_final)]
+                m.d.sync += [rest.eq(count), final.eq(starts_final)]
             with m.Elif(self.step & advance):
                 m.d.sync += [rest.eq(rest - step), final.eq(ends)]
             inner = wrap
@@ -122,10 +122,10 @@ class PointWalker(wiring.Component):
         tile = Signal.like(self.address, reset_less=True)
         m.d.sync += moved.eq(self.step)
         with m.If(self.step):
-            chosen: Value = self.deltas[self.levels - 1]
-            for level in reversed(range(self.levels - 1)):
-                if level != self.again:
-                    chosen = Mux(self.advance[level], self.deltas[level], chosen)
+            used = [level for level in range(self.levels) if level != self.again]
+            chosen = _one_of(
+                Cat(self.advance[level] for level in used), [self.deltas[level] for level in used]
+            )
             m.d.sync += [
                 delta.eq(chosen),
                 back.eq(self.advance[self.again]),
@@ -207,5 +207,5 @@ def _one_of(chosen: Value, values: list[Value]) -> Value:
     """The value whose bit is set, 0 if none is."""
     result: Value = C(0, len(values[0]))
     for index, value in enumerate(values):
-        result = result | (value & chosen[index].replicate(len(value)))
+        result = result | (value.as_unsigned() & chosen[index].replicate(len(value)))
     return result

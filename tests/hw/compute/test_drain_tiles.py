@@ -83,10 +83,10 @@ CASES = (
     Case((0, 2), (8, 6, 1), (2, 2, 1), co=2),
     Case((0, 2), (8, 8, 1), (4, 4, 1)),
     Case((0, 2), (4, 8, 1), (1, 2, 1)),
-    Case((1, 1), (3, 4, 3)),
-    Case((2, 1), (4, 2, 8), (2, 1, 4)),
-    Case((1, 2), (6, 3, 2)),
-    Case((1, 2), (8, 4, 2), (2, 2, 2)),
+    Case((1, 1), (3, 2, 3)),
+    Case((2, 1), (2, 2, 8), (2, 1, 4)),
+    Case((1, 2), (3, 4, 1)),
+    Case((1, 2), (4, 4, 2), (2, 2, 2)),
 )
 
 
@@ -215,7 +215,7 @@ def test_rows_and_durations(case):
 
 
 @pytest.mark.parametrize("config", SHAPES[1:], ids=lambda config: config.name)
-@pytest.mark.parametrize("case", CASES[1::3], ids=lambda case: case.algorithm.name)
+@pytest.mark.parametrize("case", CASES[3:9:2] + CASES[11:12], ids=lambda case: case.algorithm.name)
 def test_other_shapes(config, case):
     check(config, case)
 
@@ -251,7 +251,7 @@ def test_a_changed_accumulator_shows():
     assert written(trace.writes, TINY) != problem.expected
 
 
-@pytest.mark.parametrize("cycles", [9, 40, 70, 83])
+@pytest.mark.parametrize("cycles", [9, 83])
 def test_abort_leaves_nothing_behind(cycles):
     problem = build(CASES[7], TINY)
     bench = bench_of(TINY, [problem])
@@ -259,7 +259,7 @@ def test_abort_leaves_nothing_behind(cycles):
     aborted: list[int] = []
 
     async def before(ctx):
-        ctx.set(unit.instruction.payload.as_value(), bench._payload(problem.instruction))
+        ctx.set(unit.instruction.payload.as_value(), bench.payload(problem.instruction))
         ctx.set(unit.instruction.valid, 1)
         await ctx.tick()
         ctx.set(unit.instruction.valid, 0)
