@@ -1,6 +1,6 @@
 """The memory port: grants bursts to LOAD, STORE and FETCH, and routes what comes back."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -74,13 +74,14 @@ class MemoryPort(wiring.Component):
                 "load_beat": Out(1),
                 "fetch_beat": Out(1),
                 "beat": Out(beat_layout(port)),
-                "idle": Out(1),
+                "idle": Out(1, init=1),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         opened = Signal(range(self._port.outstanding + 1))
+        full = Signal()
         room = Signal()
         store_was_last = Signal(init=1)
         can_load = Signal()
@@ -89,40 +90,47 @@ class MemoryPort(wiring.Component):
         ar_free = ~self.ar.valid | self.ar.ready
         aw_free = ~self.aw.valid | self.aw.ready
         m.d.comb += [
-            room.eq(self.enable & (opened != self._port.outstanding)),
+            room.eq(self.enable & ~full),
             can_load.eq(self.load.valid & room & ar_free),
             can_store.eq(self.store.valid & room & aw_free),
             can_fetch.eq(self.fetch.valid & room & ar_free),
             self.load.ready.eq(can_load & (store_was_last | ~can_store)),
             self.store.ready.eq(can_store & (~store_was_last | ~can_load)),
             self.fetch.ready.eq(can_fetch & ~can_load & ~can_store),
-            self.idle.eq(opened == 0),
         ]
         granted = self.load.ready | self.store.ready | self.fetch.ready
         read_ends = Signal()
         m.d.comb += read_ends.eq(self.r_valid & self.r_last)
-        m.d.sync += opened.eq(opened + granted - read_ends - self.b_valid)
+        # What ends in this cycle is known early, the grant late.
+        kept = opened - read_ends - self.b_valid
+        m.d.sync += [
+            opened.eq(Mux(granted, kept + 1, kept)),
+            full.eq(
+                Mux(granted, kept + 1 == self._port.outstanding, kept == self._port.outstanding)
+            ),
+            self.idle.eq(Mux(granted, 0, kept == 0)),
+        ]
 
-        with m.If(self.ar.ready):
-            m.d.sync += self.ar.valid.eq(0)
-        with m.If(self.aw.ready):
-            m.d.sync += self.aw.valid.eq(0)
-        with m.If(self.load.ready):
+        # Addresses are taken before it is known whether they are granted; then they count. FETCH is
+        # granted only when LOAD does not ask.
+        reading = Mux(self.load.valid, self.load.payload.address, self.fetch.payload.address)
+        beats = Mux(self.load.valid, self.load.payload.length, self.fetch.payload.length)
+        with m.If(ar_free):
             m.d.sync += [
-                store_was_last.eq(0),
-                self.ar.valid.eq(1),
-                self.ar.payload.address.eq(self.load.payload.address),
-                self.ar.payload.length.eq(self.load.payload.length),
+                self.ar.valid.eq(self.load.ready | self.fetch.ready),
+                self.ar.payload.address.eq(reading),
+                self.ar.payload.length.eq(beats),
             ]
-        with m.If(self.fetch.ready):
-            m.d.sync += [self.ar.valid.eq(1), self.ar.payload.eq(self.fetch.payload)]
-        with m.If(self.store.ready):
+        with m.If(aw_free):
             m.d.sync += [
-                store_was_last.eq(1),
-                self.aw.valid.eq(1),
+                self.aw.valid.eq(self.store.ready),
                 self.aw.payload.address.eq(self.store.payload.address),
                 self.aw.payload.length.eq(self.store.payload.length),
             ]
+        with m.If(self.load.ready):
+            m.d.sync += store_was_last.eq(0)
+        with m.Elif(self.store.ready):
+            m.d.sync += store_was_last.eq(1)
         self._route(m, read_ends)
         return m
 
