@@ -149,16 +149,20 @@ GRANT_LATENCY = 1
 """Cycles from a grant until the address is valid on AR or AW (and, for a write, W is valid)."""
 
 BEAT_LATENCY = 1
-"""Cycles from an accepted R beat to its write into the local memory or the instruction FIFO."""
+"""Cycles from an accepted R beat to its write into the local memory, or to FETCH."""
 
-FETCH_VISIBLE = 1
-"""Cycles from the write of an instruction's last beat into the FIFO until it can be taken."""
+FETCH_VISIBLE = 3
+"""Cycles from the hand-over of an instruction's last beat to FETCH until it can be taken: copied,
+written, moved to the output register."""
 
 TAKE_TO_DISPATCH = 2
 """Cycles from the taking of an instruction to its dispatch (or execution); then the next is
 taken in the following cycle at the earliest, so straight-line code dispatches every three."""
 
-JUMP_TO_ASK = 2
+JUMP_LATENCY = 1
+"""Cycles from the execution of a taken jump until it flushes FETCH."""
+
+JUMP_TO_ASK = JUMP_LATENCY + 1 + FETCH_ASK
 """Cycles from the execution of a taken jump until FETCH asks for the target's burst."""
 
 QUEUE_LATENCY = 2
@@ -169,10 +173,14 @@ QUEUE_INTERVAL = 2
 """Cycles from an issue to the next one of the same unit at the earliest, whatever the unit does."""
 
 TOKEN_LATENCY = 2
-"""Cycles from `done` to the earliest issue of an instruction that waits for it: count, compare."""
+"""Cycles from `done` to the earliest issue of an instruction that waits for it: count, compare.
+FENCE, HALT and the read of SCALAR come as late."""
 
-SCALAR_LATENCY = 2
-"""Cycles from the execution of SCALAR (waits over, row read) to its completion."""
+SCALAR_READ = 1
+"""Cycles from the first in which SCALAR may execute to its read at the earliest."""
+
+SCALAR_LATENCY = ACTIVATION_READ_LATENCY + 1
+"""Cycles from the read of SCALAR to its completion: row, chosen byte."""
 
 LOAD_ASK = 3
 """Cycles from the issue of a LOAD to its first ask for a burst."""

@@ -27,10 +27,12 @@ class Fetch(wiring.Component):
        the FIFO has room for the whole burst beside what it holds and what is granted. It is
        visible to the arbiter in the following cycle and waits for its grant; the grant advances
        `next`. (A request and its successor are thus at least two cycles apart.)
-    3. A beat handed over by the memory port in cycle t is written in cycle t; an instruction
-       whose last beat it was can be taken in cycle t + 1 (`timing.FETCH_VISIBLE`).
+    3. A beat handed over by the memory port in cycle t is copied in t, written in t + 1; an
+       instruction whose last beat it was moves to the output register in t + 2, if that is empty,
+       and can be taken in t + 3 (`timing.FETCH_VISIBLE`). The output register is empty in the
+       cycle after a take.
     4. A jump in cycle t empties the FIFO, takes back the request if it is not granted in that
-       very cycle, marks every granted beat that has not yet been handed over as stale, and sets
+       very cycle, marks every granted beat that has not yet been written as stale, and sets
        `next`; rule 2 applies from cycle t + 1 on. Stale beats are dropped as they come.
 
     Members
@@ -74,6 +76,14 @@ class Fetch(wiring.Component):
         with m.If(self.jump):
             m.d.sync += claimed.eq(0)
 
+        # The memory port's registers feed every memory; the instructions' copy has its own.
+        self._beat_valid = Signal()
+        self._data = Signal.like(self.beat_data, reset_less=True)
+        self._failed = Signal(reset_less=True)
+        m.d.sync += self._beat_valid.eq(self.beat_valid)
+        with m.If(self.beat_valid):
+            m.d.sync += [self._data.eq(self.beat_data), self._failed.eq(self.beat_failed)]
+
         self._request(m, asked, claimed)
         fresh = self._stale_beats(m, asked)
         self._fifo(m, fresh)
@@ -109,19 +119,21 @@ class Fetch(wiring.Component):
 
     def _stale_beats(self, m: Module, asked: Signal) -> Signal:
         """Rule 4. Returns the strobe of a beat that belongs into the FIFO."""
-        coming = Signal(range(16 * self._group * self._beats + 1))  # granted, not handed over
+        coming = Signal(range(16 * self._group * self._beats + 1))  # granted, not written
         stale = Signal.like(coming)
         still_coming = Signal.like(coming)
         granted = self.request.valid & self.request.ready
-        m.d.comb += still_coming.eq(coming + Mux(granted, asked * self._beats, 0) - self.beat_valid)
+        m.d.comb += still_coming.eq(
+            coming + Mux(granted, asked * self._beats, 0) - self._beat_valid
+        )
         m.d.sync += coming.eq(still_coming)
         fresh = Signal()
-        m.d.comb += fresh.eq(self.beat_valid & (stale == 0))
+        m.d.comb += fresh.eq(self._beat_valid & (stale == 0))
         with m.If(self.jump):
             m.d.sync += stale.eq(still_coming)
-        with m.Elif(self.beat_valid & (stale != 0)):
+        with m.Elif(self._beat_valid & (stale != 0)):
             m.d.sync += stale.eq(stale - 1)
-        with m.If(fresh & self.beat_failed):
+        with m.If(fresh & self._failed):
             m.d.comb += self.error.eq(ErrorCode.AXI_RESPONSE)
         return fresh
 
@@ -137,22 +149,25 @@ class Fetch(wiring.Component):
         level = Signal(range(FETCH_FIFO + 1))
         beat = Signal(range(self._beats))
         complete = Signal()
-        taken = self.o.valid & self.o.ready
+        moved = Signal()
         m.d.comb += [
             complete.eq(fresh & (beat == self._beats - 1)),
             write.addr.eq(tail),
             read.addr.eq(head),
-            self.o.valid.eq(level != 0),
-            self.o.payload.eq(read.data.as_value()),
+            moved.eq(~self.o.valid & (level != 0)),
         ]
         for k in range(self._beats):
-            m.d.comb += [write.en[k].eq(fresh & (beat == k)), write.data[k].eq(self.beat_data)]
-        m.d.sync += level.eq(level + complete - taken)
+            m.d.comb += [write.en[k].eq(fresh & (beat == k)), write.data[k].eq(self._data)]
+        m.d.sync += level.eq(level + complete - moved)
+        with m.If(~self.o.valid):
+            m.d.sync += [self.o.payload.eq(read.data), self.o.valid.eq(level != 0)]
+        with m.Elif(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
         with m.If(fresh):
             m.d.sync += beat.eq(beat + 1)
         with m.If(complete):
             m.d.sync += tail.eq(tail + 1)
-        with m.If(taken):
+        with m.If(moved):
             m.d.sync += head.eq(head + 1)
         with m.If(self.jump):
-            m.d.sync += [head.eq(0), tail.eq(0), level.eq(0), beat.eq(0)]
+            m.d.sync += [head.eq(0), tail.eq(0), level.eq(0), beat.eq(0), self.o.valid.eq(0)]

@@ -28,9 +28,11 @@ from hw.arch.isa import (
 )
 from hw.arch.timing import (
     HALT_LATENCY,
+    JUMP_LATENCY,
     QUEUE_INTERVAL,
     QUEUE_LATENCY,
     SCALAR_LATENCY,
+    SCALAR_READ,
     TAKE_TO_DISPATCH,
     TOKEN_LATENCY,
     MemoryTiming,
@@ -41,9 +43,6 @@ from sim.cycle.port import MemoryPort
 from sim.cycle.transfers import LoadModel, StoreModel
 from sim.errors import SimulatorError
 from sim.functional.sequencer import Step
-
-SEEN = 1
-"""From `done` to the cycle in which the sequencer sees it."""
 
 
 class CycleModelError(SimulatorError):
@@ -166,7 +165,7 @@ class CoreModel:
         while times.queue:
             dispatch, awaits, instruction = times.queue[0]
             ready = self._ready(unit, instruction)
-            tokens = self._tokens(awaits, TOKEN_LATENCY)
+            tokens = self._tokens(awaits)
             if ready is None or tokens is None:
                 break
             last = times.issue[-1] if times.issue else -QUEUE_INTERVAL
@@ -191,15 +190,15 @@ class CoreModel:
             case _:
                 return self.units[unit].free
 
-    def _tokens(self, awaits: Sequence[int], latency: int) -> int | None:
-        """Cycle `latency` after the last of the awaited completions; None if one is not known."""
+    def _tokens(self, awaits: Sequence[int]) -> int | None:
+        """Cycle in which all awaited completions are visible; None if one is not yet known."""
         result = 0
         for unit, count in enumerate(awaits):
             if count:
                 done = self.units[Unit(unit)].done
                 if len(done) < count:
                     return None
-                result = max(result, done[count - 1] + latency)
+                result = max(result, done[count - 1] + TOKEN_LATENCY)
         return result
 
     def _issue(self, unit: Unit, cycle: int, instruction: Instruction) -> None:
@@ -239,7 +238,7 @@ class CoreModel:
                 return moved
             if target is not None:
                 self._jumping = True
-                heapq.heappush(self._events, (end, 1, target))
+                heapq.heappush(self._events, (end + JUMP_LATENCY, 1, target))
             self._step = next(self._steps, None)
         return moved
 
@@ -256,8 +255,10 @@ class CoreModel:
             return cycle
         match step.instruction:
             case Scalar():
-                tokens = self._tokens(step.awaits, SEEN)
-                return None if tokens is None else max(cycle, tokens) + SCALAR_LATENCY
+                tokens = self._tokens(step.awaits)
+                if tokens is None:
+                    return None
+                return max(cycle + SCALAR_READ, tokens) + SCALAR_LATENCY
             case Fence() | Halt():
                 ends = [self._all_done(times) for times in self.units.values()]
                 if any(end is None for end in ends):
@@ -269,7 +270,7 @@ class CoreModel:
     def _all_done(self, times: UnitTimes) -> int | None:
         if times.queue or len(times.done) < len(times.issue):
             return None
-        return times.done[-1] + SEEN if times.done else 0
+        return times.done[-1] + TOKEN_LATENCY if times.done else 0
 
     # The arbiter.
 

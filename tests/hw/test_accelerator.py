@@ -29,6 +29,7 @@ from hw.arch.isa import (
 from hw.arch.registers import (
     Status,
 )
+from hw.arch.timing import TOKEN_LATENCY
 from tests.hw.bench import HALT, Bench, run, waits
 
 pytestmark = pytest.mark.rtl
@@ -268,6 +269,6 @@ def test_waits_order_units_and_distances_count_back():
     for log, times in ((result.issue, issue), (result.done, done)):
         for cycle, unit in log:
             times.setdefault(unit, []).append(cycle)
-    assert issue[Unit.DRAIN][0] == done[Unit.ARRAY][0] + 1
+    assert issue[Unit.DRAIN][0] == done[Unit.ARRAY][0] + TOKEN_LATENCY
     assert issue[Unit.DRAIN][1] > done[Unit.ARRAY][1]
-    assert issue[Unit.VECTOR][0] == done[Unit.DRAIN][1] + 1
+    assert issue[Unit.VECTOR][0] == done[Unit.DRAIN][1] + TOKEN_LATENCY

@@ -55,8 +55,10 @@ def test_start_fetch_and_dispatch():
     issue = arrived(result, 1) + DISPATCHED + timing.QUEUE_LATENCY
     assert at(result.issue, Unit.DRAIN)[0] == issue
     assert at(result.done, Unit.DRAIN)[0] == issue + DrainStandIn.CYCLES
-    # HALT executes in the cycle after the last `done`, QUIESCE lasts one cycle.
-    halt = max(at(result.done, Unit.DRAIN)[-1] + 1, arrived(result, 4) + DISPATCHED)
+    # QUIESCE lasts one cycle.
+    halt = max(
+        at(result.done, Unit.DRAIN)[-1] + timing.TOKEN_LATENCY, arrived(result, 4) + DISPATCHED
+    )
     assert result.counters["cycles"] == halt + timing.HALT_LATENCY + 2 - timing.START_LATENCY
 
 
@@ -66,7 +68,7 @@ def test_straight_line_code_dispatches_every_three_cycles():
     result = run([Array(), Array(), Array(), Fence(), *units, HALT])
     done = at(result.done, Unit.ARRAY)[-1]
     assert arrived(result, 4 + len(units)) < done - 10, "the FIFO did not run ahead"
-    fence = done + 1
+    fence = done + timing.TOKEN_LATENCY
     issues = sorted(at(result.issue, Unit.DRAIN) + at(result.issue, Unit.VECTOR))
     first = fence + 1 + timing.TAKE_TO_DISPATCH + timing.QUEUE_LATENCY
     assert issues[:4] == [first + TAKE_TO_TAKE * k for k in range(4)]
@@ -135,11 +137,21 @@ def test_scalar():
     program = [Array(), Scalar(waits=waits(array=1), row=0), Drain(), HALT]
     result = run(program)
     assert arrived(result, 3) < at(result.done, Unit.ARRAY)[0], "the next one is there already"
-    read = at(result.done, Unit.ARRAY)[0] + 1
+    read = at(result.done, Unit.ARRAY)[0] + timing.TOKEN_LATENCY
     taken = read + timing.SCALAR_LATENCY + 1
     wanted = taken + timing.TAKE_TO_DISPATCH + timing.QUEUE_LATENCY
     assert at(result.issue, Unit.DRAIN) == [wanted]
-    assert at(result.issue, Unit.ARRAY)[0] + ArrayStandIn.CYCLES == read - 1
+    assert at(result.issue, Unit.ARRAY)[0] + ArrayStandIn.CYCLES == read - timing.TOKEN_LATENCY
+
+
+def test_scalar_that_waits_for_nothing():
+    result = run([Array(), Fence(), Scalar(row=0), Drain(), HALT])
+    done = at(result.done, Unit.ARRAY)[0]
+    assert arrived(result, 4) < done, "the FIFO did not run ahead"
+    acts = done + timing.TOKEN_LATENCY + 1 + timing.TAKE_TO_DISPATCH
+    taken = acts + timing.SCALAR_READ + timing.SCALAR_LATENCY + 1
+    wanted = taken + timing.TAKE_TO_DISPATCH + timing.QUEUE_LATENCY
+    assert at(result.issue, Unit.DRAIN) == [wanted]
 
 
 def test_load_and_store_alternate_and_fetch_comes_last():

@@ -53,9 +53,9 @@ def simulate(
 def test_one_load_by_hand() -> None:
     model = simulate([begin(TINY), Load(dram=DATA, beats=8), halt()])
     # The fetch asks in cycle 1 and is granted at once; 40 cycles after its acceptance in cycle 2
-    # come the beats, one instruction (16 beats of 4 bytes) per burst on `tiny`; a beat is written
-    # a cycle later and can be taken one after that.
-    begin_taken = 2 + 40 + 15 + 2
+    # come the beats, one instruction (16 beats of 4 bytes) per burst on `tiny`; a beat is handed
+    # over a cycle later and can be taken three after that.
+    begin_taken = 2 + 40 + 15 + 4
     # The second burst follows without a gap (asked for in 3, accepted in 4).
     load_taken = begin_taken + 16
     dispatch = load_taken + 2
@@ -64,15 +64,15 @@ def test_one_load_by_hand() -> None:
     # Three cycles to ask, one to the address, 40 to the first of 8 beats, one to write.
     done = issue + 3 + 1 + 40 + 7 + 1
     assert model.units[Unit.LOAD].done == [done]
-    assert model.halt == done + 1
-    assert model.cycles == done + 5
+    assert model.halt == done + 2
+    assert model.cycles == done + 6
     assert model.fetch.beats == 3 * 16
     assert model.load.beats == 8
 
 
 def test_one_store_by_hand() -> None:
     model = simulate([begin(TINY), Store(dram=OUTPUT, beats=8), halt()])
-    issue = 2 + 40 + 15 + 2 + 16 + 2 + 2
+    issue = 2 + 40 + 15 + 4 + 16 + 2 + 2
     # First row read after 4, asked for 3 after the last read, address and two cycles to the first
     # beat, response 8 after the last, done one later.
     ask = issue + 4 + 7 + 3
