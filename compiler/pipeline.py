@@ -1,6 +1,6 @@
 """The way from an ONNX file to a build folder. Read this file first.
 
-    import → infer types → fold → flatten → views → fuse → golden →
+    import → infer types → fold → flatten → views → fuse → chains → golden →
     assign layout → tile → schedule → allocate → emit → link
 
 Each stage before `golden` makes a new graph, which is verified and dumped to
