@@ -1,12 +1,29 @@
 """Layers that can be transformed, small; shared by the tests of hFA."""
 
+import dataclasses
+
 import numpy as np
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode
 from tests.compiler.backend.harness import convolution, kind, network
 
+
+def _two_blocks_per_row() -> AcceleratorConfig:
+    """`wide` with transforms: an accumulator row becomes two scratchpad rows."""
+    plain = AcceleratorConfig.load("wide")
+    return dataclasses.replace(
+        plain,
+        name="wide_hfa",
+        array=dataclasses.replace(plain.array, activation_bits=17, weight_bits=16),
+        memory=dataclasses.replace(plain.memory, transformed_rows=256),
+        lanes=dataclasses.replace(plain.lanes, output_transform=2),
+        features=("depthwise", "vector", "hfa", "hfa_nested"),
+    )
+
+
 CONFIGS = {name: AcceleratorConfig.load(name) for name in ("tiny_hfa", "base_hfa")}
+CONFIGS["wide_hfa"] = _two_blocks_per_row()
 TINY, BASE = CONFIGS["tiny_hfa"], CONFIGS["base_hfa"]
 SAME = {"pad_begin": (0, 1, 1), "pad_end": (0, 1, 1)}
 TEMPORAL = {"pad_begin": (1, 0, 0), "pad_end": (1, 0, 0)}
