@@ -34,7 +34,7 @@ def _array_features(instruction: Array) -> set[str]:
             nested = instruction.transform_t and instruction.transform_s
             return {"hfa", "hfa_nested"} if nested else {"hfa"}
         case ArrayMode.HFA_DEPTHWISE:
-            return {"hfa", "hfa_depthwise"}
+            return {"hfa", "depthwise", "hfa_depthwise"}
 
 
 def features_of(instructions: Iterable[Instruction]) -> int:

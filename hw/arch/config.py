@@ -50,16 +50,20 @@ FEATURES = (
 )
 """Optional parts of the circuit. Bit i of a feature mask stands for FEATURES[i]."""
 
-NEEDS = {"hfa_nested": "hfa", "hfa_depthwise": "hfa"}
-"""Features that extend another one."""
+NEEDS = {"hfa_nested": ("hfa",), "hfa_depthwise": ("hfa", "depthwise")}
+"""Features that extend others."""
 
 TRANSFORM_BITS = {"hfa": (15, 14), "hfa_nested": (16, 16)}
 """Least operand widths (activation, weight) that the algorithms of a feature need on raw s8; the
 widest are F(4×4,3×3) and, nested, F(2,3)⊗F(4×4,3×3) (winograd.Algorithm.input_bits)."""
 
-BUILT = ("depthwise", "vector", "hfa", "hfa_nested")
+BUILT = ("depthwise", "vector", "hfa", "hfa_nested", "hfa_depthwise")
 """Those that the circuit has. Verilog, compiler and simulators refuse a configuration with
 others (`AcceleratorConfig.require_built`)."""
+
+
+SHORTEST_TILED_BLOCK = 16
+"""Pixels of the smallest frame in mode HFA_DEPTHWISE: two strips of four columns."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -127,9 +131,17 @@ class AcceleratorConfig:
 
     def _check_transforms(self) -> None:
         """Widths, memories and lanes that the hfa features need; none of them without."""
-        for feature, base in NEEDS.items():
-            if feature in self.features and base not in self.features:
-                raise ConfigError(f"feature {feature!r} needs feature {base!r}")
+        for feature, needed in NEEDS.items():
+            for base in needed:
+                if feature in self.features and base not in self.features:
+                    raise ConfigError(f"feature {feature!r} needs feature {base!r}")
+        groups = self.weight_block_groups
+        if "hfa_depthwise" in self.features and self.tap_blocks * groups > SHORTEST_TILED_BLOCK:
+            raise ConfigError(
+                f"feature 'hfa_depthwise' loads the nine taps of a channel in {self.tap_blocks} "
+                f"blocks of {groups} cycles (array.rows / array.weight_rows_per_cycle); at most "
+                f"{SHORTEST_TILED_BLOCK} cycles in all are hidden"
+            )
         lanes, rows = self.lanes.output_transform, self.memory.transformed_rows
         if "hfa" not in self.features:
             for name, value in (
@@ -165,6 +177,11 @@ class AcceleratorConfig:
     def lane_block(self) -> int:
         """L: bytes of a scratchpad row, lanes of a channel block."""
         return self.array.rows
+
+    @property
+    def tap_blocks(self) -> int:
+        """Weight blocks that hold the nine taps of a depthwise window, one per row."""
+        return -(-9 // self.array.rows)
 
     @property
     def weight_beats(self) -> int:

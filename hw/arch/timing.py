@@ -46,6 +46,9 @@ def array_stream_cycles(instruction: Array, config: AcceleratorConfig) -> int:
     accumulator's read-modify-write, whichever is longest.
     """
     vectors = math.prod(instruction.counts[:3])
+    if instruction.mode == ArrayMode.HFA_DEPTHWISE:
+        # Pixels of strips of two lines, once for all tap blocks.
+        return STRIP_LINES * vectors * instruction.counts[3]
     block = max(vectors, config.weight_block_groups, ACCUMULATE_HAZARD)
     return array_blocks(instruction) * block
 
@@ -71,6 +74,9 @@ def array_outputs(instruction: Array) -> int:
     x, y, t, co = instruction.counts[:4]
     if instruction.mode == ArrayMode.HFA:
         return x * y * t * array_points(instruction) * co
+    if instruction.mode == ArrayMode.HFA_DEPTHWISE:
+        # Two columns and one strip are the border; emit 2 drops the last of a ragged map.
+        x, y = x - 1 - instruction.emit_x, STRIP_LINES * y - 1 - instruction.emit_y
     if instruction.mode == ArrayMode.DEPTHWISE:
         above = 0 if instruction.resume else instruction.window_y - 1
         x = (x - instruction.window_x) // instruction.emit_x + 1
@@ -132,6 +138,10 @@ PARAMETER_READ_LATENCY = 1
 
 ACCUMULATOR_READ_LATENCY = 2
 """Cycles from `enable` of an accumulator row read (drain side) to its data."""
+
+WRITE_LATENCY = 2
+"""Cycles from a write to an on-chip memory to the first read that sees it: a register, the memory.
+At most TOKEN_LATENCY, since the last write of an instruction may be in the cycle of its `done`."""
 
 START_LATENCY = 4
 """Cycles from the write of Control.START to the first cycle of the run (`cycles` counts from it):
@@ -224,6 +234,17 @@ LINE_HAZARD = 3
 """Shortest line of a depthwise window with more than one row: line-buffer read to next read."""
 
 
+STRIP_LINES = 2
+"""HFA_DEPTHWISE: lines of a strip, which enter side by side."""
+
+TILE_EMIT = 4
+"""HFA_DEPTHWISE: cycles from the pixel that completes a tile to the position (in the sense of
+array_latency) of its first result; the three others follow."""
+
+TILE_PAUSE = TILE_EMIT + 3
+"""HFA_DEPTHWISE: cycles by which the last result's position lies behind the last pixel's."""
+
+
 def array_start(config: AcceleratorConfig) -> int:
     """Cycles from the issue of an ARRAY instruction to its first position.
 
@@ -240,7 +261,8 @@ def array_latency(config: AcceleratorConfig) -> int:
 
 def array_occupancy(instruction: Array, config: AcceleratorConfig) -> int:
     """Cycles from the issue of an ARRAY instruction to the earliest issue of the next one."""
-    return array_start(config) + array_stream_cycles(instruction, config) - 1
+    pause = TILE_PAUSE if instruction.mode == ArrayMode.HFA_DEPTHWISE else 0
+    return array_start(config) + array_stream_cycles(instruction, config) - 1 + pause
 
 
 def array_duration(instruction: Array, config: AcceleratorConfig) -> int:
@@ -427,7 +449,7 @@ TRANSFORM_STAGE_LATENCY = 3
 TURN_LATENCY = 2
 """Cycles from the last value of a tile into a turning memory to the first value out of it."""
 
-OUTPUT_STAGE_LATENCY = (3, 2, 2)
+OUTPUT_STAGE_LATENCY = (4, 3, 3)
 """The same as TRANSFORM_STAGE_LATENCY of a stage of the output transform, by transform."""
 
 DIVISION_LATENCY = 4

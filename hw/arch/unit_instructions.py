@@ -114,6 +114,18 @@ class Array(Encodable):
     (layout.pack_transformed_weights), that is as many blocks as taps. F(4,3) along time with
     F(4×4,3×3) does not fit the circuit (UNSUPPORTED); both axes at once need the feature
     hfa_nested.
+
+    HFA_DEPTHWISE: a depthwise window of 3×3, stride 1, by F(2×2,3×3) inside the columns; equal to
+    DEPTHWISE with a third to four ninths of its multiplications, and one result per cycle on every
+    array. Pixels come in strips of two lines: nest, innermost first: line (2), x, y (strips), t,
+    co, and `deltas` has these levels (five of eight). Counts: x columns, borders included, even,
+    4 to memory.line_pixels; y strips, at least 2; ky = ceil(9 / rows) tap blocks; kx = kt = ci =
+    1. A pixel lies at starts + (x, 2·y + line). Results are x − 2 by 2·y − 2; emit_x = 2, emit_y =
+    2 leave out the last column, the last line (of a map of odd size; the pixels only it needs
+    are clipped). Accumulator rows as DEPTHWISE: x, y, t, co. Weights: row r of the b-th block of an
+    output block is tap r + rows·b, numbered as above; the blocks of an output block follow one
+    another. window_x = window_y = 3, transform_s = 1, transform_t = 0, steps and dilations 1, no
+    `keep` (else FIELD).
     """
 
     OPCODE: ClassVar[Opcode] = Opcode.ARRAY

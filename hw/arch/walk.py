@@ -31,7 +31,14 @@ from hw.arch.isa import (
     UnitInstruction,
     strides,
 )
-from hw.arch.timing import array_blocks, array_outputs, array_sets, drain_nest, drain_transforms
+from hw.arch.timing import (
+    STRIP_LINES,
+    array_blocks,
+    array_outputs,
+    array_sets,
+    drain_nest,
+    drain_transforms,
+)
 from hw.arch.winograd import TRANSFORMS, Algorithm
 
 Index = npt.NDArray[np.int64]
@@ -139,7 +146,15 @@ def array_transforms(instruction: Array) -> tuple[int, int, int]:
 
 
 def array_strides(instruction: Array) -> tuple[int, ...]:
-    """Strides in rows for x, y, t, co, kx, ky, kt, ci."""
+    """Strides in rows for x, y, t, co, kx, ky, kt, ci.
+
+    HFA_DEPTHWISE: ky is the line in a strip.
+    """
+    if instruction.mode == ArrayMode.HFA_DEPTHWISE:
+        x, y, t, co = instruction.counts[:4]
+        walked = (STRIP_LINES, x, y, t, co, 1, 1, 1)
+        line, x, y, t, co, *_ = strides(walked, instruction.deltas)
+        return x, y, t, co, 0, line, 0, 0
     if instruction.mode != ArrayMode.HFA:
         return strides(instruction.counts, instruction.deltas)
     nest = transformed_nest(instruction.counts, instruction.transform_t)
@@ -150,15 +165,18 @@ def array_strides(instruction: Array) -> tuple[int, ...]:
 def array_masks(instruction: Array) -> list[npt.NDArray[np.bool_]]:
     """For x, y, t: [taps, positions] whether the position lies inside the tensor.
 
-    On a transformed axis: [pixels, tiles].
+    On a transformed axis: [pixels, tiles]; HFA_DEPTHWISE, y: [lines, strips].
     """
     taps = list(instruction.counts[4:7])
     if instruction.mode == ArrayMode.DEPTHWISE:
         taps[0] = taps[1] = 1  # kx, ky are window passes; the window lies in the stream
+    steps = list(instruction.steps)
+    if instruction.mode == ArrayMode.HFA_DEPTHWISE:
+        taps[1] = steps[1] = STRIP_LINES  # y are strips, their lines take the place of ky
     masks = []
     for d, transform in enumerate(array_transforms(instruction)):
         dilation = instruction.dilations[d]
-        step = TRANSFORMS[transform].outputs * dilation if transform else instruction.steps[d]
+        step = TRANSFORMS[transform].outputs * dilation if transform else steps[d]
         start, count, bound = instruction.starts[d], instruction.counts[d], instruction.bounds[d]
         masks.append(inside(start, step, count, dilation, taps[d], bound))
     return masks

@@ -9,12 +9,20 @@ from amaranth.utils import exact_log2
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode, ErrorCode
-from hw.arch.timing import ACCUMULATE_HAZARD, LINE_HAZARD, array_latency, array_start
+from hw.arch.timing import ACCUMULATE_HAZARD, LINE_HAZARD, TILE_PAUSE, array_latency, array_start
 from hw.common.agu import COUNT_BITS, Coordinate, Nest, Walker, any_zero
 from hw.common.layouts import instruction_layout
 from hw.common.ports import UnitSignature
 from hw.compute.chain import READ_LAYOUT, control_layout, line_layout
 from hw.compute.latch import Fields, strobe_line
+from hw.compute.tile_control import (
+    LINE,
+    STRIP,
+    TILE_BLOCK_END,
+    TILE_FRAME,
+    TileControl,
+    wrong_tiles,
+)
 from hw.compute.transform import BYPASS, F43
 from hw.compute.transform_engine import (
     OUTER_T,
@@ -80,6 +88,7 @@ class ArrayControl(wiring.Component):
         layout = instruction_layout(Array)
         self._layout = layout
         self._has_hfa = "hfa" in config.features
+        self._has_tiles = "hfa_depthwise" in config.features
         members = {}
         if self._has_hfa:
             members = {
@@ -132,6 +141,11 @@ class ArrayControl(wiring.Component):
             m.submodules.engine = self._engine = TransformEngine(self._config)
         else:
             self._counts, self._blocks, self._hfa = f.counts, f.counts[CO], C(0, 1)
+        self._tiled: Value = C(0, 1)
+        if self._has_tiles:
+            self._tiled = Signal()
+            m.d.comb += self._tiled.eq(f.mode == ArrayMode.HFA_DEPTHWISE)
+            m.submodules.tiles = self._tiles = TileControl(self._config)
         self._issue(m)
         self._walk(m)
         self._clip(m)
@@ -171,6 +185,9 @@ class ArrayControl(wiring.Component):
             unsupported, wrong = wrong_transform(*transforms, self._counts, f.steps, nested)
             supported = supported | (self._hfa & ~unsupported)
             field = field | (self._hfa & wrong)
+        if self._has_tiles:
+            wrong = wrong_tiles(f, self._counts, self._blocks, config)
+            supported, field = supported | self._tiled, field | (self._tiled & wrong)
         attention = f.weights_from_activation | f.transpose_weights
         return Mux(
             ~supported | attention,
@@ -245,7 +262,9 @@ class ArrayControl(wiring.Component):
         """Statements that load the instruction registers."""
         result = self._fields.take(payload)
         if self._has_hfa:
-            result.append(self._blocks.eq(payload.counts[CO]))
+            # HFA_DEPTHWISE has its tap blocks here, which are not walked.
+            tiled = payload.mode == ArrayMode.HFA_DEPTHWISE
+            result.append(self._blocks.eq(Mux(tiled, payload.counts[KY], payload.counts[CO])))
             result += [r.eq(c) for r, c in zip(self._counts, nest_counts(payload), strict=True)]
         return result
 
@@ -272,7 +291,13 @@ class ArrayControl(wiring.Component):
             walker.step.eq(step),
             walker.advance.eq(nest.advance),
             walker.base.eq(f.activation),
-            block_end.eq(Mux(self._hfa, nest.wrap[SET_END], nest.wrap[T])),
+            block_end.eq(
+                Mux(
+                    self._hfa,
+                    nest.wrap[SET_END],
+                    Mux(self._tiled, nest.wrap[TILE_BLOCK_END], nest.wrap[T]),
+                )
+            ),
             step.eq(running & (~block_end | Mux(self._hfa, nest.last | self._gate, age == 0))),
         ]
         m.d.comb += [port.eq(value) for port, value in zip(nest.counts, self._counts, strict=True)]
@@ -298,15 +323,29 @@ class ArrayControl(wiring.Component):
             self._present.eq(running & fresh),
             self._first.eq(running & fresh & block_first),
             self._moves.eq(Mux(step, nest.advance, 0)),
-            self._ending.eq(step & nest.last & ~self._hfa),
         ]
+        final = step & nest.last & ~self._hfa
+        if self._has_tiles:
+            behind, self._pausing = strobe_line(
+                m, final & self._tiled, self.unit.abort, TILE_PAUSE, "tile_pause"
+            )
+            final = (final & ~self._tiled) | behind
+            m.d.sync += [
+                self._tiles.final_x.eq(nest.final[1]),
+                self._tiles.final_y.eq(nest.final[STRIP]),
+                self._tiles.last_block.eq(nest.final[TILE_FRAME + 1 :].all()),
+            ]
+        m.d.sync += self._ending.eq(final)
         next_block = Signal()
-        first_of_block = running & fresh & block_first & ~self._hfa
+        first_of_block = running & fresh & block_first & ~self._hfa & ~self._tiled
         m.d.sync += next_block.eq(first_of_block & ~nest.final[CO:].all())
         m.d.comb += self.weight_next.eq(next_block)
         if self._has_hfa:
             engine = self._engine
-            m.d.comb += self.weight_next.eq(next_block | (engine.present & engine.block))
+            following = next_block | (engine.present & engine.block)
+            if self._has_tiles:
+                following = following | self._tiles.next
+            m.d.comb += self.weight_next.eq(following)
             m.d.sync += [
                 engine.fed.eq(running & fresh & block_end & self._hfa),
                 engine.fed_last.eq(nest.last),
@@ -358,6 +397,12 @@ class ArrayControl(wiring.Component):
         ]
         inner = Mux(self._hfa & ~tiled, TILE_X + axis, axis)
         outer = Mux(tiled, TILE_X + axis, KX + axis)
+        if self._has_tiles:
+            # A line of the strip inside, the strip outside; nothing else has taps.
+            inner = Mux(self._tiled, (1, LINE, TILE_FRAME)[axis], inner)
+            outer = Mux(self._tiled, (CI, STRIP, CI)[axis], outer)
+            with m.If(self._tiled & (axis == Y)):
+                m.d.sync += outer_step.eq(2)
         for name, strobes in (("advance", moves), ("restart", restarts)):
             m.d.comb += [
                 getattr(coordinate, f"inner_{name}").eq(strobes.bit_select(inner, 1)),
@@ -377,6 +422,10 @@ class ArrayControl(wiring.Component):
         self._first_pass = Signal(reset_less=True)
         wait_x, wait_y = Signal(2, reset_less=True), Signal(2, reset_less=True)
         m.d.comb += self._depthwise.eq(f.mode == ArrayMode.DEPTHWISE)
+        if self._has_tiles:
+            # The line buffer goes by columns, whose level is one further out.
+            moves = Mux(self._tiled, moves >> 1, moves)
+            restarts = Mux(self._tiled, restarts >> 1, restarts)
         with m.If(begin | restarts[X]):
             m.d.sync += wait_x.eq(f.window_x - 1)
         with m.Elif(moves[X]):
@@ -407,7 +456,7 @@ class ArrayControl(wiring.Component):
     def _outputs(self, m: Module) -> None:
         """The register behind the address."""
         f = self._fields
-        windowed = self._present & self._depthwise & (f.window_y != 1)
+        windowed = self._present & (self._depthwise | self._tiled) & (f.window_y != 1)
         position: Value = self._present
         swap: Value = self._first
         overwrite: Value = self._first_pass & ~f.accumulate
@@ -419,6 +468,21 @@ class ArrayControl(wiring.Component):
             overwrite = Mux(engine.present, engine.overwrite, overwrite)
             address = Mux(engine.present, engine.address, address)
         emitted = position & self._emit
+        tap_pass: Value = self._tap_pass
+        if self._has_tiles:
+            tiles, tiled = self._tiles, self._tiled
+            emitted = Mux(tiled, tiles.emit, emitted)
+            swap = Mux(tiled, tiles.stage, swap)
+            overwrite = Mux(tiled, ~f.accumulate, overwrite)
+            address = Mux(tiled, tiles.address, address)
+            tap_pass = Mux(tiled, tiles.block, tap_pass)
+            m.d.sync += [
+                self.control.tiles.eq(tiled),
+                self.control.lower.eq(tiles.lower),
+                self.control.odd.eq(tiles.odd),
+                self.control.tile.eq(tiles.tile),
+            ]
+            self._connect_tiles(m)
         m.d.sync += [
             self.activation_enable.eq(self._present & self._inside),
             self.activation_address.eq(self._walker.address),
@@ -428,7 +492,7 @@ class ArrayControl(wiring.Component):
             self.control.depthwise.eq(self._depthwise),
             self.control.window_x.eq(f.window_x),
             self.control.window_y.eq(f.window_y),
-            self.control.tap_pass.eq(self._tap_pass),
+            self.control.tap_pass.eq(tap_pass),
             self.control.line.eq(self._line),
             self.line.enable.eq(windowed),
             self.line.address.eq(self._line),
@@ -436,6 +500,23 @@ class ArrayControl(wiring.Component):
             self.read.enable.eq(emitted),
             self.read.overwrite.eq(overwrite),
             self.read.address.eq(address),
+        ]
+
+    def _connect_tiles(self, m: Module) -> None:
+        """Mode HFA_DEPTHWISE: what its controller is told."""
+        f, tiles = self._fields, self._tiles
+        m.d.comb += [
+            tiles.active.eq(self._tiled),
+            tiles.begin.eq(self._begin),
+            tiles.advance.eq(self._moves),
+            tiles.restart.eq(self._restarts),
+            tiles.present.eq(self._present),
+            tiles.first.eq(self._first),
+            tiles.line.eq(self._counts[1]),
+            tiles.emit_x.eq(f.emit_x),
+            tiles.emit_y.eq(f.emit_y),
+            tiles.accumulator.eq(f.accumulator),
+            tiles.clear.eq(self.unit.abort),
         ]
 
     def _transform(self, m: Module) -> None:

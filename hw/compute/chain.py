@@ -41,7 +41,16 @@ def control_layout(config: AcceleratorConfig) -> data.StructLayout:
     window_x, window_y: window size, 1..3.
     tap_pass: which `rows` taps of the window are multiplied.
     line: pixel position in the line.
+
+    With feature hfa_depthwise also
+    tiles: mode HFA_DEPTHWISE; then `swap` says that tap block `tap_pass` is taken over.
+    lower: the pixel is the second one of its column in the strip.
+    odd: it is in an odd column of the line.
+    tile: it completes a tile whose results are wanted.
     """
+    tiles = {}
+    if "hfa_depthwise" in config.features:
+        tiles = {"tiles": 1, "lower": 1, "odd": 1, "tile": 1}
     return data.StructLayout(
         {
             "present": 1,
@@ -52,6 +61,7 @@ def control_layout(config: AcceleratorConfig) -> data.StructLayout:
             "window_y": 2,
             "tap_pass": 2,
             "line": line_bits(config),
+            **tiles,
         }
     )
 

@@ -10,6 +10,8 @@ from amaranth.utils import exact_log2
 
 from hw.arch.config import AcceleratorConfig
 from hw.compute.chain import ChainSignature
+from hw.compute.depthwise_tiles import POINTS, DepthwiseTiles
+from hw.compute.latch import delayed
 from hw.compute.product import Product
 from hw.compute.window import DepthwiseWindow, selected_tap
 
@@ -132,7 +134,7 @@ class Column(wiring.Component):
         rows = self._config.array.rows
         if "depthwise" not in self._config.features:
             return list(self.o.x)
-        m.submodules.window = window = DepthwiseWindow(self._config)
+        m.submodules.window = self._window = window = DepthwiseWindow(self._config)
         m.d.comb += [
             window.line.eq(self.o.line),
             window.pixel.eq(self.i.x[self._index % rows]),
@@ -153,6 +155,7 @@ class Column(wiring.Component):
         array = self._config.array
         width = array.activation_bits + array.weight_bits
         products: list[Value] = []
+        units: list[Product] = []
         # Operands are taken in cycle q, products in q + 1. The swap takes effect with the first
         # operands of the block: in that cycle the products of the block before are taken.
         for row, (following, weight) in enumerate(zip(self._operands(m), weights, strict=True)):
@@ -164,6 +167,7 @@ class Column(wiring.Component):
                 product.load.eq(self.o.control.swap),
             ]
             products.append(product.product)
+            units.append(product)
         groups = max(1, array.rows // TREE_RADIX)
         partial = _registers("partial", groups, signed(width + exact_log2(TREE_RADIX)))
         result = Signal(signed(width + exact_log2(array.rows)), reset_less=True)
@@ -173,7 +177,31 @@ class Column(wiring.Component):
             m.d.sync += [p.eq(total(products[g::groups])) for g, p in enumerate(partial)]
         with m.If(valid[3]):
             m.d.sync += result.eq(total(partial))
+        if "hfa_depthwise" in self._config.features:
+            return self._tiles(m, units, weights, result)
         return result
+
+    def _tiles(
+        self, m: Module, units: list[Product], weights: list[Signal], result: Value
+    ) -> Value:
+        """Mode HFA_DEPTHWISE: the first four multipliers work for `DepthwiseTiles`."""
+        m.submodules.tiles = tiles = DepthwiseTiles(self._config)
+        window, control = self._window, self.o.control
+        m.d.comb += [
+            tiles.control.eq(self.i.control),
+            tiles.previous.eq(window.previous),
+            tiles.pixel.eq(window.pixel),
+            tiles.stage.eq(control.swap & control.tiles),
+            tiles.block.eq(control.tap_pass),
+        ]
+        m.d.comb += [to.eq(pixel) for to, pixel in zip(tiles.older, window.older, strict=True)]
+        m.d.comb += [to.eq(weight) for to, weight in zip(tiles.shadow, weights, strict=True)]
+        for k, unit in enumerate(units[:POINTS]):
+            m.d.comb += tiles.products[k].eq(unit.product)
+            with m.If(control.tiles):
+                m.d.comb += [unit.a.eq(tiles.a[k]), unit.b.eq(tiles.b[k]), unit.load.eq(tiles.load)]
+        # The position of a result stands in `o` four cycles before its addend is due.
+        return Mux(delayed(m, control.tiles, STAGES, "from_tiles"), tiles.result, result)
 
     def _accumulate(self, m: Module, addend: Value) -> None:
         """Read, add and write one row per cycle in one bank; serve the drain from the other."""

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import ArrayMode
+from hw.arch.timing import STRIP_LINES
 from hw.arch.winograd import TRANSFORMS
 from hw.common.agu import COUNT_BITS
 from hw.common.ports import ACCUMULATOR_ADDRESS_BITS
@@ -37,7 +38,15 @@ def nest_counts(payload: Value) -> list[Value]:
         Mux(inside, 1, counts[KT]),
         counts[CI],
     ]
-    return [Mux(hfa, order[level], counts[level]) for level in range(len(order))]
+    tiles = [C(STRIP_LINES), *(counts[level] for level in (X, Y, T, CO, KX, KT, CI))]
+    return [
+        Mux(
+            hfa,
+            order[level],
+            Mux(payload.mode == ArrayMode.HFA_DEPTHWISE, tiles[level], counts[level]),
+        )
+        for level in range(len(order))
+    ]
 
 
 def wrong_transform(

@@ -46,6 +46,11 @@ class DepthwiseWindow(wiring.Component):
     line: line-buffer read, one cycle after it stood at the column's input.
     pixel, control: the pixel and its control.
     taps: operand ky·window_x + kx; those beyond the window hold stale pixels, their weights are 0.
+
+    With feature hfa_depthwise, in its mode lines come in pairs, both pixels of a position one
+    after the other; the second one writes both to the memory.
+    older: the two pixels above the present position, newer first (cycle q).
+    previous: the pixel before.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -57,6 +62,8 @@ class DepthwiseWindow(wiring.Component):
                 "pixel": In(pixel),
                 "control": In(control_layout(config)),
                 "taps": Out(pixel).array(TAPS),
+                "older": Out(pixel).array(2),
+                "previous": Out(pixel),
             }
         )
 
@@ -72,6 +79,7 @@ class DepthwiseWindow(wiring.Component):
 
         # cycle q - 1: the two older pixels of this position leave the memory
         older = [Signal(pixel_shape, name=f"older{i}", reset_less=True) for i in range(2)]
+        m.d.comb += [to.eq(pixel) for to, pixel in zip(self.older, older, strict=True)]
         fetched = Signal()
         m.d.sync += fetched.eq(self.line.enable)
         with m.If(fetched):
@@ -87,6 +95,16 @@ class DepthwiseWindow(wiring.Component):
             write.data[0].eq(self.pixel),
             write.data[1].eq(older[0]),
         ]
+        if "hfa_depthwise" in self._config.features:
+            previous = Signal(pixel_shape, reset_less=True)
+            m.d.comb += self.previous.eq(previous)
+            with m.If(control.tiles):
+                m.d.comb += [
+                    write.en.eq(control.present & control.lower),
+                    write.data[1].eq(previous),
+                ]
+            with m.If(control.present):
+                m.d.sync += previous.eq(self.pixel)
         # Oldest line first, whatever the window's height.
         entering = [
             Mux(

@@ -78,5 +78,7 @@ def array_vectors(instruction: Array) -> int:
     """Vectors that enter the array and produce a sum: the counter `array_vectors`."""
     if instruction.mode == ArrayMode.HFA:
         return array_outputs(instruction) * array_sets(instruction)
+    if instruction.mode == ArrayMode.HFA_DEPTHWISE:
+        return array_outputs(instruction)
     passes = array_blocks(instruction) // instruction.counts[3]
     return array_outputs(instruction) * passes

@@ -50,8 +50,11 @@ def _taps(
     )
     step = array_strides(shape)
     position = offsets(counts[:3], step[:3]).reshape(-1, 1)
-    tap = offsets(counts[4:7], step[4:7]).reshape(1, -1)
     mx, my, mt = array_masks(shape)
+    taps = counts[4:7]
+    if mode == ArrayMode.HFA_DEPTHWISE:
+        taps = mx.shape[0], my.shape[0], mt.shape[0]  # lines of a strip
+    tap = offsets(taps, step[4:7]).reshape(1, -1)
     # Axes t, y, x, kt, ky, kx; the masks come as [tap, position].
     inside = (
         mt.T[:, None, None, :, None, None]
@@ -203,6 +206,52 @@ def _depthwise(instruction: Array, state: State) -> Index:
     return total.reshape(-1, cols)
 
 
+def _depthwise_tiles(instruction: Array, state: State) -> Index:
+    """Sums of one instruction, [co · outputs, cols]: what DEPTHWISE gives, in other steps."""
+    x, y, t, co, kx, ky, kt, ci = instruction.counts
+    config = state.config
+    longest = config.memory.line_pixels
+    if not 4 <= x <= longest or x % 2 or y < 2:
+        raise UnitError(
+            ErrorCode.FIELD,
+            f"{x} columns in {y} strips; an even number of 4 to {longest} columns and at least 2 "
+            f"strips are needed",
+        )
+    if (kx, ky, kt, ci) != (1, config.tap_blocks, 1, 1):
+        raise UnitError(
+            ErrorCode.FIELD,
+            f"counts of kx, ky, kt, ci are {(kx, ky, kt, ci)}, not {(1, config.tap_blocks, 1, 1)}",
+        )
+    fixed = {
+        "window_x": 3, "window_y": 3, "transform_t": 0, "transform_s": 1,
+        "steps": (1, 1, 1), "keep": 0, "resume": 0,
+    }  # fmt: skip
+    for name, value in fixed.items():
+        if getattr(instruction, name) != value:
+            found = getattr(instruction, name)
+            raise UnitError(ErrorCode.FIELD, f"{name} is {found}; HFA_DEPTHWISE needs {value}")
+    if instruction.dilations[:2] != (1, 1):
+        raise UnitError(ErrorCode.FIELD, f"dilations are {instruction.dilations}, not 1 along x, y")
+    for name in ("emit_x", "emit_y"):
+        if getattr(instruction, name) not in (1, 2):
+            found = getattr(instruction, name)
+            raise UnitError(ErrorCode.FIELD, f"{name} is {found}; HFA_DEPTHWISE needs 1 or 2")
+    rows, cols = config.array.rows, config.array.cols
+    # Positions t, strip, x and the line in a strip, [t · y · x, 2].
+    offset, inside = _geometry(instruction)
+    step = array_strides(instruction)
+    taps = _weights(instruction, state).reshape(co, ky * rows, cols).astype(np.float32)
+    window = Array(window_x=3, window_y=3)
+    total = []
+    for block in range(co):
+        row = instruction.activation + offset + block * step[3]
+        codes = _centred(instruction, state, row, inside)
+        frames = codes.reshape(t, y, x, 2, rows).transpose(0, 1, 3, 2, 4).reshape(t, 2 * y, x, rows)
+        results = _slide(frames, taps[block], window)
+        total.append(results[:, : 2 * y - 1 - instruction.emit_y, : x - 1 - instruction.emit_x])
+    return np.concatenate(total).reshape(-1, cols)
+
+
 def _line_entries(instruction: Array, state: State) -> Index:
     """First line-buffer entry of every frame, [ci, kt, passes, co, t]."""
     x, _, t, co, _, ky, kt, ci = instruction.counts
@@ -288,7 +337,7 @@ def execute_array(instruction: Array, state: State) -> None:
         case ArrayMode.HFA:
             sums = accumulate(instruction, state)
         case ArrayMode.HFA_DEPTHWISE:
-            raise UnitError(ErrorCode.UNSUPPORTED, f"array mode {ArrayMode(instruction.mode).name}")
+            sums = _depthwise_tiles(instruction, state)
     rows = instruction.accumulator + np.arange(array_outputs(instruction))
     assert rows.size == math.prod(sums.shape[:-1])
     if instruction.accumulate:
