@@ -14,7 +14,7 @@ from compiler.codegen.emitter import Emitter
 from compiler.codegen.fused_choice import ranked, record
 from compiler.codegen.fused_operand import OperandPath, dense
 from compiler.codegen.fused_plan import FusedPlan, Links
-from compiler.codegen.fused_stages import Pair, parameter_beats
+from compiler.codegen.fused_stages import Lines, Pair, parameter_beats
 from compiler.codegen.fused_strips import Strip
 from compiler.codegen.geometry import Range
 from compiler.codegen.schedule import Ring, Slots, Step, run
@@ -201,7 +201,7 @@ class FusedEmission:
         weight = self.weight_base + self.temporal_beats
         for lines in plan.window.lines(frames[1], plan.split):
 
-            def body(slots: Slots, lines: Any = lines) -> None:
+            def body(slots: Slots, lines: Lines = lines) -> None:
                 operand = self._inner_place(number)
                 if loaded:
                     operand = self.operand.operand(number, slots["input"])

@@ -55,6 +55,7 @@ LIMITS = [
     ("memory", {"activation_banks": 7}, "memory.activation_banks must be a power of two, not 7"),
     ("memory", {"activation_bank_rows": 1 << 14}, "131072 rows; the ISA addresses 65536"),
     ("memory", {"accumulator_rows": 4096}, "is 4096; the ISA addresses 2048"),
+    ("memory", {"line_pixels": 8192}, "line_pixels is 8192; the ISA addresses 4096"),
     ("memory", {"accumulator_bits": 31}, "must be 32..48, not 31"),
     ("memory", {"weight_bytes": 8}, "does not hold whole weight blocks of 16 bytes"),
     ("port", {"bytes": 8}, "must be equal"),
