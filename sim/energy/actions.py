@@ -37,7 +37,11 @@ from hw.arch.isa import (
 from hw.arch.timing import array_outputs, drain_transforms, transfer_beats
 from hw.arch.walk import array_masks, elementwise_produced, reduce_masks, two_sources
 from sim.energy.kinds import COMPONENTS, Action, Actions
-from sim.energy.transformed import transformed_array, transformed_drain
+from sim.energy.transformed import (
+    transformed_array,
+    transformed_depthwise,
+    transformed_drain,
+)
 
 __all__ = ["COMPONENTS", "Action", "Actions", "count_actions"]
 
@@ -50,12 +54,13 @@ def _inside(masks: list[npt.NDArray[np.bool_]]) -> int:
 def _array(instruction: Array, config: AcceleratorConfig) -> Actions:
     if instruction.mode == ArrayMode.HFA:
         return transformed_array(instruction, config)
+    if instruction.mode == ArrayMode.HFA_DEPTHWISE:
+        return transformed_depthwise(instruction, config)
     co, kx, ky, kt, ci = instruction.counts[3:]
     cols = config.array.cols
     outputs = array_outputs(instruction)
     sums = outputs * kx * ky * kt * ci * cols
-    depthwise = instruction.mode in (ArrayMode.DEPTHWISE, ArrayMode.HFA_DEPTHWISE)
-    if depthwise:
+    if instruction.mode == ArrayMode.DEPTHWISE:
         taps = instruction.window_x * instruction.window_y
         products = outputs * kt * ci * cols * taps
         rows_read = _inside(array_masks(instruction)) * kx * ky * co * ci

@@ -35,7 +35,9 @@ class Action(enum.StrEnum):
     INPUT_TRANSFORM = "input_transform"
     WEIGHT_TRANSFORM = "weight_transform"
     OUTPUT_TRANSFORM = "output_transform"
-    """One added bit; the division by L is in the output transform."""
+    """One added bit."""
+    DIVIDE = "divide"
+    """One exact division by L: a product modulo 2^36, in three native multipliers."""
     TURN = "turn"
     """One bit that goes through a turning memory."""
     TRANSFORMED_READ = "transformed_read"
@@ -81,6 +83,7 @@ COMPONENTS: dict[Action, str] = {
     Action.INPUT_TRANSFORM: "transforms",
     Action.WEIGHT_TRANSFORM: "transforms",
     Action.OUTPUT_TRANSFORM: "transforms",
+    Action.DIVIDE: "transforms",
     Action.TURN: "transforms",
     Action.TRANSFORMED_READ: "transformed operands",
     Action.TRANSFORMED_WRITE: "transformed operands",

@@ -26,6 +26,8 @@ AFFINE_BITS = 54
 SUM_BITS = 24
 DIRECT_BITS = (9, 8)
 """Operands of a direct product, whatever the widths of the circuit: further bits copy the sign."""
+NATIVE_BITS = 18
+"""Operands of a native multiplier of an FPGA, which the division by L is built of."""
 TURN_BYTES = 128
 """A turning memory of one lane."""
 TWB_BLOCKS = 128
@@ -143,6 +145,8 @@ class EnergyTable:
                 | Action.OUTPUT_TRANSFORM
             ):
                 return self._add(1)
+            case Action.DIVIDE:
+                return 3 * self._product(NATIVE_BITS, NATIVE_BITS)
             case Action.TURN:
                 return 2 * self._sram(1, TURN_BYTES)
             case Action.TRANSFORMED_READ | Action.TRANSFORMED_WRITE:

@@ -14,9 +14,6 @@ from hw.arch.walk import array_masks, array_weight_blocks
 from hw.arch.winograd import Algorithm, Operand
 from sim.energy.kinds import Action, Actions
 
-DIVISION_ADDITIONS = {1: 0, 3: 5, 9: 4}
-"""Additions that divide by the odd part of L: those of the factor, and three of a geometric sum."""
-
 Matrix = tuple[tuple[int, ...], ...]
 
 
@@ -105,14 +102,45 @@ def transformed_drain(instruction: Drain, config: AcceleratorConfig) -> Actions:
     tiles = math.prod(nest[3:]) * config.array.cols
     adds, turned = composed([axis.output_rows for axis in algorithm.axes])
     results = tiles * math.prod(algorithm.outputs)
-    scale = algorithm.scale
-    division = DIVISION_ADDITIONS[scale // (scale & -scale)]
     width = config.memory.accumulator_bits
     return Counter(
         {
             Action.ACCUMULATOR_READ: tiles * math.prod(nest[:3]),
-            Action.OUTPUT_TRANSFORM: (tiles * adds + results * division) * width,
+            Action.OUTPUT_TRANSFORM: tiles * adds * width,
+            Action.DIVIDE: results,
             Action.TURN: tiles * turned * width,
             Action.REQUANTIZE: results,
+        }
+    )
+
+
+def transformed_depthwise(instruction: Array, config: AcceleratorConfig) -> Actions:
+    """Actions of an ARRAY in mode HFA_DEPTHWISE: F(2×2,3×3) on each column's own lane.
+
+    Ragged tiles are multiplied whole; taps are transformed once for each output block.
+    """
+    algorithm = Algorithm(0, instruction.transform_s)
+    x, y, t, co = instruction.counts[:4]
+    cols = config.array.cols
+    tiles = (x // 2 - 1) * (y - 1) * t * co * cols
+    u, v = algorithm.input_bits(Operand.CENTRED), algorithm.weight_bits()
+    input_adds, _ = composed([axis.input_rows for axis in algorithm.axes])
+    weight_adds, _ = composed([axis.weight_rows for axis in algorithm.axes])
+    output_adds, _ = composed([axis.output_rows for axis in algorithm.axes])
+    products = tiles * math.prod(algorithm.points)
+    sums = array_outputs(instruction) * cols
+    added = sums if instruction.accumulate else 0
+    inside = math.prod(int(np.count_nonzero(m)) for m in array_masks(instruction))
+    return Counter(
+        {
+            Action.MULTIPLY_TRANSFORMED: products * u * v,
+            Action.ACCUMULATE: added,
+            Action.ACCUMULATOR_READ: added,
+            Action.ACCUMULATOR_WRITE: sums,
+            Action.ACTIVATION_READ: inside * co,
+            Action.WEIGHT_READ: array_weight_blocks(instruction) * config.weight_block_beats,
+            Action.INPUT_TRANSFORM: tiles * input_adds * u,
+            Action.WEIGHT_TRANSFORM: co * cols * weight_adds * v,
+            Action.OUTPUT_TRANSFORM: tiles * output_adds * (u + v),
         }
     )

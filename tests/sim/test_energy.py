@@ -135,6 +135,32 @@ def test_transformed_accesses(make_bench):
     assert drained[Action.REQUANTIZE] == tiles * 16 * co * 4
 
 
+def test_transformed_depthwise_multiplies_four_times_for_a_result(make_bench):
+    tiny = AcceleratorConfig.load("tiny_hfa")
+    config = dataclasses.replace(tiny, features=(*tiny.features, "hfa_depthwise"))
+    counts = (8, 4, 2, 1, 1, 3, 1, 1)
+    instruction = Array(
+        mode=ArrayMode.HFA_DEPTHWISE,
+        transform_s=1,
+        counts=counts,
+        deltas=deltas((2, 8, 4, 2, 1, 1, 1, 1), (8, 1, 16, 64, 0, 0, 0, 0)),
+        activation=0,
+        bounds=(8, 7, 2),
+        window_x=3,
+        window_y=3,
+        emit_y=2,
+    )
+    got = count_actions(instruction, config)
+    watched = counted(make_bench, config, instruction)
+    results = 6 * 5 * 2 * 4
+    assert got[Action.ACTIVATION_READ] == watched["activation"].reads == 8 * 7 * 2
+    assert got[Action.WEIGHT_READ] == watched["weight"].reads == 3 * 4
+    assert got[Action.ACCUMULATOR_WRITE] == watched["accumulator"].writes * 4 == results
+    # Six lines of results are multiplied; the last one is left out.
+    assert got[Action.MULTIPLY_TRANSFORMED] == 6 * 6 * 2 * 4 * 4 * 11 * 12
+    assert got[Action.MULTIPLY] == got[Action.ACCUMULATOR_READ] == 0
+
+
 def test_nested_weights_are_read_for_every_temporal_point():
     config = AcceleratorConfig.load("tiny_hfa")
     case = make(Shape(1, 2, (2, 4, 4), before=(1, 1, 1), after=(1, 1, 1)), config)
