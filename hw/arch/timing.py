@@ -270,7 +270,7 @@ def array_duration(instruction: Array, config: AcceleratorConfig) -> int:
     return array_occupancy(instruction, config) + array_latency(config)
 
 
-# ARRAY in mode HFA (decision 0005, section 4). The transform runs ahead of the stream by a constant.
+# ARRAY in mode HFA (decision 0005, section 4). The transform is ahead of the stream by a constant.
 
 TRANSFORM_GAP = 2
 """Cycles between the last row that is read for one set of tiles and the first for the next."""
@@ -317,7 +317,7 @@ class ArrayTimes:
     Attributes
     ----------
     start: address cycle of its first position.
-    end: one cycle after its last stream; the next instruction may start.
+    end: the next instruction may start; one cycle is between the two.
     done: its completion.
     free: earliest issue of a next instruction in mode HFA with the same transforms; any other one
         is issued in `end` − 1 at the earliest.
@@ -425,7 +425,7 @@ def array_times(
     """
     start = max(issue + array_fill(instruction, config), end_before)
     last = start + (array_sets(instruction) - 1) * array_slot(instruction, config)
-    end = last + array_set_stream(instruction, config)
+    end = last + array_set_stream(instruction, config) + 1
     lead = transform_lead(instruction.transform_t, instruction.transform_s, config)
     done = end - 1 + array_latency(config)
     return ArrayTimes(start, end, done, max(start, last - lead) + 1)

@@ -100,7 +100,7 @@ class InputTransform(wiring.Component):
                 m.submodules[f"turn{number}"] = turn
                 m.d.comb += [turn.inner.eq(inner), turn.outer.eq(outer)]
                 valid, values = self._through(m, turn, valid, values)
-            stage = TransformStage("input", self.lanes, bits, width)
+            stage = TransformStage(self.lanes, bits, width)
             m.submodules[f"stage{number}"] = stage
             m.d.comb += stage.select.eq(select)
             valid, values = self._through(m, stage, valid, values)

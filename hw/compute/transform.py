@@ -1,19 +1,18 @@
-"""The 1-D transform of exact integer Winograd, and the memory that turns a tile between two axes.
+"""The 1-D input transform of exact integer Winograd, and the memory that turns a tile.
 
-Input and weight transform are compositions of these two parts, the output transform one of
-`OutputStage`s (same stream, wide arithmetic) and `Turn`s; hw/arch/winograd.py has the matrices.
-All take a stream of vectors without back-pressure and are told nothing but where a group or a tile
-ends, by counting.
+The input transform composes these two parts (hw/arch/winograd.py has the matrices); weights and
+results have stages of their own (weight_stage.py, output_stage.py) in the same streams. All take
+vectors without back-pressure and find the ends of groups and tiles by counting.
 """
 
 import dataclasses
-from collections.abc import Iterable
+from typing import Any
 
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.arch.winograd import DIRECT, F2, F4, TRANSFORMS, Transform
+from hw.arch.winograd import DIRECT, F2, F4, TRANSFORMS
 from hw.common.ports import NO_COLLISION
 
 __all__ = ["BYPASS", "F23", "F43", "TransformStage", "Turn"]
@@ -21,15 +20,12 @@ __all__ = ["BYPASS", "F23", "F43", "TransformStage", "Turn"]
 BYPASS, F23, F43 = (TRANSFORMS.index(t) for t in (DIRECT, F2, F4))
 """Values of `select`; the same as in the instruction fields."""
 
-KINDS = ("input", "weight")
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Step:
-    """One point as (first ± second) + sign·(third ± fourth)·2^shift.
+    """One point as (first − second) + sign·(third − fourth)·2^shift.
 
-    An operand is (index of the value, left shift) or None for zero. Whether second and fourth are
-    added or subtracted is a matter of the kind, not of the point.
+    An operand is (index of the value, left shift) or None for zero.
     """
 
     first: tuple[int, int] | None
@@ -39,23 +35,19 @@ class _Step:
     negative: bool = False
     shift: int = 0
 
-    def coefficients(self, length: int, polarity: int) -> tuple[int, ...]:
-        """The row of the matrix that this step computes."""
+    def coefficients(self, length: int) -> tuple[int, ...]:
+        """The row of Bᵀ that this step computes."""
         row = [0] * length
         scale = (-1 if self.negative else 1) << self.shift
-        for operand, factor in (
-            (self.first, 1),
-            (self.second, polarity),
-            (self.third, scale),
-            (self.fourth, polarity * scale),
-        ):
+        operands = (self.first, self.second, self.third, self.fourth)
+        for operand, factor in zip(operands, (1, -1, scale, -scale), strict=True):
             if operand is not None:
                 source, shift = operand
                 row[source] += factor * 2**shift
         return tuple(row)
 
 
-_INPUT = {
+_STEPS = {
     BYPASS: (_Step(None, None, (0, 0)),),
     F23: (
         _Step(None, None, (0, 0), (2, 0)),
@@ -72,64 +64,42 @@ _INPUT = {
         _Step((5, 0), (3, 0), (1, 0), (3, 0), shift=2),
     ),
 }
-_WEIGHT = {
-    BYPASS: (_Step((0, 0), None, None),),
-    F23: (
-        _Step((0, 0), None, None),
-        _Step((0, 0), (2, 0), (1, 0)),
-        _Step((0, 0), (2, 0), (1, 0), negative=True),
-        _Step(None, (2, 0), None),
-    ),
-    F43: (
-        _Step((0, 0), None, None),
-        _Step((0, 0), (2, 0), (1, 0)),
-        _Step((0, 0), (2, 0), (1, 0), negative=True),
-        _Step((0, 0), (2, 2), (1, 0), shift=1),
-        _Step((0, 0), (2, 2), (1, 0), negative=True, shift=1),
-        _Step(None, (2, 0), None),
-    ),
-}
-_STEPS = {"input": (_INPUT, -1), "weight": (_WEIGHT, 1)}
-"""Per kind: steps by `select`, and the polarity of second and fourth operands."""
-
-
-def _matrix(kind: str, transform: Transform) -> tuple[tuple[int, ...], ...]:
-    rows: tuple[tuple[int, ...], ...] = getattr(transform, f"{kind}_rows")
-    return rows
+_PARTS = ("first", "second", "third", "fourth", "negative", "shift")
+"""What a step is made of."""
 
 
 def _check_steps() -> None:
     """The steps are the matrices of the contract."""
-    for kind, (steps, polarity) in _STEPS.items():
-        for select, transform in enumerate(TRANSFORMS):
-            rows = _matrix(kind, transform)
-            computed = tuple(step.coefficients(len(rows[0]), polarity) for step in steps[select])
-            if computed != rows:
-                raise AssertionError(f"{kind} transform {transform.name} is not its matrix")
+    for select, transform in enumerate(TRANSFORMS):
+        computed = tuple(step.coefficients(transform.points) for step in _STEPS[select])
+        if computed != transform.input_rows:
+            raise AssertionError(f"the steps of {transform.name} are not its matrix")
 
 
 _check_steps()
 
 
-class TransformStage(wiring.Component):
-    """One axis of a transform: groups of values in, groups of results out, `lanes` side by side.
+def _choices(part: str) -> list[Any]:
+    """The different values that a part of a step takes, in order of appearance."""
+    return list(dict.fromkeys(getattr(step, part) for row in _STEPS.values() for step in row))
 
-    input: Bᵀ, n values give n points. weight: G, 3 taps give n points. n = 4 for F(2,3) and 6 for
-    F(4,3); with `BYPASS` a group is one value and passes as it is. Values of a group come in the
-    order of their axis and results leave in it. Arithmetic is modulo 2^out_bits.
+
+class TransformStage(wiring.Component):
+    """Bᵀ along one axis: groups of n values in, groups of n points out, `lanes` side by side.
+
+    n = 4 for F(2,3) and 6 for F(4,3); with `BYPASS` a group is one value and passes as it is.
+    Values of a group come in the order of their axis and points leave in it.
 
     Handshake: a value is taken in every cycle with `i_valid`, with or without gaps; nothing stalls.
     The last values of two successive groups must lie at least as many cycles apart as the earlier
-    group has results. Values of the input kind may therefore always come without gaps; the weight
-    kind needs n cycles for every three taps.
-    Latency: the last value of a group in cycle t gives its results in t + LATENCY, t + LATENCY + 1,
+    group has points, which groups of one size always do.
+    Latency: the last value of a group in cycle t gives its points in t + LATENCY, t + LATENCY + 1,
     and so on, without gaps.
 
     Parameters
     ----------
-    kind: "input" or "weight".
     lanes: independent transforms under the same control.
-    in_bits, out_bits: signed widths of values and results.
+    in_bits, out_bits: signed widths of values and points; points are modulo 2^out_bits.
 
     Members
     -------
@@ -137,21 +107,19 @@ class TransformStage(wiring.Component):
         value.
     clear: forget what came in; `o_valid` is low from the next cycle on.
     i_valid, i: a value of every lane.
-    o_valid, o: a result of every lane.
+    o_valid, o: a point of every lane.
 
     Tested range: tests/hw/compute/test_transform.py.
     """
 
     LATENCY = 3
 
-    def __init__(self, kind: str, lanes: int, in_bits: int, out_bits: int):
-        if kind not in KINDS:
-            raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
+    def __init__(self, lanes: int, in_bits: int, out_bits: int):
         if lanes < 1:
             raise ValueError(f"lanes must be at least 1, not {lanes}")
         if not 0 < in_bits <= out_bits:
             raise ValueError(f"out_bits must be at least in_bits ({in_bits}), not {out_bits}")
-        self.kind, self.lanes, self.in_bits, self.out_bits = kind, lanes, in_bits, out_bits
+        self.lanes, self.in_bits, self.out_bits = lanes, in_bits, out_bits
         super().__init__(
             {
                 "select": In(range(len(TRANSFORMS))),
@@ -163,89 +131,86 @@ class TransformStage(wiring.Component):
             }
         )
 
-    @classmethod
-    def sizes(cls, kind: str, select: int) -> tuple[int, int]:
-        """Values and results of a group."""
-        rows = _matrix(kind, TRANSFORMS[select])
-        return len(rows[0]), len(rows)
-
-    def _number(self, which: int, select: Value) -> Value:
-        """Values (0) or results (1) of a group, minus one, by a run-time `select`."""
-        sizes = [self.sizes(self.kind, s)[which] - 1 for s in range(len(TRANSFORMS))]
-        return Mux(select == F43, C(sizes[F43], 3), Mux(select == F23, sizes[F23], sizes[BYPASS]))
-
     def elaborate(self, platform: object) -> Module:
         m = Module()
         self._index = Signal(3)
         self._complete = Signal()
-        m.d.comb += self._complete.eq(self.i_valid & (self._index == self._number(0, self.select)))
+        m.d.comb += self._complete.eq(self.i_valid & (self._index == _last(self.select)))
         with m.If(self.i_valid):
             m.d.sync += self._index.eq(self._index + 1)
         with m.If(self._complete | self.clear):
             m.d.sync += self._index.eq(0)
-        self._gather(m)
-        return m
-
-    def _emission(self, m: Module, load: Value, select: Value) -> tuple[Signal, Signal]:
-        """Counter of a group's results, from the cycle after `load`; (running, number)."""
-        running, number, last = Signal(), Signal(3), Signal(3)
-        with m.If(load):
-            m.d.sync += [running.eq(1), number.eq(0), last.eq(self._number(1, select))]
-        with m.Elif(running):
-            m.d.sync += [number.eq(number + 1), running.eq(number != last)]
-        with m.If(self.clear):
-            m.d.sync += running.eq(0)
-        return running, number
-
-    def _gather(self, m: Module) -> None:
-        """Hold a whole group; form one point per cycle in two steps."""
-        steps, polarity = _STEPS[self.kind]
-        length = self.sizes(self.kind, F43)[0]
-        select = Signal.like(self.select, reset_less=True)
-        running, number = self._emission(m, self._complete, self.select)
-        with m.If(self._complete):
-            m.d.sync += select.eq(self.select)
-        # Which step stands in the operand registers' cycle; one bit each.
-        steps_now = [
-            (step, (select == s) & (number == k))
-            for s, row in steps.items()
-            for k, step in enumerate(row)
-        ]
-        # cycle t + 1: operands and sums; cycle t + 2: the two halves
-        half_valid, negative = Signal(), Signal(reset_less=True)
-        shift = Signal(2, reset_less=True)
+        running, codes = self._emission(m)
+        # cycle t + 1: operands and differences; cycle t + 2: the two halves
+        half_valid = Signal()
+        negative, shift = Signal.like(codes["negative"]), Signal.like(codes["shift"])
         m.d.sync += [
             half_valid.eq(running & ~self.clear),
-            negative.eq(_any(here for step, here in steps_now if step.negative)),
             self.o_valid.eq(half_valid & ~self.clear),
+            negative.eq(codes["negative"]),
+            shift.eq(codes["shift"]),
         ]
-        m.d.sync += [
-            shift[bit].eq(_any(here for step, here in steps_now if step.shift >> bit & 1))
-            for bit in range(2)
-        ]
+        shifts, minus = _choices("shift"), negative == _choices("negative").index(True)
         width = min(self.out_bits, self.in_bits + 3)
-        ends = {self.sizes(self.kind, s)[0] - 1: s for s in range(len(TRANSFORMS))}
         for lane in range(self.lanes):
-            held = self._hold(m, lane, length, ends)
+            held = self._hold(m, lane)
             first, second, third, fourth = (
-                self._operand(held, steps_now, name)
-                for name in ("first", "second", "third", "fourth")
+                self._operand(m, held, codes[part], part, f"{part}{lane}") for part in _PARTS[:4]
             )
             left = Signal(signed(width), name=f"left{lane}", reset_less=True)
             right = Signal(signed(width), name=f"right{lane}", reset_less=True)
             with m.If(running):
-                m.d.sync += [
-                    left.eq(first + second if polarity > 0 else first - second),
-                    right.eq(third + fourth if polarity > 0 else third - fourth),
-                ]
-            shifted = Mux(shift[1], right << 2, Mux(shift[0], right << 1, right))
+                m.d.sync += [left.eq(first - second), right.eq(third - fourth)]
+            shifted = Signal(signed(width + max(shifts)), name=f"shifted{lane}")
+            with m.Switch(shift):
+                for code, places in enumerate(shifts):
+                    with m.Case(code):
+                        m.d.comb += shifted.eq(right << places)
             with m.If(half_valid):
-                m.d.sync += self.o[lane].eq(Mux(negative, left - shifted, left + shifted))
+                m.d.sync += self.o[lane].eq(Mux(minus, left - shifted, left + shifted))
+        return m
 
-    def _hold(self, m: Module, lane: int, length: int, ends: dict[int, int]) -> list[Signal]:
+    def _emission(self, m: Module) -> tuple[Signal, dict[str, Signal]]:
+        """Counter of a group's points, from the cycle after the last value.
+
+        Returns
+        -------
+        Whether a point is formed in this cycle, and which choice each part of its step takes; the
+        choices (see `_choices`) are flip-flops, so that only the multiplexers lie in front of the
+        adders.
+        """
+        running = Signal()
+        number, last = Signal(3), Signal(3)
+        select = Signal.like(self.select)
+        now, following = Signal.like(select), Signal.like(number)
+        m.d.comb += [
+            now.eq(Mux(self._complete, self.select, select)),
+            following.eq(Mux(self._complete, 0, number + 1)),
+        ]
+        with m.If(self._complete):
+            m.d.sync += [running.eq(1), last.eq(_last(self.select))]
+        with m.Elif(running):
+            m.d.sync += running.eq(number != last)
+        with m.If(self.clear):
+            m.d.sync += running.eq(0)
+        m.d.sync += [select.eq(now), number.eq(following)]
+        codes = {}
+        for part in _PARTS:
+            choices = _choices(part)
+            codes[part] = Signal(range(len(choices)), name=f"choice_{part}", reset_less=True)
+            with m.Switch(Cat(following, now)):
+                for s, row in _STEPS.items():
+                    for k, step in enumerate(row):
+                        with m.Case((s << len(following)) | k):
+                            m.d.sync += codes[part].eq(choices.index(getattr(step, part)))
+        return running, codes
+
+    def _hold(self, m: Module, lane: int) -> list[Signal]:
         """The group before the one that is coming in, of one lane."""
         shape = signed(self.in_bits)
         value = self.i[lane]
+        length = F4.points
+        ends = {transform.points - 1: s for s, transform in enumerate(TRANSFORMS)}
         coming = [
             Signal(shape, name=f"coming{lane}_{k}", reset_less=True) for k in range(length - 1)
         ]
@@ -263,17 +228,17 @@ class TransformStage(wiring.Component):
                     m.d.sync += register.eq(coming[k])
         return held
 
-    def _operand(self, held: list[Signal], steps: list[tuple[_Step, Value]], name: str) -> Value:
-        """One operand of the sum, chosen by the step."""
-        choices: dict[tuple[int, int], list[Value]] = {}
-        for step, here in steps:
-            operand = getattr(step, name)
-            if operand is not None:
-                choices.setdefault(operand, []).append(here)
-        result: Value = C(0, signed(1))
-        for (source, shift), conditions in choices.items():
-            result = Mux(_any(conditions), held[source] << shift, result)
-        return result
+    def _operand(self, m: Module, held: list[Signal], code: Signal, part: str, name: str) -> Signal:
+        """One operand of the sum, as chosen by the step."""
+        choices = _choices(part)
+        widest = max((choice[1] for choice in choices if choice is not None), default=0)
+        operand = Signal(signed(self.in_bits + widest), name=name)
+        with m.Switch(code):
+            for number, choice in enumerate(choices):
+                with m.Case(number):
+                    if choice is not None:
+                        m.d.comb += operand.eq(held[choice[0]] << choice[1])
+        return operand
 
 
 class Turn(wiring.Component):
@@ -376,9 +341,7 @@ class Turn(wiring.Component):
         m.d.sync += self.o_valid.eq(reading & ~self.clear)
 
 
-def _any(conditions: Iterable[Value]) -> Value:
-    """1 if one of the conditions holds; 0 if there is none."""
-    result: Value = C(0, 1)
-    for condition in conditions:
-        result = result | condition
-    return result
+def _last(select: Value) -> Value:
+    """Values of a group, less one, by a run-time `select`."""
+    ends = [C(transform.points - 1, 3) for transform in TRANSFORMS]
+    return Mux(select == F43, ends[F43], Mux(select == F23, ends[F23], ends[BYPASS]))

@@ -7,7 +7,7 @@ the feed begin a set only if the half of U that the set will go to is free when 
 So nothing in between ever waits, and all times are closed forms.
 """
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -20,6 +20,38 @@ from hw.compute.transform_geometry import PAIR_BITS, geometry_layout
 from hw.compute.transformed import row_bits
 
 __all__ = ["TransformPace", "TransformStream"]
+
+
+class _Countdown:
+    """A counter that runs downwards and whose end is a flip-flop.
+
+    Parameters
+    ----------
+    width: bits.
+    first: what a restart loads, less one: the values that are left then.
+    prime: load `first`, and keep it for the restarts that follow.
+    step: go to the next value; the last one is followed by the first one.
+
+    Attributes
+    ----------
+    last: it stands at its last value.
+    """
+
+    def __init__(
+        self, m: Module, name: str, width: int, first: Value, prime: Value, step: Value
+    ) -> None:
+        left, again = (
+            Signal(width, name=f"{name}_{n}", reset_less=True) for n in ("left", "again")
+        )
+        self.last = last = Signal(name=f"{name}_last")
+        only = Signal(name=f"{name}_only")
+        with m.If(step):
+            m.d.sync += [
+                left.eq(Mux(last, again, left - 1)),
+                last.eq(Mux(last, only, left == 1)),
+            ]
+        with m.If(prime):
+            m.d.sync += [left.eq(first), again.eq(first), last.eq(first == 0), only.eq(first == 0)]
 
 
 class TransformPace(wiring.Component):
@@ -57,37 +89,46 @@ class TransformPace(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         waiting, waiting_last = Signal(), Signal()
-        running = Signal()
-        timer, period = Signal(PAIR_BITS), Signal(PAIR_BITS)
-        left = Signal(COUNT_BITS)
-        weights = Signal.like(self.weights)
-        expired = timer == 0
+        running, final = Signal(), Signal()
+        # In a pair's first cycle, if it is not the first one; in its last one; behind the last one
+        # of an instruction.
+        again, expired, late = Signal(), Signal(), Signal()
+        timer, period = Signal(PAIR_BITS, reset_less=True), Signal(PAIR_BITS, reset_less=True)
+        left, last_pair = Signal(COUNT_BITS, reset_less=True), Signal()
+        weights, weights_ready = Signal.like(self.weights), Signal(init=1)
         with m.If(self.begin):
-            m.d.sync += weights.eq(self.weights)
-        with m.Elif(weights != 0):
-            m.d.sync += weights.eq(weights - 1)
-        free = ~running | (expired & (left == 0))
+            m.d.sync += [weights.eq(self.weights), weights_ready.eq(self.weights == 0)]
+        with m.Elif(~weights_ready):
+            m.d.sync += [weights.eq(weights - 1), weights_ready.eq(weights == 1)]
         m.d.comb += [
-            self.go.eq((self.fed | waiting) & free & (weights == 0)),
+            self.go.eq((self.fed | waiting) & ~running & weights_ready),
             self.go_last.eq(self.go & Mux(self.fed, self.fed_last, waiting_last)),
         ]
+        m.d.sync += [
+            again.eq(expired & ~last_pair),
+            late.eq(expired & last_pair & final),
+            expired.eq(running & ~again & (timer == 3)),
+            timer.eq(Mux(again, period, timer - 1)),
+        ]
+        with m.If(expired):
+            m.d.sync += [left.eq(left - 1), last_pair.eq(left == 2)]
+        with m.If((expired & last_pair & ~final) | late):
+            m.d.sync += running.eq(0)
         with m.If(self.go):
             m.d.sync += [
-                waiting.eq(0),
                 running.eq(1),
-                timer.eq(self.pair - 1),
-                period.eq(self.pair - 1),
-                left.eq(self.blocks - 1),
+                final.eq(self.go_last),
+                timer.eq(self.pair),
+                period.eq(self.pair),
+                left.eq(self.blocks),
+                last_pair.eq(self.blocks == 1),
+                waiting.eq(0),
             ]
-        with m.Else():
-            with m.If(self.fed):
-                m.d.sync += [waiting.eq(1), waiting_last.eq(self.fed_last)]
-            with m.If(running & expired):
-                m.d.sync += [timer.eq(period), left.eq(left - 1), running.eq(left != 0)]
-            with m.Elif(running):
-                m.d.sync += timer.eq(timer - 1)
+        with m.Elif(self.fed):
+            m.d.sync += [waiting.eq(1), waiting_last.eq(self.fed_last)]
         with m.If(self.clear):
-            m.d.sync += [waiting.eq(0), running.eq(0), weights.eq(0)]
+            m.d.sync += [waiting.eq(0), running.eq(0), expired.eq(0), weights_ready.eq(1)]
+            m.d.sync += [again.eq(0), late.eq(0)]
         return m
 
 
@@ -112,7 +153,7 @@ class TransformStream(wiring.Component):
     begins: it is the first of its instruction. last_set: it is the first of the last set.
     half, row: of U.
     address, overwrite: of the accumulators.
-    ending: the last cycle of an instruction.
+    ending: the cycle behind an instruction's last one.
     active: an instruction streams.
     """
 
@@ -144,121 +185,105 @@ class TransformStream(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        prime, pair_end, set_end = Signal(), Signal(), Signal()
-        # Still to do in the plane (the blocks of one temporal point).
+        prime, plane_end, set_end = Signal(), Signal(), Signal()
+        # `more`: positions are left in the plane (the blocks of one temporal point).
         more, block_start, set_start = Signal(init=1), Signal(init=1), Signal(init=1)
         waiting = Signal()
         floor = max(self._config.weight_block_groups, ACCUMULATE_HAZARD)
-        age = Signal(range(floor))
-        ready = self.loaded & (age == 0) & (~set_start | waiting)
+        age, aged = Signal(range(floor)), Signal(init=1)
+        ready = self.loaded & aged & (~set_start | waiting)
         m.d.comb += [
             self.present.eq(more & (~block_start | ready)),
             self.block.eq(block_start),
             self.begins.eq(self.present & ~self.active),
-            prime.eq((~self.active & ~self.present) | self.ending),
+            # Between instructions, for one cycle at least, everything follows the next one.
+            prime.eq(~self.active & ~self.present),
         ]
-        block_end, plane_end = self._positions(m, prime, more)
+        block_end = self._positions(m, prime, more, plane_end)
+        pair_end, final_set = self._sets(m, prime, plane_end, set_end)
+        final = set_end & final_set
+        m.d.sync += self.ending.eq(final)
+        m.d.comb += self.last_set.eq(self.present & set_start & final_set)
         with m.If(self.present & block_start):
-            m.d.sync += age.eq(floor - 1)
-        with m.Elif(age != 0):
-            m.d.sync += age.eq(age - 1)
+            m.d.sync += [age.eq(floor - 1), aged.eq(0)]
+        with m.Elif(~aged):
+            m.d.sync += [age.eq(age - 1), aged.eq(age == 1)]
+        base = Signal.like(self.address, reset_less=True)
         with m.If(self.present):
-            m.d.sync += [block_start.eq(block_end), set_start.eq(0), self.active.eq(1)]
-            m.d.sync += self.row.eq(self.row + 1)
-            m.d.sync += self.address.eq(self.address + 1)
+            m.d.sync += [
+                block_start.eq(block_end),
+                self.active.eq(1),
+                self.row.eq(self.row + 1),
+                self.address.eq(self.address + 1),
+            ]
             with m.If(set_start):
-                m.d.sync += waiting.eq(0)
+                m.d.sync += [set_start.eq(0), waiting.eq(0)]
         with m.If(self.full):
             m.d.sync += waiting.eq(1)
-        self._sets(m, prime, plane_end, pair_end, set_end)
-        m.d.comb += self.last_set.eq(self.present & set_start & self._final_set)
         with m.If(pair_end):
             m.d.sync += self.row.eq(0)
-        base = Signal.like(self.address, reset_less=True)
         with m.If(set_end):
             m.d.sync += [self.address.eq(base), self.overwrite.eq(0), set_start.eq(1)]
             m.d.sync += self.half.eq(~self.half)
         with m.If(prime):
-            m.d.sync += [
-                base.eq(self.accumulator),
-                self.address.eq(self.accumulator),
-                self.overwrite.eq(~self.accumulate),
-            ]
+            m.d.sync += [base.eq(self.accumulator), self.address.eq(self.accumulator)]
+            m.d.sync += self.overwrite.eq(~self.accumulate)
+        with m.If(final):
+            m.d.sync += [self.active.eq(0), more.eq(0)]
         with m.If(self.ending):
-            m.d.sync += self.active.eq(0)
+            m.d.sync += more.eq(1)
         with m.If(self.clear):
             m.d.sync += [self.active.eq(0), waiting.eq(0), self.half.eq(0), self.row.eq(0)]
             m.d.sync += [more.eq(1), block_start.eq(1), set_start.eq(1)]
         return m
 
-    def _positions(self, m: Module, prime: Signal, more: Signal) -> tuple[Signal, Signal]:
+    def _positions(self, m: Module, prime: Signal, more: Signal, plane_end: Signal) -> Value:
         """Tiles of a block, blocks of a plane, and the plane's least length in time.
 
-        Returns
-        -------
-        The position is the last of its block; the cycle is the last of its plane.
+        Drives `plane_end`, the last cycle of a plane; returns whether a position is the last of its
+        block.
         """
         geometry = self.geometry
-        tiles, tiles_again = (Signal(len(geometry.tiles), name=n) for n in ("tiles", "tiles_again"))
-        most = TRANSFORMS[-1].points ** 2
-        points, points_again = (Signal(range(most), name=n) for n in ("points", "points_again"))
-        timer, timer_again = (Signal(PAIR_BITS, name=n) for n in ("timer", "timer_again"))
-        begun = Signal()
-        block_end, plane_end, through = Signal(), Signal(), Signal()
+        point_bits = (TRANSFORMS[-1].points ** 2).bit_length()
+        points = Signal(point_bits)
+        m.d.comb += points.eq((geometry.ends[0] + 1) * (geometry.ends[1] + 1) - 1)
+        tile = _Countdown(m, "tile", len(geometry.tiles), geometry.tiles - 1, prime, self.present)
+        point = _Countdown(m, "point", point_bits, points, prime, self.present & tile.last)
+        period, timer = (Signal(PAIR_BITS, name=n, reset_less=True) for n in ("period", "timer"))
+        begun, waited = Signal(), Signal()
+        through = Signal()
         m.d.comb += [
-            block_end.eq(tiles == 0),
-            through.eq(self.present & block_end & (points == 0)),
-            plane_end.eq(begun & (timer == 0) & (~more | through)),
+            through.eq(self.present & tile.last & point.last),
+            plane_end.eq(waited & (~more | through)),
         ]
-        with m.If(self.present):
-            m.d.sync += [tiles.eq(Mux(block_end, tiles_again, tiles - 1)), begun.eq(1)]
-            with m.If(block_end):
-                m.d.sync += points.eq(Mux(points == 0, points_again, points - 1))
-        with m.If(begun & (timer != 0)):
-            m.d.sync += timer.eq(timer - 1)
-        with m.Elif(~begun):
-            # The cycle of the first position and the last one count too.
-            m.d.sync += timer.eq(timer_again)
+        # The first position's cycle and the last one count too.
+        m.d.sync += [
+            timer.eq(Mux(begun, timer - 1, period)),
+            waited.eq((waited | (begun & (timer == 3))) & ~plane_end),
+            begun.eq((begun | self.present) & ~plane_end),
+        ]
         with m.If(through):
             m.d.sync += more.eq(0)
         with m.If(plane_end):
-            m.d.sync += [more.eq(1), begun.eq(0), timer.eq(timer_again)]
+            m.d.sync += more.eq(1)
         with m.If(prime):
-            lines = geometry.ends[1]
-            points_now = Signal.like(points)
-            m.d.comb += points_now.eq((geometry.ends[0] + 1) * (lines + 1) - 1)
-            m.d.sync += [register.eq(geometry.tiles - 1) for register in (tiles, tiles_again)]
-            m.d.sync += [register.eq(points_now) for register in (points, points_again)]
-            m.d.sync += [register.eq(geometry.plane - 2) for register in (timer, timer_again)]
+            m.d.sync += period.eq(geometry.plane)
         with m.If(self.clear):
-            m.d.sync += [begun.eq(0)]
-        return block_end, plane_end
+            m.d.sync += [begun.eq(0), waited.eq(0)]
+        return tile.last
 
     def _sets(
-        self, m: Module, prime: Signal, plane_end: Signal, pair_end: Signal, set_end: Signal
-    ) -> None:
-        """Temporal points of a pair, pairs of a set, sets of an instruction."""
-        self._final_set = Signal()
-        sizes = (
-            ("times", self.geometry.ends[2], 3),
-            ("blocks", self.blocks - 1, COUNT_BITS),
-            ("taps", self.taps - 1, COUNT_BITS),
-            ("inputs", self.inputs - 1, COUNT_BITS),
-        )
-        enables = [plane_end, pair_end, set_end, Signal()]
-        ends = []
-        for (name, first, width), enable in zip(sizes, enables, strict=True):
-            left = Signal(width, name=f"{name}_left", reset_less=True)
-            again = Signal(width, name=f"{name}_again", reset_less=True)
-            with m.If(enable):
-                m.d.sync += left.eq(Mux(left == 0, again, left - 1))
-            with m.If(prime):
-                m.d.sync += [left.eq(first), again.eq(first)]
-            ends.append(left == 0)
-        m.d.comb += [
-            pair_end.eq(plane_end & ends[0]),
-            set_end.eq(pair_end & ends[1]),
-            enables[3].eq(set_end & ends[2]),
-            self._final_set.eq(ends[2] & ends[3]),
-            self.ending.eq(set_end & self._final_set),
-        ]
+        self, m: Module, prime: Signal, plane_end: Signal, set_end: Signal
+    ) -> tuple[Value, Value]:
+        """Temporal points of a pair, pairs of a set, sets of an instruction.
+
+        Drives `set_end`; returns the last cycle of a pair, and whether the set is the last one.
+        """
+        times = _Countdown(m, "times", 3, self.geometry.ends[2], prime, plane_end)
+        pair_end = plane_end & times.last
+        blocks = _Countdown(m, "blocks", COUNT_BITS, self.blocks - 1, prime, pair_end)
+        m.d.comb += set_end.eq(pair_end & blocks.last)
+        taps = _Countdown(m, "taps", COUNT_BITS, self.taps - 1, prime, set_end)
+        step = set_end & taps.last
+        inputs = _Countdown(m, "inputs", COUNT_BITS, self.inputs - 1, prime, step)
+        return pair_end, taps.last & inputs.last

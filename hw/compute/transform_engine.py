@@ -181,7 +181,7 @@ class TransformEngine(wiring.Component):
             m.d.sync += [feeding.eq(0), owed.eq(0)]
         m.d.comb += [
             self.free.eq(~feeding & ~owed),
-            self.idle.eq(self.free & (~stream.active | stream.ending)),
-            self.busy.eq(feeding | owed | stream.active),
+            self.idle.eq(self.free & ~stream.active),
+            self.busy.eq(feeding | owed | stream.active | stream.ending),
         ]
         return m

@@ -58,8 +58,8 @@ def geometry_layout(config: AcceleratorConfig) -> data.StructLayout:
 class TransformGeometry(wiring.Component):
     """Multiplies the counts of an instruction, one product per cycle.
 
-    Latency: `begin` in cycle t; `geometry` is right from t + LATENCY on, `overflow` is high in
-    t + LATENCY if a set of tiles does not fit U.
+    Latency: `begin` in cycle t; `geometry` is right from t + LATENCY on (but for `pair` one cycle
+    earlier), `overflow` is high in t + LATENCY if a set of tiles does not fit U.
 
     Members
     -------
@@ -71,7 +71,7 @@ class TransformGeometry(wiring.Component):
     overflow: strobe.
     """
 
-    LATENCY = 5
+    LATENCY = 6
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
@@ -98,9 +98,8 @@ class TransformGeometry(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         rows = self._config.memory.transformed_rows
-        wide = rows.bit_length()
         out = self.geometry
-        strobes = Signal(self.LATENCY)
+        strobes = Signal(self.LATENCY - 1)
         m.d.sync += strobes.eq((strobes << 1) | self.begin)
         # cycles t and t + 1: x·y, then x·y·t
         product = Signal(2 * COUNT_BITS, reset_less=True)
@@ -129,14 +128,17 @@ class TransformGeometry(wiring.Component):
             whole.eq(_times(spread, levels[2])),
             out.plane.eq(Mux(spread > least, spread, least)),
         ]
-        large = Signal(PAIR_BITS)
-        m.d.comb += large.eq(Mux(whole[wide:].any(), rows, whole[:wide]))
+        # cycle t + 5
+        held = Signal(PAIR_BITS)
+        m.d.comb += held.eq(whole)
+        m.d.sync += [
+            out.pair.eq(Mux(held > least_pair, held, least_pair)),
+            self.overflow.eq(strobes[4] & (too_many | (whole > rows))),
+        ]
         m.d.comb += [
             out.strides[0].eq(out.tiles),
             out.strides[1].eq(lined),
             out.strides[2].eq(spread),
-            out.pair.eq(Mux(large > least_pair, large, least_pair)),
-            self.overflow.eq(strobes[-1] & (too_many | (whole > rows))),
         ]
         return m
 

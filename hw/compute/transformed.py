@@ -1,6 +1,6 @@
 """U, the memory of transformed activations: two halves, one written while the other streams."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import C, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -101,30 +101,42 @@ class TransformedMemory(wiring.Component):
             m.d.sync += held.eq(self.geometry)
         place, row, column, tile = (Signal(row_bits(self._config), name=n) for n in _LEVELS)
         counters = [Signal(3, name=f"{axis}_count") for axis in "xyt"]
-        last = [count == held.ends[k] for k, count in enumerate(counters)]
-        final = Signal()
-        tiles = Signal.like(held.tiles)
-        m.d.comb += [
-            final.eq(last[0] & last[1] & last[2]),
-            self.full.eq(self.i_valid & final & (tiles + 1 == held.tiles)),
-        ]
+        # Whether the axis stands at its last point, worked out one row ahead.
+        last = [Signal(name=f"{axis}_last") for axis in "xyt"]
+        tiles, last_tile = Signal.like(held.tiles), Signal()
+        steps = [last[2] & last[1], last[2], C(1, 1)]
+        final = steps[0] & last[0]
+        m.d.comb += self.full.eq(self.i_valid & final & last_tile)
         base = Mux(~last[2], place, Mux(~last[1], row, Mux(~last[0], column, tile)))
         strides = held.strides
         step = Mux(~last[2], strides[2], Mux(~last[1], strides[1], Mux(~last[0], strides[0], 1)))
         following = Signal.like(place)
         m.d.comb += following.eq(base + step)
+        for k, (count, at_end) in enumerate(zip(counters, last, strict=True)):
+            end = held.ends[k]
+            with m.If(self.i_valid & steps[k]):
+                m.d.sync += [
+                    count.eq(Mux(at_end, 0, count + 1)),
+                    at_end.eq(Mux(at_end, end == 0, count + 1 == end)),
+                ]
         with m.If(self.i_valid):
-            m.d.sync += [place.eq(following), counters[2].eq(counters[2] + 1)]
+            m.d.sync += place.eq(following)
             with m.If(last[2]):
-                m.d.sync += [row.eq(following), counters[2].eq(0), counters[1].eq(counters[1] + 1)]
-            with m.If(last[2] & last[1]):
-                m.d.sync += [column.eq(following), counters[1].eq(0)]
-                m.d.sync += counters[0].eq(counters[0] + 1)
+                m.d.sync += row.eq(following)
+            with m.If(steps[0]):
+                m.d.sync += column.eq(following)
             with m.If(final):
-                m.d.sync += [tile.eq(following), tiles.eq(tiles + 1), counters[0].eq(0)]
+                m.d.sync += [tile.eq(following), tiles.eq(tiles + 1)]
+                m.d.sync += last_tile.eq(tiles + 2 == held.tiles)
+        with m.If(self.full):
+            m.d.sync += last_tile.eq(held.tiles == 1)
         with m.If(self.full | self.clear):
             m.d.sync += [register.eq(0) for register in (place, row, column, tile, tiles)]
-        with m.If(self.clear):
+        with m.If(between & ~self.i_valid):
+            # Nothing has come yet: `held` is taken over until the cycle before the first row.
+            geometry = self.geometry
+            m.d.sync += last_tile.eq(geometry.tiles == 1)
+            m.d.sync += [at.eq(geometry.ends[k] == 0) for k, at in enumerate(last)]
             m.d.sync += [count.eq(0) for count in counters]
         return place
 

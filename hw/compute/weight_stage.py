@@ -30,7 +30,7 @@ def point_terms(transform: Transform) -> list[tuple[int, int, int, bool]]:
 
 
 class WeightStage(wiring.Component):
-    """G of `TransformStage`'s contract, in less than half of the logic: `lanes` side by side.
+    """G along one axis: groups of three taps in, groups of n points out, `lanes` side by side.
 
     A weight stage has time: a group of three taps gives n points, so that nothing is held twice
     but the first tap. Its register is cleared for the last point, the only one without it.

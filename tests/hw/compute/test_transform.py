@@ -13,7 +13,7 @@ from hw.compute.transform import BYPASS, F23, F43, TransformStage, Turn
 
 pytestmark = pytest.mark.rtl
 LANES = 2
-WIDTHS = {"input": (8, 12), "weight": (8, 14)}
+WIDTHS = 8, 12
 
 
 def stream(dut, values, starts=None, settings=None):
@@ -43,10 +43,10 @@ def stream(dut, values, starts=None, settings=None):
     return out
 
 
-def groups_of(kind, select, count, seed=0):
+def groups_of(select, count, seed=0):
     """[count, values, lanes] random values, the first groups at the extremes."""
-    length, _ = TransformStage.sizes(kind, select)
-    bits = WIDTHS[kind][0]
+    length = TRANSFORMS[select].points
+    bits = WIDTHS[0]
     low, high = -(1 << bits - 1), (1 << bits - 1) - 1
     random = np.random.default_rng(seed)
     values = random.integers(low, high + 1, (count, length, LANES))
@@ -54,77 +54,71 @@ def groups_of(kind, select, count, seed=0):
     return values
 
 
-def expected(kind, select, groups):
-    matrix = np.array(getattr(TRANSFORMS[select], f"{kind}_rows"), np.int64)
+def expected(select, groups):
+    matrix = np.array(TRANSFORMS[select].input_rows, np.int64)
     wide = np.einsum("rv,gvl->grl", matrix, groups)
-    bits = WIDTHS[kind][1]
+    bits = WIDTHS[1]
     return ((wide + (1 << bits - 1)) & ((1 << bits) - 1)) - (1 << bits - 1)
 
 
 @pytest.mark.parametrize("gap", [0, 1], ids=["full rate", "gaps"])
 @pytest.mark.parametrize("select", [BYPASS, F23, F43])
-@pytest.mark.parametrize("kind", WIDTHS)
-def test_a_stage_is_its_matrix(kind, select, gap):
-    groups = groups_of(kind, select, 8)
-    length, results = TransformStage.sizes(kind, select)
-    period = max(length * (1 + gap), results)
+def test_a_stage_is_its_matrix(select, gap):
+    groups = groups_of(select, 8)
+    length = TRANSFORMS[select].points
+    period = length * (1 + gap)
     values, due = [], []
     for g, group in enumerate(groups):
         places = [3 + g * period + k * (1 + gap) for k in range(length)]
         values += list(zip(places, group, strict=True))
-        due += [places[-1] + TransformStage.LATENCY + r for r in range(results)]
-    out = stream(
-        TransformStage(kind, LANES, *WIDTHS[kind]), values, settings={0: {"select": select}}
-    )
+        due += [places[-1] + TransformStage.LATENCY + r for r in range(length)]
+    out = stream(TransformStage(LANES, *WIDTHS), values, settings={0: {"select": select}})
     assert [cycle for cycle, _ in out] == due
-    want = expected(kind, select, groups).reshape(-1, LANES)
+    want = expected(select, groups).reshape(-1, LANES)
     np.testing.assert_array_equal([vector for _, vector in out], want)
 
 
-@pytest.mark.parametrize("kind", WIDTHS)
-def test_a_basis_vector_gives_a_column_of_the_matrix(kind):
+def test_a_basis_vector_gives_a_column_of_the_matrix():
     """Each coefficient by itself."""
-    length, results = TransformStage.sizes(kind, F43)
+    length = TRANSFORMS[F43].points
     values = [
         (1 + g * 6 + k, [int(g == k), -int(g == k)]) for g in range(length) for k in range(length)
     ]
-    out = stream(TransformStage(kind, LANES, *WIDTHS[kind]), values, settings={0: {"select": F43}})
-    got = np.array([vector[0] for _, vector in out]).reshape(length, results)
-    np.testing.assert_array_equal(got.T, getattr(TRANSFORMS[F43], f"{kind}_rows"))
+    out = stream(TransformStage(LANES, *WIDTHS), values, settings={0: {"select": F43}})
+    got = np.array([vector[0] for _, vector in out]).reshape(length, length)
+    np.testing.assert_array_equal(got.T, TRANSFORMS[F43].input_rows)
     assert [vector[1] for _, vector in out] == [-vector[0] for _, vector in out]
 
 
-@pytest.mark.parametrize("kind", WIDTHS)
-def test_select_may_change_between_groups(kind):
+def test_select_may_change_between_groups():
     order = [F43, BYPASS, F23, BYPASS, BYPASS, F43, F23]
     values, settings, want = [], {}, []
     cycle, free = 1, 0
     for n, select in enumerate(order):
-        group = groups_of(kind, select, 3, seed=n)[2]
-        length, results = TransformStage.sizes(kind, select)
+        group = groups_of(select, 3, seed=n)[2]
+        length = TRANSFORMS[select].points
         cycle = max(cycle, free - length + 1)
         settings[cycle] = {"select": select}
         values += [(cycle + k, vector) for k, vector in enumerate(group)]
-        want += list(expected(kind, select, group[None])[0])
+        want += list(expected(select, group[None])[0])
         cycle += length
-        free = cycle - 1 + results
-    out = stream(TransformStage(kind, LANES, *WIDTHS[kind]), values, settings=settings)
+        free = cycle - 1 + length
+    out = stream(TransformStage(LANES, *WIDTHS), values, settings=settings)
     np.testing.assert_array_equal([vector for _, vector in out], want)
 
 
-@pytest.mark.parametrize("kind", WIDTHS)
-def test_clear_forgets_half_a_group(kind):
-    groups = groups_of(kind, F43, 4)
-    length, results = TransformStage.sizes(kind, F43)
+def test_clear_forgets_half_a_group():
+    groups = groups_of(F43, 4)
+    length = TRANSFORMS[F43].points
     values = [(1 + k, groups[2][k]) for k in range(length - 1)]
     values += [(20 + k, groups[3][k]) for k in range(length)]
     settings = {0: {"select": F43}, 15: {"clear": 1}, 16: {"clear": 0}}
-    dut = TransformStage(kind, LANES, *WIDTHS[kind])
+    dut = TransformStage(LANES, *WIDTHS)
     out = stream(dut, values, settings=settings)
-    np.testing.assert_array_equal([v for _, v in out], expected(kind, F43, groups[3:])[0])
-    assert len(out) == results
+    np.testing.assert_array_equal([v for _, v in out], expected(F43, groups[3:])[0])
+    assert len(out) == length
     del settings[15]
-    assert stream(TransformStage(kind, LANES, *WIDTHS[kind]), values, settings=settings) != out
+    assert stream(TransformStage(LANES, *WIDTHS), values, settings=settings) != out
 
 
 @pytest.mark.parametrize("gap", [0, 2], ids=["full rate", "gaps"])
@@ -159,9 +153,8 @@ def test_clear_forgets_half_a_tile():
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("inpt", 1, 8, 9), "'inpt'"),
-        (("input", 0, 8, 9), "lanes"),
-        (("input", 1, 9, 8), "out_bits"),
+        ((0, 8, 9), "lanes"),
+        ((1, 9, 8), "out_bits"),
     ],
 )
 def test_parameters_are_checked(arguments, text):
