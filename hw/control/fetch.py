@@ -93,6 +93,7 @@ class Fetch(wiring.Component):
         """Rules 1 and 2."""
         following = Signal(INDEX_BITS)
         in_dram = Signal(32 - exact_log2(INSTRUCTION_BYTES))
+        asked_for = Signal.like(self.request.payload, reset_less=True)
         group_left = Signal(range(self._group + 1))
         program_left = Signal(INDEX_BITS)
         count = Signal(range(self._group + 1))
@@ -101,17 +102,18 @@ class Fetch(wiring.Component):
             group_left.eq(self._group - in_dram[: exact_log2(self._group)]),
             program_left.eq(self.length - following),
             count.eq(Mux(program_left < group_left, program_left, group_left)),
+            self.request.payload.eq(asked_for),
         ]
         with m.If(self.request.valid):
             with m.If(self.request.ready):
                 m.d.sync += [self.request.valid.eq(0), following.eq(following + asked)]
-        with m.Elif(
-            self.run & (following < self.length) & (claimed + count <= FETCH_FIFO) & ~self.jump
-        ):
+        with m.Else():
             m.d.sync += [
-                self.request.valid.eq(1),
-                self.request.payload.address.eq(in_dram << exact_log2(INSTRUCTION_BYTES)),
-                self.request.payload.length.eq(count * self._beats - 1),
+                self.request.valid.eq(
+                    self.run & (following < self.length) & (claimed + count <= FETCH_FIFO)
+                ),
+                asked_for.address.eq(in_dram << exact_log2(INSTRUCTION_BYTES)),
+                asked_for.length.eq(count * self._beats - 1),
                 asked.eq(count),
             ]
         with m.If(self.jump):
@@ -159,8 +161,10 @@ class Fetch(wiring.Component):
         for k in range(self._beats):
             m.d.comb += [write.en[k].eq(fresh & (beat == k)), write.data[k].eq(self._data)]
         m.d.sync += level.eq(level + complete - moved)
+        word = Signal.like(self.o.payload, reset_less=True)
+        m.d.comb += self.o.payload.eq(word)
         with m.If(~self.o.valid):
-            m.d.sync += [self.o.payload.eq(read.data), self.o.valid.eq(level != 0)]
+            m.d.sync += [word.eq(read.data), self.o.valid.eq(level != 0)]
         with m.Elif(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
         with m.If(fresh):

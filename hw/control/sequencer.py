@@ -289,7 +289,9 @@ class Sequencer(wiring.Component):
         """Rule 5; `following` is the index after the instruction in hand."""
         level = view(Next, self._word).level
         trips = Array(Signal(32, name=f"trips{k}") for k in range(LOOP_LEVELS))
-        starts = Array(Signal(INDEX_BITS, name=f"loop_start{k}") for k in range(LOOP_LEVELS))
+        starts = Array(
+            Signal(INDEX_BITS, name=f"loop_start{k}", reset_less=True) for k in range(LOOP_LEVELS)
+        )
         # Zero trips left means that the loop is not open.
         with m.If(self._decoder.kinds[Loop]):
             wanted = self._sums[0]
