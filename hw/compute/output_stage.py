@@ -1,6 +1,6 @@
 """One axis of the output transform: points to results, from sums and differences of pairs."""
 
-from amaranth.hdl import Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -78,8 +78,12 @@ class OutputStage(wiring.Component):
         four, bypass = self.select == F43, self.select == BYPASS
         here = self._here(m, four, bypass)
         number, forming = self._emission(m, here, four, bypass)
-        # Cycle f forms the sum of two terms and chooses the third one; f + 1 adds it.
-        outer = Mux(four, (number == 0) | (number == 3), ~bypass & (number == 0))
+        # Cycle f chooses two terms, f + 1 adds them and chooses the third one, f + 2 adds that.
+        high, outer = Signal(reset_less=True), Signal(reset_less=True)
+        m.d.sync += [
+            high.eq(number[1]),
+            outer.eq(Mux(four, (number == 0) | (number == 3), ~bypass & (number == 0))),
+        ]
         enables = {
             "pair": here[2] | (bypass & self.i_valid),
             "second": Mux(four, here[4], here[3]),
@@ -87,10 +91,13 @@ class OutputStage(wiring.Component):
         }
         after = Signal(2)
         m.d.sync += after.eq(Mux(self.clear, 0, here[0] | (here[5] << 1)))
-        summed = Signal()
-        m.d.sync += [summed.eq(forming & ~self.clear), self.o_valid.eq(summed & ~self.clear)]
+        stages = Signal(2)
+        m.d.sync += [
+            stages.eq(Mux(self.clear, 0, Cat(forming, stages)[:2])),
+            self.o_valid.eq(stages[1] & ~self.clear),
+        ]
         for lane in range(self.lanes):
-            self._lane(m, lane, four, enables, after, number, outer)
+            self._lane(m, lane, four, enables, after, number[0], high, outer)
         return m
 
     def _here(self, m: Module, four: Value, bypass: Value) -> Signal:
@@ -134,7 +141,8 @@ class OutputStage(wiring.Component):
         four: Value,
         enables: dict[str, Value],
         after: Signal,
-        number: Signal,
+        odd: Value,
+        high: Value,
         outer: Value,
     ) -> None:
         shape = signed(self.bits)
@@ -175,12 +183,16 @@ class OutputStage(wiring.Component):
         with m.If(after[1]):
             m.d.sync += last.eq(thrice)
 
-        odd, high = number[0], number[1]
-        inner = Mux(odd, difference, total)
-        middle = Mux(odd, difference2 << 1, total2)
+        inner, middle = register("inner"), register("middle")
+        m.d.sync += [
+            inner.eq(Mux(odd, difference, total)),
+            middle.eq(Mux(odd, difference2 << 1, total2)),
+        ]
         summed, third = register("summed"), register("third")
-        m.d.sync += summed.eq(Mux(four, inner << 2, inner) + Mux(high, middle << 2, middle))
-        m.d.sync += third.eq(Mux(high, last << 3, first << 1))
+        m.d.sync += [
+            summed.eq(Mux(four, inner << 2, inner) + Mux(high, middle << 2, middle)),
+            third.eq(Mux(high, last << 3, first << 1)),
+        ]
         with m.If(~outer):
             m.d.sync += third.eq(0)
         m.d.sync += self.o[lane].eq(summed + third)
