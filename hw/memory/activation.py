@@ -10,6 +10,7 @@ from amaranth.utils import exact_log2
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import ErrorCode
+from hw.arch.timing import TOKEN_LATENCY, WRITE_LATENCY
 from hw.common.ports import NO_COLLISION, activation_read, activation_write
 
 __all__ = ["ActivationScratchpad"]
@@ -26,8 +27,8 @@ class ActivationScratchpad(wiring.Component):
     beyond the last row gives ADDRESS and touches nothing.
 
     Latency: read data `timing.ACTIVATION_READ_LATENCY` (2) cycles after `enable`, held until the
-    client's next read; a write is seen by reads of later cycles; an error one cycle after the
-    access that caused it.
+    client's next read; a write in cycle t is seen by reads from cycle t + `timing.WRITE_LATENCY`
+    (2) on; an error two cycles after the access that caused it.
 
     Parameters
     ----------
@@ -63,19 +64,12 @@ class ActivationScratchpad(wiring.Component):
         index_bits = exact_log2(sizes.activation_bank_rows)
         bank_bits = exact_log2(sizes.activation_banks)
 
-        selects: dict[str, list[Signal]] = {}
-        for name, _ in (*self._readers, *self._writers):
-            port = getattr(self, name)
-            bank = port.address[index_bits : index_bits + bank_bits]
-            outside = port.address[index_bits + bank_bits :].any()
-            selects[name] = []
-            for b in range(sizes.activation_banks):
-                select = Signal(name=f"{name}_bank{b}")
-                m.d.comb += select.eq(port.enable & ~outside & (bank == b))
-                selects[name].append(select)
-
+        selects = {
+            name: self._select(m, name, index_bits, bank_bits)
+            for name, _ in (*self._readers, *self._writers)
+        }
+        written = [self._write_stage(m, name, selects, index_bits) for name, _ in self._writers]
         outputs = []
-        conflicts: list[tuple[Value, int]] = []
         for b in range(sizes.activation_banks):
             m.submodules[f"bank{b}"] = bank = memory.Memory(
                 shape=8 * self._config.lane_block,
@@ -87,35 +81,64 @@ class ActivationScratchpad(wiring.Component):
             write = bank.write_port()
             outputs.append(read.data)
             reads = [(selects[name][b], getattr(self, name)) for name, _ in self._readers]
-            writes = [(selects[name][b], getattr(self, name)) for name, _ in self._writers]
             m.d.comb += [
                 read.en.eq(_any(select for select, _ in reads)),
                 read.addr.eq(_one_hot((s, p.address[:index_bits]) for s, p in reads)),
-                write.en.eq(_any(select for select, _ in writes)),
-                write.addr.eq(_one_hot((s, p.address[:index_bits]) for s, p in writes)),
-                write.data.eq(_one_hot((s, p.data) for s, p in writes)),
+                write.en.eq(_any(select[b] for select, _, _ in written)),
+                write.addr.eq(_one_hot((select[b], row) for select, row, _ in written)),
+                write.data.eq(_one_hot((select[b], value) for select, _, value in written)),
             ]
-            for clients in (self._readers, self._writers):
-                for k, (name, unit) in enumerate(clients[1:], 1):
-                    others = _any(selects[other][b] for other, _ in clients[:k])
-                    conflicts.append((selects[name][b] & others, unit))
-
-        m.d.sync += self.error.eq(0)
-        for conflict, unit in conflicts:
-            with m.If(conflict):
-                m.d.sync += [self.error.eq(ErrorCode.BANK_CONFLICT), self.error_unit.eq(unit)]
-        self._errors_of_addresses(m)
-
+        self._errors(m, selects)
         for name, _ in self._readers:
             self._read_mux(m, name, outputs, index_bits, bank_bits)
         return m
 
-    def _errors_of_addresses(self, m: Module) -> None:
-        """Report accesses beyond the last row; later assignments win."""
+    def _select(self, m: Module, name: str, index_bits: int, bank_bits: int) -> Signal:
+        """A bit per bank: the client accesses it in this cycle."""
+        port = getattr(self, name)
+        bank = port.address[index_bits : index_bits + bank_bits]
+        outside = port.address[index_bits + bank_bits :].any()
+        select = Signal(1 << bank_bits, name=f"{name}_select")
+        m.d.comb += [select[b].eq(port.enable & ~outside & (bank == b)) for b in range(len(select))]
+        return select
+
+    def _write_stage(
+        self, m: Module, name: str, selects: dict[str, Signal], index_bits: int
+    ) -> tuple[Signal, Signal, Signal]:
+        """Registers between a writer and the banks: bank selection, row, data.
+
+        Nobody can tell: a dependent read comes TOKEN_LATENCY cycles after `done` at the earliest.
+        """
+        assert WRITE_LATENCY <= TOKEN_LATENCY
+        port = getattr(self, name)
+        select = Signal.like(selects[name], name=f"{name}_selected")
+        row = Signal(index_bits, name=f"{name}_row", reset_less=True)
+        value = Signal.like(port.data, name=f"{name}_value", reset_less=True)
+        m.d.sync += [
+            select.eq(selects[name]),
+            row.eq(port.address[:index_bits]),
+            value.eq(port.data),
+        ]
+        selects[name] = select
+        return select, row, value
+
+    def _errors(self, m: Module, selects: dict[str, Signal]) -> None:
+        """Two cycles after the access; later assignments win."""
         rows = self._config.memory.activation_rows
+        m.d.sync += self.error.eq(ErrorCode.NONE)
+        # The selections of writers are a cycle old already.
+        for clients, domain in ((self._readers, "sync"), (self._writers, "comb")):
+            for k, (name, unit) in enumerate(clients[1:], 1):
+                others = _any(selects[other] for other, _ in clients[:k])
+                conflict = Signal(name=f"{name}_conflict")
+                m.d[domain] += conflict.eq((selects[name] & others).any())
+                with m.If(conflict):
+                    m.d.sync += [self.error.eq(ErrorCode.BANK_CONFLICT), self.error_unit.eq(unit)]
         for name, unit in (*self._readers, *self._writers):
             port = getattr(self, name)
-            with m.If(port.enable & (port.address >= rows)):
+            outside = Signal(name=f"{name}_outside")
+            m.d.sync += outside.eq(port.enable & (port.address >= rows))
+            with m.If(outside):
                 m.d.sync += [self.error.eq(ErrorCode.ADDRESS), self.error_unit.eq(unit)]
 
     def _read_mux(
@@ -124,12 +147,12 @@ class ActivationScratchpad(wiring.Component):
         port = getattr(self, name)
         # cycle 1: the bank's output register holds the row; remember which bank it was
         valid = Signal(name=f"{name}_valid")
-        bank = Signal(bank_bits, name=f"{name}_bank")
+        bank = Signal(bank_bits, name=f"{name}_bank", reset_less=True)
         m.d.sync += valid.eq(port.enable)
         with m.If(port.enable):
             m.d.sync += bank.eq(port.address[index_bits : index_bits + bank_bits])
         # cycle 2: the client's own register, written only when it asked
-        data = Signal.like(port.data, name=f"{name}_data")
+        data = Signal.like(port.data, name=f"{name}_data", reset_less=True)
         with m.If(valid), m.Switch(bank):
             for b, output in enumerate(outputs):
                 with m.Case(b):

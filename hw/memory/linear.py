@@ -17,8 +17,9 @@ class LinearMemory(wiring.Component):
     A read of row r gives the beats r·k .. r·k + k−1, the first in the low bits.
 
     Latency: read data one cycle after `enable` (`timing.WEIGHT_READ_LATENCY`,
-    `timing.PARAMETER_READ_LATENCY`), held until the next read; a write is seen by reads of later
-    cycles; `error` one cycle after a read beyond the last row.
+    `timing.PARAMETER_READ_LATENCY`), held until the next read; a write in cycle t is seen by reads
+    from cycle t + `timing.WRITE_LATENCY` (2) on; `error` one cycle after a read beyond the last
+    row.
 
     Parameters
     ----------
@@ -56,6 +57,16 @@ class LinearMemory(wiring.Component):
         with m.If(self.read.enable & outside):
             m.d.sync += self.error.eq(ErrorCode.ADDRESS)
 
+        # Registers between the writer and the columns.
+        selected = Signal(self._beats)
+        row = Signal(row_bits, reset_less=True)
+        value = Signal(self._beat_bits, reset_less=True)
+        m.d.sync += [
+            selected[k].eq(self.write.enable & (self.write.address[:column_bits] == k))
+            for k in range(self._beats)
+        ]
+        m.d.sync += [row.eq(self.write.address[column_bits:]), value.eq(self.write.data)]
+
         columns = []
         for k in range(self._beats):
             m.submodules[f"column{k}"] = column = memory.Memory(
@@ -66,9 +77,9 @@ class LinearMemory(wiring.Component):
             m.d.comb += [
                 read.en.eq(self.read.enable & ~outside),
                 read.addr.eq(self.read.address),
-                write.en.eq(self.write.enable & (self.write.address[:column_bits] == k)),
-                write.addr.eq(self.write.address[column_bits:]),
-                write.data.eq(self.write.data),
+                write.en.eq(selected[k]),
+                write.addr.eq(row),
+                write.data.eq(value),
             ]
             columns.append(read.data)
         m.d.comb += self.read.data.eq(Cat(*columns))

@@ -1,12 +1,13 @@
 """The load unit: DRAM to the on-chip memories."""
 
-from amaranth.hdl import Array, Const, Module, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import LOCAL_BITS, ErrorCode, Space, Unit
 from hw.common.layouts import unit_layout
+from hw.common.level import count_level
 from hw.common.ports import LocalWriteSignature, UnitSignature
 from hw.memory.arbiter import beat_layout
 from hw.memory.walker import BurstWalker, burst_layout
@@ -69,21 +70,24 @@ class LoadUnit(wiring.Component):
             self.unit.instruction.ready.eq(walker.i.ready & ~self.unit.abort),
         ]
 
-        inside = Signal(range(self._config.port.outstanding + 4))
         accepted = walker.i.valid & walker.i.ready
-        m.d.sync += inside.eq(inside + accepted - self.unit.done)
+        limit = self._config.port.outstanding + 4
+        inside = count_level(m, "inside", limit, accepted, self.unit.done)
 
-        sizes = space_sizes(self._config)
-        limit = Array(Const(sizes[space]) for space in Space)[self.beat.space]
+        # A comparison with each space's constant is a few gates; with a chosen limit it is a chain.
         fits = Signal()
+        sizes = space_sizes(self._config)
+        within = [
+            (self.beat.space == space) & (self.beat.local < size) for space, size in sizes.items()
+        ]
         m.d.comb += [
-            fits.eq(self.beat.local < limit),
+            fits.eq(Cat(within).any()),
             self.write.enable.eq(self.beat_valid & fits),
             self.write.space.eq(self.beat.space),
             self.write.address.eq(self.beat.local),
             self.write.data.eq(self.beat.data),
             self.unit.done.eq(self.beat_valid & self.beat.last),
-            self.unit.busy.eq(inside != 0),
+            self.unit.busy.eq(inside.some),
             self.stalled.eq(self.unit.busy & ~self.beat_valid),
             self.unit.error.eq(walker.error),
         ]

@@ -7,7 +7,7 @@ from amaranth.sim import Simulator
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import ErrorCode
-from hw.arch.timing import ACTIVATION_READ_LATENCY
+from hw.arch.timing import ACTIVATION_READ_LATENCY, WRITE_LATENCY
 from hw.memory.activation import ActivationScratchpad
 
 pytestmark = pytest.mark.rtl
@@ -43,6 +43,7 @@ def test_random_traffic_equals_a_model():
 
     async def scenario(ctx, dut):
         rows = {}
+        written = [{}] * (WRITE_LATENCY - 1)  # not yet visible
         expected = {name: [] for name, _ in READERS}
         compared = 0
         for cycle in range(400):
@@ -67,7 +68,8 @@ def test_random_traffic_equals_a_model():
                         assert ctx.get(getattr(dut, name).data) == value, (name, cycle)
                         compared += 1
             assert ctx.get(dut.error) == ErrorCode.NONE
-            rows |= fresh
+            written.append(fresh)
+            rows |= written.pop(0)
             await ctx.tick()
         assert compared > 100
 
@@ -79,6 +81,8 @@ def test_data_arrive_after_exactly_the_declared_latency():
         put(ctx, dut.load, 3, 0xAB)
         await ctx.tick()
         put(ctx, dut.load)
+        for _ in range(WRITE_LATENCY - 1):
+            await ctx.tick()
         put(ctx, dut.store, 3)
         seen = []
         for _ in range(ACTIVATION_READ_LATENCY + 1):
@@ -110,6 +114,8 @@ def test_errors(accesses, error, unit):
         await ctx.tick()
         for name in accesses:
             put(ctx, getattr(dut, name))
+        assert ctx.get(dut.error) == ErrorCode.NONE
+        await ctx.tick()
         assert ctx.get(dut.error) == error
         if unit is not None:
             assert ctx.get(dut.error_unit) == unit
@@ -126,6 +132,7 @@ def test_a_row_beyond_the_end_is_not_written():
         put(ctx, dut.load, 8 * BANK_ROWS, 0x22)  # would fall on row 0
         await ctx.tick()
         put(ctx, dut.load)
+        await ctx.tick()
         put(ctx, dut.array, 0)
         for _ in range(ACTIVATION_READ_LATENCY):
             await ctx.tick()

@@ -6,7 +6,7 @@ import pytest
 from amaranth.sim import Simulator
 
 from hw.arch.isa import ErrorCode
-from hw.arch.timing import PARAMETER_READ_LATENCY, WEIGHT_READ_LATENCY
+from hw.arch.timing import PARAMETER_READ_LATENCY, WEIGHT_READ_LATENCY, WRITE_LATENCY
 from hw.memory.linear import LinearMemory
 
 pytestmark = pytest.mark.rtl
@@ -32,6 +32,8 @@ def test_rows_are_beats_side_by_side_one_cycle_later(beats):
             ctx.set(dut.write.data, beat)
             await ctx.tick()
         ctx.set(dut.write.enable, 0)
+        for _ in range(WRITE_LATENCY - 1):
+            await ctx.tick()
         for row in random.Random(2).sample(range(16), 16):
             ctx.set(dut.read.enable, 1)
             ctx.set(dut.read.address, row)
@@ -43,6 +45,23 @@ def test_rows_are_beats_side_by_side_one_cycle_later(beats):
             await ctx.tick()
             assert ctx.get(dut.read.data) == wanted, "data hold without a read"
             assert ctx.get(dut.error) == ErrorCode.NONE
+
+    simulate(dut, scenario)
+
+
+def test_a_write_is_seen_after_exactly_the_declared_latency():
+    dut = LinearMemory(beat_bits=32, beats_per_row=1, rows=16)
+
+    async def scenario(ctx):
+        ctx.set(dut.write.enable, 1)
+        ctx.set(dut.write.data, 0xAB)
+        ctx.set(dut.read.enable, 1)
+        seen = []
+        for _ in range(WRITE_LATENCY + 1):  # a read in the cycle of the write and in later ones
+            await ctx.tick()
+            ctx.set(dut.write.enable, 0)
+            seen.append(ctx.get(dut.read.data))
+        assert seen == [0] * WRITE_LATENCY + [0xAB]
 
     simulate(dut, scenario)
 
