@@ -19,6 +19,7 @@ from tests.ladder.transformed_programs import TransformedProgram
 pytestmark = pytest.mark.cosim
 
 TINY = AcceleratorConfig.load("tiny_hfa")
+TILED = dataclasses.replace(TINY, features=tuple(dict.fromkeys([*TINY.features, "hfa_depthwise"])))
 BASE = AcceleratorConfig.load("base_hfa")
 ONE = {"before": (1, 1, 1), "after": (1, 1, 1)}
 SHAPES = {
@@ -71,6 +72,11 @@ def test_direct_and_transformed_layers_are_equal_on_rtl(name):
 @pytest.mark.parametrize("seed", range(40))
 def test_random_programs_on_tiny(seed):
     assert differences(*both(TransformedProgram(TINY, seed).build(), TINY)) == []
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_programs_with_depthwise_tiles(seed):
+    assert differences(*both(TransformedProgram(TILED, seed).build(), TILED)) == []
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -7,6 +7,7 @@ import math
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode, Drain, deltas
+from hw.arch.timing import STRIP_LINES
 from hw.arch.walk import transformed_nest
 from hw.arch.winograd import ALGORITHMS, Algorithm
 from tests.ladder.programs import RandomProgram
@@ -31,7 +32,9 @@ class TransformedProgram(RandomProgram):
 
     def array(self) -> None:
         """A transformed convolution, or what RandomProgram draws."""
-        if self._draw(0, 2):
+        if "hfa_depthwise" in self.config.features and self._draw(0, 1):
+            self._tiled_depthwise()
+        elif self._draw(0, 2):
             self._transformed_array()
         else:
             super().array()
@@ -103,6 +106,42 @@ class TransformedProgram(RandomProgram):
                 starts=starts,
                 steps=(1, 1, step),
                 dilations=dilation,
+                bounds=(draw(2, 8), draw(2, 6), draw(1, 3)),
+            )
+        )
+
+    def _tiled_depthwise(self) -> None:
+        draw = self._draw
+        x, y = 2 * draw(2, 5), draw(2, 4)
+        ragged_x, ragged_y = draw(0, 1), draw(0, 1)
+        results = (x - 2 - ragged_x) * (2 * y - 2 - ragged_y)
+        room = max(1, self.accumulators // results)
+        t = draw(1, min(3, room))
+        co = draw(1, min(3, max(1, room // t)))
+        if results * t * co > self.accumulators:
+            return
+        counts = (x, y, t, co, 1, self.config.tap_blocks, 1, 1)
+        stride = (ROW, 1, STRIP_LINES * ROW, PLANE, draw(0, 1), 0, 0, 0)
+        starts = tuple(draw(-2, 1) for _ in range(3))
+        corner = draw(200, self.config.memory.activation_rows - 4 * PLANE)
+        spans = (1, ROW, PLANE)
+        self.code.append(
+            Array(
+                mode=ArrayMode.HFA_DEPTHWISE,
+                transform_s=1,
+                window_x=3,
+                window_y=3,
+                emit_x=1 + ragged_x,
+                emit_y=1 + ragged_y,
+                accumulate=draw(0, 1),
+                signed=draw(0, 1),
+                zero_point=draw(0, 255),
+                activation=corner + sum(s * d for s, d in zip(starts, spans, strict=True)),
+                weight=self._weights(co * self.config.tap_blocks),
+                accumulator=self._accumulator(results * t * co),
+                counts=counts,
+                deltas=deltas((STRIP_LINES, x, y, t, co, 1, 1, 1), stride),
+                starts=starts,
                 bounds=(draw(2, 8), draw(2, 6), draw(1, 3)),
             )
         )
