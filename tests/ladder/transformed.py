@@ -52,7 +52,8 @@ class Shape:
     count: results along each axis before pooling; 0 for all.
     window: maximum pool behind the layer.
     signed, zero_point: of the input.
-    parts: ARRAY instructions that share the input blocks, each accumulating on the one before.
+    parts: ARRAY instructions that share the input blocks (at most one for each), each accumulating
+        on the one before.
     """
 
     temporal: int = 0
@@ -243,7 +244,7 @@ def _arrays(
     wide = taps.reshape(co, cols, ci, rows, outside, inside, *shape.kernel[1:])
     wide = wide.transpose(2, 4, 0, 5, 6, 7, 3, 1)
     result, data = [], b""
-    for part in np.array_split(np.arange(ci), shape.parts):
+    for part in np.array_split(np.arange(ci), min(shape.parts, ci)):
         counts = (x, y, t, co, px, py, pt if shape.temporal else kt, len(part))
         nest = transformed_nest(counts, shape.temporal)
         start = sum(s * place for s, place in zip(starts, row, strict=True))
