@@ -18,6 +18,7 @@ from hw.compute.drain_walk import DrainWalk, sections, window_scale
 from hw.compute.latch import Fields
 from hw.compute.output_transform import OutputTransform
 from hw.compute.requantize import RequantizeLane
+from hw.compute.select import chosen
 
 __all__ = ["DrainUnit"]
 
@@ -179,13 +180,8 @@ class DrainUnit(wiring.Component):
                 for step in range(self._steps)
             ]
             with m.If(self._valid[ACCUMULATOR_READ_LATENCY - 1]):
-                if self._steps == 1:
-                    m.d.sync += taken.eq(columns[0])
-                else:
-                    with m.Switch(self._step(self._places[ACCUMULATOR_READ_LATENCY - 1])):
-                        for step, column in enumerate(columns):
-                            with m.Case(step):
-                                m.d.sync += taken.eq(column)
+                step = self._step(self._places[ACCUMULATOR_READ_LATENCY - 1])
+                m.d.sync += taken.eq(chosen(columns, step))
             result.append(taken)
         return result
 
@@ -201,10 +197,7 @@ class DrainUnit(wiring.Component):
         )
         part = self._places[ACCUMULATOR_READ_LATENCY][: exact_log2(parts)]
         for lane in range(lanes):
-            value: Value = taken[lane]
-            for p in range(1, parts):
-                value = Mux(part == p, taken[p * lanes + lane], value)
-            m.d.comb += unit.i[lane].eq(value)
+            m.d.comb += unit.i[lane].eq(chosen(taken[lane::lanes], part))
         m.d.comb += [
             unit.transform_t.eq(f.transform_t),
             unit.transform_s.eq(f.transform_s),

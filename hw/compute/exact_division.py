@@ -1,7 +1,5 @@
 """Exact division of wrapped multiples of L, the scale of an output transform."""
 
-import itertools
-
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -9,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from hw.arch.timing import DIVISION_LATENCY
 from hw.arch.winograd import ALGORITHMS, Algorithm, Division
 from hw.compute.multiplier import NATIVE
+from hw.compute.select import chosen
 
 __all__ = ["ExactDivision", "supported"]
 
@@ -80,11 +79,11 @@ class ExactDivision(wiring.Component):
         with_odd = Signal(reset_less=True)
         index = Signal(range(max(map(len, sets))), reset_less=True)
         for algorithm, division in divisions.items():
-            chosen = (self.transform_t == algorithm.temporal) & (
+            wanted = (self.transform_t == algorithm.temporal) & (
                 self.transform_s == algorithm.spatial
             )
             number = odd[algorithm] > 1
-            with m.If(chosen):
+            with m.If(wanted):
                 m.d.sync += [
                     inverse.eq(pow(odd[algorithm], -1, 1 << self.bits)),
                     with_odd.eq(number),
@@ -98,7 +97,7 @@ class ExactDivision(wiring.Component):
                 for number in range(2)
             ]
             for number, (register, shifts) in enumerate(zip(shifted, sets, strict=True)):
-                m.d.sync += register.eq(_chosen([product >> shift for shift in shifts], index))
+                m.d.sync += register.eq(chosen([product >> shift for shift in shifts], index))
                 with m.If(with_odd != number):
                     m.d.sync += register.eq(0)
             m.d.comb += self.o[lane].eq(shifted[0] | shifted[1])
@@ -129,11 +128,3 @@ class ExactDivision(wiring.Component):
             product.eq(Cat(held[:NATIVE], held[NATIVE:] + middle)),
         ]
         return product.as_signed()
-
-
-def _chosen(values: list[Value], index: Value) -> Value:
-    """values[index] as a tree of two-way choices."""
-    for bit in range(len(index)):
-        pairs = itertools.zip_longest(values[::2], values[1::2])
-        values = [low if high is None else Mux(index[bit], high, low) for low, high in pairs]
-    return values[0]

@@ -6,6 +6,8 @@ from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.compute.select import one_of
+
 __all__ = ["PointWalker", "StrideWalker", "TileNest"]
 
 
@@ -123,7 +125,7 @@ class PointWalker(wiring.Component):
         m.d.sync += moved.eq(self.step)
         with m.If(self.step):
             used = [level for level in range(self.levels) if level != self.again]
-            chosen = _one_of(
+            chosen = one_of(
                 Cat(self.advance[level] for level in used), [self.deltas[level] for level in used]
             )
             m.d.sync += [
@@ -184,7 +186,7 @@ class StrideWalker(wiring.Component):
         with m.If(self.step):
             m.d.sync += [
                 level.eq(Mux(self.linear, 1, self.advance)),
-                stride.eq(_one_of(self.advance, list(self.strides))),
+                stride.eq(one_of(self.advance, list(self.strides))),
             ]
         positions = [
             self.address,
@@ -194,18 +196,10 @@ class StrideWalker(wiring.Component):
             ),
         ]
         following = Signal(self.width)
-        m.d.comb += following.eq(_one_of(level, positions) + stride)
+        m.d.comb += following.eq(one_of(level, positions) + stride)
         for k, position in enumerate(positions):
             with m.If(self.load):
                 m.d.sync += position.eq(self.base)
             with m.Elif(moved & level[k:].any()):
                 m.d.sync += position.eq(following)
         return m
-
-
-def _one_of(chosen: Value, values: list[Value]) -> Value:
-    """The value whose bit is set, 0 if none is."""
-    result: Value = C(0, len(values[0]))
-    for index, value in enumerate(values):
-        result = result | (value.as_unsigned() & chosen[index].replicate(len(value)))
-    return result
