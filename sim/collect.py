@@ -178,7 +178,7 @@ def collect(
         fetch_bytes=actions[Action.FETCH] * config.port.bytes,
         energy_j=None if cycles is None else math.fsum(energy.values()),
         energy_table=table.name,
-        energy_reference=table.describe(),
+        energy_reference=table.describe() | {"action_pj": table.prices(config)},
         energy=energy,
         wall_s=result.wall_s,
         sim_khz=cycles / result.wall_s / 1e3 if cycles and result.wall_s > 0 else None,

@@ -97,7 +97,8 @@ class RunResult:
     mac_per_multiplier_cycle: macs / (multipliers · cycles).
     roofline_cycles: Σ over layers.
     dram_bytes: LOAD and STORE data; fetch_bytes: instructions.
-    energy_table, energy_reference: name, and `EnergyTable.describe`: sources and uncertainty.
+    energy_table, energy_reference: name, and `EnergyTable.describe`: sources and uncertainty;
+        "action_pj": `EnergyTable.prices`.
     energy: joules by component; energy_j: their sum, None unless leakage is known.
     wall_s: seconds of simulation; sim_khz: simulated cycles per millisecond.
     halt_code: of the program.

@@ -200,6 +200,10 @@ class EnergyTable:
             bits += TWB_BLOCKS * array.multipliers * array.weight_bits
         return self.values["static_w"] + bits * self.values["leakage_bit_pw"] * PICO
 
+    def prices(self, config: AcceleratorConfig) -> dict[str, float]:
+        """Picojoules of every action, by name, for the record of a run."""
+        return {action.value: self.picojoules(action, config) for action in Action}
+
     def joules(self, actions: Actions, config: AcceleratorConfig) -> dict[str, float]:
         """Energy by component; components without actions are left out."""
         result: dict[str, float] = {}

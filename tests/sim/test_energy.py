@@ -229,6 +229,17 @@ def test_tables_price_every_action(name):
     assert len(table.uncertainty) > 40
 
 
+def test_prices_of_a_run_s_record_give_its_energy(tiny):
+    table = EnergyTable.load("asic_45nm")
+    actions = count_actions(Load(space=Space.WEIGHT, beats=7, counts=(3, 1, 1)), tiny)
+    prices = table.prices(tiny)
+    joules = sum(count * prices[action.value] * 1e-12 for action, count in actions.items())
+    assert joules == pytest.approx(sum(table.joules(actions, tiny).values()))
+    assert set(prices) == {action.value for action in Action}
+    dearer = dataclasses.replace(table, values={**table.values, "dram_bit_pj": 99.0})
+    assert dearer.prices(tiny)["dram_read"] > prices["dram_read"]
+
+
 def test_45nm_reproduces_the_published_points():
     """The fit, evaluated at the sizes that it was not given."""
     table = EnergyTable.load("asic_45nm")
