@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from reports import tables
+from reports import hfa, hfa_tables, hfa_words, tables
 from reports.bundle import write
 from reports.collect import Report, ReportError, read
 from reports.summary import headline
@@ -27,16 +27,36 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "-o", "--output", type=Path, help="where the report goes (default: BUILD/report)"
     )
+    parser.add_argument(
+        "--direct",
+        type=Path,
+        help="run of the same network built with --hfa off, to compare energy with",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     return parser
 
 
-def _show(report: Report, page: Path) -> None:
+def _show(report: Report, direct: Report | None, page: Path) -> None:
     print(tables.plain(tables.layers(report)))
     print()
     print(tables.plain(tables.headline([report])))
+    if hfa.recorded(report):
+        print()
+        print(tables.plain(hfa_tables.brief(report)))
+    if direct is not None:
+        print()
+        print(hfa_words.against(report, direct))
     print()
     print(page)
+
+
+def _direct(path: Path, report: Report) -> Report:
+    """The run to compare with."""
+    found = read(path)
+    why = hfa.mismatch(report, found)
+    if why:
+        raise ReportError(f"{path} cannot be compared with: {why}")
+    return found
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -52,7 +72,8 @@ def main(arguments: list[str] | None = None) -> int:
     output = args.output or args.build / "report"
     try:
         report = read(run)
-        files = write(report, output)
+        direct = None if args.direct is None else _direct(args.direct, report)
+        files = write(report, output, direct)
     except ReportError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -61,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
         paths = {"page": str(page), "files": [str(path) for path in files]}
         print(json.dumps({**headline(report), **paths}))
     else:
-        _show(report, page)
+        _show(report, direct, page)
     return 0
 
 

@@ -8,17 +8,23 @@ from pathlib import Path
 
 from reports import theme
 from reports.collect import Report, ReportError
-from reports.figures import FIGURES
+from reports.figures import drawn
 from reports.page import page
 from reports.summary import summary
 from reports.trace import trace
 
 
-def write(report: Report, output: Path) -> list[Path]:
+def write(report: Report, output: Path, direct: Report | None = None) -> list[Path]:
     """Write page, figures, data and trace into a folder.
 
     Everything is drawn in a temporary folder beside `output` first and moved when it is complete.
     Other files in `output` stay.
+
+    Parameters
+    ----------
+    report: the run.
+    output: folder.
+    direct: a run of the same network without transformed layers, to compare with.
 
     Returns
     -------
@@ -32,22 +38,22 @@ def write(report: Report, output: Path) -> list[Path]:
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".report-", dir=output.parent) as folder:
-            names = _draw(report, Path(folder))
+            names = _draw(report, Path(folder), direct)
             output.mkdir(exist_ok=True)
             return [(Path(folder) / name).replace(output / name) for name in names]
     except OSError as error:
         raise ReportError(f"cannot write the report to {output}: {error.strerror}") from error
 
 
-def _draw(report: Report, folder: Path) -> list[str]:
+def _draw(report: Report, folder: Path, direct: Report | None) -> list[str]:
     pictures = {}
     names = []
-    for name, (draw, description) in FIGURES.items():
+    for name, (draw, description) in drawn(report).items():
         figure = draw(report)
         theme.save_png(figure, folder / f"{name}.png")
         pictures[name] = theme.inline_svg(figure, name, description)
         names.append(f"{name}.png")
-    (folder / "report.json").write_text(json.dumps(summary(report), indent=1) + "\n")
+    (folder / "report.json").write_text(json.dumps(summary(report, direct), indent=1) + "\n")
     (folder / "trace.json").write_text(json.dumps(trace(report), separators=(",", ":")))
-    (folder / "index.html").write_text(page(report, pictures), encoding="utf-8")
+    (folder / "index.html").write_text(page(report, pictures, direct), encoding="utf-8")
     return [*names, "report.json", "trace.json", "index.html"]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hw.arch.isa import Unit
+from reports import hfa
 from reports.roofline import Roof, intensity
 from sim.result import ResultError, RunResult
 
@@ -70,6 +71,7 @@ class LayerRow:
     read_bytes, write_bytes: DRAM traffic.
     energy: joules by component.
     tiling: the compiler's choice.
+    choice: direct or transformed; None if the compiler recorded none.
     """
 
     name: str
@@ -85,6 +87,7 @@ class LayerRow:
     write_bytes: int
     energy: Mapping[str, float]
     tiling: Mapping[str, Any]
+    choice: hfa.Choice | None = None
 
     @property
     def dram_bytes(self) -> int:
@@ -95,6 +98,13 @@ class LayerRow:
     def energy_j(self) -> float:
         """Joules of all components."""
         return sum(self.energy.values())
+
+    @property
+    def algorithm(self) -> str:
+        """How it multiplies; "" for a layer that does not."""
+        if self.choice is not None:
+            return self.choice.chosen
+        return hfa.DIRECT if self.macs else ""
 
     @property
     def intensity(self) -> float:
@@ -119,12 +129,14 @@ class EnergyTable:
     ----------
     name, technology, uncertainty: what it stands for and how far to trust it.
     numbers: (key, value, source); empty if the run does not carry them.
+    action_pj: picojoules of one action, by name; likewise.
     """
 
     name: str
     technology: str = ""
     uncertainty: str = ""
     numbers: tuple[tuple[str, float, str], ...] = ()
+    action_pj: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -338,10 +350,15 @@ def labels(names: Sequence[str]) -> list[str]:
 
 
 def _layers(result: RunResult) -> tuple[LayerRow, ...]:
-    kept = [f.name for f in dataclasses.fields(LayerRow) if f.name != "label"]
+    made = ("label", "choice")
+    kept = [f.name for f in dataclasses.fields(LayerRow) if f.name not in made]
     short = labels([layer.name for layer in result.layers])
     return tuple(
-        LayerRow(label=label, **{name: getattr(layer, name) for name in kept})
+        LayerRow(
+            label=label,
+            choice=hfa.choice(layer.tiling),
+            **{name: getattr(layer, name) for name in kept},
+        )
         for layer, label in zip(result.layers, short, strict=True)
     )
 
@@ -355,6 +372,7 @@ def _energy_table(result: RunResult) -> EnergyTable:
         reference["technology"],
         reference["uncertainty"],
         tuple((key, n["value"], n["source"]) for key, n in reference["numbers"].items()),
+        dict(reference.get("action_pj", {})),
     )
 
 

@@ -5,28 +5,29 @@ Text and structure only; numbers come from the report and its tables, pictures f
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from pathlib import Path
 
-from reports import tables
+from reports import hfa_page, tables
 from reports.collect import Report
-from reports.tables import Table
+from reports.markup import escape, figure, table_html
 from reports.units import count, ratio, share, si
 
 ASSETS = Path(__file__).parent / "assets"
 
 
-def page(report: Report, figures: Mapping[str, str]) -> str:
+def page(report: Report, figures: Mapping[str, str], direct: Report | None = None) -> str:
     """Write the page of one run.
 
     Parameters
     ----------
     report: the run.
-    figures: name → inline SVG, for every name in `reports.figures.FIGURES`.
+    figures: name → inline SVG, for every name in `reports.figures.drawn`.
+    direct: a run of the same network without transformed layers, if there is one.
     """
     sections = [
         ("layers", "Layer by layer", _layers(report, figures)),
+        ("hfa", "Direct or transformed", hfa_page.section(report, figures, direct)),
         ("roofline", "Roofline", _roofline(report, figures)),
         ("timeline", "Timeline", _timeline(report, figures)),
         ("units", "Who waited for whom", _units(report, figures)),
@@ -43,7 +44,7 @@ def page(report: Report, figures: Mapping[str, str]) -> str:
         "<!doctype html>\n"
         '<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_escape(report.title)}</title>"
+        f"<title>{escape(report.title)}</title>"
         f"<style>{(ASSETS / 'page.css').read_text()}</style></head>\n"
         f"<body><main>{_header(report)}<nav>{links}</nav>{_cards(report)}{parts}"
         "<footer>Written by <code>python -m reports</code>. The same figures for machines: "
@@ -51,44 +52,6 @@ def page(report: Report, figures: Mapping[str, str]) -> str:
         "</footer></main>"
         f"<script>{(ASSETS / 'page.js').read_text()}</script></body></html>\n"
     )
-
-
-def _escape(words: str) -> str:
-    return html.escape(words, quote=True)
-
-
-def table_html(table: Table, sortable: bool = False) -> str:
-    """A table as HTML; with `sortable`, its titles are buttons for page.js."""
-    heads = []
-    for column in table.columns:
-        title = _escape(column.title)
-        inner = f"<button type=button>{title}</button>" if sortable else title
-        kind = "number" if column.numeric else "words"
-        heads.append(
-            f'<th scope="col" class="{kind}" data-kind="{kind}" '
-            f'title="{_escape(column.meaning)}">{inner}</th>'
-        )
-
-    def line(row: tuple[tables.Cell, ...]) -> str:
-        cells = []
-        for cell, column in zip(row, table.columns, strict=True):
-            long = " long" if len(cell.text) > 60 else ""
-            kind = "number" if column.numeric else "words"
-            value = "" if cell.value is None else _escape(str(cell.value))
-            cells.append(f'<td class="{kind}{long}" data-value="{value}">{_escape(cell.text)}</td>')
-        return f"<tr>{''.join(cells)}</tr>"
-
-    body = "".join(map(line, table.rows))
-    foot = f"<tfoot>{line(table.total)}</tfoot>" if table.total else ""
-    kind = ' class="sortable"' if sortable else ""
-    return (
-        f'<div class="scroll"><table{kind}><thead><tr>{"".join(heads)}</tr></thead>'
-        f"<tbody>{body}</tbody>{foot}</table></div>"
-    )
-
-
-def _figure(svg: str, caption: str) -> str:
-    return f"<figure>{svg}<figcaption>{caption}</figcaption></figure>"
 
 
 def _header(report: Report) -> str:
@@ -99,19 +62,19 @@ def _header(report: Report) -> str:
     if report.halt_code:
         warning = f'<p class="verdict bad">The program halted with code {report.halt_code}</p>'
     return (
-        f"<header><h1>{_escape(report.network)}</h1>"
-        f"<p>configuration <b>{_escape(report.config)}</b>, "
+        f"<header><h1>{escape(report.network)}</h1>"
+        f"<p>configuration <b>{escape(report.config)}</b>, "
         f"{count(report.multipliers)} multipliers, {report.port_bytes} bytes per cycle to memory, "
-        f"{_escape(report.backend)} simulation</p>"
-        f'<p class="verdict {look}">{sign} {_escape(words[:1].upper() + words[1:])}</p>{warning}'
+        f"{escape(report.backend)} simulation</p>"
+        f'<p class="verdict {look}">{sign} {escape(words[:1].upper() + words[1:])}</p>{warning}'
         "</header>"
     )
 
 
 def _card(title: str, value: str, words: str) -> str:
     return (
-        f'<div class="card"><span>{_escape(title)}</span><b>{_escape(value)}</b>'
-        f"<p>{_escape(words)}</p></div>"
+        f'<div class="card"><span>{escape(title)}</span><b>{escape(value)}</b>'
+        f"<p>{escape(words)}</p></div>"
     )
 
 
@@ -160,11 +123,11 @@ def _cards(report: Report) -> str:
 def _layers(report: Report, figures: Mapping[str, str]) -> str:
     slowest = sorted(report.layers, key=lambda x: -x.cycles)[:3]
     taken = sum(x.cycles for x in slowest) / report.cycles
-    names = ", ".join(_escape(x.label) for x in slowest)
+    names = ", ".join(escape(x.label) for x in slowest)
     lead = f'<p class="lead">{names} take {share(taken, 0)} of the run.</p>'
     return (
         lead
-        + _figure(
+        + figure(
             figures["layers"],
             "Left: cycles that the run spent in each layer; the orange mark is the layer's bound, "
             "so the blue beyond it is what could still be saved. Right: share of these cycles in "
@@ -188,7 +151,7 @@ def _roofline(report: Report, figures: Mapping[str, str]) -> str:
         f"{share(bound['memory'] / report.cycles, 0)} of the run's cycles belong to layers left of "
         f"it, {share(bound['multipliers'] / report.cycles, 0)} to layers right of it.</p>"
     )
-    return lead + _figure(
+    return lead + figure(
         figures["roofline"],
         "One dot per layer; its area is its share of the run's cycles, its colour the operator. "
         "The distance to the line above it is what is lost. Layers without multiplications or "
@@ -199,7 +162,7 @@ def _roofline(report: Report, figures: Mapping[str, str]) -> str:
 def _timeline(report: Report, figures: Mapping[str, str]) -> str:
     if not report.spans:
         return ""
-    return _figure(
+    return figure(
         figures["timeline"],
         f"{count(len(report.spans))} instructions. Above: for each unit, how much of the time an "
         "instruction was inside; the red bands are the windows below. Below: single instructions; "
@@ -213,7 +176,7 @@ def _timeline(report: Report, figures: Mapping[str, str]) -> str:
 def _units(report: Report, figures: Mapping[str, str]) -> str:
     if not report.units:
         return ""
-    return _figure(
+    return figure(
         figures["stalls"],
         "From the hardware's performance counters. <b>Working</b>: an instruction is inside and "
         "moves on. <b>Waiting on memory</b>: it is stalled on the memory port. <b>Waiting on a "
@@ -225,7 +188,7 @@ def _units(report: Report, figures: Mapping[str, str]) -> str:
 def _energy(report: Report, figures: Mapping[str, str]) -> str:
     if not report.energy_j:
         return ""
-    return _figure(
+    return figure(
         figures["energy"],
         "Action counts of the run times the energy of one action. Shares are more trustworthy "
         "than absolute values.",
@@ -269,7 +232,7 @@ def _method(report: Report) -> str:
     if report.tensors_overwritten:
         words = "tensors were not compared: a later layer used their memory again"
         facts.insert(3, ("not compared", f"{report.tensors_overwritten} {words}"))
-    terms = "".join(f"<dt>{_escape(k)}</dt><dd>{_escape(v)}</dd>" for k, v in facts if v)
+    terms = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts if v)
     body = f"<dl>{terms}</dl>"
     if report.energy_table.numbers:
         body += "<h3>Energy reference table</h3>" + table_html(tables.energy_numbers(report))

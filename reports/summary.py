@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from reports import hfa
 from reports.collect import LayerRow, Report
 
 VERSION = 1
@@ -59,16 +60,21 @@ def _layer(layer: LayerRow, multipliers: int) -> dict[str, Any]:
         "energy_j": layer.energy_j,
         "energy": dict(layer.energy),
         "tiling": dict(layer.tiling),
+        "hfa": hfa.layer_summary(layer.choice),
     }
 
 
-def summary(report: Report) -> dict[str, Any]:
-    """Everything but the single instructions, which stand in trace.json."""
+def summary(report: Report, direct: Report | None = None) -> dict[str, Any]:
+    """Everything but the single instructions, which stand in trace.json.
+
+    `direct` is a run of the same network without transformed layers.
+    """
     return {
         "version": VERSION,
         **headline(report),
         "port_bytes": report.port_bytes,
         "energy": dict(report.energy),
+        "hfa": hfa.summary(report, direct),
         "layers": [_layer(layer, report.multipliers) for layer in report.layers],
         "units": {
             unit.name: {

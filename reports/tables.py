@@ -73,6 +73,9 @@ def headline(reports: Sequence[Report]) -> Table:
     return Table("Run", columns, rows)
 
 
+ALGORITHM = Column("algorithm", meaning="direct, or the fast algorithm", numeric=False)
+"""A column of `layers` where the compiler had a choice."""
+
 LAYER_COLUMNS = (
     Column("layer", meaning="fused operator, in program order", numeric=False),
     Column("operator", numeric=False),
@@ -94,6 +97,7 @@ LAYER_COLUMNS = (
 
 def layers(report: Report) -> Table:
     """A row per layer, in program order, and the run's totals."""
+    chosen = any(x.choice is not None for x in report.layers)
     rows = []
     for layer in report.layers:
         rate = layer.rate(report.multipliers) if layer.macs else None
@@ -101,6 +105,7 @@ def layers(report: Report) -> Table:
             (
                 text(layer.label),
                 text(layer.op),
+                *((text(layer.algorithm),) if chosen else ()),
                 number(layer.cycles, count(layer.cycles)),
                 number(layer.cycles / report.cycles, share(layer.cycles / report.cycles)),
                 number(layer.macs or None, si(layer.macs)),
@@ -113,7 +118,7 @@ def layers(report: Report) -> Table:
         )
     total = (
         text("whole run"),
-        text(""),
+        *[text("")] * (2 if chosen else 1),
         number(report.cycles, count(report.cycles)),
         number(1.0, share(1.0)),
         number(report.macs, si(report.macs)),
@@ -123,7 +128,8 @@ def layers(report: Report) -> Table:
         number(report.dram_bytes, si(report.dram_bytes, "B")),
         number(report.energy_j, si(report.energy_j, "J")),
     )
-    return Table("Layers", LAYER_COLUMNS, tuple(rows), total)
+    columns = (*LAYER_COLUMNS[:2], ALGORITHM, *LAYER_COLUMNS[2:]) if chosen else LAYER_COLUMNS
+    return Table("Layers", columns, tuple(rows), total)
 
 
 def units(report: Report) -> Table:
@@ -216,7 +222,7 @@ def tiling(report: Report) -> Table:
             continue
         parts = {name: choice[name] for name in _PARTS if name in choice}
         other = [x["estimate"] for x in choice.get("alternatives", ()) if "estimate" in x]
-        rest = {key: value for key, value in choice.items() if key not in _TILES}
+        rest = {key: value for key, value in choice.items() if key not in (*_TILES, "hfa")}
         rows.append(
             (
                 text(layer.label),

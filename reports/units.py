@@ -72,3 +72,8 @@ def ratio(value: float | None, digits: int = 2) -> str:
     if value is None or not math.isfinite(value):
         return NO_VALUE
     return f"{value:.{digits}f}"
+
+
+def change(value: float, digits: int = 1) -> str:
+    """A relative change as a percentage with its sign: ``change(-0.08) == "−8.0 %"``."""
+    return f"{100 * value:+.{digits}f} %".replace("-", "−")

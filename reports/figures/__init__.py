@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from reports.collect import Report
 from reports.figures.energy import energy
+from reports.figures.hfa import compared, hfa
 from reports.figures.layers import layers
 from reports.figures.roofline import roofline
 from reports.figures.stalls import stalls
@@ -25,3 +26,10 @@ FIGURES: dict[str, tuple[Callable[[Report], Figure], str]] = {
     "energy": (energy, "Energy by component and by layer"),
 }
 """Name → (drawing, description); each becomes NAME.png and a part of the page."""
+
+HFA = (hfa, "Direct against chosen way: cycles, multiplications and energy of each layer")
+
+
+def drawn(report: Report) -> dict[str, tuple[Callable[[Report], Figure], str]]:
+    """The figures of a run: hFA's only where the compiler compared ways."""
+    return FIGURES | ({"hfa": HFA} if compared(report) else {})

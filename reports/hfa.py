@@ -1,0 +1,284 @@
+"""Direct or transformed: the compiler's record of each layer, and what it saved.
+
+The record is `tiling["hfa"]` of a layer (docs/architecture.md, "Direct or transformed"). Layers
+without one, and runs without any, are ordinary: the accelerator may be built without hfa.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hw.arch.winograd import ALGORITHMS, Algorithm, Operand
+
+if TYPE_CHECKING:
+    from reports.collect import Report
+
+DIRECT = "direct"
+MICRO = 1e-6
+PICO = 1e-12
+
+NAMED: Mapping[str, Algorithm] = {a.name: a for a in ALGORITHMS}
+DIRECT_BITS = (9, 8)
+"""Operands of a direct product."""
+
+PARTS: Mapping[str, str] = {
+    "transformed_read": "U, transformed activations",
+    "transformed_write": "U, transformed activations",
+    "transformed_weight_read": "TWB, transformed weights",
+    "transformed_weight_write": "TWB, transformed weights",
+    "input_transform": "additions of the transforms",
+    "weight_transform": "additions of the transforms",
+    "output_transform": "additions of the transforms",
+    "turn": "turning memories of the transforms",
+    "divide": "exact divisions",
+}
+"""Action → what it is called here; nothing in a direct layer stands for these."""
+PRODUCTS = ("multiply_transformed", "tree_add_transformed")
+"""Actions that take the place of a direct layer's products and adder trees."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Way:
+    """One way to compute a layer, as the compiler foresaw it.
+
+    Attributes
+    ----------
+    name: algorithm.
+    cycles, multiplications, dram_bytes: estimates; multiplications count idle lanes.
+    energy_j: joules, without what all ways share; None where it was not estimated.
+    """
+
+    name: str
+    cycles: int
+    multiplications: int
+    dram_bytes: int
+    energy_j: float | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Choice:
+    """What the compiler recorded about one layer.
+
+    Attributes
+    ----------
+    chosen: algorithm, or `DIRECT`.
+    objective, asked: the settings.
+    reason: why the layer is direct; "" if it is transformed.
+    ways: candidates, direct first; empty where none was estimated.
+    refused: reason by algorithm.
+    """
+
+    chosen: str
+    objective: str
+    asked: str
+    reason: str
+    ways: tuple[Way, ...]
+    refused: Mapping[str, str]
+
+    @property
+    def transformed(self) -> bool:
+        """An algorithm was taken."""
+        return self.chosen != DIRECT
+
+    def way(self, name: str) -> Way | None:
+        """A candidate by name."""
+        return next((way for way in self.ways if way.name == name), None)
+
+    @property
+    def direct(self) -> Way | None:
+        """The direct candidate, if it was estimated."""
+        return self.way(DIRECT)
+
+    @property
+    def taken(self) -> Way | None:
+        """The chosen candidate, if it was estimated."""
+        return self.way(self.chosen)
+
+    @property
+    def pair(self) -> tuple[Way, Way] | None:
+        """Direct and chosen way, if both were estimated."""
+        direct, taken = self.direct, self.taken
+        return None if direct is None or taken is None else (direct, taken)
+
+
+def choice(tiling: Mapping[str, Any]) -> Choice | None:
+    """The record of a layer, or None if it has none.
+
+    Raises
+    ------
+    ValueError
+        If the record is incomplete or contradicts itself.
+    """
+    record = tiling.get("hfa")
+    if record is None:
+        return None
+    missing = sorted({f.name for f in dataclasses.fields(Choice)} - {"ways"} - set(record))
+    if missing or "candidates" not in record:
+        raise ValueError(f"a record of hfa lacks {missing[0] if missing else 'candidates'}")
+    found = {name: _way(name, values) for name, values in record["candidates"].items()}
+    chosen = record["chosen"]
+    if found and chosen not in found:
+        raise ValueError(f"hfa: {chosen} was chosen, the candidates are {', '.join(found)}")
+    if chosen != DIRECT and chosen not in NAMED:
+        raise ValueError(f"hfa: {chosen} is no algorithm")
+    return Choice(
+        chosen=chosen,
+        objective=record["objective"],
+        asked=record["asked"],
+        reason=record["reason"],
+        ways=tuple(sorted(found.values(), key=lambda way: way.name != DIRECT)),
+        refused=dict(record["refused"]),
+    )
+
+
+def _way(name: str, values: Mapping[str, Any]) -> Way:
+    energy = values.get("energy_uj")
+    return Way(
+        name,
+        values["cycles"],
+        values["multiplications"],
+        values["dram_bytes"],
+        None if energy is None else energy * MICRO,
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Product:
+    """A product of an algorithm beside a direct one.
+
+    Attributes
+    ----------
+    bits: of activation and weight, both transformed.
+    energy: of a product, in products of a direct one: by bit products.
+    fewer: products of a direct layer over those of a transformed one, whole tiles.
+    """
+
+    bits: tuple[int, int]
+    energy: float
+    fewer: float
+
+
+def product(name: str) -> Product:
+    """What an algorithm does to the multipliers."""
+    algorithm = NAMED[name]
+    bits = algorithm.input_bits(Operand.RAW), algorithm.weight_bits()
+    return Product(bits, math.prod(bits) / math.prod(DIRECT_BITS), algorithm.gain)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Total:
+    """Sums over layers, direct beside chosen."""
+
+    layers: int
+    direct: float
+    chosen: float
+
+    @property
+    def saved(self) -> float:
+        """Negative where the chosen ways need more."""
+        return self.direct - self.chosen
+
+    @property
+    def gain(self) -> float | None:
+        """Direct over chosen."""
+        return self.direct / self.chosen if self.chosen else None
+
+
+def total(choices: Sequence[Choice], figure: str) -> Total:
+    """Sum of a figure of `Way` over the choices that have it for both ways."""
+    pairs = [c.pair for c in choices if c.pair is not None]
+    both = [(getattr(a, figure), getattr(b, figure)) for a, b in pairs]
+    known = [(a, b) for a, b in both if a is not None and b is not None]
+    return Total(len(known), sum(a for a, _ in known), sum(b for _, b in known))
+
+
+def recorded(report: Report) -> tuple[Choice, ...]:
+    """The records of a run, in program order; empty for one without hfa."""
+    return tuple(x.choice for x in report.layers if x.choice is not None)
+
+
+def spent(report: Report, action: str) -> float | None:
+    """Joules of an action in the whole run; None if the run does not carry its price."""
+    count, price = report.actions.get(action, 0), report.energy_table.action_pj.get(action)
+    if not count:
+        return 0.0
+    return None if price is None else count * price * PICO
+
+
+def parts(report: Report) -> dict[str, float]:
+    """Joules of what a direct layer does not do at all, largest first.
+
+    Empty if the run has no transformed layer, or does not carry the price of each action.
+    """
+    sums: dict[str, float] = {}
+    for action, part in PARTS.items():
+        joules = spent(report, action)
+        if joules is None:
+            return {}
+        if joules:
+            sums[part] = sums.get(part, 0.0) + joules
+    return dict(sorted(sums.items(), key=lambda item: -item[1]))
+
+
+def summary(report: Report, direct: Report | None) -> dict[str, Any] | None:
+    """For report.json: totals over the transformed layers; None without records."""
+    found = recorded(report)
+    if not found:
+        return None
+    taken = [c for c in found if c.transformed]
+    figures = ("cycles", "multiplications", "energy_j", "dram_bytes")
+    return {
+        "layers": len(found),
+        "transformed": len(taken),
+        "estimated": {name: dataclasses.asdict(total(taken, name)) for name in figures},
+        "energy_parts": parts(report),
+        "against": None if direct is None else _against(report, direct),
+    }
+
+
+def _against(report: Report, direct: Report) -> dict[str, Any]:
+    return {
+        "config": direct.config,
+        "cycles": direct.cycles,
+        "energy_j": direct.energy_j,
+        "dram_bytes": direct.dram_bytes,
+        "energy": {name: [before, after] for name, before, after in changes(report, direct)},
+    }
+
+
+def layer_summary(made: Choice | None) -> dict[str, Any] | None:
+    """For report.json: the record of one layer, with what it saved."""
+    if made is None:
+        return None
+    pair = made.pair
+    return {
+        **dataclasses.asdict(made),
+        "cycles_saved": pair[0].cycles - pair[1].cycles if pair else None,
+        "multiplications_saved": (
+            pair[0].multiplications - pair[1].multiplications if pair else None
+        ),
+    }
+
+
+def changes(report: Report, direct: Report) -> list[tuple[str, float, float]]:
+    """(component, joules of the direct run, joules of this run), largest change first."""
+    names = dict.fromkeys((*direct.energy, *report.energy))
+    found = [(n, direct.energy.get(n, 0.0), report.energy.get(n, 0.0)) for n in names]
+    return sorted(found, key=lambda item: -abs(item[2] - item[1]))
+
+
+def mismatch(report: Report, direct: Report) -> str:
+    """Why a run cannot serve as the direct one beside another; "" if it can."""
+    for name in ("macs", "multipliers"):
+        mine, its = getattr(report, name), getattr(direct, name)
+        if mine != its:
+            return f"its {name} is {its}, not {mine}"
+    if report.energy_table.name != direct.energy_table.name:
+        return f"its energy table is {direct.energy_table.name}, not {report.energy_table.name}"
+    if not direct.energy_j:
+        return "it has no energy"
+    hot = [x.label for x in direct.layers if x.choice is not None and x.choice.transformed]
+    return f"its layer {hot[0]} is transformed; build it with --hfa off" if hot else ""
