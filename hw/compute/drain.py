@@ -233,11 +233,11 @@ class DrainUnit(wiring.Component):
     def _requantize(
         self, m: Module, valid: Value, values: list[Value], parameters: DrainParameters
     ) -> list[Value]:
-        """Requantization lanes; `self._arrived` with their codes."""
+        """Requantization lanes; `self._arriving[-1]` with their codes."""
         f = self._fields
         line = Signal(REQUANTIZE_LATENCY)
         m.d.sync += line.eq(Mux(self.unit.abort, 0, Cat(valid, line)[:REQUANTIZE_LATENCY]))
-        self._arrived = line[-1]
+        self._arriving = line
         codes = []
         for index, value in enumerate(values):
             m.submodules[f"lane{index}"] = lane = RequantizeLane(
@@ -265,18 +265,19 @@ class DrainUnit(wiring.Component):
         if per_row > 1:
             step = self._step(walk.place)
             row = row & (step[: exact_log2(per_row)] == per_row - 1)
+        kind = TileAssembly if self._hfa else RowAssembly
+        m.submodules.assembly = assembly = kind(self._config)
+        depth -= assembly.LEAD
         opens_line, row_line = Signal(depth), Signal(depth)
         m.d.sync += [
             opens_line.eq(Cat(walk.opens, opens_line)[:depth]),
             row_line.eq(Cat(row, row_line)[:depth]),
         ]
-        kind = TileAssembly if self._hfa else RowAssembly
-        m.submodules.assembly = assembly = kind(self._config)
         m.d.comb += [
             assembly.begin.eq(self._begin),
             assembly.stop.eq(self.unit.abort),
             assembly.destination.eq(f.destination),
-            assembly.arrived.eq(self._arrived),
+            assembly.arrived.eq(self._arriving[-1 - assembly.LEAD]),
             assembly.opens.eq(opens_line[-1]),
             assembly.row.eq(row_line[-1]),
             self._finished.eq(assembly.finished),

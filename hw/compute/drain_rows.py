@@ -24,10 +24,10 @@ def assembly_members(config: AcceleratorConfig) -> dict[str, Any]:
 
     begin: the fields are new. stop: write nothing more.
     counts, destination, destination_deltas: fields, stable from `begin` on.
-    arrived, codes: a step of requantized lanes.
-    opens, row: in that cycle, without transform: the first of a pool window, the last of a
-        scratchpad row.
-    write: a scratchpad row, one cycle after the step that completes it.
+    codes: a step of requantized lanes.
+    arrived: `LEAD` cycles before the codes. opens, row: in that cycle, without transform: the
+        first of a pool window, the last of a scratchpad row.
+    write: a scratchpad row, one cycle after the codes that complete it.
     finished: in the cycle of the last row's write.
     """
     return {
@@ -56,6 +56,8 @@ class RowAssembly(wiring.Component):
     -------
     As in `assembly_members`.
     """
+
+    LEAD = 0
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config

@@ -1,5 +1,7 @@
 """Destination side of DRAIN in a circuit with hFA: tiles are pooled, put together and clipped."""
 
+from typing import Any
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In
@@ -10,6 +12,7 @@ from hw.arch.isa import ADDRESS_BITS
 from hw.common.agu import COUNT_BITS
 from hw.compute.drain_rows import CODE, assembly_members
 from hw.compute.drain_walk import pool_scales, sections
+from hw.compute.select import chosen
 from hw.compute.tile_nest import StrideWalker, TileNest
 
 __all__ = ["TileAssembly"]
@@ -22,6 +25,8 @@ def _mask(scale: Value) -> Value:
 
 class TileAssembly(wiring.Component):
     """Maximum of each pool window, in files of partial rows; whole rows are written.
+
+    `arrived`, `opens` and `row` come LEAD cycles before the codes.
 
     A scratchpad row is put together from its steps and, inside a step, from the sections that the
     output transform fills one after another. Transformed, all results of a tile come for the first
@@ -41,9 +46,13 @@ class TileAssembly(wiring.Component):
     window, transform_t, transform_s: fields, stable from `begin` on.
     """
 
+    LEAD = 2
+
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         self._parts = sections(config)
+        # Windows of a tile: without nesting at most 4·4, else 4 along each axis.
+        self._depth = 64 if "hfa_nested" in config.features else 16
         super().__init__(
             assembly_members(config)
             | {"window": In(3).array(3), "transform_t": In(2), "transform_s": In(2)}
@@ -54,29 +63,68 @@ class TileAssembly(wiring.Component):
         self._tiles = tiles = Signal()
         m.d.comb += tiles.eq((self.transform_t | self.transform_s).any())
         lanes, parts = self._config.lanes.requantize, self._parts
-        blocks = self._config.array.blocks_per_row
         per_row = self._config.lane_block // lanes
+        # Two cycles before the codes: where they belong.
         entry, opens, closes, tile_ends = self._position(m)
-        # Sections of an accumulator row: the part of a step, the step of a scratchpad row, the
-        # block. All are powers of two, so that they count in one number.
-        place_bits = exact_log2(parts * per_row * blocks)
-        place = Signal(max(1, place_bits))
+        place = self._place(m, tile_ends)
+        slot_bits = exact_log2(parts * per_row)
+        section, block = place[:slot_bits], place[slot_bits:]
+        closes = closes & (section == parts * per_row - 1) if slot_bits else closes
+        now = data.StructLayout(
+            {
+                "valid": 1,
+                "entry": exact_log2(self._depth),
+                "part": exact_log2(parts),
+                "slot": exact_log2(per_row),
+                "first": 1,
+                "row": 1,
+            }
+        )
+        one, zero = Signal(now), Signal(now)
+        m.d.sync += [
+            one.valid.eq(self.arrived & ~self.stop),
+            one.entry.eq(Mux(tiles, entry, block)),
+            one.part.eq(section),
+            one.slot.eq(section >> exact_log2(parts)),
+            one.first.eq(Mux(tiles, opens, self.opens)),
+            one.row.eq(self.arrived & Mux(tiles, closes, self.row)),
+            zero.eq(one),
+            zero.valid.eq(one.valid & ~self.stop),
+        ]
+        # The codes in front are not in their file yet.
+        following = Mux(tiles, entry, block)
+        repeated = one.valid & (one.entry == following)
+        passing = Signal(per_row * parts)
+        m.d.sync += passing.eq(Mux(repeated, self._written(one), 0))
+        best, held, older = self._files(m, one, zero, passing)
+        row = Signal()
+        m.d.comb += row.eq(zero.valid & zero.row)
+        self._write(m, row, best, held, older)
+        return m
+
+    def _written(self, position: Any) -> Value:
+        """The files that codes go to: that of a section, or without transform those of a step."""
+        parts = self._parts
+        per_row = self._config.lane_block // self._config.lanes.requantize
+        return Cat(
+            ((position.slot == s) | (per_row == 1))
+            & ((position.part == p) | (parts == 1) | ~self._tiles)
+            for s in range(per_row)
+            for p in range(parts)
+        )
+
+    def _place(self, m: Module, tile_ends: Value) -> Signal:
+        """Number of a section: the part of a step, the step of a scratchpad row, the block.
+
+        All are powers of two, so that they count in one number.
+        """
+        sections_of_row = self._config.array.cols // self._config.lanes.output_transform
+        place = Signal(exact_log2(sections_of_row))
         with m.If(self.begin):
             m.d.sync += place.eq(0)
         with m.Elif(self.arrived):
-            m.d.sync += place.eq(place + Mux(tiles, tile_ends, parts))
-        part = place[: exact_log2(parts)]
-        slot = place[exact_log2(parts) : exact_log2(parts * per_row)]
-        block = place[exact_log2(parts * per_row) : place_bits]
-        last_section = (place[: exact_log2(parts * per_row)] == parts * per_row - 1) | (
-            parts * per_row == 1
-        )
-        first = Mux(tiles, opens, self.opens)
-        row = Signal()
-        m.d.comb += row.eq(self.arrived & Mux(tiles, closes & last_section, self.row))
-        best, held = self._files(m, Mux(tiles, entry, block), part, slot, first)
-        self._write(m, row, best, held)
-        return m
+            m.d.sync += place.eq(place + Mux(self._tiles, tile_ends, self._parts))
+        return place
 
     def _position(self, m: Module) -> tuple[Value, Value, Value, Value]:
         """Where a result lies in its tile.
@@ -113,58 +161,61 @@ class TileAssembly(wiring.Component):
         return Cat(y, x, t) if nested else Cat(y | t, x), opens, closes, last
 
     def _files(
-        self, m: Module, entry: Value, part: Value, slot: Value, first: Value
-    ) -> tuple[list[Value], list[list[Value]]]:
-        """Codes after pooling of the lanes now, and what the files hold, per step of a row."""
+        self, m: Module, one: Any, zero: Any, passing: Signal
+    ) -> tuple[list[Value], list[Value], list[Value]]:
+        """Files with an entry per pool window: read one cycle before the codes, written with them.
+
+        Returns
+        -------
+        Codes after pooling, per lane; what their file held; what the files of the steps in front
+        of the row's last one hold.
+        """
         lanes, parts = self._config.lanes.requantize, self._parts
         width = lanes // parts
         per_row = self._config.lane_block // lanes
-        held: list[list[Value]] = []
-        writers = []
+        held = [Signal(CODE, name=f"held{lane}", reset_less=True) for lane in range(lanes)]
+        best = [Signal(CODE, name=f"best{lane}") for lane in range(lanes)]
+        for code, so_far, result in zip(self.codes, held, best, strict=True):
+            m.d.comb += result.eq(Mux(zero.first | (code > so_far), code, so_far))
+        found: list[list[Value]] = []
+        written = self._written(zero)
         for s in range(per_row):
-            held.append([])
+            found.append([])
             for p in range(parts):
                 m.submodules[f"file{s}_{p}"] = file = memory.Memory(
-                    shape=data.ArrayLayout(CODE, width),
-                    depth=64 if "hfa_nested" in self._config.features else 16,
-                    init=[],
+                    shape=data.ArrayLayout(CODE, width), depth=self._depth, init=[]
                 )
                 reader, writer = file.read_port(domain="comb"), file.write_port()
-                here = self.arrived & ((slot == s) | (per_row == 1))
-                if parts > 1:
-                    here = here & (~self._tiles | (part == p))
+                number = s * parts + p
                 m.d.comb += [
-                    reader.addr.eq(entry),
-                    writer.addr.eq(entry),
-                    writer.en.eq(here),
+                    reader.addr.eq(one.entry),
+                    writer.addr.eq(zero.entry),
+                    writer.en.eq(zero.valid & written[number]),
                 ]
-                held[-1] += [reader.data[k] for k in range(width)]
-                writers.append(writer)
-        best = []
-        for lane, code in enumerate(self.codes):
-            so_far = Signal(CODE, name=f"held{lane}")
-            result = Signal(CODE, name=f"best{lane}")
-            m.d.comb += so_far.eq(held[0][lane])
-            for s in range(1, per_row):
-                with m.If(slot == s):
-                    m.d.comb += so_far.eq(held[s][lane])
-            m.d.comb += result.eq(Mux(first | (code > so_far), code, so_far))
-            best.append(result)
-        for index, writer in enumerate(writers):
-            mine = best[(index % parts) * width :][:width]
-            m.d.comb += [writer.data[k].eq(value) for k, value in enumerate(mine)]
-        return best, held
+                for k in range(width):
+                    now = best[p * width + k]
+                    m.d.comb += writer.data[k].eq(now)
+                    found[-1].append(Mux(passing[number], now, reader.data[k]))
+        for lane, register in enumerate(held):
+            m.d.sync += register.eq(chosen([step[lane] for step in found], one.slot))
+        older = []
+        for s, step in enumerate(found[:-1]):
+            for lane, value in enumerate(step):
+                register = Signal(8, name=f"older{s}_{lane}", reset_less=True)
+                m.d.sync += register.eq(value)
+                older.append(register)
+        return best, held, older
 
-    def _write(self, m: Module, row: Value, best: list[Value], held: list[list[Value]]) -> None:
+    def _write(
+        self, m: Module, row: Value, best: list[Value], held: list[Value], older: list[Value]
+    ) -> None:
         """The row that is complete: its last section from the lanes, the others from the files."""
-        width = self._config.lanes.requantize // self._parts
-        older = len(best) - width
-        codes = [code for step in held[:-1] for code in step]
-        codes += [
+        count = len(best) - self._config.lanes.output_transform
+        codes = older + [
             Mux(self._tiles, file, now)
-            for file, now in zip(held[-1][:older], best[:older], strict=True)
+            for file, now in zip(held[:count], best[:count], strict=True)
         ]
-        codes += best[older:]
+        codes += best[count:]
         with m.If(row):
             m.d.sync += self.write.data.eq(Cat(Value.cast(code)[:8] for code in codes))
         inside, last = self._targets(m, row)

@@ -22,7 +22,16 @@ WIDE = dataclasses.replace(
     array=dataclasses.replace(TINY.array, cols=8),
     lanes=dataclasses.replace(TINY.lanes, requantize=2),
 )
-CONFIGS = pytest.mark.parametrize("config", [TINY, WIDE], ids=["4x4", "4x8"])
+# Circuits with output transforms work the same without one.
+TILES = AcceleratorConfig.load("tiny_hfa")
+TILES_WIDE = dataclasses.replace(
+    TILES,
+    array=dataclasses.replace(TILES.array, cols=8),
+    lanes=dataclasses.replace(TILES.lanes, requantize=2, output_transform=1),
+)
+CONFIGS = pytest.mark.parametrize(
+    "config", [TINY, WIDE, TILES, TILES_WIDE], ids=["4x4", "4x8", "4x4 hfa", "4x8 hfa"]
+)
 
 
 def simulate(config, instructions, accumulators, parameters):
