@@ -85,13 +85,17 @@ def best(links: Links, config: AcceleratorConfig, policy: Policy) -> FusedPlan |
 def record(plans: Sequence[FusedPlan], config: AcceleratorConfig, policy: Policy) -> dict[str, Any]:
     """How the temporal convolution of the best plan is computed, and why; {} without hfa.
 
+    A chain without one has the record of its depthwise convolution.
+
     Parameters
     ----------
     plans: best first.
     config, policy: accelerator and wishes.
     """
     links, chosen = plans[0].links, plans[0].temporal
-    if chosen is None or links.temporal is None or "hfa" not in config.features:
+    if chosen is None or links.temporal is None:
+        return hfa.depthwise_record(config, policy)
+    if "hfa" not in config.features:
         return {}
     ways: dict[str, dict[str, float]] = {}
     for plan in plans:

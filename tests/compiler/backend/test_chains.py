@@ -407,3 +407,15 @@ def test_estimates_follow_the_cycle_model():
         cycles = CycleBackend().run(program, config, memory, Options()).cycles
         estimate = program.layers[0].tiling["estimate"]
         assert 0.97 * cycles <= estimate <= 1.05 * cycles
+
+
+def test_a_chain_says_why_it_is_direct():
+    def said(temporal, config):
+        graph = chain((16, 2, 8, 8), mid=16, out=16, temporal=temporal)
+        return generate(graph, config).layers[0].tiling.get("hfa")
+
+    without, having = said(False, TRANSFORMS), said(True, TRANSFORMS)
+    assert (without["chosen"], without["candidates"]) == ("direct", {})
+    assert "depthwise" in without["reason"]
+    assert {"direct", "F(2,3)"} <= having["candidates"].keys()
+    assert said(False, CONFIGS["base"]) is said(True, CONFIGS["base"]) is None
