@@ -76,4 +76,7 @@ def ratio(value: float | None, digits: int = 2) -> str:
 
 def change(value: float, digits: int = 1) -> str:
     """A relative change as a percentage with its sign: ``change(-0.08) == "−8.0 %"``."""
-    return f"{100 * value:+.{digits}f} %".replace("-", "−")
+    words = f"{100 * value:+.{digits}f} %"
+    if not any(c in "123456789" for c in words):
+        return words[1:]
+    return words.replace("-", "−")

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from reports.units import count, ratio, share, si, tick
+from reports.units import change, count, ratio, share, si, tick
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,11 @@ def test_missing_values_are_shown_as_missing():
     assert share(None) == ratio(math.inf) == si(math.nan) == "–"
     assert count(1234567) == "1,234,567"
     assert share(0.125) == "12.5 %"
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(0.0375, "+3.8 %"), (-0.08, "−8.0 %"), (0.0, "0.0 %"), (-0.0001, "0.0 %"), (2.0, "+200.0 %")],
+)
+def test_changes_have_a_sign_unless_they_are_none(value, words):
+    assert change(value) == words
