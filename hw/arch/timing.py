@@ -175,9 +175,9 @@ JUMP_LATENCY = 1
 JUMP_TO_ASK = JUMP_LATENCY + 1 + FETCH_ASK
 """Cycles from the execution of a taken jump until FETCH asks for the target's burst."""
 
-QUEUE_LATENCY = 2
+QUEUE_LATENCY = 3
 """Cycles from dispatch until the unit can be offered the instruction (`issue` at the earliest):
-queue written, waits compared."""
+queue chosen, written, waits compared."""
 
 QUEUE_INTERVAL = 2
 """Cycles from an issue to the next one of the same unit at the earliest, whatever the unit does."""

@@ -33,12 +33,15 @@ def waits_over(targets: data.View, completed: data.View) -> ValueLike:
 class UnitQueue(wiring.Component):
     """FIFO whose head is offered only when its waits are over; a unit's side of the core's control.
 
-    Handshake: `i` takes an instruction while there is room; `o` holds its instruction until taken.
+    Handshake: `i` takes an instruction while there is room, and never in two cycles running; its
+    payload is written one cycle after it was taken, so the sender keeps it for that cycle. `o`
+    holds its instruction until taken.
 
-    Latency: taken in cycle t, offered in cycle t + `timing.QUEUE_LATENCY` (2) at the earliest: the
-    head's waits are compared in t + 1, and what the unit sees are registers. A counter that reaches
-    the target in cycle t releases the head in t + 1 (counters only grow, so a released head stays
-    released), and the head behind one taken in t is offered in t + `timing.QUEUE_INTERVAL` (2).
+    Latency: taken in cycle t, offered in cycle t + `timing.QUEUE_LATENCY` (3) at the earliest:
+    written in t + 1, its waits are compared in t + 2, and what the unit sees are registers. A
+    counter that reaches the target in cycle t releases the head in t + 1 (counters only grow, so a
+    released head stays released), and the head behind one taken in t is offered in
+    t + `timing.QUEUE_INTERVAL` (2).
 
     Only the fields that a unit needs are stored (`kept` of `queue_layout`): waits have become
     targets and register fields have been added to their addresses.
@@ -87,39 +90,46 @@ class UnitQueue(wiring.Component):
     def _fifo(self) -> Module:
         m = Module()
         bits = sum(len(part) for part in self._kept)
-        stored = data.StructLayout({"bits": bits, "targets": target_layout()})
-        m.submodules.storage = storage = memory.Memory(shape=stored, depth=self._depth, init=[])
+        entry = data.StructLayout({"bits": bits, "targets": target_layout()})
+        m.submodules.storage = storage = memory.Memory(shape=entry, depth=self._depth, init=[])
         write = storage.write_port()
         read = storage.read_port(domain="comb")
 
-        level = Signal(range(self._depth + 1))
+        level = Signal(range(self._depth + 1))  # taken, not yet issued
+        stored = Signal(range(self._depth + 1))  # of these, written
+        written = Signal()
         head = Signal(range(self._depth))
         tail = Signal(range(self._depth))
         push = self.i.valid & self.i.ready
         pop = self.o.valid & self.o.ready
         source = self.i.payload.instruction.as_value()
         m.d.comb += [
-            self.i.ready.eq(level != self._depth),
-            write.en.eq(push),
+            self.i.ready.eq((level != self._depth) & ~written),
+            write.en.eq(written),
             write.addr.eq(tail),
             write.data.bits.eq(Cat(source[part.start : part.stop] for part in self._kept)),
             write.data.targets.eq(self.i.payload.targets),
             read.addr.eq(head),
         ]
-        m.d.sync += level.eq(level + push - pop)
-        with m.If(push):
+        m.d.sync += [
+            written.eq(push),
+            level.eq(level + push - pop),
+            stored.eq(stored + written - pop),
+        ]
+        with m.If(written):
             m.d.sync += tail.eq(tail + 1)
 
         released = Signal()
         bits_out = Signal(bits, reset_less=True)
         m.d.comb += released.eq(waits_over(read.data.targets, self.completed))
         m.d.sync += self.waiting.eq(0)
-        with m.If(pop):
-            m.d.sync += [self.o.valid.eq(0), head.eq(head + 1)]
-        with m.Elif(~self.o.valid):
+        with m.If(self.o.valid):
+            with m.If(self.o.ready):
+                m.d.sync += [self.o.valid.eq(0), head.eq(head + 1)]
+        with m.Else():
             m.d.sync += [
-                self.o.valid.eq((level != 0) & released),
-                self.waiting.eq((level != 0) & ~released),
+                self.o.valid.eq((stored != 0) & released),
+                self.waiting.eq((stored != 0) & ~released),
                 bits_out.eq(read.data.bits),
             ]
         position = 0

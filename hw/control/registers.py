@@ -21,8 +21,8 @@ __all__ = ["LiteSignature", "Registers", "settings_layout", "status_layout"]
 
 OKAY, SLAVE_ERROR = 0, 2
 
-READ_LATENCY = 3
-"""Cycles from a read's address handshake to its answer: address, selection, answer."""
+READ_LATENCY = 4
+"""Cycles from a read's address handshake to its answer: address, selection in two, answer."""
 
 
 class LiteSignature(wiring.Signature):
@@ -209,7 +209,7 @@ class Registers(wiring.Component):
             Register.HALT_CODE: status.halt_code,
             **{register: settings[field] for register, field in _SETTINGS.items()},
         }
-        # Taken, selected, answered: counters and the other registers meet in the answer.
+        # Counters and the other registers meet in the answer.
         steps = Signal(READ_LATENCY - 1)
         taken = bus.arvalid & bus.arready
         m.d.comb += bus.arready.eq(~steps.any() & ~bus.rvalid)
@@ -226,12 +226,18 @@ class Registers(wiring.Component):
                 with m.Case(offset):
                     m.d.sync += [value.eq(content), known.eq(1)]
 
-        words = Array(word for counter in counters for word in (counter[:32], counter[32:]))
+        # Words of counters are chosen in groups of eight, then the group.
+        words = [word for counter in counters for word in (counter[:32], counter[32:])]
         number = (address - COUNTER_BASE)[2:]
+        chosen = []
+        for low in range(0, len(words), 8):
+            group = Signal(32, name=f"words{low}", reset_less=True)
+            m.d.sync += group.eq(Array(words[low : low + 8])[number[:3]])
+            chosen.append(group)
         word = Signal(32, reset_less=True)
         counted = Signal(reset_less=True)
         m.d.sync += [
-            word.eq(words[number[:6]]),
+            word.eq(Array(chosen)[number[3:6]]),
             counted.eq(
                 (address >= COUNTER_BASE) & (number < len(words)) & (address[:2] == 0),
             ),

@@ -64,7 +64,8 @@ class Sequencer(wiring.Component):
     run: In; while low nothing is taken or executed.
     length: In, instructions in the program.
     fetch: In(stream) of instruction words. jump, target: Out, to the fetch.
-    queue_<unit>: Out(stream) of `queue_layout(unit_layout(unit))`.
+    queue_<unit>: Out(stream) of `queue_layout(unit_layout(unit))`; the payload stays for one cycle
+        longer (`UnitQueue`): nothing that it comes from changes in TAKE.
     completed: In, completion counters of the units.
     scalar: Out(activation_read).
     halt: Out, HALT executed (one cycle). halt_code: Out, its code, from then on.
@@ -113,15 +114,21 @@ class Sequencer(wiring.Component):
         self._value = Signal(32)
         following = Signal(INDEX_BITS)
         begun = Signal()
+        running = Signal()  # beside the sequencer
         self._operands(m)
         self._waits(m)
+        for unit in QUEUED_UNITS:
+            self._payload(m, unit)
         seen = self._seen(m)
         past, failed = self._obstacles(m, following)
         byte, arrived = self._scalar_byte(m)
         m.d.sync += [
+            running.eq(self.run),
             self._all_done.eq(self._dispatched.as_value() == self.completed.as_value()),
             self.error.eq(self._fail),
             self.jump.eq(0),
+            self.scalar.enable.eq(0),
+            self.scalar.address.eq(self._sums[0]),
             self.retired.eq(self._finish & (self._fail == ErrorCode.NONE)),
         ]
         m.d.comb += self.halt_code.eq(view(Halt, self._word).code)
@@ -135,7 +142,7 @@ class Sequencer(wiring.Component):
                 self._decoder.take(m, self.fetch.payload, seen)
                 with m.If(failed):
                     m.next = "STOPPED"
-                with m.Elif(self.run & ~self.jump):
+                with m.Elif(running & ~self.jump):
                     m.d.comb += self.fetch.ready.eq(1)
                     with m.If(self.fetch.valid):
                         m.d.sync += [self.index.eq(following), following.eq(following + 1)]
@@ -145,7 +152,7 @@ class Sequencer(wiring.Component):
                         m.next = "PAST_END"
             with m.State("CHECK"):
                 m.next = "ACT"
-            with m.State("ACT"), m.If(self.run):
+            with m.State("ACT"), m.If(running):
                 with m.If(~self._decoder.sound):
                     m.d.sync += self.error.eq(self._decoder.fault)
                     m.next = "STOPPED"
@@ -155,9 +162,6 @@ class Sequencer(wiring.Component):
                     m.next = "TAKE"
                 with m.If(self.halt):
                     m.next = "STOPPED"
-            with m.State("SCALAR_READ"):
-                m.d.comb += self.scalar.enable.eq(1)
-                m.next = "SCALAR_WAIT"
             with m.State("SCALAR_WAIT"), m.If(arrived):
                 m.next = "SCALAR_WRITE"
             with m.State("SCALAR_WRITE"):
@@ -240,9 +244,7 @@ class Sequencer(wiring.Component):
         kinds = self._decoder.kinds
         ends: list[Value] = [kinds[kind] for kind in (Begin, Set, Add, Loop, Next, Branch)]
         ends.append((kinds[Fence] | kinds[Halt]) & self._all_done)
-        for unit in QUEUED_UNITS:
-            self._payload(m, unit)
-            ends.append(self._dispatch(m, unit))
+        ends.extend(self._dispatch(m, unit) for unit in QUEUED_UNITS)
         m.d.comb += self._finish.eq(Cat(*ends).any())
         with m.If(kinds[Set]):
             self._set(m, self._sums[0])
@@ -253,7 +255,8 @@ class Sequencer(wiring.Component):
         with m.If(kinds[Branch]):
             self._branch(m)
         with m.If(kinds[Scalar] & waits_over(self._targets, self.completed)):
-            m.next = "SCALAR_READ"
+            m.d.sync += self.scalar.enable.eq(1)
+            m.next = "SCALAR_WAIT"
         m.d.comb += self.halt.eq(kinds[Halt] & self._all_done)
 
     def _payload(self, m: Module, unit: Unit) -> None:
@@ -299,14 +302,15 @@ class Sequencer(wiring.Component):
                 trips[level].eq(Mux(wanted[31] | (wanted == 0), 1, wanted)),
                 starts[level].eq(following),
             ]
-        with m.Elif(trips[level] == 0):
-            m.d.comb += self._fail.eq(ErrorCode.LOOP)
         with m.Else():
-            m.d.sync += [
-                trips[level].eq(trips[level] - 1),
-                self.jump.eq(trips[level] != 1),
-                self.target.eq(starts[level]),
-            ]
+            m.d.sync += self.target.eq(starts[level])
+            with m.If(trips[level] == 0):
+                m.d.comb += self._fail.eq(ErrorCode.LOOP)
+            with m.Else():
+                m.d.sync += [
+                    trips[level].eq(trips[level] - 1),
+                    self.jump.eq(trips[level] != 1),
+                ]
 
     def _branch(self, m: Module) -> None:
         branch = view(Branch, self._word)
@@ -322,10 +326,12 @@ class Sequencer(wiring.Component):
             ):
                 with m.Case(condition):
                     m.d.comb += taken.eq(holds)
+        m.d.sync += [
+            self.target.eq(branch.target),
+            self.jump.eq(taken & ~self._beyond),
+        ]
         with m.If(taken & self._beyond):
             m.d.comb += self._fail.eq(ErrorCode.FETCH_RANGE)
-        with m.Else():
-            m.d.sync += [self.jump.eq(taken), self.target.eq(branch.target)]
 
     def _scalar_byte(self, m: Module) -> tuple[Value, Signal]:
         """Rule 3: the byte that SCALAR chooses from its row, one cycle after `arrived`."""
@@ -336,5 +342,4 @@ class Sequencer(wiring.Component):
             reading.eq(Cat(self.scalar.enable, reading)),
             byte.eq(self.scalar.data.word_select(scalar.lane, 8)),
         ]
-        m.d.comb += self.scalar.address.eq(self._sums[0])
         return Cat(byte, (byte[7] & scalar.signed).replicate(24)), reading[-1]

@@ -59,7 +59,7 @@ def test_one_load_by_hand() -> None:
     # The second burst follows without a gap (asked for in 3, accepted in 4).
     load_taken = begin_taken + 16
     dispatch = load_taken + 2
-    issue = dispatch + 2
+    issue = dispatch + 3
     assert model.units[Unit.LOAD].issue == [issue]
     # Three cycles to ask, one to the address, 40 to the first of 8 beats, one to write.
     done = issue + 3 + 1 + 40 + 7 + 1
@@ -72,7 +72,7 @@ def test_one_load_by_hand() -> None:
 
 def test_one_store_by_hand() -> None:
     model = simulate([begin(TINY), Store(dram=OUTPUT, beats=8), halt()])
-    issue = 2 + 40 + 15 + 4 + 16 + 2 + 2
+    issue = 2 + 40 + 15 + 4 + 16 + 2 + 3
     # First row read after 4, asked for 3 after the last read, address and two cycles to the first
     # beat, response 8 after the last, done one later.
     ask = issue + 4 + 7 + 3

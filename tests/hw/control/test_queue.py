@@ -43,7 +43,7 @@ def test_latency_and_interval():
         ctx.set(dut.o.ready, 1)
         offered = []
         for cycle in range(20):
-            offer(ctx, dut, 7 + cycle if cycle < 3 else None)
+            offer(ctx, dut, 7 + cycle // 2 if cycle < 6 and cycle % 2 == 0 else None)
             if ctx.get(dut.o.valid):
                 offered.append((cycle, ctx.get(dut.o.payload.dram)))
             await ctx.tick()
@@ -60,6 +60,7 @@ def test_the_head_is_held_until_every_count_is_reached(start):
         offer(ctx, dut, 1, load=start + 2, array=start + 1)
         await ctx.tick()
         offer(ctx, dut)
+        await ctx.tick().repeat(QUEUE_LATENCY - 2)
         for load, array, over in ((0, 0, 0), (2, 0, 0), (1, 1, 0), (2, 1, 1), (5, 9, 1)):
             ctx.set(dut.completed[Unit.LOAD], (start + load) & 0xFFFF)
             ctx.set(dut.completed[Unit.ARRAY], (start + array) & 0xFFFF)
@@ -78,6 +79,8 @@ def test_a_full_queue_refuses_and_order_is_kept_under_stalls():
         for _ in range(DEPTH):
             assert ctx.get(dut.i.ready)
             await ctx.tick()
+            assert not ctx.get(dut.i.ready), "the payload is being written"
+            await ctx.tick()
         assert not ctx.get(dut.i.ready)
         ctx.set(dut.o.ready, 1)
         offer(ctx, dut)
@@ -87,7 +90,8 @@ def test_a_full_queue_refuses_and_order_is_kept_under_stalls():
 
         sent, taken, most = [], [], 0
         while len(taken) < 60:
-            offer(ctx, dut, len(sent) if generator.random() < 0.6 else None)
+            free = ctx.get(dut.i.ready)
+            offer(ctx, dut, len(sent) if free and generator.random() < 0.8 else None)
             ctx.set(dut.o.ready, generator.random() < 0.5)
             if ctx.get(dut.i.valid) and ctx.get(dut.i.ready):
                 sent.append(len(sent))
