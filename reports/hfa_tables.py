@@ -24,18 +24,23 @@ LAYER_COLUMNS = (
 )
 
 
-def _estimates(direct: Way | None, taken: Way | None, measured: int) -> list[Cell]:
+def _estimates(layer: LayerRow) -> list[Cell]:
+    """Figures of a layer; without candidates, its tiling foresaw the direct cycles."""
+    direct, taken = (layer.choice.direct, layer.choice.taken) if layer.choice else (None, None)
+
     def figure(way: Way | None, name: str) -> float | None:
         value: float | None = None if way is None else getattr(way, name)
         return value
 
     cycles = figure(direct, "cycles"), figure(taken, "cycles")
+    if taken is None and layer.algorithm == hfa.DIRECT:
+        cycles = (layer.tiling.get("estimate"),) * 2
     products = figure(direct, "multiplications"), figure(taken, "multiplications")
     energy = figure(direct, "energy_j"), figure(taken, "energy_j")
     saved = None if cycles[0] is None or cycles[1] is None else cycles[0] - cycles[1]
     gain = products[0] / products[1] if products[0] is not None and products[1] else None
     return [
-        *(number(v, si(v or 0)) for v in (*cycles, measured, saved)),
+        *(number(v, si(v or 0)) for v in (*cycles, layer.cycles, saved)),
         *(number(v, si(v or 0)) for v in products),
         number(gain, ratio(gain)),
         *(number(v, si(v or 0, "J")) for v in energy),
@@ -59,10 +64,8 @@ def layers(report: Report) -> Table:
     rows = []
     for layer in considered(report):
         made = layer.choice
-        direct, taken = (made.direct, made.taken) if made else (None, None)
         name = made.chosen if made else hfa.DIRECT
-        cells = _estimates(direct, taken, layer.cycles)
-        rows.append((text(layer.label), text(name), *cells, text(_why(layer))))
+        rows.append((text(layer.label), text(name), *_estimates(layer), text(_why(layer))))
     return Table("Direct or transformed", LAYER_COLUMNS, tuple(rows), _sum(report))
 
 
