@@ -253,6 +253,7 @@ class Core(wiring.Component):
             "load_memory": self._load.stalled,
             "store_memory": self._store.stalled,
             "array_vectors": self._units[Unit.ARRAY].vectors,
+            "array_products": self._units[Unit.ARRAY].products,
             "read_beats": self._port.load_beat,
             "write_beats": self.w.valid & self.w.ready,
             "fetch_beats": self._port.fetch_beat,

@@ -82,8 +82,10 @@ def whole() -> Table:
 
 
 def _performed(run: RunResult) -> int:
-    """Products of the array: a vector is multiplied by every column."""
-    return run.counters["array_vectors"] * run.multipliers
+    """Products of the array: a count of them, or of rows × cols of them at once."""
+    if "multiplications" in run.counters:
+        return run.counters["multiplications"]
+    return run.counters["array_products"] * run.multipliers
 
 
 def performed(runs: Sequence[RunResult]) -> Table:
@@ -92,7 +94,7 @@ def performed(runs: Sequence[RunResult]) -> Table:
         Column("run", numeric=False),
         Column("backend", numeric=False),
         Column("MAC", meaning="of the network"),
-        Column("multiplications", meaning="array_vectors × multipliers"),
+        Column("multiplications", meaning="counter array_products × multipliers"),
         Column("MAC / multiplication"),
         Column("cycles"),
         Column("MAC/mult/cycle", meaning="MAC per multiplier and cycle"),
@@ -137,7 +139,7 @@ def main(arguments: Sequence[str]) -> int:
             RunResult.load(path if path.suffix == ".json" else path / "run.json")
             for path in args.build
         ]
-        bare = [run.network for run in runs if not run.counters.get("array_vectors")]
+        bare = [run.network for run in runs if not run.counters.get("array_products")]
         if bare:
             raise ResultError(
                 f"the run of {bare[0]} has no count of array vectors: run it with --on cycle or rtl"

@@ -62,8 +62,8 @@ BUILT = ("depthwise", "vector", "hfa", "hfa_nested", "hfa_depthwise")
 others (`AcceleratorConfig.require_built`)."""
 
 
-SHORTEST_TILED_BLOCK = 16
-"""Pixels of the smallest frame in mode HFA_DEPTHWISE: two strips of four columns."""
+TILE_POINTS = 16
+"""Products of a tile of F(2×2,3×3), in each column."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -135,12 +135,11 @@ class AcceleratorConfig:
             for base in needed:
                 if feature in self.features and base not in self.features:
                     raise ConfigError(f"feature {feature!r} needs feature {base!r}")
-        groups = self.weight_block_groups
-        if "hfa_depthwise" in self.features and self.tap_blocks * groups > SHORTEST_TILED_BLOCK:
+        # Their taps then load within the 16 pixels of the smallest frame.
+        if "hfa_depthwise" in self.features and self.array.rows > TILE_POINTS:
             raise ConfigError(
-                f"feature 'hfa_depthwise' loads the nine taps of a channel in {self.tap_blocks} "
-                f"blocks of {groups} cycles (array.rows / array.weight_rows_per_cycle); at most "
-                f"{SHORTEST_TILED_BLOCK} cycles in all are hidden"
+                f"feature 'hfa_depthwise' needs at most {TILE_POINTS} array.rows, the products of "
+                f"a tile, not {self.array.rows}"
             )
         lanes, rows = self.lanes.output_transform, self.memory.transformed_rows
         if "hfa" not in self.features:

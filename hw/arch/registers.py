@@ -71,6 +71,7 @@ COUNTERS: tuple[str, ...] = (
     "cycles",
     *(f"{unit.name.lower()}_{what}" for unit in Unit for what in ("busy", "wait", "memory")),
     "array_vectors",
+    "array_products",
     "read_beats",
     "write_beats",
     "fetch_beats",
@@ -82,7 +83,9 @@ COUNTERS: tuple[str, ...] = (
 `<unit>_busy`: cycles with an instruction inside the unit; `_wait`: the head of its queue is held
 back by tokens; `_memory`: LOAD is busy and no beat arrives for it; STORE waits for a grant, a beat
 or a response and sends no beat. `instructions`: all that the sequencer dispatched or executed.
-`array_vectors`: vectors that entered the array and produced a sum. Beats are per requester.
+`array_vectors`: vectors that entered the array and produced a sum. `array_products`: the products
+that the array formed, in units of rows × cols: one per vector, but in mode HFA_DEPTHWISE 16 / rows
+per tile (four results). Beats are per requester.
 """
 
 COUNTER_BASE = 0x80

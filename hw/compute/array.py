@@ -48,6 +48,7 @@ class ArrayUnit(wiring.Component):
     drain_read: accumulator row of all columns, data two cycles after `enable` and held until the
         next read. Reading the bank that the array reads in that cycle raises BANK_CONFLICT.
     vectors: high in a cycle in which a position that produces a sum enters.
+    products: high once per rows × cols products (registers.COUNTERS).
 
     Tested range: tests/hw/compute/test_array.py.
     """
@@ -61,6 +62,7 @@ class ArrayUnit(wiring.Component):
                 "weight": Out(weight_read(config)),
                 "drain_read": In(accumulator_read(config)),
                 "vectors": Out(1),
+                "products": Out(1),
             }
         )
 
@@ -79,6 +81,7 @@ class ArrayUnit(wiring.Component):
             self.activation.enable.eq(control.activation_enable),
             self.activation.address.eq(control.activation_address),
             self.vectors.eq(control.read.enable),
+            self.products.eq(control.products),
         ]
         columns = [Column(self._config, c) for c in range(self._config.array.cols)]
         for index, column in enumerate(columns):

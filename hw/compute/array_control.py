@@ -68,6 +68,7 @@ class ArrayControl(wiring.Component):
     weight_start, weight_base: load the first weight block of an instruction from this group.
     weight_next: a block's first position, unless it is the last block; in the address cycle, that
         is one cycle before the outputs above.
+    products: the array forms rows × cols products, or has formed that many.
     zero_point, signed: of the positions whose activations arrive from the scratchpad now.
 
     With feature hfa also
@@ -120,6 +121,7 @@ class ArrayControl(wiring.Component):
                 "weight_next": Out(1),
                 "zero_point": Out(8),
                 "signed": Out(1),
+                "products": Out(1),
                 **members,
             }
         )
@@ -469,6 +471,7 @@ class ArrayControl(wiring.Component):
             address = Mux(engine.present, engine.address, address)
         emitted = position & self._emit
         tap_pass: Value = self._tap_pass
+        m.d.comb += self.products.eq(self.read.enable)
         if self._has_tiles:
             tiles, tiled = self._tiles, self._tiled
             emitted = Mux(tiled, tiles.emit, emitted)
@@ -482,6 +485,8 @@ class ArrayControl(wiring.Component):
                 self.control.odd.eq(tiles.odd),
                 self.control.tile.eq(tiles.tile),
             ]
+            with m.If(tiled):
+                m.d.comb += self.products.eq(tiles.products)
             self._connect_tiles(m)
         m.d.sync += [
             self.activation_enable.eq(self._present & self._inside),

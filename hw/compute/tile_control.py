@@ -8,7 +8,7 @@ from hw.arch.config import AcceleratorConfig
 from hw.arch.timing import TILE_EMIT
 from hw.common.agu import COUNT_BITS
 from hw.common.ports import ACCUMULATOR_ADDRESS_BITS
-from hw.compute.depthwise_tiles import stage_delays
+from hw.compute.depthwise_tiles import POINTS, stage_delays
 from hw.compute.latch import Fields, delayed
 from hw.compute.transform import BYPASS, F23
 
@@ -69,6 +69,7 @@ class TileControl(wiring.Component):
     clear: forget what is to be emitted.
     lower, odd, tile: of the position.
     emit, address: a result's position; its accumulator row.
+    products: once per rows × cols products; every wanted tile has 16 per column.
     stage, block, next: take over a tap block; which; load the following one.
     """
 
@@ -95,6 +96,7 @@ class TileControl(wiring.Component):
                 "tile": Out(1),
                 "emit": Out(1),
                 "address": Out(ACCUMULATOR_ADDRESS_BITS),
+                "products": Out(1),
                 "stage": Out(1),
                 "block": Out(2),
                 "next": Out(1),
@@ -146,6 +148,9 @@ class TileControl(wiring.Component):
             m.d.sync += [number.eq(number + 1), running.eq(number != 3)]
         with m.If(self.clear):
             m.d.sync += running.eq(0)
+        # Four products per column and cycle.
+        every = self._config.array.rows // POINTS - 1
+        m.d.comb += self.products.eq(running & ((number & every) == every))
         # one cycle behind it and on
         emit, row = Signal(), Signal.like(left)
         m.d.comb += [

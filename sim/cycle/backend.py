@@ -8,25 +8,29 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from hw.arch.config import AcceleratorConfig
-from hw.arch.isa import Array, Instruction, Unit
+from hw.arch.isa import Array, Unit
 from hw.arch.program import Program
 from hw.arch.registers import COUNTERS
 from sim.backend import BackendResult, Bytes, Options, timeline
-from sim.cycle.compute import array_vectors
+from sim.cycle.compute import array_products, array_vectors
 from sim.cycle.model import CoreModel
 from sim.functional.backend import FunctionalBackend
 from sim.functional.sequencer import Step
 
 
-def counters(model: CoreModel, steps: Sequence[Step]) -> Mapping[str, int]:
+def counters(
+    model: CoreModel, steps: Sequence[Step], config: AcceleratorConfig
+) -> Mapping[str, int]:
     """Performance counters as the hardware's, by name."""
     assert model.halt is not None
+    arrays = [s.instruction for s in steps if isinstance(s.instruction, Array)]
     load, store = model.units[Unit.LOAD], model.units[Unit.STORE]
     values = {
         "cycles": model.cycles,
         "load_memory": load.busy - model.load.beats,
         "store_memory": model.store.stalled,
-        "array_vectors": sum(_vectors(s.instruction) for s in steps),
+        "array_vectors": sum(array_vectors(a) for a in arrays),
+        "array_products": sum(array_products(a, config) for a in arrays),
         "read_beats": model.load.beats,
         "write_beats": model.store.beats,
         "fetch_beats": model.fetch.beats,
@@ -37,10 +41,6 @@ def counters(model: CoreModel, steps: Sequence[Step]) -> Mapping[str, int]:
         values[f"{unit.name.lower()}_busy"] = times.busy
         values[f"{unit.name.lower()}_wait"] = times.wait
     return {name: values.get(name, 0) for name in COUNTERS}
-
-
-def _vectors(instruction: Instruction) -> int:
-    return array_vectors(instruction) if isinstance(instruction, Array) else 0
 
 
 class CycleBackend:
@@ -68,7 +68,7 @@ class CycleBackend:
                 {unit: np.array(times.issue, np.int64) for unit, times in units.items()},
                 {unit: np.array(times.done, np.int64) for unit, times in units.items()},
             ),
-            counters=counters(model, steps),
+            counters=counters(model, steps, config),
             wall_s=seconds,
             halt_code=values.halt_code,
             trace=steps,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hw.arch.config import AcceleratorConfig
+from hw.arch.config import TILE_POINTS, AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode, Drain, Elementwise, Instruction, Reduce
 from hw.arch.timing import (
     ArrayTimes,
@@ -82,3 +82,11 @@ def array_vectors(instruction: Array) -> int:
         return array_outputs(instruction)
     passes = array_blocks(instruction) // instruction.counts[3]
     return array_outputs(instruction) * passes
+
+
+def array_products(instruction: Array, config: AcceleratorConfig) -> int:
+    """Products in units of rows × cols: the counter `array_products`."""
+    if instruction.mode != ArrayMode.HFA_DEPTHWISE:
+        return array_vectors(instruction)
+    x, y, t, co = instruction.counts[:4]
+    return (x // 2 - 1) * (y - 1) * t * co * TILE_POINTS // config.array.rows

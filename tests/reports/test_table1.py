@@ -74,16 +74,16 @@ def test_convention_is_near_the_paper():
 
 
 def test_performed_products_follow_the_counter(result):
-    counters = {**result.counters, "array_vectors": 1234}
+    counters = {**result.counters, "array_products": 1234}
     (row,) = table1.performed([dataclasses.replace(result, counters=counters)]).rows
     assert row[3].value == 1234 * result.multipliers
-    counters["array_vectors"] += 1
+    counters["array_products"] += 1
     (other,) = table1.performed([dataclasses.replace(result, counters=counters)]).rows
     assert other[3].value != row[3].value
 
 
 def test_command(result, tmp_path):
-    run = dataclasses.replace(result, counters={**result.counters, "array_vectors": 1234})
+    run = dataclasses.replace(result, counters={**result.counters, "array_products": 1234})
     run.save(tmp_path / "run.json")
     command = [sys.executable, "-m", "reports", "table1", str(tmp_path), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -92,7 +92,7 @@ def test_command(result, tmp_path):
 
 
 def test_a_run_without_the_counter_is_refused(result, tmp_path, capsys):
-    counters = {name: 0 for name in result.counters if name != "array_vectors"}
+    counters = {name: 0 for name in result.counters if name != "array_products"}
     dataclasses.replace(result, counters=counters).save(tmp_path / "run.json")
     assert table1.main([str(tmp_path)]) == 2
     assert "array vectors" in capsys.readouterr().err

@@ -22,6 +22,7 @@ class Trace:
     error: int = 0
     writes: list[tuple[int, int, int]] = dataclasses.field(default_factory=list)
     vectors: int = 0
+    products: int = 0
 
     @property
     def durations(self) -> list[int]:
@@ -94,20 +95,20 @@ class Bench:
     ) -> Trace:
         """Offer the instructions back to back until all are done (or an error shows)."""
         unit, trace = self.dut.unit, self.trace
-        vectors = getattr(self.dut, "vectors", None)
+        counted = [name for name in ("vectors", "products") if hasattr(self.dut, name)]
 
         async def watch(ctx: Any) -> None:
             cycle = 0
             signals = [unit.instruction.valid & unit.instruction.ready, unit.done, unit.error]
-            if vectors is not None:
-                signals.append(vectors)
+            signals += [getattr(self.dut, name) for name in counted]
             async for _, _, issue, done, error, *rest in ctx.tick().sample(*signals):
                 if issue:
                     trace.issue.append(cycle)
                 if done:
                     trace.done.append(cycle)
                 trace.error = trace.error or error
-                trace.vectors += sum(rest)
+                for name, strobe in zip(counted, rest, strict=True):
+                    setattr(trace, name, getattr(trace, name) + strobe)
                 cycle += 1
 
         async def drive(ctx: Any) -> None:

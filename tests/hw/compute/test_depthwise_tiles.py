@@ -11,6 +11,7 @@ import torch
 from hw.arch.config import AcceleratorConfig, ConfigError
 from hw.arch.isa import Array, ArrayMode, ErrorCode, deltas
 from hw.arch.timing import STRIP_LINES, array_outputs, array_stream_cycles
+from sim.cycle.compute import array_products, array_vectors
 from sim.functional.array import execute_array
 from sim.functional.errors import UnitError
 from sim.functional.state import State
@@ -145,7 +146,11 @@ def test_results_are_those_of_a_depthwise_convolution(name, which):
     assert got.shape == wanted.shape
     np.testing.assert_array_equal(got, wanted)
     check_timing(trace, [array], config)
-    assert trace.vectors == len(wanted)
+    assert trace.vectors == array_vectors(array) == len(wanted)
+    # Four multiplications per result of a whole tile.
+    tiles = layer.co * layer.t * np.prod([-(-n // 2) for n in layer.outputs])
+    assert trace.products * config.array.rows == 16 * tiles
+    assert trace.products == array_products(array, config)
     damaged = taps.copy()
     damaged[-1, -1, -1] ^= 1
     assert (expected(layer, codes, damaged, config) != got).any()
@@ -285,10 +290,10 @@ def test_the_circuit_without_the_mode_refuses_it():
     assert trace.error == ErrorCode.UNSUPPORTED
 
 
-def test_taps_must_load_within_the_smallest_frame():
-    with pytest.raises(ConfigError, match=r"nine taps .* 1 blocks of 32 cycles"):
+def test_an_array_of_more_rows_than_products_is_refused():
+    with pytest.raises(ConfigError, match=r"at most 16 array\.rows, .* not 32"):
         dataclasses.replace(
             SIXTEEN,
-            array=dataclasses.replace(SIXTEEN.array, rows=32, cols=32, weight_rows_per_cycle=1),
+            array=dataclasses.replace(SIXTEEN.array, rows=32, cols=32),
             port=dataclasses.replace(SIXTEEN.port, bytes=32),
         )
