@@ -95,4 +95,4 @@ def test_a_run_without_the_counter_is_refused(result, tmp_path, capsys):
     counters = {name: 0 for name in result.counters if name != "array_products"}
     dataclasses.replace(result, counters=counters).save(tmp_path / "run.json")
     assert table1.main([str(tmp_path)]) == 2
-    assert "array vectors" in capsys.readouterr().err
+    assert "array products" in capsys.readouterr().err
