@@ -142,7 +142,7 @@ def main(arguments: Sequence[str]) -> int:
         bare = [run.network for run in runs if not run.counters.get("array_products")]
         if bare:
             raise ResultError(
-                f"the run of {bare[0]} has no count of array products: run it with --on cycle or rtl"
+                f"the run of {bare[0]} has no count of array products: run it on cycle or rtl"
             )
     except ResultError as error:
         print(f"error: {error}", file=sys.stderr)
