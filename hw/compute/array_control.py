@@ -485,7 +485,8 @@ class ArrayControl(wiring.Component):
                 self.control.odd.eq(tiles.odd),
                 self.control.tile.eq(tiles.tile),
             ]
-            with m.If(tiled):
+            # In step with `read`: its last position stands there when the next mode is known.
+            with m.If(self.control.tiles):
                 m.d.comb += self.products.eq(tiles.products)
             self._connect_tiles(m)
         m.d.sync += [
