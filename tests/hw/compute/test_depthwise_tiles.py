@@ -208,6 +208,7 @@ def test_instructions_follow_one_another():
     centred = codes.reshape(-1, 4).astype(np.int64) - layer.zero_point
     np.testing.assert_array_equal(got[outputs:], 5 * centred)
     check_timing(trace, stream, TINY)
+    assert trace.products == sum(array_products(one, TINY) for one in stream)
 
 
 @pytest.mark.parametrize("seed", range(2))
