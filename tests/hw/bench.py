@@ -82,6 +82,7 @@ class ArrayStandIn(_StandIn):
             "weight": Out(weight_read(config)),
             "drain_read": In(accumulator_read(config)),
             "vectors": Out(1),
+            "products": Out(1),
         }
 
     def at_issue(self, m):
