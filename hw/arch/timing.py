@@ -127,8 +127,9 @@ def transfer_beats(instruction: Load | Store) -> int:
 
 # Memories, control and memory port. Every constant is measured by tests/hw.
 
-ACTIVATION_READ_LATENCY = 2
-"""Cycles from `enable` of an activation read to its data: bank register, then bank mux register."""
+ACTIVATION_READ_LATENCY = 3
+"""Cycles from `enable` of an activation read to its data: the bank's address register, the bank's
+output register, the client's data register."""
 
 WEIGHT_READ_LATENCY = 1
 """Cycles from `enable` of a weight group read to its data."""
@@ -201,7 +202,7 @@ LOAD_DONE = 1
 STORE_READ = 4
 """Cycles from the issue of a STORE to its first scratchpad read."""
 
-STORE_ASK = 3
+STORE_ASK = 4
 """Cycles from the read of a burst's last row until STORE asks for the burst."""
 
 STORE_DONE = 1
@@ -223,7 +224,7 @@ WEIGHT_LAG = 4
 """Cycles by which the loading of the next weight block starts after a block's first position."""
 
 FEED_LATENCY = 4
-"""From a position's address to its operands at column 0's input: port register, scratchpad read
+"""From a position's address to its operands at column 0's input: scratchpad read
 (ACTIVATION_READ_LATENCY), centring register."""
 
 COLUMN_LATENCY = 6
@@ -505,7 +506,7 @@ TABLE_LATENCY = 2
 """Stages behind it: table read, choice of the byte."""
 
 ROW_LATENCY = 6
-"""Cycles from a source row's address to its elements: port register, scratchpad read
+"""Cycles from a source row's address to its elements: scratchpad read
 (ACTIVATION_READ_LATENCY), row register, lane shift, merge with the row so far."""
 
 VECTOR_START = 3

@@ -103,7 +103,7 @@ class ArrayUnit(wiring.Component):
         # `control` is one cycle behind the address, operands are FEED_LATENCY behind it.
         lag = FEED_LATENCY - 1
         inside = delayed(m, control.activation_enable, ACTIVATION_READ_LATENCY, "inside")
-        arrived = delayed(m, control.control.present, ACTIVATION_READ_LATENCY, "arrived")
+        arrived = delayed(m, control.control.present, ACTIVATION_READ_LATENCY - 1, "arrived")
         flip = Signal(8)
         # What is taken off a byte, and what stands for one outside the tensor.
         zero_point, outside = Signal(signed(9)), Signal(signed(9))
@@ -112,7 +112,7 @@ class ArrayUnit(wiring.Component):
             zero_point.eq(control.zero_point ^ flip),
         ]
         if self._has_hfa:
-            arrived = arrived | delayed(m, control.feed, ACTIVATION_READ_LATENCY, "fed")
+            arrived = arrived | delayed(m, control.feed, ACTIVATION_READ_LATENCY - 1, "fed")
             with m.If(control.raw):
                 m.d.comb += zero_point.eq(RAW_OFFSET)
                 m.d.comb += outside.eq((control.zero_point ^ flip) - RAW_OFFSET)

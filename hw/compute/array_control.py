@@ -72,7 +72,7 @@ class ArrayControl(wiring.Component):
     zero_point, signed: of the positions whose activations arrive from the scratchpad now.
 
     With feature hfa also
-    feed: a row for the input transform is read (in step with `activation_enable`).
+    feed: a row for the input transform is read (a cycle after its `activation_enable`).
     raw: as `zero_point`: activations are raw, for the input transform.
     temporal, spatial: transforms of the instruction.
     clear: the transform forgets everything.
@@ -489,9 +489,12 @@ class ArrayControl(wiring.Component):
             with m.If(self.control.tiles):
                 m.d.comb += self.products.eq(tiles.products)
             self._connect_tiles(m)
-        m.d.sync += [
+        # The scratchpad has the register for these.
+        m.d.comb += [
             self.activation_enable.eq(self._present & self._inside),
             self.activation_address.eq(self._walker.address),
+        ]
+        m.d.sync += [
             self.control.present.eq(position),
             self.control.valid.eq(emitted),
             self.control.swap.eq(swap),

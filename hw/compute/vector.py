@@ -19,7 +19,7 @@ __all__ = ["PAYLOAD", "VectorUnit"]
 PAYLOAD = data.StructLayout({"opcode": OPCODE_BITS, "word": 8 * INSTRUCTION_BYTES - OPCODE_BITS})
 STEP, R0, R2, N0 = 0, 1, 3, 4
 """Levels of the nest: step in the row, window r0, r1, r2, then n0..n3."""
-ARRIVED = 1 + ACTIVATION_READ_LATENCY
+ARRIVED = ACTIVATION_READ_LATENCY
 """Cycles from a row's address to its bytes at the read port."""
 
 
@@ -219,9 +219,9 @@ class VectorUnit(wiring.Component):
         self._row_line = line(self._emits & self._last_step, ROW_LATENCY + LANE_LATENCY, "row_line")
 
     def _read(self, m: Module) -> None:
-        """Port registers."""
+        """Reads in cycle a; the scratchpad has the register for them."""
         wanted = self._present & self._first_step
-        m.d.sync += [
+        m.d.comb += [
             self.source0.enable.eq(wanted & self._inside),
             self.source0.address.eq(self._addresses[0]),
             self.source1.enable.eq(wanted & self._parameters.two_sources),

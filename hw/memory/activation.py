@@ -10,7 +10,6 @@ from amaranth.utils import exact_log2
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import ErrorCode
-from hw.arch.timing import TOKEN_LATENCY, WRITE_LATENCY
 from hw.common.ports import NO_COLLISION, activation_read, activation_write
 
 __all__ = ["ActivationScratchpad"]
@@ -26,9 +25,11 @@ class ActivationScratchpad(wiring.Component):
     reported: `error` is then BANK_CONFLICT, and the access has no defined result. An address
     beyond the last row gives ADDRESS and touches nothing.
 
-    Latency: read data `timing.ACTIVATION_READ_LATENCY` (2) cycles after `enable`, held until the
-    client's next read; a write in cycle t is seen by reads from cycle t + `timing.WRITE_LATENCY`
-    (2) on; an error two cycles after the access that caused it.
+    Latency: read data `timing.ACTIVATION_READ_LATENCY` (3) cycles after `enable`, held until the
+    client's next read: a register for the bank's address (the way to a bank's block RAMs takes a
+    cycle), the bank's output, a register for the client's data. Writes pass a register in front of
+    the choice of the bank; a write is seen by reads of later cycles. An error comes two cycles
+    after the access that caused it.
 
     Parameters
     ----------
@@ -81,9 +82,13 @@ class ActivationScratchpad(wiring.Component):
             write = bank.write_port()
             outputs.append(read.data)
             reads = [(selects[name][b], getattr(self, name)) for name, _ in self._readers]
-            m.d.comb += [
+            address = Signal(index_bits, name=f"bank{b}_address", reset_less=True)
+            m.d.sync += [
                 read.en.eq(_any(select for select, _ in reads)),
-                read.addr.eq(_one_hot((s, p.address[:index_bits]) for s, p in reads)),
+                address.eq(_one_hot((s, p.address[:index_bits]) for s, p in reads)),
+            ]
+            m.d.comb += [
+                read.addr.eq(address),
                 write.en.eq(_any(select[b] for select, _, _ in written)),
                 write.addr.eq(_one_hot((select[b], row) for select, row, _ in written)),
                 write.data.eq(_one_hot((select[b], value) for select, _, value in written)),
@@ -105,11 +110,7 @@ class ActivationScratchpad(wiring.Component):
     def _write_stage(
         self, m: Module, name: str, selects: dict[str, Signal], index_bits: int
     ) -> tuple[Signal, Signal, Signal]:
-        """Registers between a writer and the banks: bank selection, row, data.
-
-        Nobody can tell: a dependent read comes TOKEN_LATENCY cycles after `done` at the earliest.
-        """
-        assert WRITE_LATENCY <= TOKEN_LATENCY
+        """Registers between a writer and the banks: bank selection, row, data."""
         port = getattr(self, name)
         select = Signal.like(selects[name], name=f"{name}_selected")
         row = Signal(index_bits, name=f"{name}_row", reset_less=True)
@@ -145,13 +146,15 @@ class ActivationScratchpad(wiring.Component):
         self, m: Module, name: str, outputs: list[Signal], index_bits: int, bank_bits: int
     ) -> None:
         port = getattr(self, name)
-        # cycle 1: the bank's output register holds the row; remember which bank it was
-        valid = Signal(name=f"{name}_valid")
-        bank = Signal(bank_bits, name=f"{name}_bank", reset_less=True)
-        m.d.sync += valid.eq(port.enable)
-        with m.If(port.enable):
-            m.d.sync += bank.eq(port.address[index_bits : index_bits + bank_bits])
-        # cycle 2: the client's own register, written only when it asked
+        # Cycle 1: the bank's address register; cycle 2: its output. Remember which bank it was.
+        valid: Value = port.enable
+        bank: Value = port.address[index_bits : index_bits + bank_bits]
+        for cycle in (1, 2):
+            valid_then = Signal(name=f"{name}_valid{cycle}")
+            bank_then = Signal(bank_bits, name=f"{name}_bank{cycle}", reset_less=True)
+            m.d.sync += [valid_then.eq(valid), bank_then.eq(bank)]
+            valid, bank = valid_then, bank_then
+        # Cycle 3: the client's own register, written only when it asked.
         data = Signal.like(port.data, name=f"{name}_data", reset_less=True)
         with m.If(valid), m.Switch(bank):
             for b, output in enumerate(outputs):

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.arch.isa import LOCAL_BITS, ErrorCode
+from hw.arch.timing import TOKEN_LATENCY, WRITE_LATENCY
 from hw.common.ports import NO_COLLISION, ReadSignature, WriteSignature
 
 __all__ = ["LinearMemory"]
@@ -57,7 +58,9 @@ class LinearMemory(wiring.Component):
         with m.If(self.read.enable & outside):
             m.d.sync += self.error.eq(ErrorCode.ADDRESS)
 
-        # Registers between the writer and the columns.
+        # Registers between the writer and the columns. A read that depends on a write comes
+        # TOKEN_LATENCY cycles after it at the earliest.
+        assert WRITE_LATENCY <= TOKEN_LATENCY
         selected = Signal(self._beats)
         row = Signal(row_bits, reset_less=True)
         value = Signal(self._beat_bits, reset_less=True)

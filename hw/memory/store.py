@@ -32,7 +32,7 @@ class StoreUnit(wiring.Component):
        `timing.STORE_READ` (4) cycles after the issue.
     3. The reader reads one row per cycle while fewer than `store_fifo` rows are on their way or
        in the FIFO. A row's place is free in the cycle after its W beat was accepted.
-    4. A burst is asked for `timing.STORE_ASK` (3) cycles after the read of its last row: two for
+    4. A burst is asked for `timing.STORE_ASK` (4) cycles after the read of its last row: three for
        the scratchpad, one to be written. Bursts are asked for in order, one at a time.
     5. W is valid from the cycle after the grant until the burst's last beat is accepted.
     6. `done` is high `timing.STORE_DONE` (1) cycle after the write response of the last burst of
@@ -106,12 +106,13 @@ class StoreUnit(wiring.Component):
         waiting = count_level(m, "waiting", STORE_BURSTS, taken, self._granted)
 
         fits = burst.local < self._config.memory.activation_rows
+        ends = reading & ~rows.full & last_row  # the next burst may be taken even if this one fails
         m.d.comb += [
             row_read.eq(reading & fits & ~rows.full),
-            burst_read.eq(row_read & last_row),
+            burst_read.eq(ends & fits),
             self.read.enable.eq(row_read),
             self.read.address.eq(burst.local),
-            walker.o.ready.eq((~reading | burst_read) & ~waiting.full & ~self._failed),
+            walker.o.ready.eq((~reading | ends) & ~waiting.full & ~self._failed),
             taken.eq(walker.o.valid & walker.o.ready),
         ]
         with m.If(taken):
@@ -136,9 +137,9 @@ class StoreUnit(wiring.Component):
     def _checks(self, m: Module, burst: data.View, taken: Signal, overrun: Value) -> None:
         """Rule 7: a burst is checked in the cycle after it was taken.
 
-        Its request comes four cycles after that at the earliest, those of the bursts before it
-        two cycles earlier at the latest: so `failed`, three cycles after, holds back just the
-        requests of this burst and later ones.
+        Its last row arrives ACTIVATION_READ_LATENCY + 1 cycles after that at the earliest, those
+        of the bursts before it one cycle earlier at the latest: `failed` lies just between, so that
+        it holds back the requests of this burst and later ones.
         """
         check, refused = Signal(), Signal(6)
         beat_bits = exact_log2(self._config.port.bytes)
@@ -151,8 +152,11 @@ class StoreUnit(wiring.Component):
             m.d.sync += refused.eq(ErrorCode.STORE_WINDOW)
         with m.Elif(overrun):
             m.d.sync += refused.eq(ErrorCode.ADDRESS)
-        with m.If(refused != ErrorCode.NONE):
+        refusal = Signal()
+        m.d.comb += refusal.eq(refused != ErrorCode.NONE)
+        with m.If(refusal):
             m.d.comb += self.unit.error.eq(refused)
+        with m.If(_delayed(m, refusal, ACTIVATION_READ_LATENCY - 2)):
             m.d.sync += self._failed.eq(1)
 
     def _requests(self, m: Module, burst: data.View, burst_read: Signal) -> None:
