@@ -31,7 +31,7 @@ SHAPES = {
     "F(2)⊗F(4×4)": Shape(1, 2, (3, 4, 4), count=(2, 4, 3), channels=12, **ONE),
     "F(2)⊗F(2×2)": Shape(1, 1, (3, 3, 2), signed=1, zero_point=5, **ONE),
     "F(4)⊗F(2×2)": Shape(2, 1, (6, 2, 2), channels=5, **ONE),
-    "several parts": Shape(size=(1, 6, 8), channels=12, parts=3),
+    "several parts": Shape(size=(1, 6, 8), channels=40, parts=3),
     "pooled": Shape(size=(1, 6, 10), window=(1, 2, 4)),
     "pooled in time": Shape(1, 1, (4, 4, 4), window=(2, 2, 2), count=(2, 4, 4), **ONE),
 }
