@@ -8,6 +8,7 @@ cycle t + 1.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
@@ -68,8 +69,13 @@ class Nest(wiring.Component):
                 "wrap": Out(levels),
                 "final": Out(levels),
                 "last": Out(1),
+                **self._more_members(),
             }
         )
+
+    def _more_members(self) -> dict[str, Any]:
+        """Members that a derived nest has besides."""
+        return {}
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -1,5 +1,6 @@
 """Destination side of DRAIN in a circuit with hFA: tiles are pooled, put together and clipped."""
 
+import itertools
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
@@ -91,27 +92,23 @@ class TileAssembly(wiring.Component):
             zero.eq(one),
             zero.valid.eq(one.valid & ~self.stop),
         ]
-        # The codes in front are not in their file yet.
-        following = Mux(tiles, entry, block)
-        repeated = one.valid & (one.entry == following)
-        passing = Signal(per_row * parts)
-        m.d.sync += passing.eq(Mux(repeated, self._written(one), 0))
-        best, held, older = self._files(m, one, zero, passing)
+        best, held, older = self._files(m, one, zero, Mux(tiles, entry, block))
         row = Signal()
         m.d.comb += row.eq(zero.valid & zero.row)
         self._write(m, row, best, held, older)
         return m
 
+    def _parts_of(self, position: Any) -> Value:
+        """The sections of a step that codes go to: one, or without transform all."""
+        every = (1 << self._parts) - 1
+        return Mux(self._tiles, (1 << position.part) & every, every)[: self._parts]
+
     def _written(self, position: Any) -> Value:
-        """The files that codes go to: that of a section, or without transform those of a step."""
-        parts = self._parts
+        """The files that codes go to, step by step."""
         per_row = self._config.lane_block // self._config.lanes.requantize
-        return Cat(
-            ((position.slot == s) | (per_row == 1))
-            & ((position.part == p) | (parts == 1) | ~self._tiles)
-            for s in range(per_row)
-            for p in range(parts)
-        )
+        step = (1 << position.slot) & ((1 << per_row) - 1)
+        parts = self._parts_of(position)
+        return Cat(parts & step[s].replicate(self._parts) for s in range(per_row))
 
     def _place(self, m: Module, tile_ends: Value) -> Signal:
         """Number of a section: the part of a step, the step of a scratchpad row, the block.
@@ -161,7 +158,7 @@ class TileAssembly(wiring.Component):
         return Cat(y, x, t) if nested else Cat(y | t, x), opens, closes, last
 
     def _files(
-        self, m: Module, one: Any, zero: Any, passing: Signal
+        self, m: Module, one: Any, zero: Any, following: Value
     ) -> tuple[list[Value], list[Value], list[Value]]:
         """Files with an entry per pool window: read one cycle before the codes, written with them.
 
@@ -171,40 +168,59 @@ class TileAssembly(wiring.Component):
         of the row's last one hold.
         """
         lanes, parts = self._config.lanes.requantize, self._parts
-        width = lanes // parts
         per_row = self._config.lane_block // lanes
-        held = [Signal(CODE, name=f"held{lane}", reset_less=True) for lane in range(lanes)]
         best = [Signal(CODE, name=f"best{lane}") for lane in range(lanes)]
-        for code, so_far, result in zip(self.codes, held, best, strict=True):
-            m.d.comb += result.eq(Mux(zero.first | (code > so_far), code, so_far))
-        found: list[list[Value]] = []
         written = self._written(zero)
-        for s in range(per_row):
-            found.append([])
-            for p in range(parts):
-                m.submodules[f"file{s}_{p}"] = file = memory.Memory(
-                    shape=data.ArrayLayout(CODE, width), depth=self._depth, init=[]
-                )
-                reader, writer = file.read_port(domain="comb"), file.write_port()
-                number = s * parts + p
-                m.d.comb += [
-                    reader.addr.eq(one.entry),
-                    writer.addr.eq(zero.entry),
-                    writer.en.eq(zero.valid & written[number]),
-                ]
-                for k in range(width):
-                    now = best[p * width + k]
-                    m.d.comb += writer.data[k].eq(now)
-                    found[-1].append(Mux(passing[number], now, reader.data[k]))
-        for lane, register in enumerate(held):
-            m.d.sync += register.eq(chosen([step[lane] for step in found], one.slot))
-        older = []
+        stored = [
+            self._file(m, number, one, zero, zero.valid & written[number], best)
+            for number in range(per_row * parts)
+        ]
+        found = [list(itertools.chain(*stored[s * parts :][:parts])) for s in range(per_row)]
+        # The codes in front were not in their file yet when it was read.
+        repeated = Signal()
+        here, others = Signal(parts), Signal(per_row)
+        m.d.sync += [
+            repeated.eq(one.valid & (one.entry == following)),
+            here.eq(Mux(repeated & (one.slot == zero.slot), self._parts_of(zero), 0)),
+            others.eq(Mux(repeated, 1 << zero.slot, 0)),
+        ]
+        before = [Signal(CODE, name=f"before{lane}", reset_less=True) for lane in range(lanes)]
+        m.d.sync += [kept.eq(now) for kept, now in zip(before, best, strict=True)]
+        held: list[Value] = []
+        for lane, (code, result) in enumerate(zip(self.codes, best, strict=True)):
+            read = Signal(CODE, name=f"read{lane}", reset_less=True)
+            so_far = Signal(CODE, name=f"held{lane}")
+            m.d.sync += read.eq(chosen([step[lane] for step in found], one.slot))
+            m.d.comb += [
+                so_far.eq(Mux(here[lane * parts // lanes], before[lane], read)),
+                result.eq(Mux(zero.first | (code > so_far), code, so_far)),
+            ]
+            held.append(so_far)
+        older: list[Value] = []
         for s, step in enumerate(found[:-1]):
             for lane, value in enumerate(step):
-                register = Signal(8, name=f"older{s}_{lane}", reset_less=True)
-                m.d.sync += register.eq(value)
-                older.append(register)
+                read = Signal(8, name=f"older{s}_{lane}", reset_less=True)
+                m.d.sync += read.eq(value)
+                older.append(Mux(others[s], before[lane][:8], read))
         return best, held, older
+
+    def _file(
+        self, m: Module, number: int, one: Any, zero: Any, enable: Value, best: list[Signal]
+    ) -> list[Value]:
+        """File of a section of a step; what it holds for the entry of `one`, per lane."""
+        width = len(best) // self._parts
+        m.submodules[f"file{number}"] = file = memory.Memory(
+            shape=data.ArrayLayout(CODE, width), depth=self._depth, init=[]
+        )
+        reader, writer = file.read_port(domain="comb"), file.write_port()
+        m.d.comb += [
+            reader.addr.eq(one.entry),
+            writer.addr.eq(zero.entry),
+            writer.en.eq(enable),
+        ]
+        first = number % self._parts * width
+        m.d.comb += [writer.data[k].eq(best[first + k]) for k in range(width)]
+        return [reader.data[k] for k in range(width)]
 
     def _write(
         self, m: Module, row: Value, best: list[Value], held: list[Value], older: list[Value]

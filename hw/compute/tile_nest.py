@@ -1,30 +1,38 @@
 """Counters and addresses of DRAIN where results come in tiles."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.common.agu import Nest
 from hw.compute.select import one_of
 
 __all__ = ["PointWalker", "StrideWalker", "TileNest"]
 
 
-def _at_most(value: Value, scale: Value, above: int = 0) -> Value:
-    """0 < value <= 2^(scale + above) for a scale of 0, 1 or 2; value is not 0."""
+def _at_most(value: Value, multiple: int, scale: Value) -> Value:
+    """Whether a value is at most multiple·2^scale (multiple 1 to 3, scale 0 to 2).
 
-    def power(k: int) -> Value:
-        return ~value[k + 1 :].any() & (~value[k] | ~value[:k].any())
+    The value is not 0.
+    """
 
-    return Mux(scale[1], power(2 + above), Mux(scale[0], power(1 + above), power(above)))
+    def limit(k: int) -> Value:
+        if multiple == 3:
+            return ~value[k + 2 :].any() & ~(value[k : k + 2].all() & value[:k].any())
+        power = k + multiple - 1
+        return ~value[power + 1 :].any() & ~(value[power] & value[:power].any())
+
+    return Mux(scale[1], limit(2), Mux(scale[0], limit(1), limit(0)))
 
 
-class TileNest(wiring.Component):
-    """Nested counters, innermost first, some of which count results in steps of whole tiles.
+class TileNest(Nest):
+    """A nest of which some levels count results in steps of whole tiles.
 
-    As `agu.Nest`. A scaled level advances by 2^scale; its last position is that from which on at
-    most 2^scale are left.
+    A scaled level advances by 2^scale; its last position is that from which on at most 2^scale are
+    left.
 
     Parameters
     ----------
@@ -33,59 +41,42 @@ class TileNest(wiring.Component):
 
     Members
     -------
-    load, step, counts, advance, wrap, final, last: of `agu.Nest`.
+    Those of `Nest`, and
     scales: 0, 1 or 2, one per scaled level, stable while the nest is in use.
     rest: per level, the count that is left, this position (or tile) included.
     """
 
     def __init__(self, widths: Sequence[int], scaled: Sequence[int]):
-        self.widths, self.scaled = tuple(widths), tuple(scaled)
-        levels = len(self.widths)
-        super().__init__(
-            {
-                "load": In(1),
-                "step": In(1),
-                "counts": In(max(self.widths)).array(levels),
-                "scales": In(2).array(len(self.scaled)),
-                "advance": Out(levels),
-                "wrap": Out(levels),
-                "final": Out(levels),
-                "last": Out(1),
-                "rest": Out(max(self.widths)).array(levels),
-            }
-        )
+        self.scaled = tuple(scaled)
+        super().__init__(widths)
 
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        inner: Value | None = None
-        for level, width in enumerate(self.widths):
-            count = self.counts[level][:width]
-            rest = Signal(width, name=f"rest{level}", reset_less=True)
-            final = Signal(name=f"final{level}", reset_less=True)
-            advance = ~final if inner is None else inner & ~final
-            wrap = Signal(name=f"wrap{level}")
-            m.d.comb += [
-                wrap.eq(final if inner is None else inner & final),
-                self.advance[level].eq(advance),
-                self.wrap[level].eq(wrap),
-                self.final[level].eq(final),
-                self.rest[level].eq(rest),
-            ]
-            if level in self.scaled:
-                scale = self.scales[self.scaled.index(level)]
-                step: Value = 1 << scale
-                # After the advance rest − 2^scale is left: the end if rest <= 2·2^scale.
-                ends = _at_most(rest, scale, above=1)
-                starts_final = _at_most(count, scale)
-            else:
-                step, ends, starts_final = C(1), rest == 2, count == 1
-            with m.If(self.load | (self.step & wrap)):
-                m.d.sync += [rest.eq(count), final.eq(starts_final)]
-            with m.Elif(self.step & advance):
-                m.d.sync += [rest.eq(rest - step), final.eq(ends)]
-            inner = wrap
-        m.d.comb += self.last.eq(inner)
-        return m
+    def _more_members(self) -> dict[str, Any]:
+        return {
+            "scales": In(2).array(len(self.scaled)),
+            "rest": Out(max(self.widths)).array(len(self.widths)),
+        }
+
+    def _level(self, m: Module, k: int, advance: Signal, wrap: Signal, final: Signal) -> Signal:
+        width = self.widths[k]
+        count = self.counts[k][:width]
+        left = Signal(width, name=f"left{k}", reset_less=True)
+        nearly = Signal(name=f"nearly{k}", reset_less=True)  # the next value is the last one
+        at_end = Signal(name=f"at_end{k}")
+        m.d.comb += self.rest[k].eq(left)
+        if k in self.scaled:
+            scale = self.scales[self.scaled.index(k)]
+            step: Value = 1 << scale
+            single, double = _at_most(count, 1, scale), _at_most(count, 2, scale)
+            soon = _at_most(left, 3, scale)
+        else:
+            step, single, double, soon = C(1), count == 1, count == 2, left == 3
+        restart = self.load | wrap
+        with m.If(self.load | (self.step & wrap)):
+            m.d.sync += [left.eq(count), nearly.eq(double)]
+        with m.Elif(self.step & advance):
+            m.d.sync += [left.eq(left - step), nearly.eq(soon)]
+        m.d.comb += at_end.eq(Mux(restart, single, Mux(advance, nearly, final)))
+        return at_end
 
 
 class PointWalker(wiring.Component):
