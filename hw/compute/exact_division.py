@@ -11,6 +11,9 @@ from hw.compute.select import chosen
 
 __all__ = ["ExactDivision", "supported"]
 
+GROUPS = 4
+"""Registers that hold the inverse, one behind the other, each for some of the lanes."""
+
 
 def supported(algorithm: Algorithm, nested: bool) -> bool:
     """Whether the circuit has an algorithm: along one direction, or nested but for the widest."""
@@ -37,7 +40,8 @@ class ExactDivision(wiring.Component):
 
     Members
     -------
-    transform_t, transform_s: as in the instruction; stable while values are under way.
+    transform_t, transform_s: as in the instruction; stable from GROUPS cycles before the first
+        value on, while values are under way.
     clear: forget what came in.
     i_valid, i, o_valid, o: the values.
 
@@ -89,7 +93,13 @@ class ExactDivision(wiring.Component):
                     with_odd.eq(number),
                     index.eq(sets[number].index(division.shift)),
                 ]
+        groups = min(self.lanes, GROUPS)
         for lane in range(self.lanes):
+            if lane and lane % (self.lanes // groups) == 0:
+                # Passed on instead of fanned out: it is stable long before it is needed.
+                passed = Signal(self.bits, name=f"inverse{lane}", reset_less=True)
+                m.d.sync += passed.eq(inverse)
+                inverse = passed
             product = self._multiply(m, self.i[lane], inverse, f"{lane}")
             # cycle 4
             shifted = [

@@ -44,7 +44,7 @@ def run(dut, values, algorithm):
     async def drive(ctx):
         ctx.set(dut.transform_t, algorithm.temporal)
         ctx.set(dut.transform_s, algorithm.spatial)
-        await ctx.tick().repeat(3)
+        await ctx.tick().repeat(5)
         for row in values:
             ctx.set(dut.i_valid, 1)
             for port, value in zip(dut.i, row, strict=True):
@@ -78,7 +78,7 @@ def test_results_and_latency(algorithm, nested):
     expected = algorithm.transform_output(summed, BITS).transpose(0, 4, 3, 2, 1).reshape(-1, LANES)
     assert np.abs(expected).max() > 1 << 20
     np.testing.assert_array_equal([lanes for _, lanes in found], expected)
-    last = 3 + tiles * math.prod(algorithm.points) - 1
+    last = 5 + tiles * math.prod(algorithm.points) - 1
     assert found[-1][0] - last == output_transform_latency(
         algorithm.temporal, algorithm.spatial, nested
     )
@@ -106,5 +106,5 @@ def test_division_at_its_ends(algorithm):
     found = run(ExactDivision(LANES, BITS, nested=True), dividends, algorithm)
     np.testing.assert_array_equal([lanes for _, lanes in found], quotients)
     assert [cycle for cycle, _ in found] == list(
-        range(3 + ExactDivision.LATENCY, 3 + ExactDivision.LATENCY + len(quotients))
+        range(5 + ExactDivision.LATENCY, 5 + ExactDivision.LATENCY + len(quotients))
     )
