@@ -1,6 +1,9 @@
 """DRAIN: accumulators to activation rows."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from collections.abc import Iterable
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out, connect, flipped
 from amaranth.utils import exact_log2
@@ -92,7 +95,7 @@ class DrainUnit(wiring.Component):
         if self._hfa:
             nested = t[1] & s[1] if "hfa_nested" in self._config.features else t.any() & s.any()
             unsupported = unsupported | (t == 3) | (s == 3) | nested
-            crosses: Value = Signal()
+            crosses: Value = Const(0, 1)
             for window, select in zip(f.window, (s, s, t), strict=True):
                 power = (window == 1) | (window == 2) | (window == 4)
                 crosses = crosses | ~power | (window_scale(window) > select)
@@ -294,6 +297,6 @@ class DrainUnit(wiring.Component):
         connect(m, assembly.write, flipped(self.write))
 
 
-def _assign(m: Module, targets: object, sources: object) -> None:
+def _assign(m: Module, targets: Iterable[Any], sources: Iterable[Any]) -> None:
     """Connect two sequences of values."""
-    m.d.comb += [to.eq(of) for to, of in zip(targets, sources, strict=True)]  # type: ignore[call-overload]
+    m.d.comb += [to.eq(of) for to, of in zip(targets, sources, strict=True)]
