@@ -97,14 +97,13 @@ class AffineLane(wiring.Component):
         return self._register(m, 3, shifted + p.k, "second", signed(SUM_BITS))
 
     def _first_term(self, m: Module) -> Value:
-        """Stages 0 to 8: w·RA, in step with the other term."""
+        """Stages 0 to 7: w·RA, in step with the other term."""
         w = self.w
         for stage in range(6):
             w = self._register(m, stage, w, f"w{stage}")
         p = self.parameters
         product = self._register(m, 6, w * p.ra_multiplier, "first_product")
-        shifted = self._register(m, 7, product << p.ra_shift, "first_shifted", signed(SUM_BITS))
-        return self._register(m, 8, shifted, "first")
+        return self._register(m, 7, product << p.ra_shift, "first_shifted", signed(SUM_BITS))
 
     def _round24(self, m: Module, value: Value, stage: int, name: str) -> tuple[Value, Value]:
         """Four stages: magnitude, its bits to drop, the kept bit above them, rounding in place.
@@ -134,12 +133,20 @@ class AffineLane(wiring.Component):
         return result, negative
 
     def _combine(self, m: Module, first: Value, magnitude: Value, negative: Value) -> Value:
-        """Stages 8 and 9. A maximum of rounded terms is the rounded maximum."""
+        """Stages 8 and 9. A maximum of rounded terms is the rounded maximum.
+
+        The terms are compared in stage 8, before the sign of the second is applied to it; which of
+        two equal terms is taken makes no difference.
+        """
         second = self._register(
             m, 8, Mux(negative, -magnitude, magnitude), "second_term", signed(SUM_BITS)
         )
         combine = self.parameters.combine
-        take_first = (first > second) ^ (combine == Combine.MIN)
+        # first + magnitude >= 0 where negative, else first - magnitude - 1 >= 0
+        difference = first + Mux(negative, magnitude, ~Cat(magnitude, 0).as_signed())
+        greater = self._register(m, 8, difference >= 0, "greater")
+        first = self._register(m, 8, first, "first")
+        take_first = greater ^ (combine == Combine.MIN)
         chosen = Mux(combine == Combine.ADD, first + second, Mux(take_first, first, second))
         return self._register(m, 9, chosen, "combined", signed(SUM_BITS))
 

@@ -190,13 +190,15 @@ class StoreUnit(wiring.Component):
         """Rule 5: rows go through a block RAM whose output always holds the oldest row."""
         depth = self._config.port.store_fifo
         m.submodules.rows = rows = memory.Memory(
-            shape=data.StructLayout({"data": 8 * self._config.port.bytes, "last": 1}),
-            depth=depth,
-            init=[],
-            attrs=NO_COLLISION,
+            shape=8 * self._config.port.bytes, depth=depth, init=[], attrs=NO_COLLISION
         )
         write = rows.write_port()
         read = rows.read_port()
+        # Whether a row ends its burst decides on what follows in the same cycle: a register, which
+        # is earlier than the output of a block RAM.
+        m.submodules.lasts = lasts = memory.Memory(shape=1, depth=depth, init=[])
+        mark = lasts.write_port()
+        marked = lasts.read_port(domain="comb")
         head = Signal(range(depth))
         second = Signal(range(depth), init=1)  # head + 1
         tail = Signal(range(depth))
@@ -207,15 +209,19 @@ class StoreUnit(wiring.Component):
         m.d.comb += [
             write.en.eq(_delayed(m, row_read, ACTIVATION_READ_LATENCY)),
             write.addr.eq(tail),
-            write.data.data.eq(self.read.data),
-            write.data.last.eq(_delayed(m, burst_read, ACTIVATION_READ_LATENCY)),
+            write.data.eq(self.read.data),
+            mark.en.eq(write.en),
+            mark.addr.eq(tail),
+            mark.data.eq(_delayed(m, burst_read, ACTIVATION_READ_LATENCY)),
             self.w.valid.eq(sending.some),
-            self.w.payload.eq(read.data),
+            self.w.payload.data.eq(read.data),
             sent.eq(self.w.valid & self.w.ready),
             # A row is written at least two cycles before its burst can be granted, so that the
             # read of the cycle before `valid` already sees it.
             read.addr.eq(Mux(sent, second, head)),
+            marked.addr.eq(read.addr),
         ]
+        m.d.sync += self.w.payload.last.eq(marked.data)
         with m.If(write.en):
             m.d.sync += tail.eq(tail + 1)
         with m.If(sent):
