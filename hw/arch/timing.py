@@ -185,13 +185,13 @@ QUEUE_INTERVAL = 2
 
 TOKEN_LATENCY = 2
 """Cycles from `done` to the earliest issue of an instruction that waits for it: count, compare.
-FENCE, HALT and the read of SCALAR come as late."""
+FENCE, HALT and the release of SCALAR come as late."""
 
-SCALAR_READ = 1
-"""Cycles from the first in which SCALAR may execute to its read at the earliest."""
+SCALAR_RELEASE = 1
+"""Cycles from the first in which SCALAR may execute to its release (waits over) at the earliest."""
 
-SCALAR_LATENCY = ACTIVATION_READ_LATENCY + 1
-"""Cycles from the read of SCALAR to its completion: row, chosen byte."""
+SCALAR_LATENCY = 1 + ACTIVATION_READ_LATENCY + 1
+"""Cycles from the release of SCALAR to its completion: order, row, chosen byte."""
 
 LOAD_ASK = 3
 """Cycles from the issue of a LOAD to its first ask for a burst."""

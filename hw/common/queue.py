@@ -90,10 +90,10 @@ class UnitQueue(wiring.Component):
     def _fifo(self) -> Module:
         m = Module()
         bits = sum(len(part) for part in self._kept)
-        entry = data.StructLayout({"bits": bits, "targets": target_layout()})
-        m.submodules.storage = storage = memory.Memory(shape=entry, depth=self._depth, init=[])
+        m.submodules.storage = storage = memory.Memory(shape=bits, depth=self._depth, init=[])
         write = storage.write_port()
         read = storage.read_port(domain="comb")
+        released = self._released(m, write.en)
 
         level = Signal(range(self._depth + 1))  # taken, not yet issued
         stored = Signal(range(self._depth + 1))  # of these, written
@@ -107,8 +107,7 @@ class UnitQueue(wiring.Component):
             self.i.ready.eq((level != self._depth) & ~written),
             write.en.eq(written),
             write.addr.eq(tail),
-            write.data.bits.eq(Cat(source[part.start : part.stop] for part in self._kept)),
-            write.data.targets.eq(self.i.payload.targets),
+            write.data.eq(Cat(source[part.start : part.stop] for part in self._kept)),
             read.addr.eq(head),
         ]
         m.d.sync += [
@@ -119,9 +118,7 @@ class UnitQueue(wiring.Component):
         with m.If(written):
             m.d.sync += tail.eq(tail + 1)
 
-        released = Signal()
         bits_out = Signal(bits, reset_less=True)
-        m.d.comb += released.eq(waits_over(read.data.targets, self.completed))
         m.d.sync += self.waiting.eq(0)
         with m.If(self.o.valid):
             with m.If(self.o.ready):
@@ -130,7 +127,7 @@ class UnitQueue(wiring.Component):
             m.d.sync += [
                 self.o.valid.eq((stored != 0) & released),
                 self.waiting.eq((stored != 0) & ~released),
-                bits_out.eq(read.data.bits),
+                bits_out.eq(read.data),
             ]
         position = 0
         for part in self._kept:
@@ -139,3 +136,30 @@ class UnitQueue(wiring.Component):
             )
             position += len(part)
         return m
+
+    def _released(self, m: Module, write_enable: Signal) -> Signal:
+        """Whether the head's waits are over.
+
+        Targets lie in a memory of their own, which is filled downwards: its addresses are registers
+        apart from those of the instructions, which have many more bits to reach.
+        """
+        m.submodules.targets = targets = memory.Memory(
+            shape=target_layout(), depth=self._depth, init=[]
+        )
+        write = targets.write_port()
+        read = targets.read_port(domain="comb")
+        head = Signal(range(self._depth), init=self._depth - 1)
+        tail = Signal(range(self._depth), init=self._depth - 1)
+        released = Signal()
+        m.d.comb += [
+            write.en.eq(write_enable),
+            write.addr.eq(tail),
+            write.data.eq(self.i.payload.targets),
+            read.addr.eq(head),
+            released.eq(waits_over(read.data, self.completed)),
+        ]
+        with m.If(write_enable):
+            m.d.sync += tail.eq(tail - 1)
+        with m.If(self.o.valid & self.o.ready):
+            m.d.sync += head.eq(head - 1)
+        return released

@@ -130,11 +130,12 @@ class Fetch(wiring.Component):
         )
         m.d.sync += coming.eq(still_coming)
         fresh = Signal()
-        m.d.comb += fresh.eq(self._beat_valid & (stale == 0))
+        none_stale = Signal(init=1)
+        m.d.comb += fresh.eq(self._beat_valid & none_stale)
         with m.If(self.jump):
-            m.d.sync += stale.eq(still_coming)
-        with m.Elif(self._beat_valid & (stale != 0)):
-            m.d.sync += stale.eq(stale - 1)
+            m.d.sync += [stale.eq(still_coming), none_stale.eq(still_coming == 0)]
+        with m.Elif(self._beat_valid & ~none_stale):
+            m.d.sync += [stale.eq(stale - 1), none_stale.eq(stale == 1)]
         with m.If(fresh & self._failed):
             m.d.comb += self.error.eq(ErrorCode.AXI_RESPONSE)
         return fresh

@@ -52,9 +52,9 @@ class Sequencer(wiring.Component):
     3. ACT, from cycle t + 2 on (`timing.TAKE_TO_DISPATCH`): a unit instruction goes to its queue
        in the first cycle in which there is room; SET, ADD, LOOP, NEXT, BRANCH and BEGIN take one
        cycle; FENCE and HALT stay until every dispatched instruction has completed
-       (`timing.TOKEN_LATENCY` (2) after the last `done` at the earliest); SCALAR reads its row
-       `timing.SCALAR_READ` (1) cycle later and as long after the awaited `done` as a unit would,
-       and ends `timing.SCALAR_LATENCY` cycles after the read.
+       (`timing.TOKEN_LATENCY` (2) after the last `done` at the earliest); SCALAR is
+       released `timing.SCALAR_RELEASE` (1) cycle later at the earliest, as long after the awaited
+       `done` as an instruction in a queue, and ends `timing.SCALAR_LATENCY` cycles after that.
     4. TAKE follows in the cycle after the last one of ACT. A taken branch or loop flushes the
        prefetch `timing.JUMP_LATENCY` (1) cycle after its ACT; nothing is taken in that cycle.
     5. A loop runs max(count + register, 1) times. Registers and loops are clear at the start.
@@ -71,7 +71,7 @@ class Sequencer(wiring.Component):
     halt: Out, HALT executed (one cycle). halt_code: Out, its code, from then on.
     error: Out, ErrorCode, not zero for one cycle; then the sequencer stands still. A register.
     index: Out, index of the instruction in hand. dispatched_index: of the latest dispatch.
-    retired: Out, an instruction was dispatched or executed in the cycle before.
+    retired: Out, an instruction was dispatched or executed two cycles before.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -109,27 +109,36 @@ class Sequencer(wiring.Component):
         self._dispatched = Signal(data.ArrayLayout(16, len(Unit)))
         self._all_done = Signal()
         self._finish = Signal()  # ACT ends in this cycle
-        self._fail = Signal(6)  # what a jump fails with
+        self._leaves = Signal()  # BRANCH beyond the program, in the cycle before
+        self._closed = Signal()  # NEXT of a loop that is not open, in the cycle before
         self._write = Signal()  # a register is written with `_value`
         self._value = Signal(32)
         following = Signal(INDEX_BITS)
         begun = Signal()
         running = Signal()  # beside the sequencer
+        over = Signal()
+        finished = Signal()
+        failed = self._leaves | self._closed
         self._operands(m)
+        self._loops(m)
         self._waits(m)
         for unit in QUEUED_UNITS:
             self._payload(m, unit)
         seen = self._seen(m)
-        past, failed = self._obstacles(m, following)
+        past = self._past_end(m, following)
         byte, arrived = self._scalar_byte(m)
         m.d.sync += [
             running.eq(self.run),
             self._all_done.eq(self._dispatched.as_value() == self.completed.as_value()),
-            self.error.eq(self._fail),
+            over.eq(waits_over(self._targets, self.completed)),
+            self.error.eq(ErrorCode.NONE),
             self.jump.eq(0),
+            self._leaves.eq(0),
+            self._closed.eq(0),
             self.scalar.enable.eq(0),
             self.scalar.address.eq(self._sums[0]),
-            self.retired.eq(self._finish & (self._fail == ErrorCode.NONE)),
+            finished.eq(self._finish),
+            self.retired.eq(finished & ~failed),
         ]
         m.d.comb += self.halt_code.eq(view(Halt, self._word).code)
         with m.If(self._finish):
@@ -141,6 +150,8 @@ class Sequencer(wiring.Component):
                 m.d.sync += self._word.eq(self.fetch.payload)
                 self._decoder.take(m, self.fetch.payload, seen)
                 with m.If(failed):
+                    code = Mux(self._leaves, ErrorCode.FETCH_RANGE, ErrorCode.LOOP)
+                    m.d.sync += self.error.eq(code)
                     m.next = "STOPPED"
                 with m.Elif(running & ~self.jump):
                     m.d.comb += self.fetch.ready.eq(1)
@@ -162,7 +173,10 @@ class Sequencer(wiring.Component):
                     m.next = "TAKE"
                 with m.If(self.halt):
                     m.next = "STOPPED"
-            with m.State("SCALAR_WAIT"), m.If(arrived):
+            with m.State("SCALAR_HELD"), m.If(over):
+                m.d.sync += self.scalar.enable.eq(1)
+                m.next = "SCALAR_READ"
+            with m.State("SCALAR_READ"), m.If(arrived):
                 m.next = "SCALAR_WRITE"
             with m.State("SCALAR_WRITE"):
                 self._set(m, byte)
@@ -176,22 +190,20 @@ class Sequencer(wiring.Component):
         self._decoder.check(m, begun)
         return m
 
-    def _obstacles(self, m: Module, following: Signal) -> tuple[Signal, Signal]:
-        """What keeps TAKE from taking: the end of the program, a jump that failed.
+    def _past_end(self, m: Module, following: Signal) -> Signal:
+        """Whether the next instruction lies beyond the program.
 
         Comparisons with the program's length are made one cycle before they matter.
         """
         past = Signal()  # not yet known in the cycle after a jump, whose target lies inside
-        failed = Signal()
         self._beyond = Signal()  # in ACT: a branch would leave the program
         m.d.sync += [
             self._beyond.eq(view(Branch, self._word).target >= self.length),
             past.eq((following >= self.length) & ~self.jump),
-            failed.eq(self._fail != ErrorCode.NONE),
         ]
         with m.If(self.jump):
             m.d.sync += following.eq(self.target)
-        return past, failed
+        return past
 
     def _operands(self, m: Module) -> None:
         """Rule 2: field + register for every operand; scalar registers with a port for each.
@@ -254,9 +266,8 @@ class Sequencer(wiring.Component):
             self._loop(m, following)
         with m.If(kinds[Branch]):
             self._branch(m)
-        with m.If(kinds[Scalar] & waits_over(self._targets, self.completed)):
-            m.d.sync += self.scalar.enable.eq(1)
-            m.next = "SCALAR_WAIT"
+        with m.If(kinds[Scalar]):
+            m.next = "SCALAR_HELD"
         m.d.comb += self.halt.eq(kinds[Halt] & self._all_done)
 
     def _payload(self, m: Module, unit: Unit) -> None:
@@ -288,29 +299,34 @@ class Sequencer(wiring.Component):
     def _set(self, m: Module, value: Value) -> None:
         m.d.comb += [self._write.eq(1), self._value.eq(value)]
 
+    def _loops(self, m: Module) -> None:
+        """State of the loops. Zero trips left means that a loop is not open."""
+        self._trips = Array(Signal(32, name=f"trips{k}") for k in range(LOOP_LEVELS))
+        self._starts = Array(
+            Signal(INDEX_BITS, name=f"loop_start{k}", reset_less=True) for k in range(LOOP_LEVELS)
+        )
+        self._opened = Signal()  # in ACT: what NEXT will find
+        self._again = Signal()
+        trips = self._trips[view(Next, self._word).level]
+        m.d.sync += [self._opened.eq(trips != 0), self._again.eq(trips > 1)]
+
     def _loop(self, m: Module, following: Signal) -> None:
         """Rule 5; `following` is the index after the instruction in hand."""
         level = view(Next, self._word).level
-        trips = Array(Signal(32, name=f"trips{k}") for k in range(LOOP_LEVELS))
-        starts = Array(
-            Signal(INDEX_BITS, name=f"loop_start{k}", reset_less=True) for k in range(LOOP_LEVELS)
-        )
-        # Zero trips left means that the loop is not open.
         with m.If(self._decoder.kinds[Loop]):
             wanted = self._sums[0]
             m.d.sync += [
-                trips[level].eq(Mux(wanted[31] | (wanted == 0), 1, wanted)),
-                starts[level].eq(following),
+                self._trips[level].eq(Mux(wanted[31] | (wanted == 0), 1, wanted)),
+                self._starts[level].eq(following),
             ]
         with m.Else():
-            m.d.sync += self.target.eq(starts[level])
-            with m.If(trips[level] == 0):
-                m.d.comb += self._fail.eq(ErrorCode.LOOP)
-            with m.Else():
-                m.d.sync += [
-                    trips[level].eq(trips[level] - 1),
-                    self.jump.eq(trips[level] != 1),
-                ]
+            m.d.sync += [
+                self.target.eq(self._starts[level]),
+                self.jump.eq(self._again),
+                self._closed.eq(~self._opened),
+            ]
+            with m.If(self._opened):
+                m.d.sync += self._trips[level].eq(self._trips[level] - 1)
 
     def _branch(self, m: Module) -> None:
         branch = view(Branch, self._word)
@@ -329,9 +345,8 @@ class Sequencer(wiring.Component):
         m.d.sync += [
             self.target.eq(branch.target),
             self.jump.eq(taken & ~self._beyond),
+            self._leaves.eq(taken & self._beyond),
         ]
-        with m.If(taken & self._beyond):
-            m.d.comb += self._fail.eq(ErrorCode.FETCH_RANGE)
 
     def _scalar_byte(self, m: Module) -> tuple[Value, Signal]:
         """Rule 3: the byte that SCALAR chooses from its row, one cycle after `arrived`."""

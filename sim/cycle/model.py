@@ -32,7 +32,7 @@ from hw.arch.timing import (
     QUEUE_INTERVAL,
     QUEUE_LATENCY,
     SCALAR_LATENCY,
-    SCALAR_READ,
+    SCALAR_RELEASE,
     TAKE_TO_DISPATCH,
     TOKEN_LATENCY,
     MemoryTiming,
@@ -258,7 +258,7 @@ class CoreModel:
                 tokens = self._tokens(step.awaits)
                 if tokens is None:
                     return None
-                return max(cycle + SCALAR_READ, tokens) + SCALAR_LATENCY
+                return max(cycle + SCALAR_RELEASE, tokens) + SCALAR_LATENCY
             case Fence() | Halt():
                 ends = [self._all_done(times) for times in self.units.values()]
                 if any(end is None for end in ends):

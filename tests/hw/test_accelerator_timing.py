@@ -149,7 +149,7 @@ def test_scalar_that_waits_for_nothing():
     done = at(result.done, Unit.ARRAY)[0]
     assert arrived(result, 4) < done, "the FIFO did not run ahead"
     acts = done + timing.TOKEN_LATENCY + 1 + timing.TAKE_TO_DISPATCH
-    taken = acts + timing.SCALAR_READ + timing.SCALAR_LATENCY + 1
+    taken = acts + timing.SCALAR_RELEASE + timing.SCALAR_LATENCY + 1
     wanted = taken + timing.TAKE_TO_DISPATCH + timing.QUEUE_LATENCY
     assert at(result.issue, Unit.DRAIN) == [wanted]
 
