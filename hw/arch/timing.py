@@ -196,6 +196,9 @@ SCALAR_LATENCY = 1 + ACTIVATION_READ_LATENCY + 1
 LOAD_ASK = 3
 """Cycles from the issue of a LOAD to its first ask for a burst."""
 
+RUN_INTERVAL = 2
+"""Cycles from one run's first burst to the next one's at the earliest, in LOAD and STORE."""
+
 LOAD_DONE = 1
 """Cycles from the last accepted R beat of a LOAD to `done`; the beat is written in that cycle."""
 

@@ -27,15 +27,17 @@ def burst_layout() -> data.StructLayout:
 
 
 class BurstWalker(wiring.Component):
-    """Turn LOAD or STORE instructions into bursts, one per cycle.
+    """Turn LOAD or STORE instructions into bursts, one per cycle, and runs, one per two cycles.
 
     Rules
     -----
     1. An instruction is accepted in a cycle in which the walker has no run left to begin.
-    2. The first run is there two cycles later. In every cycle in which the output register is
+    2. The first run is there two cycles later, and each following one two cycles after the one
+       before it was begun (`timing.RUN_INTERVAL`). In every cycle in which the output register is
        empty or being emptied, the next burst of its run enters it, or the first burst of the next
-       run: min(beats left in the run, `max_burst`, beats up to the next 4 KiB boundary) beats. So
-       the first burst is valid three cycles after acceptance (`timing.LOAD_ASK`).
+       run if that is there: min(beats left in the run, `max_burst`, beats up to the next 4 KiB
+       boundary) beats. So the first burst is valid three cycles after acceptance
+       (`timing.LOAD_ASK`).
     3. With the first burst of the last run the walker is free again in the next cycle.
     4. A run that does not start on a beat gives `error` ADDRESS instead of its burst; the walker
        then drops the instruction.
@@ -75,20 +77,19 @@ class BurstWalker(wiring.Component):
         run = Signal(_point_layout(), reset_less=True)
         beats = Signal(16, reset_less=True)
         last_run = Signal()
-        pending, begun = Signal(), Signal()
+        there, begun = Signal(), Signal()
 
         # The burst in the output register ends its run; if not, `left` + 1 beats follow it.
         ends, final = Signal(reset_less=True), Signal(reset_less=True)
         left = Signal(16, reset_less=True)
         burst = self.o.payload
         fresh, moves = Signal(), Signal()
-        aligned = ~run.dram[: self._beat_bits].any()
         m.d.comb += [
             fresh.eq(~self.o.valid | ends),
-            moves.eq((self.o.ready | ~self.o.valid) & (~fresh | (pending & aligned))),
-            begun.eq(moves & fresh),
+            moves.eq((self.o.ready | ~self.o.valid) & (~fresh | there)),
+            begun.eq((self.o.ready | ~self.o.valid) & (fresh & there)),
         ]
-        self._runs(m, run, beats, last_run, pending, begun, aligned)
+        self._runs(m, run, beats, last_run, there, begun)
 
         follower, back = self._follower(m, burst.address)
         _, first_back = self._near(run.dram)
@@ -119,21 +120,27 @@ class BurstWalker(wiring.Component):
         run: data.View,
         beats: Signal,
         last_run: Signal,
-        pending: Signal,
+        there: Signal,
         begun: Signal,
-        aligned: Value,
     ) -> None:
-        """Rules 1, 3 and 4: the instruction, its nest, and the run that comes next."""
-        held, begin = Signal(), Signal()
+        """Rules 1, 3 and 4: the instruction, its nest, and the run that comes next.
+
+        `begun` comes late, from the memory port; so the next run is formed in the cycle behind it.
+        """
+        held, begin, pending, advancing = Signal(), Signal(), Signal(), Signal()
+        misaligned = Signal()
         fields = Signal(unit_layout(self._unit), reset_less=True)
         m.submodules.nest = nest = Nest((COUNT_BITS,) * 3)
         m.d.comb += [
             self.i.ready.eq(~held),
             self.active.eq(held | self.o.valid),
             nest.load.eq(begin),
-            nest.step.eq(begun),
+            nest.step.eq(advancing),
             last_run.eq(nest.last),
+            misaligned.eq(pending & ~advancing & run.dram[: self._beat_bits].any()),
+            there.eq(pending & ~advancing & ~run.dram[: self._beat_bits].any()),
         ]
+        m.d.sync += advancing.eq(begun)
         m.d.comb += [port.eq(fields.counts[k]) for k, port in enumerate(nest.counts)]
         m.d.sync += begin.eq(0)
         with m.If(self.i.valid & self.i.ready):
@@ -149,16 +156,17 @@ class BurstWalker(wiring.Component):
                 run.dram.eq(fields.dram),
                 run.local.eq(fields.local),
             ]
-        with m.If(begun):
+        with m.If(advancing):
             m.d.sync += [
                 run.dram.eq(run.dram + dram[:32]),
                 run.local.eq(run.local + local[:LOCAL_WIDTH]),
             ]
-            if self._unit is Unit.LOAD:
+        if self._unit is Unit.LOAD:
+            with m.If(begun):
                 m.d.sync += self.o.payload.space.eq(fields.space)
-        with m.If(pending & ~aligned):
+        with m.If(misaligned):
             m.d.comb += self.error.eq(ErrorCode.ADDRESS)
-        with m.If((begun & last_run) | (pending & ~aligned)):
+        with m.If((begun & last_run) | misaligned):
             m.d.sync += [pending.eq(0), held.eq(0)]
 
     def _near(self, address: Value) -> tuple[Value, Value]:

@@ -18,6 +18,7 @@ from hw.arch.timing import (
     BEAT_LATENCY,
     LOAD_ASK,
     LOAD_DONE,
+    RUN_INTERVAL,
     STORE_ASK,
     STORE_BURSTS,
     STORE_DONE,
@@ -39,20 +40,22 @@ class Burst(NamedTuple):
     ----------
     beats: its length.
     last: it is the last one of its instruction.
+    starts: it is the first one of its run.
     frees: it is the first one of the instruction's last run: the walker is free behind it.
     """
 
     beats: int
     last: bool = False
+    starts: bool = False
     frees: bool = False
 
 
 def bursts(instruction: Load | Store, port: PortConfig) -> list[Burst]:
     """Split an instruction's runs at the longest burst and at 4 KiB."""
     lengths: list[int] = []
-    last_run = 0
+    starts: list[int] = []
     for address in _run_addresses(instruction):
-        last_run = len(lengths)
+        starts.append(len(lengths))
         left = instruction.beats
         while left:
             page = (PAGE_BYTES - address % PAGE_BYTES) // port.bytes
@@ -60,7 +63,10 @@ def bursts(instruction: Load | Store, port: PortConfig) -> list[Burst]:
             lengths.append(beats)
             left -= beats
             address += beats * port.bytes
-    return [Burst(n, i == len(lengths) - 1, i == last_run) for i, n in enumerate(lengths)]
+    first = set(starts)
+    return [
+        Burst(n, i == len(lengths) - 1, i in first, i == starts[-1]) for i, n in enumerate(lengths)
+    ]
 
 
 def _run_addresses(instruction: Load | Store) -> Iterator[int]:
@@ -85,6 +91,7 @@ class Walker:
     def __init__(self) -> None:
         self._bursts: deque[tuple[Burst, int]] = deque()
         self._taken: int | None = -1
+        self._next_run = 0
         self.valid: int | None = None
         """Cycle from which the output register holds a burst; None while it does not."""
         self.burst = Burst(0)
@@ -108,6 +115,9 @@ class Walker:
             return
         self.burst, earliest = self._bursts.popleft()
         entry = max(earliest, self._taken)
+        if self.burst.starts:
+            entry = max(entry, self._next_run)
+            self._next_run = entry + RUN_INTERVAL
         self.valid = entry + 1
         if self.burst.frees:
             self.ready = entry + 1

@@ -92,6 +92,7 @@ def test_bursts_split_at_pages_and_lengths() -> None:
     lengths = bursts(load, TINY.port)
     assert [burst.beats for burst in lengths] == [5, 16, 16, 3] * 4
     assert [burst.last for burst in lengths] == [False] * 15 + [True]
+    assert [burst.starts for burst in lengths] == [True, False, False, False] * 4
     assert [burst.frees for burst in lengths] == [False] * 12 + [True] + [False] * 3
     # The third run starts elsewhere: strides, not deltas, are what the runs walk.
     shifted = dataclasses.replace(load, dram_deltas=deltas((2, 2, 1), (4096, 4 * 10, 0)))

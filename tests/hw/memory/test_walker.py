@@ -117,22 +117,23 @@ def test_bursts_equal_the_expanded_nest(stall):
     assert [b[:3] for b in bursts] != list(itertools.chain(*spoilt))
 
 
-def test_one_burst_per_cycle_from_the_third_cycle_after_the_issue():
+def test_one_run_per_two_cycles_from_the_third_cycle_after_the_issue():
     shape = ((3, 2, 1), 1, 0x100, (64, 256, 0), 0, (1, 3, 0))
     _, cycles, _ = walk([transfer(*shape), transfer(*shape)], 0.0)
     first = timing.LOAD_ASK
     # The walker is free one cycle after its last run began to enter the output register.
-    second = first + 5
+    runs = [timing.RUN_INTERVAL * k for k in range(6)]
+    second = first + runs[-1]
     assert sorted(cycles) == sorted(
         [
             *[("issue", 0), ("issue", second)],
-            *[("burst", first + c) for c in range(6)],
-            *[("burst", second + first + c) for c in range(6)],
+            *[("burst", first + c) for c in runs],
+            *[("burst", second + first + c) for c in runs],
         ]
     )
 
 
-def test_the_next_instruction_is_accepted_while_the_last_run_is_split():
+def test_one_burst_per_cycle_and_the_next_instruction_while_the_last_run_is_split():
     shape = ((1, 1, 1), 4 * MAX_BURST, 0x100, (0, 0, 0), 0, (0, 0, 0))
     _, cycles, _ = walk([transfer(*shape), transfer(*shape)], 0.0)
     assert [c for name, c in cycles if name == "issue"] == [0, timing.LOAD_ASK]
