@@ -132,5 +132,7 @@ def print_choices(program: Program) -> str:
         if record["reason"]:
             lines.append(f"    not transformed: {record['reason']}")
         lines += [f"    {name}: {_way(way)}" for name, way in record["candidates"].items()]
+        if "depthwise" in record:
+            lines.append(f"    {record['depthwise']}")
         lines += [f"    {name}: refused, {why}" for name, why in record["refused"].items()]
     return "\n".join(lines) + "\n" if lines else "no layer can be transformed\n"

@@ -16,7 +16,7 @@ from compiler.codegen import (
 )
 from compiler.codegen.allocate import PAGE, ConstantPool
 from compiler.codegen.emitter import Emitter
-from compiler.codegen.hfa import depthwise_record, possible
+from compiler.codegen.hfa import possible
 from compiler.codegen.layouts import place
 from compiler.codegen.link import link
 from compiler.codegen.policy import Policy
@@ -107,9 +107,7 @@ def _lower(emitter: Emitter, op: AnyOperation) -> tuple[str, dict[str, Any]]:
     match op:
         case Convolution():
             if depthwise.suits(op, emitter.config):
-                report = depthwise.lower(emitter, op, sources[0], target)
-                record = depthwise_record(emitter.config, emitter.policy)
-                return "conv_depthwise", {**report, **record}
+                return "conv_depthwise", depthwise.lower(emitter, op, sources[0], target)
             kind = "conv_grouped" if op.groups > 1 else "conv"
             return kind, convolution.lower(emitter, op, sources[0], target)
         case Elementwise():

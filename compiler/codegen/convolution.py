@@ -199,7 +199,16 @@ def evaluate(job: Job, config: AcceleratorConfig, objective: str) -> Candidate |
         return None
     tiling, others = choice
     products = tiling.vectors * config.array.multipliers
-    return Candidate(job, tiling, others, products, energy(tiling))
+    return Candidate(
+        job.kernel.algorithm,
+        tiling.cycles,
+        tiling.beats,
+        products,
+        energy(tiling),
+        job,
+        tiling,
+        others,
+    )
 
 
 def plan(

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from compiler.codegen.convolution import axes_of, packed_parameters
-from compiler.codegen.depthwise_tiling import DepthwiseProblem
+from compiler.codegen.depthwise_choice import DepthwiseWay, plan
 from compiler.codegen.emitter import Emitter
 from compiler.codegen.gemm import Ranges
 from compiler.codegen.geometry import Triple, cuts, merge
 from compiler.codegen.schedule import Ring, Slots, Step, run
 from compiler.codegen.transfers import Box, View, load_box, row_field, store_box
-from compiler.ir import CompilerError, Convolution
+from compiler.ir import Convolution
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode, Drain, Space, UnitInstruction, deltas
 from hw.arch.layout import ceil_div
 from hw.arch.program import Tensor
+from hw.arch.timing import STRIP_LINES
 
 MAX_WINDOW = 3
 
@@ -93,39 +94,31 @@ class Depthwise:
     pixels of a frame being its lines.
     """
 
-    def __init__(self, emitter: Emitter, op: Convolution, source: Tensor, target: Tensor):
+    def __init__(
+        self,
+        emitter: Emitter,
+        op: Convolution,
+        source: Tensor,
+        target: Tensor,
+        way: DepthwiseWay,
+    ):
         self.emitter, self.config, self.op = emitter, emitter.config, op
         self.source, self.target = source, target
         self.axes, levels = merge(axes_of(op, source))
         self.from_view = View.of(source).merged(levels)
         self.to_view = View.of(target).merged(levels)
-        t, h, w = op.kernel
-        self.order = (2, 0, 1) if h == w == 1 and t > 1 else (0, 1, 2)
+        self.problem, self.chosen = way.problem, way.tiling
+        self.order = self.problem.order
         self.blocks = source.layout.blocks
-        self.problem = DepthwiseProblem(self.config, self.axes, self.order, self.blocks)
         self.weights = weight_blocks(op, source, self.order, self.config)
         self.parameters = parameter_blocks(op, source, self.config)
         self._turns = [0, 0]
 
     # Emission
 
-    def emit(self) -> dict[str, Any]:
-        """Emit the layer; returns the tiling for the report.
-
-        Raises
-        ------
-        CompilerError
-            If not even one line fits.
-        """
-        ranked = self.problem.choose()
-        if not ranked:
-            raise CompilerError(
-                f"{self.op.name} (Convolution): no tile of a depthwise convolution over lines of "
-                f"{self.axes[0].size} pixels fits {self.config.name} "
-                f"({self.config.memory.activation_rows} scratchpad rows, lines of "
-                f"{self.config.memory.line_pixels})"
-            )
-        tiling = self.chosen = ranked[0]
+    def emit(self) -> None:
+        """Emit the layer."""
+        tiling = self.chosen
         self.chunks = cuts(self.blocks, tiling.blocks)
         self.tiles: list[Ranges] = [
             (x, y, t)
@@ -150,12 +143,14 @@ class Depthwise:
             for step in self._tile_steps(chunk, tile)
         ]
         run(self.emitter, rings, steps)
-        return {**tiling.describe(), "alternatives": [other.describe() for other in ranked[1:]]}
 
     def _fill_weights(self, key: Hashable, slot: int) -> list[UnitInstruction]:
         assert isinstance(key, int)
         first, count = self.chunks[key]
-        part = self.weights[first : first + count].transpose(1, 2, 0, 3, 4)
+        part = self.weights[first : first + count]
+        if not self.problem.tiled:
+            # Blocks of taps are passes, outside the lane blocks.
+            part = part.transpose(1, 2, 0, 3, 4)
         data = np.ascontiguousarray(part).tobytes()
         local = self.weight_base + slot * self.weight_slot
         return [self.emitter.load_constant(data, Space.WEIGHT, local)]
@@ -240,29 +235,27 @@ class Depthwise:
             # A lengthened line must not read beyond what was loaded.
             bounds.append(streamed if axis.free else box.first[d] + box.size[d])
         time = self.axes[self.order[2]]
-        nest = (*counts, box.blocks, 1, self.problem.passes, time.kernel, 1)
+        nest = (*counts, box.blocks, 1, self.problem.tap_blocks, time.kernel, 1)
         step = (*strides, pitches[3], 0, 0, time.dilation * pitches[self.order[2]], 0)
-        config = self.config
-        self.emitter.emit(
-            Array(
-                mode=ArrayMode.DEPTHWISE,
-                signed=int(self.source.signed),
-                zero_point=self.source.zero_point & 0xFF,
-                activation=row_field(row),
-                weight=self.weight_base + slots["weight"] * self.weight_slot,
-                accumulator=bank * config.memory.accumulator_rows,
-                counts=nest,
-                deltas=deltas(nest, step),
-                starts=tuple(starts),
-                steps=(1, 1, time.stride),
-                dilations=(1, 1, time.dilation),
-                bounds=tuple(bounds),
-                window_x=self.problem.window[0],
-                window_y=self.problem.window[1],
-                emit_x=self.axes[self.order[0]].stride,
-                emit_y=self.axes[self.order[1]].stride,
-            )
+        array = Array(
+            mode=ArrayMode.DEPTHWISE,
+            signed=int(self.source.signed),
+            zero_point=self.source.zero_point & 0xFF,
+            activation=row_field(row),
+            weight=self.weight_base + slots["weight"] * self.weight_slot,
+            accumulator=bank * self.config.memory.accumulator_rows,
+            counts=nest,
+            deltas=deltas(nest, step),
+            starts=tuple(starts),
+            steps=(1, 1, time.stride),
+            dilations=(1, 1, time.dilation),
+            bounds=tuple(bounds),
+            window_x=self.problem.window[0],
+            window_y=self.problem.window[1],
+            emit_x=self.axes[self.order[0]].stride,
+            emit_y=self.axes[self.order[1]].stride,
         )
+        self.emitter.emit(in_tiles(array, part, step) if self.problem.tiled else array)
 
     def _drain(
         self, chunk: int, tile: int, part: Ranges, bank: int, out_slot: int, parameter: int
@@ -291,6 +284,40 @@ class Depthwise:
         )
 
 
+def in_tiles(array: Array, part: Ranges, step: Sequence[int]) -> Array:
+    """An instruction in mode DEPTHWISE, stride 1, in mode HFA_DEPTHWISE instead.
+
+    Parameters
+    ----------
+    array: its lines are as long, and as many, as whole tiles need.
+    part: results along x, y, t.
+    step: rows between neighbours in the levels of its nest.
+    """
+    x, lines, t, co, *taps = array.counts
+    strips = lines // STRIP_LINES
+    nest = (STRIP_LINES, x, strips, t, co, 1, 1, 1)
+    return dataclasses.replace(
+        array,
+        mode=ArrayMode.HFA_DEPTHWISE,
+        counts=(x, strips, t, co, *taps),
+        deltas=deltas(nest, (step[1], step[0], STRIP_LINES * step[1], step[2], step[3], 0, 0, 0)),
+        dilations=(1, 1, 1),
+        emit_x=1 + part[0][1] % STRIP_LINES,
+        emit_y=1 + part[1][1] % STRIP_LINES,
+        transform_s=1,
+    )
+
+
 def lower(emitter: Emitter, op: Convolution, source: Tensor, target: Tensor) -> dict[str, Any]:
-    """Emit a depthwise convolution; returns the tiling for the report."""
-    return Depthwise(emitter, op, source, target).emit()
+    """Emit a depthwise convolution; returns the tiling for the report.
+
+    Raises
+    ------
+    CompilerError
+        If not even one line fits.
+    """
+    way, record = plan(op, source, emitter.config, emitter.policy)
+    Depthwise(emitter, op, source, target, way).emit()
+    report = way.tiling.describe()
+    report["alternatives"] = [other.describe() for other in way.others]
+    return {**report, "hfa": record} if record else report

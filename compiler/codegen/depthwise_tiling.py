@@ -1,13 +1,19 @@
-"""Tile sizes of a depthwise convolution, and how its lines stream through the window."""
+"""Tile sizes of a depthwise convolution, and how its lines stream through the window.
+
+Mode DEPTHWISE streams a part once per weight block of taps. Mode HFA_DEPTHWISE (tiles of
+F(2×2,3×3)) streams it once, in strips of two lines; ragged parts are computed in whole tiles.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from compiler.codegen.allocate import Region, split_banks
 from compiler.codegen.geometry import Axis, Triple, balanced, cuts, product, tile_sizes
+from compiler.codegen.tiles import DIRECT
 from compiler.codegen.tiling import (
     ARRAY_OVERHEAD,
     DRAIN_OVERHEAD,
@@ -16,9 +22,10 @@ from compiler.codegen.tiling import (
     PORT_EFFICIENCY,
     STORE_OVERHEAD,
 )
-from hw.arch.config import AcceleratorConfig
+from hw.arch.config import TILE_POINTS, AcceleratorConfig
 from hw.arch.layout import ceil_div
-from hw.arch.timing import LINE_HAZARD
+from hw.arch.timing import LINE_HAZARD, STRIP_LINES, TILE_PAUSE
+from hw.arch.winograd import Algorithm
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,6 +38,7 @@ class DepthwiseTiling:
     load, accumulator: outputs per load tile and per accumulator tile, along x, y, t.
     output, input: scratchpad regions, two slots each.
     cycles: estimate.
+    beats: moved between DRAM and the chip.
     """
 
     blocks: int
@@ -39,6 +47,7 @@ class DepthwiseTiling:
     output: Region
     input: Region
     cycles: int
+    beats: int
 
     def describe(self) -> dict[str, Any]:
         """For the report."""
@@ -51,6 +60,28 @@ class DepthwiseTiling:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class DepthwiseWork:
+    """What a tiling does on the array, over the whole layer.
+
+    Attributes
+    ----------
+    parts: ARRAY instructions for each lane block.
+    results: accumulator rows that the first pass produces.
+    sums: accumulator rows that all passes produce.
+    tiles: of 2×2 results; 0 in mode DEPTHWISE.
+    pixels: scratchpad rows read, all passes together.
+    multiplications: that the array performs, idle lanes and ragged tiles included.
+    """
+
+    parts: int
+    results: int
+    sums: int
+    tiles: int
+    pixels: int
+    multiplications: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class DepthwiseProblem:
     """What the tiling of a depthwise convolution depends on.
 
@@ -60,12 +91,19 @@ class DepthwiseProblem:
     axes: x, y, t of the tensor, free ones merged.
     order: the tensor axes that the array's x, y, t stand for.
     blocks: lane blocks.
+    algorithm: `DIRECT` for mode DEPTHWISE, F(2×2,3×3) for mode HFA_DEPTHWISE.
     """
 
     config: AcceleratorConfig
     axes: tuple[Axis, Axis, Axis]
     order: Triple
     blocks: int
+    algorithm: Algorithm = DIRECT
+
+    @property
+    def tiled(self) -> bool:
+        """Mode HFA_DEPTHWISE."""
+        return self.algorithm != DIRECT
 
     @property
     def window(self) -> tuple[int, int]:
@@ -73,9 +111,14 @@ class DepthwiseProblem:
         return self.axes[self.order[0]].kernel, self.axes[self.order[1]].kernel
 
     @property
-    def passes(self) -> int:
-        """Passes over the stream, where a window has more taps than the array rows."""
+    def tap_blocks(self) -> int:
+        """Weight blocks of a window: one tap per array row."""
         return ceil_div(product(self.window), self.config.array.rows)
+
+    @property
+    def passes(self) -> int:
+        """Passes over the stream; in DEPTHWISE one per weight block of taps."""
+        return 1 if self.tiled else self.tap_blocks
 
     @property
     def time_taps(self) -> int:
@@ -85,7 +128,7 @@ class DepthwiseProblem:
     @property
     def block_beats(self) -> int:
         """Beats of a lane block's weights."""
-        return self.config.weight_block_beats * self.passes * self.time_taps
+        return self.config.weight_block_beats * self.tap_blocks * self.time_taps
 
     @property
     def parameter_beats(self) -> int:
@@ -93,7 +136,12 @@ class DepthwiseProblem:
         return self.config.requantize_steps * self.config.parameter_row_beats
 
     def stream(self, axis: Axis, outputs: int) -> int:
-        """Steps of the stream along a window axis for so many outputs."""
+        """Steps of the stream along a window axis for so many outputs.
+
+        Tiles come whole, and behind a border of two pixels (one strip).
+        """
+        if self.tiled:
+            return STRIP_LINES * (ceil_div(outputs, STRIP_LINES) + 1)
         return (outputs - 1) * axis.stride + axis.kernel
 
     def line(self, outputs: int) -> int:
@@ -106,6 +154,8 @@ class DepthwiseProblem:
 
     def line_outputs(self, outputs: int) -> int:
         """Sums that a line of the stream leaves in the accumulators."""
+        if self.tiled:
+            return outputs
         axis = self.axes[self.order[0]]
         return (self.line(outputs) - axis.kernel) // axis.stride + 1
 
@@ -116,7 +166,10 @@ class DepthwiseProblem:
         if width > rows:
             return None
         part = list(load)
-        part[b] = balanced(load[b], rows // width)
+        lines = rows // width
+        # Parts of whole strips, as far as more than a line fits.
+        unit = STRIP_LINES if self.tiled and lines >= STRIP_LINES else 1
+        part[b] = min(balanced(load[b], lines, unit), load[b])
         part[c] = balanced(load[c], rows // (width * load[b])) if part[b] == load[b] else 1
         return tuple(part)
 
@@ -158,7 +211,7 @@ class DepthwiseProblem:
         arrays = tiles * inner * chunks
         stream = frame * part[c] * blocks * self.passes * self.time_taps
         outputs = product([axis.out for axis in self.axes]) * self.blocks
-        array = arrays * (stream + ARRAY_OVERHEAD)
+        array = arrays * (stream + ARRAY_OVERHEAD + (TILE_PAUSE if self.tiled else 0))
         drain = outputs * config.requantize_steps + arrays * DRAIN_OVERHEAD
         loads = self.blocks * product([sum(e) for e in extents])
         port = (loads + outputs) / PORT_EFFICIENCY + 8 * arrays
@@ -166,13 +219,68 @@ class DepthwiseProblem:
         fill = in_rows + out_rows + stream + LOAD_OVERHEAD
         cycles = int(max(array, drain, port + serial // 2, loads + serial) + fill)
         output, source = regions
-        return DepthwiseTiling(blocks, load, (part[0], part[1], part[2]), output, source, cycles)
+        beats = loads + outputs + self.blocks * self.block_beats
+        return DepthwiseTiling(
+            blocks, load, (part[0], part[1], part[2]), output, source, cycles, beats
+        )
 
-    def choose(self) -> list[DepthwiseTiling]:
-        """The cheapest tiling and three runners-up; empty where not even one line fits."""
+    def work(self, tiling: DepthwiseTiling) -> DepthwiseWork:
+        """What a tiling does on the array; the parts along the axes are independent."""
+        along = [
+            [
+                (first + begin, count)
+                for first, size in cuts(axis.out, tiling.load[d])
+                for begin, count in cuts(size, tiling.accumulator[d])
+            ]
+            for d, axis in enumerate(self.axes)
+        ]
+        x, y, t = ([count for _, count in along[d]] for d in self.order)
+        taps = self.passes * self.time_taps
+        results = sum(map(self.line_outputs, x)) * sum(y) * sum(t) * self.blocks
+        extents = (
+            sum(axis.source(part)[1] for part in parts)
+            for axis, parts in zip(self.axes, along, strict=True)
+        )
+        tiles = self._tiles(x) * self._tiles(y) * sum(t) * self.blocks if self.tiled else 0
+        return DepthwiseWork(
+            parts=product([len(parts) for parts in along]),
+            results=results,
+            sums=results * taps,
+            tiles=tiles,
+            pixels=product(list(extents)) * self.blocks * self.passes,
+            multiplications=self._multiplications(results * taps, tiles),
+        )
+
+    def whole_map_multiplications(self) -> int:
+        """`DepthwiseWork.multiplications` of a map that is not cut."""
+        x, y, t = (self.axes[d].out for d in self.order)
+        sums = x * y * t * self.blocks * self.passes * self.time_taps
+        return self._multiplications(sums, self._tiles([x]) * self._tiles([y]) * t * self.blocks)
+
+    def _tiles(self, counts: Sequence[int]) -> int:
+        return sum(ceil_div(count, STRIP_LINES) for count in counts)
+
+    def _multiplications(self, sums: int, tiles: int) -> int:
+        array = self.config.array
+        return array.cols * (TILE_POINTS * tiles if self.tiled else array.rows * sums)
+
+    def choose(
+        self, merit: Callable[[DepthwiseTiling], float] | None = None
+    ) -> list[DepthwiseTiling]:
+        """The cheapest tiling and three runners-up; empty where not even one line fits.
+
+        Parameters
+        ----------
+        merit: what is minimized; default: cycles.
+        """
         config = self.config
-        rows = config.memory.activation_rows
-        sizes = [tile_sizes(axis.out, 1, min(rows, MAX_POSITIONS), 10) for axis in self.axes]
+        limit = min(config.memory.activation_rows, MAX_POSITIONS)
+        unit = STRIP_LINES if self.tiled else 1
+        units = (unit, unit, 1)
+        sizes = [
+            [min(size, axis.out) for size in tile_sizes(axis.out, n, limit, 10)]
+            for axis, n in zip(self.axes, units, strict=True)
+        ]
         capacity = min(
             config.memory.accumulator_rows,
             config.weight_beats // (2 * self.block_beats),
@@ -186,4 +294,4 @@ class DepthwiseProblem:
             if blocks <= capacity
             and (tiling := self._try((load[0], load[1], load[2]), blocks)) is not None
         ]
-        return sorted(found, key=lambda t: t.cycles)[:4]
+        return sorted(found, key=merit or (lambda t: t.cycles))[:4]

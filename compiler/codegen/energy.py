@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 
+from compiler.codegen.depthwise_tiling import DepthwiseProblem, DepthwiseTiling
 from compiler.codegen.gemm import Job
 from compiler.codegen.tiles import DIRECT
 from compiler.codegen.tiling import Tiling
@@ -79,6 +80,41 @@ def layer_picojoules(job: Job, tiling: Tiling, config: AcceleratorConfig) -> flo
             reads = sum(c != 0 for row in rows for c in row) / len(rows[0])
     blocks = tiling.passes * job.problem.reduced * job.problem.taps * job.problem.groups
     energy += reads * blocks * config.weight_block_beats * _sram(word, memory.weight_bytes)
+    energy += tiling.beats * word * DRAM_BIT_PJ
+    return energy + tiling.cycles * _leakage(config)
+
+
+def depthwise_picojoules(problem: DepthwiseProblem, tiling: DepthwiseTiling) -> float:
+    """Energy of a depthwise layer, as far as the way to compute it matters.
+
+    Rows of the array without a tap multiply by zeros: nothing toggles.
+    """
+    config, work = problem.config, problem.work(tiling)
+    array, memory = config.array, config.memory
+    word = 8 * config.port.bytes
+    accumulator = _sram(
+        memory.accumulator_bits, memory.accumulator_rows * memory.accumulator_bits // 8
+    )
+    if problem.tiled:
+        algorithm = problem.algorithm
+        bits = algorithm.input_bits(Operand.CENTRED), algorithm.weight_bits()
+        products = math.prod(algorithm.points) * work.tiles
+        adds = products * _stage_additions(algorithm, "input_rows") * bits[0]
+        results = math.prod(algorithm.outputs) * work.tiles
+        adds += results * _stage_additions(algorithm, "output_rows") * sum(bits)
+    else:
+        bits = 9, 8
+        products = work.results * math.prod(problem.window) * problem.time_taps
+        # A tree in front of the sums, and the sums of all passes but the first.
+        adds = (products - work.sums) * sum(bits)
+        adds += (work.sums - work.results) * memory.accumulator_bits
+    energy = array.cols * products * MULTIPLY_8X8_PJ * bits[0] * bits[1] / 64
+    energy += array.cols * adds * ADD_BIT_PJ
+    # Written and, but for the first pass, read by the array; read once by the drain.
+    energy += 2 * work.sums * array.cols * accumulator
+    energy += work.pixels * _sram(word, memory.activation_bank_rows * config.lane_block)
+    blocks = work.parts * problem.blocks
+    energy += blocks * problem.block_beats * _sram(word, memory.weight_bytes)
     energy += tiling.beats * word * DRAM_BIT_PJ
     return energy + tiling.cycles * _leakage(config)
 

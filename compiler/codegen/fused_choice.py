@@ -8,14 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from compiler.codegen import convolution, hfa
-from compiler.codegen.convolution import axes_of
 from compiler.codegen.depthwise import suits
-from compiler.codegen.depthwise_tiling import DepthwiseProblem
+from compiler.codegen.depthwise_choice import chain_record, left_in_chain
+from compiler.codegen.depthwise_choice import plan as plan_depthwise
 from compiler.codegen.fused_plan import FusedPlan, Links, tensor_of
 from compiler.codegen.fused_sizing import candidates
-from compiler.codegen.fused_stages import ORDER
 from compiler.codegen.hfa import general_refusal
-from compiler.codegen.policy import SUPPORTED, Policy
+from compiler.codegen.policy import OFF, SUPPORTED, Policy
 from compiler.codegen.tiles import DIRECT
 from compiler.codegen.tiling import PORT_EFFICIENCY
 from compiler.ir import Chain, CompilerError, Convolution, TemporalResidual, TensorType
@@ -94,9 +93,25 @@ def record(plans: Sequence[FusedPlan], config: AcceleratorConfig, policy: Policy
     """
     links, chosen = plans[0].links, plans[0].temporal
     if chosen is None or links.temporal is None:
-        return hfa.depthwise_record(config, policy)
-    if "hfa" not in config.features:
+        result = chain_record(config, policy)
+    elif "hfa" not in config.features:
         return {}
+    else:
+        result = {"hfa": _temporal_record(plans, links.temporal, config, policy)}
+    left = left_in_chain(links.window, links.inner, config, policy)
+    if left is not None:
+        result["hfa"]["depthwise"] = left
+    return result
+
+
+def _temporal_record(
+    plans: Sequence[FusedPlan],
+    temporal: Convolution,
+    config: AcceleratorConfig,
+    policy: Policy,
+) -> dict[str, Any]:
+    links, chosen = plans[0].links, plans[0].temporal
+    assert chosen is not None
     ways: dict[str, dict[str, float]] = {}
     for plan in plans:
         assert plan.temporal is not None
@@ -109,21 +124,19 @@ def record(plans: Sequence[FusedPlan], config: AcceleratorConfig, policy: Policy
                 "dram_bytes": int(cost.beats) * config.port.bytes,
             },
         )
-    why = general_refusal(links.temporal, config, policy)
+    why = general_refusal(temporal, config, policy)
     refused = {} if why is not None else _refused(links, ways, config)
     name = chosen.kernel.algorithm.name
     direct = chosen.kernel.algorithm == DIRECT
     if direct and why is None:
         why = f"{policy.objective}: no transformed way makes a better chain"
     return {
-        "hfa": {
-            "chosen": name,
-            "objective": policy.objective,
-            "asked": policy.hfa,
-            "reason": why if direct else "",
-            "candidates": ways,
-            "refused": refused,
-        }
+        "chosen": name,
+        "objective": policy.objective,
+        "asked": policy.hfa,
+        "reason": why if direct else "",
+        "candidates": ways,
+        "refused": refused,
     }
 
 
@@ -215,11 +228,15 @@ def stage_cost(
         steps = 2 * operand.layout.rows * config.vector_steps
         return Cost(max(moved / PORT_EFFICIENCY, steps), moved, 0)
     if suits(stage, config):
-        problem = DepthwiseProblem(config, axes_of(stage, operand), ORDER, operand.layout.blocks)
-        ranked = problem.choose()
-        weights = operand.layout.blocks * problem.block_beats
-        vectors = result.layout.rows * problem.passes
-        return Cost(ranked[0].cycles, moved + weights, vectors) if ranked else NEVER
+        # Fewer depthwise products alone are no reason to take a chain apart.
+        asked = policy if policy.objective != "multiplications" else Policy(OFF, policy.objective)
+        try:
+            way, _ = plan_depthwise(stage, operand, config, asked)
+        except CompilerError:
+            return NEVER
+        weights = operand.layout.blocks * way.problem.block_beats
+        vectors = way.multiplications / config.array.multipliers
+        return Cost(way.cycles, moved + weights, vectors)
     try:
         tiling = convolution.plan(stage, operand, result, config, policy)[0].tiling
     except CompilerError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -30,36 +30,37 @@ TAPS = 3
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Candidate:
-    """One way to compute a layer.
+class Way:
+    """One way to compute a layer, as far as the choice is concerned.
 
     Attributes
     ----------
-    job, tiling: form and best tiling.
-    others: runners-up.
+    algorithm: `DIRECT` where nothing is transformed.
+    cycles: estimate.
+    beats: moved between DRAM and the chip.
     multiplications: that the array performs, idle lanes and ragged tiles included.
     energy_pj: estimate; see compiler/codegen/energy.py.
     """
 
-    job: Job
-    tiling: Tiling
-    others: Sequence[Tiling]
+    algorithm: Algorithm
+    cycles: int
+    beats: int
     multiplications: int
     energy_pj: float
 
     @property
     def name(self) -> str:
         """Algorithm."""
-        return self.job.kernel.algorithm.name
+        return self.algorithm.name
 
     @property
     def direct(self) -> bool:
         """Nothing is transformed."""
-        return self.job.kernel.algorithm == DIRECT
+        return self.algorithm == DIRECT
 
     def merit(self, objective: str) -> tuple[float, float]:
         """What is minimized, and what decides between equals."""
-        cycles = float(self.tiling.cycles)
+        cycles = float(self.cycles)
         match objective:
             case "cycles":
                 return cycles, self.energy_pj
@@ -71,11 +72,29 @@ class Candidate:
     def describe(self, config: AcceleratorConfig) -> dict[str, Any]:
         """For the record of the layer."""
         return {
-            "cycles": self.tiling.cycles,
+            "cycles": self.cycles,
             "multiplications": self.multiplications,
             "energy_uj": round(self.energy_pj * 1e-6, 3),
-            "dram_bytes": self.tiling.beats * config.port.bytes,
+            "dram_bytes": self.beats * config.port.bytes,
         }
+
+
+AnyWay = TypeVar("AnyWay", bound=Way)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Candidate(Way):
+    """One way to compute a dense layer.
+
+    Attributes
+    ----------
+    job, tiling: form and best tiling.
+    others: runners-up.
+    """
+
+    job: Job
+    tiling: Tiling
+    others: Sequence[Tiling]
 
 
 def general_refusal(op: Convolution, config: AcceleratorConfig, policy: Policy) -> str | None:
@@ -87,7 +106,7 @@ def general_refusal(op: Convolution, config: AcceleratorConfig, policy: Policy) 
     if op.groups > 1:
         return f"{op.groups} groups: only dense convolutions are transformed"
     if not any(k == TAPS for k in op.kernel):
-        return f"a kernel of {_sizes(op.kernel)}: no axis has {TAPS} taps"
+        return f"a kernel of {sizes(op.kernel)}: no axis has {TAPS} taps"
     return None
 
 
@@ -182,17 +201,18 @@ def fold(op: Convolution, source: Tensor) -> Convolution:
     return dataclasses.replace(op, bias=bias.astype(np.int32))
 
 
-def _sizes(values: Sequence[int]) -> str:
+def sizes(values: Sequence[int]) -> str:
+    """As text: 1×3×3."""
     return "×".join(str(v) for v in values)
 
 
 def decide(
-    found: Sequence[Candidate],
+    found: Sequence[AnyWay],
     refused: Mapping[str, str],
     why: str | None,
     config: AcceleratorConfig,
     policy: Policy,
-) -> tuple[Candidate, dict[str, Any]]:
+) -> tuple[AnyWay, dict[str, Any]]:
     """Choose among candidates, and record why.
 
     Parameters
@@ -210,7 +230,7 @@ def decide(
     others = [c for c in found if not c.direct]
     chosen = min((direct, *others), key=lambda c: c.merit(policy.objective))
     if policy.forced is not None:
-        chosen = next((c for c in others if c.job.kernel.algorithm == policy.forced), direct)
+        chosen = next((c for c in others if c.algorithm == policy.forced), direct)
         if chosen is direct and why is None:
             why = f"{policy.forced.name}: {refused[policy.forced.name]}"
     elif chosen is direct and why is None:
@@ -228,23 +248,6 @@ def decide(
         "reason": "" if why is None or chosen is not direct else why,
         "candidates": ways,
         "refused": dict(refused),
-    }
-
-
-def depthwise_record(config: AcceleratorConfig, policy: Policy) -> dict[str, Any]:
-    """What a layer in mode DEPTHWISE adds to its record; nothing without hfa."""
-    if "hfa" not in config.features:
-        return {}
-    why = "depthwise: the window mode keeps one row per cycle, which no transform exceeds"
-    return {
-        "hfa": {
-            "chosen": DIRECT.name,
-            "objective": policy.objective,
-            "asked": policy.hfa,
-            "reason": why,
-            "candidates": {},
-            "refused": {},
-        }
     }
 
 

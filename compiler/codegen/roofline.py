@@ -55,6 +55,11 @@ def _tiles(results: int, outputs: int, dilation: int) -> int:
     return sum(ceil_div(ceil_div(results - p, dilation), outputs) for p in range(phases))
 
 
+def _whole(results: int, outputs: int) -> int:
+    """Results of whole tiles."""
+    return ceil_div(results, outputs) * outputs
+
+
 def _transformed_cycles(
     op: Convolution,
     source: TensorLayout,
@@ -63,6 +68,9 @@ def _transformed_cycles(
     config: AcceleratorConfig,
 ) -> int:
     """Whole tiles; `results` along t, h, w."""
+    if suits(op, config):
+        # Mode HFA_DEPTHWISE: one result per cycle.
+        return math.prod(map(_whole, results, algorithm.outputs)) * source.blocks
     along = [algorithm.outputs[d] for d in range(3)]
     if not algorithm.spatial and op.kernel[0] != algorithm.kernel[0]:
         # A sequence along h or w.
