@@ -456,6 +456,9 @@ TURN_LATENCY = 2
 OUTPUT_STAGE_LATENCY = (4, 3, 3)
 """The same as TRANSFORM_STAGE_LATENCY of a stage of the output transform, by transform."""
 
+OUTPUT_TURN_LATENCY = TURN_LATENCY + 1
+"""The same as TURN_LATENCY in the output transform, where a register follows the memory."""
+
 DIVISION_LATENCY = 4
 """Stages of the exact division by L."""
 
@@ -478,7 +481,7 @@ def output_transform_latency(temporal: int, spatial: int, nested: bool) -> int:
     first = spatial or temporal
     latency = OUTPUT_STAGE_LATENCY[first] + TRANSFORMS[first].outputs - 1
     for size, transform in stages:
-        latency += TURN_LATENCY + size - 1
+        latency += OUTPUT_TURN_LATENCY + size - 1
         latency += OUTPUT_STAGE_LATENCY[transform] + TRANSFORMS[transform].outputs - 1
     return latency + DIVISION_LATENCY
 

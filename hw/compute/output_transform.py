@@ -96,9 +96,22 @@ class OutputTransform(wiring.Component):
             m.d.comb += [part.clear.eq(self.clear), part.i_valid.eq(valid)]
             m.d.comb += [i.eq(value) for i, value in zip(part.i, values, strict=True)]
             valid, values = part.o_valid, list(part.o)
+            if isinstance(part, Turn):
+                valid, values = self._registered(m, part)
         m.d.comb += [self.divided.eq(division.i_valid), self.o_valid.eq(valid)]
         m.d.comb += [o.eq(value) for o, value in zip(self.o, values, strict=True)]
         return m
+
+    def _registered(self, m: Module, turn: Turn) -> tuple[Value, list[Value]]:
+        """What leaves a memory has no time left for an addition: one cycle later."""
+        valid = Signal()
+        m.d.sync += valid.eq(turn.o_valid & ~self.clear)
+        values: list[Value] = [
+            Signal(signed(self.bits), name=f"turned{lane}", reset_less=True)
+            for lane in range(self.lanes)
+        ]
+        m.d.sync += [value.eq(o) for value, o in zip(values, turn.o, strict=True)]
+        return valid, values
 
     def _stage(self, m: Module, select: Value) -> OutputStage:
         stage = OutputStage(self.lanes, self.bits)
