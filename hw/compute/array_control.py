@@ -2,35 +2,32 @@
 
 from typing import Any
 
-from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
+from amaranth.hdl import C, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode, ErrorCode
-from hw.arch.timing import ACCUMULATE_HAZARD, LINE_HAZARD, TILE_PAUSE, array_latency, array_start
-from hw.common.agu import COUNT_BITS, Coordinate, Nest, Walker, any_zero
+from hw.arch.timing import ACCUMULATE_HAZARD, TILE_PAUSE, array_latency, array_start
+from hw.common.agu import COUNT_BITS, Nest, Walker
 from hw.common.layouts import instruction_layout
 from hw.common.ports import UnitSignature
+from hw.compute.array_clip import PositionClip
+from hw.compute.array_fault import array_fault
 from hw.compute.chain import READ_LAYOUT, control_layout, line_layout
 from hw.compute.latch import Fields, strobe_line
 from hw.compute.tile_control import (
-    LINE,
     STRIP,
     TILE_BLOCK_END,
     TILE_FRAME,
     TileControl,
-    wrong_tiles,
 )
-from hw.compute.transform import BYPASS, F43
 from hw.compute.transform_engine import (
     OUTER_T,
     TILE_T,
-    TILE_X,
     TransformEngine,
     nest_counts,
-    wrong_transform,
 )
 from hw.compute.transform_geometry import geometry_layout
 from hw.compute.transformed import row_bits
@@ -45,9 +42,6 @@ FIELDS = (
 )  # fmt: skip
 SET_END = TILE_T
 """Outermost level of the HFA nest inside a set of tiles."""
-STEP_BITS = 4
-TILE_STEP_BITS = STEP_BITS + 2
-"""Bits of a coordinate step, and of the step between tiles of four results."""
 
 
 class ArrayControl(wiring.Component):
@@ -157,46 +151,6 @@ class ArrayControl(wiring.Component):
             self._transform(m)
         return m
 
-    def _fault(self) -> Value:
-        """ErrorCode of the instruction in the registers, 0 if it can be executed."""
-        f, config = self._fields, self._config
-        depthwise = f.mode == ArrayMode.DEPTHWISE
-        supported = f.mode == ArrayMode.GEMM
-        if "depthwise" in config.features:
-            supported = supported | depthwise
-        line = self._counts[X]
-        line_bits = exact_log2(config.memory.line_pixels)
-        bad_window = (
-            (f.window_x == 0)
-            | (f.window_y == 0)
-            | (f.emit_x == 0)
-            | (f.emit_y == 0)
-            | (line < f.window_x)
-            | (~f.resume & (self._counts[Y] < f.window_y))
-            | (f.resume & ~f.keep)
-            | ((f.window_y > 1) & ((line < LINE_HAZARD) | (line > config.memory.line_pixels)))
-            | (self._counts[KX] != 1)
-        )
-        field = any_zero((*self._counts, self._blocks)) | (depthwise & bad_window)
-        # Later entries are checked as they are read.
-        outside = depthwise & f.keep & f.line[line_bits:].any()
-        misaligned = f.weight[: self._group_shift].any() | outside
-        if self._has_hfa:
-            nested = "hfa_nested" in config.features
-            transforms = f.transform_t, f.transform_s
-            unsupported, wrong = wrong_transform(*transforms, self._counts, f.steps, nested)
-            supported = supported | (self._hfa & ~unsupported)
-            field = field | (self._hfa & wrong)
-        if self._has_tiles:
-            wrong = wrong_tiles(f, self._counts, self._blocks, config)
-            supported, field = supported | self._tiled, field | (self._tiled & wrong)
-        attention = f.weights_from_activation | f.transpose_weights
-        return Mux(
-            ~supported | attention,
-            ErrorCode.UNSUPPORTED.value,
-            Mux(field, ErrorCode.FIELD.value, Mux(misaligned, ErrorCode.ADDRESS.value, C(0, 6))),
-        )
-
     def _issue(self, m: Module) -> None:
         """Instruction registers, preamble, done line. An instruction is accepted in cycle t."""
         unit, config = self.unit, self._config
@@ -222,7 +176,7 @@ class ArrayControl(wiring.Component):
             ending, overfull, busy = ending | engine.ending, engine.overflow, engine.busy
         m.d.comb += [
             unit.instruction.ready.eq(ready & ~unit.abort),
-            fault.eq(self._fault()),
+            fault.eq(array_fault(self._fields, self._counts, self._blocks, config)),
             self._accept.eq(unit.instruction.valid & unit.instruction.ready),
             self._refuse.eq(begin & (fault != 0)),
         ]
@@ -354,63 +308,23 @@ class ArrayControl(wiring.Component):
             ]
 
     def _clip(self, m: Module) -> None:
-        """Coordinates along x, y, t."""
-        f, moves, restarts = self._fields, self._moves, self._restarts
-        depthwise = f.mode == ArrayMode.DEPTHWISE
-        self._inside = Signal()
-        inside = []
-        for axis in (X, Y, T):
-            coordinate = Coordinate(TILE_STEP_BITS if self._has_hfa else STEP_BITS)
-            m.submodules[f"coordinate{axis}"] = coordinate
-            inner, outer = axis, KX + axis
-            inner_step, dilation = f.steps[axis], f.dilations[axis]
-            # Window passes look at the same pixels again.
-            outer_step = dilation if axis == T else Mux(depthwise, 0, dilation)
-            m.d.comb += [
-                coordinate.load.eq(self._begin),
-                coordinate.inner_advance.eq(moves[inner]),
-                coordinate.inner_restart.eq(restarts[inner]),
-                coordinate.outer_advance.eq(moves[outer]),
-                coordinate.outer_restart.eq(restarts[outer]),
-                coordinate.start.eq(f.starts[axis]),
-                coordinate.inner_step.eq(inner_step),
-                coordinate.outer_step.eq(outer_step),
-                coordinate.bound.eq(f.bounds[axis]),
-            ]
-            if self._has_hfa:
-                self._clip_tiles(m, axis, coordinate, outer_step)
-            inside.append(coordinate.inside)
-        m.d.comb += self._inside.eq(Cat(inside).all())
-
-    def _clip_tiles(self, m: Module, axis: int, coordinate: Coordinate, direct_step: Value) -> None:
-        """The same in mode HFA: pixels of a tile inside, tiles outside; see transform_engine.py.
-
-        An axis that is not transformed has positions and taps as ever, along time at other levels.
-        """
-        f, moves, restarts = self._fields, self._moves, self._restarts
-        select = f.transform_t if axis == T else f.transform_s
-        tiled = self._hfa & ((select != BYPASS) | (axis != T))
-        dilation, step = f.dilations[axis], f.steps[axis]
-        tile = Mux(select == BYPASS, step, Mux(select == F43, dilation << 2, dilation << 1))
-        inner_step, outer_step = Signal.like(coordinate.inner_step), Signal(TILE_STEP_BITS)
-        m.d.sync += [
-            inner_step.eq(Mux(tiled, dilation, step)),
-            outer_step.eq(Mux(tiled, tile, direct_step)),
+        """Whether the position lies inside the tensor."""
+        f = self._fields
+        m.submodules.clip = clip = PositionClip(self._config)
+        self._inside = clip.inside
+        m.d.comb += [
+            clip.load.eq(self._begin),
+            clip.depthwise.eq(f.mode == ArrayMode.DEPTHWISE),
+            clip.hfa.eq(self._hfa),
+            clip.tiled.eq(self._tiled),
+            clip.moves.eq(self._moves),
+            clip.restarts.eq(self._restarts),
         ]
-        inner = Mux(self._hfa & ~tiled, TILE_X + axis, axis)
-        outer = Mux(tiled, TILE_X + axis, KX + axis)
-        if self._has_tiles:
-            # A line of the strip inside, the strip outside; nothing else has taps.
-            inner = Mux(self._tiled, (1, LINE, TILE_FRAME)[axis], inner)
-            outer = Mux(self._tiled, (CI, STRIP, CI)[axis], outer)
-            with m.If(self._tiled & (axis == Y)):
-                m.d.sync += outer_step.eq(2)
-        for name, strobes in (("advance", moves), ("restart", restarts)):
-            m.d.comb += [
-                getattr(coordinate, f"inner_{name}").eq(strobes.bit_select(inner, 1)),
-                getattr(coordinate, f"outer_{name}").eq(strobes.bit_select(outer, 1)),
-            ]
-        m.d.comb += [coordinate.inner_step.eq(inner_step), coordinate.outer_step.eq(outer_step)]
+        if self._has_hfa:
+            m.d.comb += [clip.temporal.eq(f.transform_t), clip.spatial.eq(f.transform_s)]
+        for name in ("starts", "steps", "dilations", "bounds"):
+            ports = zip(getattr(clip, name), getattr(f, name), strict=True)
+            m.d.comb += [port.eq(value) for port, value in ports]
 
     def _emission(self, m: Module) -> None:
         """Which positions produce a sum, and where it is accumulated."""
