@@ -43,7 +43,7 @@ def test_fingerprints_tell_configurations_apart():
 
 
 def test_feature_mask_has_one_bit_each():
-    tiny = AcceleratorConfig.load("tiny_hfa")
+    tiny = AcceleratorConfig.load("tiny")
     assert dataclasses.replace(tiny, features=FEATURES).feature_mask == (1 << len(FEATURES)) - 1
 
 
@@ -96,7 +96,7 @@ TRANSFORM_LIMITS = [
 
 @pytest.mark.parametrize(("section", "change", "message"), TRANSFORM_LIMITS)
 def test_limits_of_transforms_are_named(section, change, message):
-    refused(AcceleratorConfig.load("tiny_hfa"), section, change, message)
+    refused(AcceleratorConfig.load("tiny"), section, change, message)
 
 
 def test_operand_widths_are_what_the_algorithms_need():

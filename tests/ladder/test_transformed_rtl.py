@@ -18,9 +18,9 @@ from tests.ladder.transformed_programs import TransformedProgram
 
 pytestmark = pytest.mark.cosim
 
-TINY = AcceleratorConfig.load("tiny_hfa")
+TINY = AcceleratorConfig.load("tiny")
 TILED = dataclasses.replace(TINY, features=tuple(dict.fromkeys([*TINY.features, "hfa_depthwise"])))
-BASE = AcceleratorConfig.load("base_hfa")
+BASE = AcceleratorConfig.load("base")
 ONE = {"before": (1, 1, 1), "after": (1, 1, 1)}
 SHAPES = {
     "F(4×4)": Shape(size=(1, 7, 9), channels=9, filters=6, before=(0, 1, 1)),

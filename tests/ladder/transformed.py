@@ -1,7 +1,7 @@
 """One hFA layer on one box of tiles: its instructions, its data, and its answer from torch.
 
     shape = Shape(temporal=0, spatial=2, size=(1, 7, 9), channels=8, filters=4)
-    case = make(shape, AcceleratorConfig.load("tiny_hfa"), seed=1)
+    case = make(shape, AcceleratorConfig.load("tiny"), seed=1)
     accumulators, rows = functional(case)      # what the functional simulator leaves
     assert np.array_equal(rows, case.expected)
 

@@ -61,6 +61,11 @@ def tiny() -> AcceleratorConfig:
 
 
 @pytest.fixture
+def tiny_direct() -> AcceleratorConfig:
+    return AcceleratorConfig.load("tiny_direct")
+
+
+@pytest.fixture
 def bench(tiny) -> Bench:
     return Bench(tiny)
 

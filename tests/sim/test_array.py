@@ -186,8 +186,8 @@ def test_unwritten_reads_are_refused(bench):
         bench.run(Array(activation=3, weight=4))
 
 
-def test_missing_feature_is_refused(make_bench, tiny):
-    bench = make_bench(dataclasses.replace(tiny, features=("vector",)))
+def test_missing_feature_is_refused(make_bench, tiny_direct):
+    bench = make_bench(dataclasses.replace(tiny_direct, features=("vector",)))
     with pytest.raises(MachineError, match="feature 'depthwise'") as error:
         bench.run(Array(mode=ArrayMode.DEPTHWISE))
     assert error.value.code is ErrorCode.UNSUPPORTED

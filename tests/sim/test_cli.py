@@ -227,8 +227,8 @@ def test_bad_clips_are_refused_by_the_users_names(capsys, relu_build, tmp_path, 
 
 def test_a_feature_that_is_not_built_is_refused(capsys, relu_build):
     folder = relu_build()
-    with (folder / "config.yaml").open("a") as file:
-        file.write("features: [depthwise, vector, sfu]\n")
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace("[depthwise,", "[sfu, depthwise,"))
     code, out, err = run(capsys, "run", folder)
     assert (code, out) == (2, "") and "feature 'sfu' of configuration 'config' is not in" in err
     assert err.startswith("error: ")

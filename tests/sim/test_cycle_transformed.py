@@ -25,7 +25,7 @@ from sim.cycle.backend import CycleBackend
 from sim.cycle.compute import ArrayModel, array_vectors
 from tests.ladder.transformed import Shape, direct, make, program
 
-TINY = AcceleratorConfig.load("tiny_hfa")
+TINY = AcceleratorConfig.load("tiny")
 SHAPE = Shape(size=(1, 8, 12), channels=12, count=(0, 8, 12))
 """F(4×4), three sets of six tiles, one output block."""
 ISSUE = 8

@@ -106,7 +106,7 @@ def test_depthwise_multiplies_taps_only(tiny):
 
 
 def test_transformed_accesses(make_bench):
-    config = AcceleratorConfig.load("tiny_hfa")
+    config = AcceleratorConfig.load("tiny")
     ones = (1, 1, 1)
     shape = Shape(0, 2, (3, 5, 6), 7, 6, taps=3, before=ones, after=ones, count=(2, 5, 4))
     case = make(shape, config)
@@ -136,7 +136,7 @@ def test_transformed_accesses(make_bench):
 
 
 def test_transformed_depthwise_multiplies_four_times_for_a_result(make_bench):
-    tiny = AcceleratorConfig.load("tiny_hfa")
+    tiny = AcceleratorConfig.load("tiny")
     config = dataclasses.replace(tiny, features=(*tiny.features, "hfa_depthwise"))
     counts = (8, 4, 2, 1, 1, 3, 1, 1)
     instruction = Array(
@@ -162,7 +162,7 @@ def test_transformed_depthwise_multiplies_four_times_for_a_result(make_bench):
 
 
 def test_nested_weights_are_read_for_every_temporal_point():
-    config = AcceleratorConfig.load("tiny_hfa")
+    config = AcceleratorConfig.load("tiny")
     case = make(Shape(1, 2, (2, 4, 4), before=(1, 1, 1), after=(1, 1, 1)), config)
     got = count_actions(case.arrays[0], config)
     assert got[Action.WEIGHT_READ] == 4 * 27 * 4
@@ -221,7 +221,7 @@ def test_every_instruction_has_a_rule(tiny, opcode):
 @pytest.mark.parametrize("name", TABLES)
 def test_tables_price_every_action(name):
     table = EnergyTable.load(name)
-    config = AcceleratorConfig.load("base_hfa")
+    config = AcceleratorConfig.load("base")
     assert set(COMPONENTS) == set(Action)
     for action in Action:
         assert 0 < table.picojoules(action, config) < 1e5

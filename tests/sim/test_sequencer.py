@@ -248,21 +248,21 @@ def test_fields_are_checked_at_dispatch(tiny, instruction, message):
     assert error.value.unit is None
 
 
-def test_gravest_error_first(tiny):
+def test_gravest_error_first(tiny_direct):
     """UNSUPPORTED before BAD_WAIT before FIELD, as the hardware decides."""
-    config = dataclasses.replace(tiny, features=())
+    config = dataclasses.replace(tiny_direct, features=())
     instruction = Elementwise(waits=(1, 0, 0, 0, 0, 0), table=7)
-    for machine, code in ((config, ErrorCode.UNSUPPORTED), (tiny, ErrorCode.BAD_WAIT)):
+    for machine, code in ((config, ErrorCode.UNSUPPORTED), (tiny_direct, ErrorCode.BAD_WAIT)):
         with pytest.raises(MachineError) as error:
             trace(machine, instruction)
         assert error.value.code is code
     with pytest.raises(MachineError, match="needs the feature 'vector'"):
         trace(config, Load(space=Space.TABLE))
     with pytest.raises(MachineError, match="lane 4 of a row of 4 lanes") as error:
-        trace(tiny, Scalar(lane=4))
+        trace(tiny_direct, Scalar(lane=4))
     assert error.value.code is ErrorCode.ADDRESS
 
 
-def test_features_are_those_of_the_configuration(tiny):
-    config = dataclasses.replace(tiny, features=())
+def test_features_are_those_of_the_configuration(tiny_direct):
+    config = dataclasses.replace(tiny_direct, features=())
     assert trace(config, Load(), Store())

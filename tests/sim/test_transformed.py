@@ -17,7 +17,7 @@ from hw.arch.timing import drain_nest
 from hw.arch.winograd import ALGORITHMS, F4
 from tests.ladder.transformed import Shape, direct, functional, make
 
-TINY = AcceleratorConfig.load("tiny_hfa")
+TINY = AcceleratorConfig.load("tiny")
 WIDE = dataclasses.replace(
     TINY, array=dataclasses.replace(TINY.array, cols=8, weight_rows_per_cycle=2)
 )
@@ -184,7 +184,7 @@ def test_wrapped_accumulators_still_give_exact_results():
 
 @st.composite
 def shapes(draw):
-    """Any algorithm, map, box, padding, dilation, pool; small enough for `tiny_hfa`."""
+    """Any algorithm, map, box, padding, dilation, pool; small enough for `tiny`."""
     chosen = draw(st.sampled_from(FITTING))
     room = TINY.memory.transformed_rows // math.prod(chosen.points)
     axes = []

@@ -19,7 +19,7 @@ from tests.ladder import linking
 from tests.ladder.transformed import Shape, functional, make, program
 from tests.ladder.transformed_programs import TransformedProgram
 
-TINY = AcceleratorConfig.load("tiny_hfa")
+TINY = AcceleratorConfig.load("tiny")
 RAGGED = Shape(size=(1, 7, 9), channels=9, filters=6, parts=2)
 TEMPORAL = Shape(2, 0, (6, 2, 3), before=(1, 0, 0), after=(1, 0, 0))
 

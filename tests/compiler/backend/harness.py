@@ -18,7 +18,24 @@ from sim.functional.hazards import check_hazards
 from sim.functional.machine import FunctionalMachine
 from sim.host import read, start_image
 
-CONFIGS = {name: AcceleratorConfig.load(name) for name in ("tiny", "wide", "base")}
+
+def direct(config: AcceleratorConfig) -> AcceleratorConfig:
+    """The configuration without fast algorithms."""
+    return dataclasses.replace(
+        config,
+        array=dataclasses.replace(config.array, activation_bits=9, weight_bits=8),
+        memory=dataclasses.replace(config.memory, transformed_rows=0),
+        lanes=dataclasses.replace(config.lanes, output_transform=0),
+        features=("depthwise", "vector"),
+    )
+
+
+CONFIGS = {
+    "tiny": AcceleratorConfig.load("tiny_direct"),
+    "wide": AcceleratorConfig.load("wide"),
+    "base": direct(AcceleratorConfig.load("base")),
+}
+"""Machines without fast algorithms; hfa_cases.py has those with them."""
 
 
 def kind(

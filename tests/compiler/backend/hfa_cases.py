@@ -22,9 +22,9 @@ def _two_blocks_per_row() -> AcceleratorConfig:
     )
 
 
-CONFIGS = {name: AcceleratorConfig.load(name) for name in ("tiny_hfa", "base_hfa")}
+CONFIGS = {name: AcceleratorConfig.load(name) for name in ("tiny", "base")}
 CONFIGS["wide_hfa"] = _two_blocks_per_row()
-TINY, BASE = CONFIGS["tiny_hfa"], CONFIGS["base_hfa"]
+TINY, BASE = CONFIGS["tiny"], CONFIGS["base"]
 SAME = {"pad_begin": (0, 1, 1), "pad_end": (0, 1, 1)}
 TEMPORAL = {"pad_begin": (1, 0, 0), "pad_end": (1, 0, 0)}
 FULL = {"pad_begin": (1,) * 3, "pad_end": (1,) * 3}

@@ -22,7 +22,7 @@ from compiler.codegen.geometry import Axis
 from compiler.codegen.policy import Policy
 from compiler.ir import Chain, CompilerError, Graph
 from compiler.passes.chain import FUSE_CHAINS
-from hw.arch.config import CONFIG_DIRECTORY, AcceleratorConfig
+from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode, Load, Store
 from sim.backend import Options
 from sim.cycle.backend import CycleBackend
@@ -123,13 +123,7 @@ def chains(draw) -> Graph:
         raise
 
 
-TRANSFORMS = next(
-    config
-    for name in ("base", "base_hfa")
-    if (CONFIG_DIRECTORY / f"{name}.yaml").is_file()
-    and "hfa" in (config := AcceleratorConfig.load(name)).features
-)
-"""`base` with hfa."""
+TRANSFORMS = AcceleratorConfig.load("base")
 MACHINES = {**CONFIGS, "transforms": TRANSFORMS}
 
 

@@ -13,7 +13,7 @@ from sim.energy.actions import count_actions
 from sim.energy.table import TWB_BLOCKS, EnergyTable
 from tests.compiler.backend.harness import convolution, kind, network
 
-CONFIG = AcceleratorConfig.load("base_hfa")
+CONFIG = AcceleratorConfig.load("base")
 TABLE = EnergyTable.load("asic_45nm")
 
 

@@ -126,9 +126,9 @@ def test_off_is_the_program_of_a_machine_without():
 @pytest.mark.parametrize(
     ("policy", "config", "words"),
     [
-        (Policy("F(3,3)"), "base_hfa", r"--hfa F\(3,3\): unknown; there are off, auto, F\(2x2"),
-        (Policy("F(4,3)xF(4x4,3x3)"), "base_hfa", "unknown"),
-        (Policy("auto", "speed"), "base_hfa", "--objective speed: unknown; there are cycles"),
+        (Policy("F(3,3)"), "base", r"--hfa F\(3,3\): unknown; there are off, auto, F\(2x2"),
+        (Policy("F(4,3)xF(4x4,3x3)"), "base", "unknown"),
+        (Policy("auto", "speed"), "base", "--objective speed: unknown; there are cycles"),
         (Policy("F(4,3)"), "large", "configuration large is built without hfa"),
     ],
 )
@@ -154,7 +154,7 @@ def file(tmp_path):
 
 def test_a_build_says_what_was_chosen(file, tmp_path, capsys):
     target = tmp_path / "out"
-    common = ["build", str(file), "--config", "tiny_hfa", "-o", str(target)]
+    common = ["build", str(file), "--config", "tiny", "-o", str(target)]
     assert main([*common, "--hfa", "F(2x2,3x3)", "--objective", "energy"]) == 0
     built = json.loads((target / "build.json").read_text())
     assert (built["hfa"], built["objective"]) == ("F(2x2,3x3)", "energy")

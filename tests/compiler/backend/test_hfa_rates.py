@@ -10,7 +10,7 @@ from sim.cycle.model import CoreModel
 from sim.functional.backend import dynamic_trace
 from tests.compiler.backend.harness import convolution, kind, network
 
-CONFIG = AcceleratorConfig.load("base_hfa")
+CONFIG = AcceleratorConfig.load("base")
 MAP = {"pad_begin": (0, 1, 1), "pad_end": (0, 1, 1)}
 TIME = {"pad_begin": (1, 0, 0), "pad_end": (1, 0, 0)}
 FULL = {"pad_begin": (1,) * 3, "pad_end": (1,) * 3}

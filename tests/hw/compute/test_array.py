@@ -21,7 +21,7 @@ from hw.compute.array import ArrayUnit
 from tests.hw.compute.support import Bench, signed_field, words
 
 pytestmark = pytest.mark.rtl
-TINY = AcceleratorConfig.load("tiny")
+TINY = AcceleratorConfig.load("tiny_direct")
 WIDE = dataclasses.replace(
     TINY, array=dataclasses.replace(TINY.array, cols=8, weight_rows_per_cycle=2)
 )

@@ -35,7 +35,7 @@ from tests.hw.compute.test_array import (
 )
 
 pytestmark = pytest.mark.rtl
-TINY = AcceleratorConfig.load("tiny_hfa")
+TINY = AcceleratorConfig.load("tiny")
 TEMPORAL, SQUARE, WIDE = Algorithm(2, 0), Algorithm(0, 1), Algorithm(0, 2)
 
 

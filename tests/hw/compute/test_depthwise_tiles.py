@@ -19,7 +19,7 @@ from tests.hw.compute.test_array import check_timing, simulate
 
 pytestmark = pytest.mark.rtl
 TINY = dataclasses.replace(
-    AcceleratorConfig.load("tiny_hfa"),
+    AcceleratorConfig.load("tiny"),
     features=("depthwise", "vector", "hfa", "hfa_nested", "hfa_depthwise"),
 )
 EIGHT = dataclasses.replace(
@@ -281,7 +281,7 @@ def test_rates():
 
 
 def test_the_circuit_without_the_mode_refuses_it():
-    config = AcceleratorConfig.load("tiny_hfa")
+    config = AcceleratorConfig.load("tiny")
     config = dataclasses.replace(
         config, features=tuple(f for f in config.features if f != "hfa_depthwise")
     )

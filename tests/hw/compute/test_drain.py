@@ -15,7 +15,7 @@ from hw.compute.drain import DrainUnit
 from tests.hw.compute.support import Bench, words
 
 pytestmark = pytest.mark.rtl
-TINY = AcceleratorConfig.load("tiny")
+TINY = AcceleratorConfig.load("tiny_direct")
 # Two scratchpad rows per accumulator row, two steps for each.
 WIDE = dataclasses.replace(
     TINY,
@@ -23,7 +23,7 @@ WIDE = dataclasses.replace(
     lanes=dataclasses.replace(TINY.lanes, requantize=2),
 )
 # Circuits with output transforms work the same without one.
-TILES = AcceleratorConfig.load("tiny_hfa")
+TILES = AcceleratorConfig.load("tiny")
 TILES_WIDE = dataclasses.replace(
     TILES,
     array=dataclasses.replace(TILES.array, cols=8),

@@ -18,7 +18,7 @@ from hw.compute.drain import DrainUnit
 from tests.hw.compute.support import Bench, words
 
 pytestmark = pytest.mark.rtl
-TINY = AcceleratorConfig.load("tiny_hfa")
+TINY = AcceleratorConfig.load("tiny")
 
 
 def variant(name: str, *, rows: int, cols: int, requantize: int, output_transform: int):

@@ -16,7 +16,7 @@ from hw.arch.winograd import ALGORITHMS, Operand
 from hw.compute.input_transform import InputTransform, transformed_bits
 
 pytestmark = pytest.mark.rtl
-NESTED = AcceleratorConfig.load("tiny_hfa")
+NESTED = AcceleratorConfig.load("tiny")
 FLAT = dataclasses.replace(NESTED, features=("hfa",))
 BUILT = [a for a in ALGORITHMS if (a.temporal, a.spatial) != (2, 2)]
 CASES = [(NESTED, a) for a in BUILT] + [(FLAT, a) for a in BUILT if not (a.temporal and a.spatial)]

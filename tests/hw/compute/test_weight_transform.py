@@ -23,7 +23,7 @@ from hw.compute.weights import WeightLoader
 from tests.hw.compute.support import words
 
 pytestmark = pytest.mark.rtl
-TINY = AcceleratorConfig.load("tiny_hfa")
+TINY = AcceleratorConfig.load("tiny")
 WIDE = dataclasses.replace(
     TINY, array=dataclasses.replace(TINY.array, rows=4, cols=8, weight_rows_per_cycle=2)
 )
