@@ -69,7 +69,7 @@ def test_each_layer_says_what_it_could_be_and_why():
         ((8, 1, 9, 9), 8, (1, 1, 1), {}, "kernel of 1×1×1"),
         ((8, 1, 9, 9), 8, (1, 3, 3), {**SAME, "stride": (1, 2, 2)}, "stride 2 along x"),
         ((8, 1, 9, 9), 8, (1, 3, 3), {**SAME, "groups": 2}, "2 groups"),
-        ((16, 1, 9, 9), 16, (1, 3, 3), {**SAME, "groups": 16}, "depthwise"),
+        ((16, 1, 9, 9), 16, (1, 3, 3), {**SAME, "groups": 16}, "cycles: "),
         ((8, 1, 9, 9), 8, (1, 7, 7), {}, "kernel of 1×7×7"),
         ((8, 1, 9, 9), 8, (1, 3, 3), {"pool": (1, 3, 3)}, "a pool of 3 along x crosses tiles"),
     ],
