@@ -1,6 +1,6 @@
 """The whole accelerator: control, memories, compute units, and the standard port names."""
 
-from amaranth.hdl import Const, Module, Mux
+from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -96,6 +96,8 @@ class Accelerator(wiring.Component):
             inner, outer = getattr(registers.bus, name), getattr(self, f"s_axi_{name}")
             m.d.comb += inner.eq(outer) if member.flow == In else outer.eq(inner)
         self._memory_port(m, core)
+        moved = Signal(len(Unit))
+        m.d.sync += moved.eq(core.issue | core.done)
         m.d.comb += [
             supervisor.start.eq(registers.start),
             supervisor.abort.eq(registers.abort),
@@ -106,7 +108,7 @@ class Accelerator(wiring.Component):
             supervisor.errors.eq(core.errors),
             supervisor.index.eq(core.index),
             supervisor.dispatched_index.eq(core.dispatched_index),
-            supervisor.progress.eq((core.issue | core.done).any()),
+            supervisor.progress.eq(moved.any()),
             supervisor.port_idle.eq(core.port_idle),
             core.clear.eq(supervisor.clear),
             core.run.eq(supervisor.run),
