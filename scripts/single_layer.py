@@ -1,10 +1,12 @@
 """Write one quantized convolution as ONNX, for single-layer benchmarks.
 
 Usage: single_layer.py OUT.onnx INPUT_CHANNELS OUTPUT_CHANNELS KERNEL SIZE
+KERNEL and SIZE are [T x] H x W, e.g. 3x3 and 56x56, or 3x1x1 and 16x56x56.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -13,14 +15,16 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
+Shape = tuple[int, ...]
 
-def single_convolution(cin: int, cout: int, kernel: int, size: int) -> onnx.ModelProto:
-    """QDQ graph of Conv2d(cin, cout, kernel, stride 1, same padding) on a size × size map."""
+
+def single_convolution(cin: int, cout: int, kernel: Shape, size: Shape) -> onnx.ModelProto:
+    """QDQ graph of a convolution of stride 1 with same padding."""
     rng = np.random.default_rng(0)
-    weight = rng.integers(-127, 128, (cout, cin, kernel, kernel)).astype(np.int8)
+    weight = rng.integers(-127, 128, (cout, cin, *kernel)).astype(np.int8)
     weight_scale = rng.uniform(0.002, 0.004, cout).astype(np.float32)
     # The sum of n products of standard deviations 74 (u8) and 73 (s8) should span the u8 range.
-    spread = 74.0 * 73.0 * np.sqrt(cin * kernel * kernel) * 0.003 * 0.02
+    spread = 74.0 * 73.0 * np.sqrt(cin * math.prod(kernel)) * 0.003 * 0.02
     constants = {
         "x_scale": np.float32(0.02),
         "x_zero": np.uint8(128),
@@ -39,15 +43,15 @@ def single_convolution(cin: int, cout: int, kernel: int, size: int) -> onnx.Mode
         make("DequantizeLinear", ["x_q", "x_scale", "x_zero"], ["x"], "dequantize_x"),
         make("DequantizeLinear", ["w", "w_scale", "w_zero"], ["wf"], "dequantize_w", axis=0),
         make("DequantizeLinear", ["b", "b_scale", "b_zero"], ["bf"], "dequantize_b", axis=0),
-        make("Conv", ["x", "wf", "bf"], ["y"], "conv", pads=[kernel // 2] * 4),
+        make("Conv", ["x", "wf", "bf"], ["y"], "conv", pads=[k // 2 for k in kernel] * 2),
         make("QuantizeLinear", ["y", "y_scale", "y_zero"], ["y_q"], "quantize_y"),
         make("DequantizeLinear", ["y_q", "y_scale", "y_zero"], ["out"], "dequantize_y"),
     ]
     graph = helper.make_graph(
         nodes,
-        f"conv{kernel}x{kernel}_{cin}_{cout}_{size}",
-        [helper.make_tensor_value_info("clip", TensorProto.FLOAT, [1, cin, size, size])],
-        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, cout, size, size])],
+        f"conv{_name(kernel)}_{cin}_{cout}_{_name(size)}",
+        [helper.make_tensor_value_info("clip", TensorProto.FLOAT, [1, cin, *size])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, cout, *size])],
         [numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
@@ -56,13 +60,18 @@ def single_convolution(cin: int, cout: int, kernel: int, size: int) -> onnx.Mode
     return model
 
 
+def _name(shape: Shape) -> str:
+    return "x".join(map(str, shape))
+
+
 def main() -> None:
     """Write the model and, beside it, a recorded input and ONNX Runtime's output."""
     out = Path(sys.argv[1])
-    cin, cout, kernel, size = map(int, sys.argv[2:6])
+    cin, cout = map(int, sys.argv[2:4])
+    kernel, size = (tuple(map(int, word.split("x"))) for word in sys.argv[4:6])
     out.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(single_convolution(cin, cout, kernel, size), out)
-    clip = np.random.default_rng(1).normal(0, 1.2, (1, cin, size, size)).astype(np.float32)
+    clip = np.random.default_rng(1).normal(0, 1.2, (1, cin, *size)).astype(np.float32)
     session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
     (result,) = session.run(["out"], {"clip": clip})
     np.savez(out.with_suffix(".npz"), **{"input:clip": clip, "output:out": result})
