@@ -258,7 +258,13 @@ class TileAssembly(wiring.Component):
         blocks = self._config.array.blocks_per_row
         tiles = [(scale_x, x), (scale_y, y), (scale_t, t)]
         counts: list[Value] = [Const(blocks)] * (blocks > 1) + list(self.counts)
-        strides = [of_block] * (blocks > 1) + [stride << scale for scale, stride in tiles] + [co]
+        # Registered: the first row is many cycles away.
+        of_tiles = []
+        for scale, stride in tiles:
+            shift = Signal(2, name=f"shift_{scale.name}", reset_less=True)
+            m.d.sync += shift.eq(scale)
+            of_tiles.append(stride << shift)
+        strides = [of_block] * (blocks > 1) + of_tiles + [co]
         counts = [1 + _mask(scale) for scale, _ in inner] + counts
         strides = [stride for _, stride in inner] + strides
         widths = [3] * len(inner) + [1 + exact_log2(blocks)] * (blocks > 1) + [COUNT_BITS] * 4
