@@ -146,7 +146,7 @@ class Result:
 class Bench:
     """One accelerator with memory; `run` may be called several times by one `scenario`."""
 
-    def __init__(self, config="tiny", *, seed=0, stall=0.0):
+    def __init__(self, config="tiny_direct", *, seed=0, stall=0.0):
         self.config = AcceleratorConfig.load(config) if isinstance(config, str) else config
         self.dut = Accelerator(
             self.config, array=ArrayStandIn, drain=DrainStandIn, vector=VectorStandIn
@@ -270,7 +270,7 @@ class Bench:
         simulator.run()
 
 
-def run(program, *, config="tiny", data=None, seed=0, stall=0.0, failing=range(0), **options):
+def run(program, *, config="tiny_direct", data=None, seed=0, stall=0.0, failing=range(0), **options):
     """Run one program on a fresh accelerator; `data` is (address, bytes) pairs."""
     bench = Bench(config, seed=seed, stall=stall)
     for address, content in data or ():

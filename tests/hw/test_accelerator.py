@@ -33,7 +33,7 @@ from hw.arch.timing import TOKEN_LATENCY
 from tests.hw.bench import HALT, Bench, run, waits
 
 pytestmark = pytest.mark.rtl
-TINY = AcceleratorConfig.load("tiny")
+TINY = AcceleratorConfig.load("tiny_direct")
 BYTES = TINY.port.bytes
 BANK = TINY.memory.activation_bank_rows
 STALLS = pytest.mark.parametrize("stall", [0.0, 0.4])

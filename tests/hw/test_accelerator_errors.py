@@ -43,7 +43,7 @@ from hw.control.registers import READ_LATENCY
 from tests.hw.bench import HALT, PROGRAM_BASE, Bench, run, waits
 
 pytestmark = pytest.mark.rtl
-TINY = AcceleratorConfig.load("tiny")
+TINY = AcceleratorConfig.load("tiny_direct")
 BYTES = TINY.port.bytes
 BANK = TINY.memory.activation_bank_rows
 STALLS = pytest.mark.parametrize("stall", [0.0, 0.4])
@@ -333,5 +333,5 @@ def test_registers():
 
 def test_features_that_the_circuit_lacks_are_refused():
     config = dataclasses.replace(TINY, features=("depthwise", "sfu"))
-    with pytest.raises(ConfigError, match="feature 'sfu' of configuration 'tiny'"):
+    with pytest.raises(ConfigError, match="feature 'sfu' of configuration 'tiny_direct'"):
         verilog(config)

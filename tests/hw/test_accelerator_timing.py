@@ -23,7 +23,7 @@ from hw.arch.isa import (
 from tests.hw.bench import HALT, PROGRAM_BASE, ArrayStandIn, DrainStandIn, run, waits
 
 pytestmark = pytest.mark.rtl
-TINY = AcceleratorConfig.load("tiny")
+TINY = AcceleratorConfig.load("tiny_direct")
 BEATS = INSTRUCTION_BYTES // TINY.port.bytes
 BURST = TINY.port.max_burst
 TAKEN = timing.BEAT_LATENCY + timing.FETCH_VISIBLE

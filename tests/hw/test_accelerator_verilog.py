@@ -43,7 +43,7 @@ def test_ports(tmp_path, capsys):
     assert header is not None
     assert {name.strip() for name in header[1].split(",")} == MASTER | SLAVE | OTHERS
     body = text[header.end() :]
-    bits = 8 * AcceleratorConfig.load("tiny").port.bytes
+    bits = 8 * AcceleratorConfig.load("tiny_direct").port.bytes
     for declaration in (
         f"output [{bits - 1}:0] m_axi_wdata;",
         f"input [{bits - 1}:0] m_axi_rdata;",
