@@ -57,6 +57,9 @@ TRANSFORM_BITS = {"hfa": (15, 14), "hfa_nested": (16, 16)}
 """Least operand widths (activation, weight) that the algorithms of a feature need on raw s8; the
 widest are F(4×4,3×3) and, nested, F(2,3)⊗F(4×4,3×3) (winograd.Algorithm.input_bits)."""
 
+EXACT_DIVISION_BITS = 36
+"""Two native multiplier widths (hw/compute/exact_division.py)."""
+
 BUILT = ("depthwise", "vector", "hfa", "hfa_nested", "hfa_depthwise")
 """Those that the circuit has. Verilog, compiler and simulators refuse a configuration with
 others (`AcceleratorConfig.require_built`)."""
@@ -163,6 +166,11 @@ class AcceleratorConfig:
             raise ConfigError(
                 f"lanes.output_transform must divide lanes.requantize ({self.lanes.requantize}), "
                 f"not {lanes}"
+            )
+        if self.memory.accumulator_bits > EXACT_DIVISION_BITS:
+            raise ConfigError(
+                f"memory.accumulator_bits is {self.memory.accumulator_bits}; the exact division of "
+                f"feature 'hfa' takes at most {EXACT_DIVISION_BITS}"
             )
         points = 144 if "hfa_nested" in self.features else 36
         if rows < points:

@@ -5,9 +5,9 @@ python -m hw.arch.documentation [FILE]     write the page (default docs/isa.md)
 
 from __future__ import annotations
 
+import argparse
 import enum
 import inspect
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -128,11 +128,12 @@ def page() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def main(words: Sequence[str]) -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Write the page."""
-    target = Path(words[0]) if words else PAGE
-    target.write_text(page())
+    parser = argparse.ArgumentParser(prog="python -m hw.arch.documentation", description=__doc__)
+    parser.add_argument("target", type=Path, nargs="?", default=PAGE, help="default: %(default)s")
+    parser.parse_args(words).target.write_text(page())
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -38,7 +38,7 @@ def test_fingerprints_tell_configurations_apart():
     swapped = dataclasses.replace(tiny, features=tuple(reversed(tiny.features)))
     assert swapped.fingerprint == tiny.fingerprint
     assert dataclasses.replace(tiny, queue_depth=8).fingerprint != tiny.fingerprint
-    memory = dataclasses.replace(tiny.memory, accumulator_bits=37)
+    memory = dataclasses.replace(tiny.memory, accumulator_bits=35)
     assert dataclasses.replace(tiny, memory=memory).fingerprint != tiny.fingerprint
 
 
@@ -83,6 +83,11 @@ def refused(config, section, change, message):
 
 
 TRANSFORM_LIMITS = [
+    (
+        "memory",
+        {"accumulator_bits": 37},
+        "is 37; the exact division of feature .hfa. takes at most 36",
+    ),
     ("array", {"activation_bits": 15}, "is 15; feature 'hfa_nested' needs at least 16"),
     ("array", {"weight_bits": 13}, "weight_bits is 13; feature 'hfa' needs at least 14"),
     ("memory", {"transformed_rows": 128}, "is 128; one tile has up to 144 points"),

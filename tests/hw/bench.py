@@ -270,7 +270,9 @@ class Bench:
         simulator.run()
 
 
-def run(program, *, config="tiny_direct", data=None, seed=0, stall=0.0, failing=range(0), **options):
+def run(
+    program, *, config="tiny_direct", data=None, seed=0, stall=0.0, failing=range(0), **options
+):
     """Run one program on a fresh accelerator; `data` is (address, bytes) pairs."""
     bench = Bench(config, seed=seed, stall=stall)
     for address, content in data or ():
