@@ -61,6 +61,8 @@ class Resources:
 
 OWN_MODULES = ("column", "lane", "queue", "sequencer", "affine")
 """Modules (by part of their name) that are mapped on their own."""
+CLOCK_SITE = "G2"
+"""A clock pin of the CABGA381 package."""
 ECP5_85F = Resources(lut=83_640, ff=83_640, bram=208, dsp=156)
 
 
@@ -158,6 +160,8 @@ def place_and_route(
     SynthesisError
         If nextpnr fails, e.g. because the design does not route.
     """
+    # Left to the placer, the clock may land on a pad with no way to the clock network.
+    (directory / "harness.lpf").write_text(f'LOCATE COMP "clk" SITE "{CLOCK_SITE}";\n')
     result = []
     for seed in seeds:
         text = _run(
@@ -172,6 +176,7 @@ def place_and_route(
                 "--placer", "static",
                 "--router", "router2",
                 "--timing-allow-fail",
+                "--lpf", "harness.lpf",
                 "--lpf-allow-unconstrained",
                 "--textcfg", f"design-{seed}.config",
                 "--report", f"report-{seed}.json",
