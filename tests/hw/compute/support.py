@@ -13,6 +13,19 @@ from amaranth.sim import Simulator
 from hw.arch.isa import OPCODE_BITS, UnitInstruction, encode
 
 
+async def read_accumulators(ctx: Any, dut: Any, first: int, result: np.ndarray, bits: int) -> None:
+    """Fill `result` [rows, cols] with accumulator rows from `first` on, through the drain port."""
+    for row, values in enumerate(result, first):
+        ctx.set(dut.drain_read.enable, 1)
+        ctx.set(dut.drain_read.address, row)
+        await ctx.tick()
+        ctx.set(dut.drain_read.enable, 0)
+        await ctx.tick()
+        word = ctx.get(dut.drain_read.data)
+        for column in range(len(values)):
+            values[column] = signed_field(word >> (bits * column) & ((1 << bits) - 1), bits)
+
+
 @dataclasses.dataclass
 class Trace:
     """What a run showed: cycles of issue and done, first error code, rows written."""

@@ -18,7 +18,7 @@ from hw.arch.timing import (
     array_outputs,
 )
 from hw.compute.array import ArrayUnit
-from tests.hw.compute.support import Bench, signed_field, words
+from tests.hw.compute.support import Bench, read_accumulators, words
 
 pytestmark = pytest.mark.rtl
 TINY = AcceleratorConfig.load("tiny_direct")
@@ -119,16 +119,7 @@ def simulate(config, instructions, codes, weights, rows, first_row=0):
     result = np.zeros((rows, config.array.cols), np.int64)
 
     async def read_back(ctx) -> None:
-        for row in range(rows):
-            ctx.set(dut.drain_read.enable, 1)
-            ctx.set(dut.drain_read.address, first_row + row)
-            await ctx.tick()
-            ctx.set(dut.drain_read.enable, 0)
-            await ctx.tick()
-            word = ctx.get(dut.drain_read.data)
-            for column in range(config.array.cols):
-                field = word >> (bits * column) & ((1 << bits) - 1)
-                result[row, column] = signed_field(field, bits)
+        await read_accumulators(ctx, dut, first_row, result, bits)
 
     trace = bench.run(instructions, after=read_back)
     return result, trace

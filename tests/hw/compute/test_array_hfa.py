@@ -24,7 +24,7 @@ from hw.arch.winograd import Algorithm
 from hw.compute.array import ArrayUnit
 from hw.compute.array_control import ArrayControl
 from tests.hw.compute.hfa import Case, Layer
-from tests.hw.compute.support import Bench, signed_field, words
+from tests.hw.compute.support import Bench, read_accumulators, words
 from tests.hw.compute.test_array import (
     Convolution,
     Depthwise,
@@ -53,16 +53,7 @@ def simulate(instructions, codes, groups, rows, config=TINY, first_row=0, before
     result = np.zeros((rows, config.array.cols), np.int64)
 
     async def read_back(ctx) -> None:
-        for row in range(rows):
-            ctx.set(dut.drain_read.enable, 1)
-            ctx.set(dut.drain_read.address, first_row + row)
-            await ctx.tick()
-            ctx.set(dut.drain_read.enable, 0)
-            await ctx.tick()
-            word = ctx.get(dut.drain_read.data)
-            for column in range(config.array.cols):
-                field = word >> (bits * column) & ((1 << bits) - 1)
-                result[row, column] = signed_field(field, bits)
+        await read_accumulators(ctx, dut, first_row, result, bits)
 
     ahead = None if before is None else lambda ctx: before(ctx, bench)
     trace = bench.run(instructions, after=read_back, before=ahead)
