@@ -127,9 +127,9 @@ def transfer_beats(instruction: Load | Store) -> int:
 
 # Memories, control and memory port. Every constant is measured by tests/hw.
 
-ACTIVATION_READ_LATENCY = 3
-"""Cycles from `enable` of an activation read to its data: the bank's address register, the bank's
-output register, the client's data register."""
+ACTIVATION_READ_LATENCY = 4
+"""Cycles from `enable` of an activation read to its data: the bank's address register, the block
+RAMs' output, a register behind it, the client's data register."""
 
 WEIGHT_READ_LATENCY = 1
 """Cycles from `enable` of a weight group read to its data."""
@@ -137,8 +137,9 @@ WEIGHT_READ_LATENCY = 1
 PARAMETER_READ_LATENCY = 1
 """Cycles from `enable` of a parameter row read to its data."""
 
-ACCUMULATOR_READ_LATENCY = 2
-"""Cycles from `enable` of an accumulator row read (drain side) to its data."""
+ACCUMULATOR_READ_LATENCY = 4
+"""Cycles from `enable` of an accumulator row read (drain side) to its data: a register in front of
+the columns, one in each, the bank's output, the column's data register."""
 
 WRITE_LATENCY = 2
 """Cycles from a write to an on-chip memory to the first read that sees it: a register, the memory.
@@ -205,7 +206,7 @@ LOAD_DONE = 1
 STORE_READ = 4
 """Cycles from the issue of a STORE to its first scratchpad read."""
 
-STORE_ASK = 4
+STORE_ASK = ACTIVATION_READ_LATENCY + 1
 """Cycles from the read of a burst's last row until STORE asks for the burst."""
 
 STORE_DONE = 1
@@ -223,12 +224,13 @@ STORE_BURSTS = 16
 
 # ARRAY. Cycle numbers count from the cycle in which a position's address is formed.
 
-WEIGHT_LAG = 4
-"""Cycles by which the loading of the next weight block starts after a block's first position."""
+FEED_LATENCY = ACTIVATION_READ_LATENCY + 2
+"""From a position's address to its operands at column 0's input: register in front of the
+scratchpad, its read, centring register."""
 
-FEED_LATENCY = 4
-"""From a position's address to its operands at column 0's input: scratchpad read
-(ACTIVATION_READ_LATENCY), centring register."""
+WEIGHT_LAG = FEED_LATENCY
+"""Cycles by which the loading of the next weight block starts after a block's first position: when
+that position stands at column 0, the shadow weights are free."""
 
 COLUMN_LATENCY = 6
 """From the operands at a column's input until the column writes their sum to the accumulators:
@@ -508,12 +510,12 @@ AFFINE_LATENCY = 17
 ELEMENT_LATENCY = 3
 """Stages in front of it: differences, product or reduction, choice of operands."""
 
-TABLE_LATENCY = 2
-"""Stages behind it: table read, choice of the byte."""
+TABLE_LATENCY = 3
+"""Stages behind it: table read, a register, choice of the byte."""
 
-ROW_LATENCY = 6
-"""Cycles from a source row's address to its elements: scratchpad read
-(ACTIVATION_READ_LATENCY), row register, lane shift, merge with the row so far."""
+ROW_LATENCY = 1 + ACTIVATION_READ_LATENCY + 3
+"""Cycles from a source row's address to its elements: register in front of the scratchpad, its
+read, row register, lane shift, merge with the row so far."""
 
 VECTOR_START = 3
 """Cycles from the issue of a vector instruction to the address of its first source row."""

@@ -1,13 +1,48 @@
-"""What the ECP5 has that synthesis does not infer: the registers inside a multiplier block."""
+"""The ECP5-85F: sites of its blocks, and the registers inside a multiplier block."""
 
+import dataclasses
 from collections.abc import Iterable
 
-__all__ = ["MULTIPLIER_BITS", "multiplier_map"]
+__all__ = ["BLOCK_SITES", "LOGIC_AREA", "MULTIPLIER_BITS", "Site", "multiplier_map"]
 
 MULTIPLIER_BITS = 18
 
 
-def multiplier_map(modules: Iterable[str], a_bits: int, b_bits: int) -> str:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Site:
+    """A place for a block: column, row, and nextpnr's name of it."""
+
+    x: int
+    y: int
+    name: str
+
+
+_GROUPS = (*range(4, 59, 9), *range(69, 115, 9))
+"""Column in which each group of four block RAMs or four multipliers starts."""
+
+BLOCK_SITES = {
+    "DP16KD": [
+        Site(x + 2 * z, y, f"X{x + 2 * z}/Y{y}/EBR{z}")
+        for y in (22, 46, 70, 82)
+        for x in _GROUPS
+        for z in range(4)
+    ],
+    "MULT18X18D": [
+        Site(x + z, y, f"X{x + z}/Y{y}/MULT18_{z}")
+        for y in (10, 34, 58)
+        for x in _GROUPS
+        for z in (0, 1, 4, 5)
+    ],
+}
+"""208 block RAMs in four rows, 156 multipliers in three (Project Trellis' tile grid)."""
+
+LOGIC_AREA = (2, 2, 124, 93)
+"""Left, bottom, right and top of the logic tiles."""
+
+
+def multiplier_map(
+    modules: Iterable[str], a_bits: int, b_bits: int, resets: Iterable[str] = ()
+) -> str:
     """Verilog for Yosys' `techmap` that turns hw.compute.product.Product into one MULT18X18D.
 
     The module has the cell's ports (its registers have no reset). The block's input and output
@@ -17,6 +52,7 @@ def multiplier_map(modules: Iterable[str], a_bits: int, b_bits: int) -> str:
     ----------
     modules: names of the modules to map.
     a_bits, b_bits: widths of the operands, at most `MULTIPLIER_BITS`.
+    resets: names of the modules' reset ports.
 
     Raises
     ------
@@ -34,11 +70,12 @@ def multiplier_map(modules: Iterable[str], a_bits: int, b_bits: int) -> str:
             f".{name.upper()}{i}({name}[{min(i, width - 1)}])" for i in range(MULTIPLIER_BITS)
         )
 
+    inputs = "".join(f"input {name}, " for name in resets)
     product = ", ".join(f".P{i}(wide[{i}])" for i in range(2 * MULTIPLIER_BITS))
     return f"""
 (* techmap_celltype = "{" ".join(modules)}" *)
 module _product_to_multiplier (
-    input clk, input rst, input clear, input load,
+    input clk, {inputs}input load,
     input [{a_bits - 1}:0] a, input [{b_bits - 1}:0] b,
     output [{a_bits + b_bits - 1}:0] product
 );

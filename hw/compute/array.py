@@ -45,8 +45,9 @@ class ArrayUnit(wiring.Component):
     unit: queue side.
     activation: scratchpad rows, data ACTIVATION_READ_LATENCY cycles after `enable`.
     weight: weight groups (LW rows of cols bytes, row by row), data one cycle after `enable`.
-    drain_read: accumulator row of all columns, data two cycles after `enable` and held until the
-        next read. Reading the bank that the array reads in that cycle raises BANK_CONFLICT.
+    drain_read: accumulator row of all columns, data ACCUMULATOR_READ_LATENCY cycles after `enable`
+        and held until the next read. Reading the bank that the array reads in the cycle of the
+        access, two cycles after `enable`, raises BANK_CONFLICT.
     vectors: high in a cycle in which a position that produces a sum enters.
     products: high once per rows × cols products (registers.COUNTERS).
 
@@ -103,7 +104,7 @@ class ArrayUnit(wiring.Component):
         # `control` is one cycle behind the address, operands are FEED_LATENCY behind it.
         lag = FEED_LATENCY - 1
         inside = delayed(m, control.activation_enable, ACTIVATION_READ_LATENCY, "inside")
-        arrived = delayed(m, control.control.present, ACTIVATION_READ_LATENCY - 1, "arrived")
+        arrived = delayed(m, control.control.present, ACTIVATION_READ_LATENCY, "arrived")
         flip = Signal(8)
         # What is taken off a byte, and what stands for one outside the tensor.
         zero_point, outside = Signal(signed(9)), Signal(signed(9))
@@ -112,7 +113,7 @@ class ArrayUnit(wiring.Component):
             zero_point.eq(control.zero_point ^ flip),
         ]
         if self._has_hfa:
-            arrived = arrived | delayed(m, control.feed, ACTIVATION_READ_LATENCY - 1, "fed")
+            arrived = arrived | delayed(m, control.feed, ACTIVATION_READ_LATENCY, "fed")
             with m.If(control.raw):
                 m.d.comb += zero_point.eq(RAW_OFFSET)
                 m.d.comb += outside.eq((control.zero_point ^ flip) - RAW_OFFSET)
@@ -192,24 +193,23 @@ class ArrayUnit(wiring.Component):
             m.d.comb += [i.eq(o) for i, o in zip(right.weights, left.weights_next, strict=True)]
 
     def _drain(self, m: Module, columns: list[Column]) -> Signal:
-        """Serve the drain; return the bank conflict, one cycle late."""
+        """Serve the drain; return the bank conflict, one cycle behind the access."""
         row_bits = exact_log2(self._config.memory.accumulator_rows)
         port = DrainPort(self._config).create()
-        bank = self.drain_read.address[row_bits]
-        m.d.comb += [
+        m.d.sync += [
             port.enable.eq(self.drain_read.enable),
-            port.bank.eq(bank),
+            port.bank.eq(self.drain_read.address[row_bits]),
             port.row.eq(self.drain_read.address[:row_bits]),
-            self.drain_read.data.eq(Cat(column.sum for column in columns)),
         ]
-        m.d.sync += [port.taken.eq(port.enable), port.taken_bank.eq(port.bank)]
+        m.d.comb += self.drain_read.data.eq(Cat(column.sum for column in columns))
+        # As in the columns: the cycle of the access.
+        drained = delayed(m, port.enable, 1, "drained")
+        bank = delayed(m, port.bank, 1, "drained_bank")
         for column in columns:
             m.d.comb += [
                 column.drain.enable.eq(port.enable),
                 column.drain.bank.eq(port.bank),
                 column.drain.row.eq(port.row),
-                column.drain.taken.eq(port.taken),
-                column.drain.taken_bank.eq(port.taken_bank),
             ]
         # Bit c of reading[b]: column c reads bank b in this cycle.
         conflict = Signal()
@@ -218,7 +218,5 @@ class ArrayUnit(wiring.Component):
         for b, line in enumerate(reading):
             here = read.enable & (read.address[row_bits] == b)
             m.d.sync += line.eq(Cat(here, line)[: len(columns)])
-        m.d.sync += conflict.eq(
-            self.drain_read.enable & Mux(bank, reading[1].any(), reading[0].any())
-        )
+        m.d.sync += conflict.eq(drained & Mux(bank, reading[1].any(), reading[0].any()))
         return conflict

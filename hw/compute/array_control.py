@@ -9,7 +9,13 @@ from amaranth.utils import exact_log2
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode, ErrorCode
-from hw.arch.timing import ACCUMULATE_HAZARD, TILE_PAUSE, array_latency, array_start
+from hw.arch.timing import (
+    ACCUMULATE_HAZARD,
+    FEED_LATENCY,
+    TILE_PAUSE,
+    array_latency,
+    array_start,
+)
 from hw.common.agu import COUNT_BITS, Nest, Walker
 from hw.common.layouts import instruction_layout
 from hw.common.ports import UnitSignature
@@ -204,8 +210,8 @@ class ArrayControl(wiring.Component):
             self.weight_start.eq(begin),
             self.weight_base.eq(self._fields.weight >> self._group_shift),
         ]
-        # Activations of the instruction before arrive until cycle t + 3.
-        late, _ = strobe_line(m, begin, C(0), 3, "zero_point_line")
+        # Activations of the instruction before arrive until cycle t + FEED_LATENCY - 1.
+        late, _ = strobe_line(m, begin, C(0), FEED_LATENCY - 1, "zero_point_line")
         with m.If(late):
             m.d.sync += [
                 self.zero_point.eq(self._fields.zero_point),
@@ -403,8 +409,7 @@ class ArrayControl(wiring.Component):
             with m.If(self.control.tiles):
                 m.d.comb += self.products.eq(tiles.products)
             self._connect_tiles(m)
-        # The scratchpad has the register for these.
-        m.d.comb += [
+        m.d.sync += [
             self.activation_enable.eq(self._present & self._inside),
             self.activation_address.eq(self._walker.address),
         ]
@@ -460,7 +465,6 @@ class ArrayControl(wiring.Component):
             engine.loaded.eq(self.loaded),
             self.temporal.eq(f.transform_t),
             self.spatial.eq(f.transform_s),
-            self.clear.eq(self.unit.abort),
             self.geometry.eq(engine.geometry),
             self.release.eq(engine.release),
             self.weight_transform.eq(self._hfa),
@@ -472,6 +476,8 @@ class ArrayControl(wiring.Component):
             port.eq(value) for port, value in zip(engine.levels, self._counts, strict=True)
         ]
         m.d.sync += [
+            # After an abort nothing comes until a reset; a cycle does not matter.
+            self.clear.eq(self.unit.abort),
             self.feed.eq(self._present & self._hfa),
             self.transformed.eq(engine.present),
             self.half.eq(engine.half),

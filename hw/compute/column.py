@@ -11,7 +11,7 @@ from amaranth.utils import exact_log2
 from hw.arch.config import AcceleratorConfig
 from hw.compute.chain import ChainSignature
 from hw.compute.depthwise_tiles import POINTS, DepthwiseTiles
-from hw.compute.latch import delayed
+from hw.compute.latch import delayed, register_of
 from hw.compute.product import Product
 from hw.compute.window import DepthwiseWindow, selected_tap
 
@@ -33,10 +33,7 @@ def total(values: Sequence[Any]) -> Any:
 
 
 class DrainPort(wiring.Signature):
-    """Accumulator read by the drain, the same for all columns; seen from the array.
-
-    `enable`, `bank` and `row` in cycle d; `taken` and `taken_bank` are the first two in d + 1.
-    """
+    """Accumulator read by the drain, the same for all columns; seen from the array."""
 
     def __init__(self, config: AcceleratorConfig):
         super().__init__(
@@ -44,8 +41,6 @@ class DrainPort(wiring.Signature):
                 "enable": Out(1),
                 "bank": Out(1),
                 "row": Out(exact_log2(config.memory.accumulator_rows)),
-                "taken": Out(1),
-                "taken_bank": Out(1),
             }
         )
 
@@ -66,8 +61,9 @@ class Column(wiring.Component):
     i, o: the chain from the neighbour on the left to the one on the right.
     weights_valid, weights: one word for this column (lowest) and all columns to the right, per
         loaded row; `weights_valid_next`, `weights_next` pass the others on.
-    drain: accumulator read of the drain; must not name the bank that the array reads.
-    sum: accumulator, two cycles after `drain.enable`, held until the next one.
+    drain: accumulator read of the drain; must not name the bank that the array reads in the next
+        cycle, in which it is done.
+    sum: accumulator, three cycles after `drain.enable`, held until the next one.
     """
 
     def __init__(self, config: AcceleratorConfig, index: int):
@@ -108,8 +104,9 @@ class Column(wiring.Component):
             self.o.read.eq(self.i.read),
             self.o.write.eq(self.i.write),
         ]
+        lanes = [register_of(m, lane) for lane in self.o.x]
         with m.If(self.i.control.present):
-            m.d.sync += [o.eq(i) for o, i in zip(self.o.x, self.i.x, strict=True)]
+            m.d.sync += [o.eq(i) for o, i in zip(lanes, self.i.x, strict=True)]
 
     def _weights(self, m: Module) -> list[Signal]:
         """Shadow weights, shifted in LW rows at a time; the products take them in with a swap."""
@@ -123,10 +120,9 @@ class Column(wiring.Component):
             m.d.sync += [s.eq(n) for s, n in zip(shadow, following, strict=True)]
         if self._index < array.cols - 1:
             m.d.sync += self.weights_valid_next.eq(self.weights_valid)
+            passed = [register_of(m, word) for word in self.weights_next]
             with m.If(self.weights_valid):
-                m.d.sync += [
-                    n.eq(w[bits:]) for n, w in zip(self.weights_next, self.weights, strict=True)
-                ]
+                m.d.sync += [n.eq(w[bits:]) for n, w in zip(passed, self.weights, strict=True)]
         return shadow
 
     def _operands(self, m: Module) -> list[Value]:
@@ -209,7 +205,17 @@ class Column(wiring.Component):
         row_bits = exact_log2(self._config.memory.accumulator_rows)
         read, write = self.o.read, self.o.write
         result = Signal(shape, reset_less=True)
-        drained = self.drain.enable
+        # A register in every column, so that the read reaches all of them.
+        drained, drained_bank = Signal(), Signal(reset_less=True)
+        drained_row = Signal(row_bits, reset_less=True)
+        taken, taken_bank = Signal(), Signal(reset_less=True)
+        m.d.sync += [
+            drained.eq(self.drain.enable),
+            drained_bank.eq(self.drain.bank),
+            drained_row.eq(self.drain.row),
+            taken.eq(drained),
+            taken_bank.eq(drained_bank),
+        ]
         data = []
         for bank in range(2):
             storage = memory.Memory(
@@ -218,11 +224,11 @@ class Column(wiring.Component):
             m.submodules[f"bank{bank}"] = storage
             reader, writer = storage.read_port(), storage.write_port()
             here = read.enable & (read.address[row_bits] == bank)
-            for_drain = drained & (self.drain.bank == bank)
+            for_drain = drained & (drained_bank == bank)
             m.d.comb += [
                 # cycle q + 3
                 reader.en.eq(here | for_drain),
-                reader.addr.eq(Mux(for_drain, self.drain.row, read.address[:row_bits])),
+                reader.addr.eq(Mux(for_drain, drained_row, read.address[:row_bits])),
                 # cycle q + 6
                 writer.en.eq(write.enable & (write.address[row_bits] == bank)),
                 writer.addr.eq(write.address[:row_bits]),
@@ -236,8 +242,9 @@ class Column(wiring.Component):
         m.d.sync += [overwrite.eq(read.overwrite), bank.eq(read.address[row_bits])]
         with m.If(valid[3]):
             m.d.sync += held.eq(Mux(overwrite, 0, Mux(bank, data[1], data[0])))
-        with m.If(self.drain.taken):
-            m.d.sync += self.sum.eq(Mux(self.drain.taken_bank, data[1], data[0]))
+        total_taken = register_of(m, self.sum)
+        with m.If(taken):
+            m.d.sync += total_taken.eq(Mux(taken_bank, data[1], data[0]))
         # cycle q + 5
         with m.If(valid[4]):
             m.d.sync += result.eq(held + addend)

@@ -14,11 +14,11 @@ from hw.arch.timing import ACCUMULATOR_READ_LATENCY, REQUANTIZE_LATENCY
 from hw.common.agu import any_zero
 from hw.common.layouts import instruction_layout
 from hw.common.ports import UnitSignature, accumulator_read, activation_write, parameter_read
-from hw.compute.drain_parameters import DrainParameters
+from hw.compute.drain_parameters import REGISTERS_LEAD, DrainParameters
 from hw.compute.drain_rows import RowAssembly
 from hw.compute.drain_tiles import TileAssembly
 from hw.compute.drain_walk import DrainWalk, sections, window_scale
-from hw.compute.latch import Fields
+from hw.compute.latch import Fields, delayed
 from hw.compute.output_transform import OutputTransform
 from hw.compute.requantize import RequantizeLane
 from hw.compute.select import chosen
@@ -48,7 +48,7 @@ class DrainUnit(wiring.Component):
     Members
     -------
     unit: queue side.
-    accumulator: accumulator rows, data two cycles after `enable`.
+    accumulator: accumulator rows, data ACCUMULATOR_READ_LATENCY cycles after `enable`.
     parameter: parameter rows, data one cycle after `enable`.
     write: rows of the activation scratchpad.
 
@@ -73,7 +73,10 @@ class DrainUnit(wiring.Component):
         m = Module()
         self._fields = f = Fields(instruction_layout(Drain), FIELDS)
         self._begin, self._finished = Signal(), Signal()
-        self._tiles = (f.transform_t | f.transform_s).any() if self._hfa else Signal()
+        self._tiles = Signal()
+        if self._hfa:
+            # A register: right from the cycle after `begin` on, long before the first point comes.
+            m.d.sync += self._tiles.eq((f.transform_t | f.transform_s).any())
         self._issue(m)
         self._walk = self._source(m)
         self._accumulator_line(m)
@@ -99,7 +102,7 @@ class DrainUnit(wiring.Component):
             for window, select in zip(f.window, (s, s, t), strict=True):
                 power = (window == 1) | (window == 2) | (window == 4)
                 crosses = crosses | ~power | (window_scale(window) > select)
-            wrong = wrong | (self._tiles & crosses)
+            wrong = wrong | ((t | s).any() & crosses)
         else:
             unsupported = unsupported | t.any() | s.any()
         misaligned = f.parameter[: exact_log2(self._config.parameter_row_beats)].any()
@@ -163,7 +166,8 @@ class DrainUnit(wiring.Component):
         self._valid = valid = Signal(ACCUMULATOR_READ_LATENCY + 1)
         m.d.sync += valid.eq(Mux(self.unit.abort, 0, Cat(self._walk.enable, valid)[: len(valid)]))
         self._places = places = [
-            Signal.like(self._walk.place, name=f"place{k}", reset_less=True) for k in range(3)
+            Signal.like(self._walk.place, name=f"place{k}", reset_less=True)
+            for k in range(ACCUMULATOR_READ_LATENCY + 1)
         ]
         for source, target in zip([self._walk.place, *places], places, strict=False):
             m.d.sync += target.eq(source)
@@ -173,7 +177,7 @@ class DrainUnit(wiring.Component):
         return place >> exact_log2(sections(self._config))
 
     def _taken(self, m: Module) -> list[Signal]:
-        """Lanes of the current step, registered in cycle a + 3."""
+        """Lanes of the current step, one cycle behind the accumulators."""
         bits = self._config.memory.accumulator_bits
         result = []
         for index in range(self._lanes):
@@ -213,20 +217,26 @@ class DrainUnit(wiring.Component):
 
     def _parameters(self, m: Module, divided: Value | None) -> DrainParameters:
         f, walk = self._fields, self._walk
+
+        def later(value: Value) -> Value:
+            """The parameters' cycle a, so that they meet the accumulators."""
+            cycles = ACCUMULATOR_READ_LATENCY + 1 - REGISTERS_LEAD
+            return delayed(m, value, cycles, "walk")
+
         m.submodules.parameters = unit = DrainParameters(self._config)
         connect(m, unit.read, flipped(self.parameter))
         m.d.comb += [
             unit.begin.eq(self._begin),
             unit.parameter.eq(f.parameter),
-            unit.enable.eq(walk.enable),
-            unit.step.eq(self._step(walk.place)),
-            unit.block_moves.eq(walk.block_moves),
+            unit.enable.eq(later(walk.enable)),
+            unit.step.eq(later(self._step(walk.place))),
+            unit.block_moves.eq(later(walk.block_moves)),
         ]
         if divided is not None:
             m.d.comb += [
                 unit.tiles.eq(self._tiles),
-                unit.tile_ends.eq(walk.tile_ends),
-                unit.block_ends.eq(walk.block_ends),
+                unit.tile_ends.eq(later(walk.tile_ends)),
+                unit.block_ends.eq(later(walk.block_ends)),
                 unit.divided.eq(divided),
                 # Results per axis are 2^transform.
                 unit.results.eq(f.transform_t + (f.transform_s << 1)),
@@ -260,7 +270,7 @@ class DrainUnit(wiring.Component):
         return codes
 
     def _assemble(self, m: Module, codes: list[Value]) -> None:
-        """The codes come out in cycle a + 15; a row is written in a + 16 from the newest steps."""
+        """A row is written one cycle behind its newest codes."""
         f, walk = self._fields, self._walk
         depth = len(self._valid) + REQUANTIZE_LATENCY
         per_row = self._config.lane_block // self._lanes

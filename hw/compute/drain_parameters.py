@@ -10,6 +10,7 @@ from hw.arch.isa import LOCAL_BITS
 from hw.arch.timing import DIVISION_LATENCY, PARAMETER_READ_LATENCY
 from hw.common.ports import parameter_read
 from hw.compute.drain_walk import sections
+from hw.compute.latch import register_of
 
 __all__ = ["DrainParameters"]
 
@@ -20,7 +21,7 @@ TILES_UNDER_WAY = 8
 
 
 class DrainParameters(wiring.Component):
-    """Parameter rows: read in cycle a + 1, in the lanes' registers in a + 3 (a: accumulator read).
+    """Parameter rows: read in cycle a + 1, in the lanes' registers in a + REGISTERS_LEAD.
 
     With one step per accumulator row the parameters change only with co, and are read then. With
     a transform they change with the lane group, and are read so that the first result of a group
@@ -92,10 +93,11 @@ class DrainParameters(wiring.Component):
             ]
         arrived = Signal()
         m.d.sync += arrived.eq(self.read.enable)
+        ports = zip(self.bias, self.multiplier, self.shift, strict=True)
+        registers = [Cat(register_of(m, port) for port in lane) for lane in ports]
         with m.If(arrived):
-            for lane in range(config.lanes.requantize):
-                registers = Cat(self.bias[lane], self.multiplier[lane], self.shift[lane])
-                m.d.sync += registers.eq(self.read.data.word_select(lane, 64))
+            for lane, register in enumerate(registers):
+                m.d.sync += register.eq(self.read.data.word_select(lane, 64))
         return m
 
     def _groups(self, m: Module) -> tuple[Signal, Signal, Signal]:

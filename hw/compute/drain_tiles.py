@@ -13,6 +13,7 @@ from hw.arch.isa import ADDRESS_BITS
 from hw.common.agu import COUNT_BITS
 from hw.compute.drain_rows import CODE, assembly_members
 from hw.compute.drain_walk import pool_scales, sections
+from hw.compute.latch import register_of
 from hw.compute.select import chosen
 from hw.compute.tile_nest import StrideWalker, TileNest
 
@@ -62,7 +63,7 @@ class TileAssembly(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         self._tiles = tiles = Signal()
-        m.d.comb += tiles.eq((self.transform_t | self.transform_s).any())
+        m.d.sync += tiles.eq((self.transform_t | self.transform_s).any())
         lanes, parts = self._config.lanes.requantize, self._parts
         per_row = self._config.lane_block // lanes
         # Two cycles before the codes: where they belong.
@@ -232,8 +233,9 @@ class TileAssembly(wiring.Component):
             for file, now in zip(held[:count], best[:count], strict=True)
         ]
         codes += best[count:]
+        data_written = register_of(m, self.write.data)
         with m.If(row):
-            m.d.sync += self.write.data.eq(Cat(Value.cast(code)[:8] for code in codes))
+            m.d.sync += data_written.eq(Cat(Value.cast(code)[:8] for code in codes))
         inside, last = self._targets(m, row)
         m.d.sync += [
             self.write.enable.eq(row & inside & ~self.stop),

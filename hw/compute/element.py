@@ -124,7 +124,7 @@ class ElementLane(wiring.Component):
         return u, w
 
     def _look_up(self, m: Module, code: Value) -> None:
-        """Two stages: read the beat that holds the entry, choose its byte."""
+        """Three stages: read the beat that holds the entry, a register, choose its byte."""
         p, config = self._parameters, self._config
         byte_bits = exact_log2(config.port.bytes)
         beats = config.memory.tables * config.table_beats
@@ -141,8 +141,11 @@ class ElementLane(wiring.Component):
             read.en.eq(self.emits[stage] & looked_up),
             read.addr.eq(Cat(code[byte_bits:8], p.table - 1)),
         ]
-        plain = Signal(8, reset_less=True)
+        plain = [Signal(8, name=f"plain{k}", reset_less=True) for k in range(2)]
+        beat = Signal.like(read.data, name="beat", reset_less=True)
         with m.If(self.emits[stage]):
-            m.d.sync += plain.eq(code)
+            m.d.sync += plain[0].eq(code)
         with m.If(self.emits[stage + 1]):
-            m.d.sync += self.result.eq(Mux(looked_up, read.data[plain[:byte_bits]], plain))
+            m.d.sync += [plain[1].eq(plain[0]), beat.eq(read.data)]
+        with m.If(self.emits[stage + 2]):
+            m.d.sync += self.result.eq(Mux(looked_up, beat[plain[1][:byte_bits]], plain[1]))

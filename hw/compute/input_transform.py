@@ -53,7 +53,8 @@ class InputTransform(wiring.Component):
 
     Members
     -------
-    temporal, spatial: as the instruction fields; stable while rows are inside.
+    temporal, spatial: as the instruction fields; stable from two cycles before the first row on,
+        while rows are inside.
     clear: forget all rows.
     i_valid, i: a row of raw s8 lanes.
     o_valid, o: a transformed row.
@@ -78,18 +79,21 @@ class InputTransform(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        flat, wide = self.spatial == BYPASS, self.spatial == F43
-        points = _points(self.spatial)
+        # Registers of its own: stable before the first row of an instruction comes.
+        temporal, spatial = Signal(2, reset_less=True), Signal(2, reset_less=True)
+        m.d.sync += [temporal.eq(self.temporal), spatial.eq(self.spatial)]
+        flat, wide = spatial == BYPASS, spatial == F43
+        points = _points(spatial)
         widths = _widths(self._config)
-        stages = [(Mux(flat, self.temporal, self.spatial), widths[0]), (self.spatial, widths[1])]
+        stages = [(Mux(flat, temporal, spatial), widths[0]), (spatial, widths[1])]
         # The tile in front of the second and of the third stage: inner, outer, largest.
         tiles: list[tuple[Value, Value, int]] = [(points, points, PLANE)]
         if len(widths) > 2:
-            stages.append((Mux(flat, BYPASS, self.temporal), widths[2]))
+            stages.append((Mux(flat, BYPASS, temporal), widths[2]))
             # What is not nested passes.
-            nested = ~flat & (self.temporal != BYPASS)
+            nested = ~flat & (temporal != BYPASS)
             plane = Mux(wide, Const(PLANE), Const(F2.points**2))
-            times = _points(self.temporal)
+            times = _points(temporal)
             tiles.append((Mux(nested, plane, 1), Mux(nested, times, 1), TILE))
         valid, values = self.i_valid, list(self.i)
         bits = RAW_BITS

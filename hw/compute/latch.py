@@ -5,7 +5,7 @@ from typing import Any
 from amaranth.hdl import Cat, Module, Signal, Value, ValueCastable
 from amaranth.lib import data
 
-__all__ = ["Fields", "delayed"]
+__all__ = ["Fields", "delayed", "register_of", "strobe_line"]
 
 
 class Fields:
@@ -48,6 +48,21 @@ class Fields:
             else:
                 result.append(register.eq(payload[name]))
         return result
+
+
+def register_of(m: Module, port: Any) -> Any:
+    """A register without reset that drives an output port. Call it outside of conditions.
+
+    For data, which mean nothing until a strobe says so. A signature's members would be reset, and
+    on an FPGA flip-flops with different resets cannot share a logic tile.
+
+    Returns
+    -------
+    What `m.d.sync` assigns to, of the port's shape.
+    """
+    register = Signal(port.shape(), name=f"{port.name}_register", reset_less=True)
+    m.d.comb += port.eq(register)
+    return register
 
 
 def delayed(m: Module, value: Value | ValueCastable, cycles: int, name: str) -> Any:

@@ -4,6 +4,8 @@ from amaranth.hdl import Cat, Module, Mux, Shape, Signal, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.compute.latch import register_of
+
 __all__ = ["WideMultiplier"]
 
 NATIVE = 18
@@ -66,6 +68,7 @@ class WideMultiplier(wiring.Component):
         outer = Cat(low, high)
         if self._a_shape.signed:
             outer = outer.as_signed()
+        product = register_of(m, self.product)
         with m.If(self.stages[1]):
-            m.d.sync += self.product.eq(outer + ((left + right) << NATIVE))
+            m.d.sync += product.eq(outer + ((left + right) << NATIVE))
         return m

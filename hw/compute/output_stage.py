@@ -5,6 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.arch.winograd import DIRECT, F2, F4, TRANSFORMS
+from hw.compute.latch import register_of
 
 __all__ = ["OutputStage"]
 
@@ -195,4 +196,4 @@ class OutputStage(wiring.Component):
         ]
         with m.If(~outer):
             m.d.sync += third.eq(0)
-        m.d.sync += self.o[lane].eq(summed + third)
+        m.d.sync += register_of(m, self.o[lane]).eq(summed + third)

@@ -75,7 +75,7 @@ class OutputTransform(wiring.Component):
         parts: list[OutputStage | Turn | ExactDivision] = []
         m.submodules.x = first = self._stage(m, Mux(spatial, s, t))
         m.submodules.turn_y = turn = Turn(self.lanes, self.bits, OUTPUTS * POINTS)
-        m.d.comb += [turn.inner.eq(outputs_of(s)), turn.outer.eq(points_of(s))]
+        self._shape(m, turn, outputs_of(s), points_of(s))
         m.submodules.y = second = self._stage(m, s)
         parts += [first, turn, second]
         if self.nested:
@@ -83,7 +83,7 @@ class OutputTransform(wiring.Component):
             m.submodules.turn_t = turn = Turn(self.lanes, self.bits, F2.points * OUTPUTS * OUTPUTS)
             outer = Mux(spatial, t, BYPASS)
             plane = Mux(outer == BYPASS, 1, Mux(s[1], C(OUTPUTS**2, 5), F2.outputs**2))
-            m.d.comb += [turn.inner.eq(plane), turn.outer.eq(points_of(outer))]
+            self._shape(m, turn, plane, points_of(outer))
             m.submodules.t = third = self._stage(m, outer)
             parts += [turn, third]
         m.submodules.division = division = ExactDivision(self.lanes, self.bits, self.nested)
@@ -101,6 +101,13 @@ class OutputTransform(wiring.Component):
         m.d.comb += [self.divided.eq(division.i_valid), self.o_valid.eq(valid)]
         m.d.comb += [o.eq(value) for o, value in zip(self.o, values, strict=True)]
         return m
+
+    def _shape(self, m: Module, turn: Turn, inner: Value, outer: Value) -> None:
+        """Through registers: it is stable long before the first value."""
+        for port, value in ((turn.inner, inner), (turn.outer, outer)):
+            held = Signal.like(port, name="held", reset_less=True)
+            m.d.sync += held.eq(value)
+            m.d.comb += port.eq(held)
 
     def _registered(self, m: Module, turn: Turn) -> tuple[Value, list[Value]]:
         """What leaves a memory has no time left for an addition: one cycle later."""

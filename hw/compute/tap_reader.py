@@ -122,7 +122,10 @@ class TapReader(wiring.Component):
         pending, self._active = Signal(), Signal()
         # The outermost count is only looked at in `begin`, while the field still stands.
         counts = [Signal(COUNT_BITS, name=f"count{k}", reset_less=True) for k in range(2)]
-        following = (self.temporal == self.select_t) & (self.spatial == self.select_s)
+        # A cycle late, as `pending` is. Where the selection has just changed, an instruction with
+        # the selection before it cannot be pending (`ArrayControl` lets only equal ones overlap).
+        following = Signal()
+        m.d.sync += following.eq((self.temporal == self.select_t) & (self.spatial == self.select_s))
         self._ending = Signal()
         self._start = begin = Signal()
         m.d.comb += begin.eq(

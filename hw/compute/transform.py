@@ -14,6 +14,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.arch.winograd import DIRECT, F2, F4, TRANSFORMS
 from hw.common.ports import NO_COLLISION
+from hw.compute.latch import register_of
 
 __all__ = ["BYPASS", "F23", "F43", "TransformStage", "Turn"]
 
@@ -166,8 +167,9 @@ class TransformStage(wiring.Component):
                 for code, places in enumerate(shifts):
                     with m.Case(code):
                         m.d.comb += shifted.eq(right << places)
+            result = register_of(m, self.o[lane])
             with m.If(half_valid):
-                m.d.sync += self.o[lane].eq(Mux(minus, left - shifted, left + shifted))
+                m.d.sync += result.eq(Mux(minus, left - shifted, left + shifted))
         return m
 
     def _emission(self, m: Module) -> tuple[Signal, dict[str, Signal]]:

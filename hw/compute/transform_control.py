@@ -246,7 +246,7 @@ class TransformStream(wiring.Component):
         geometry = self.geometry
         point_bits = (TRANSFORMS[-1].points ** 2).bit_length()
         points = Signal(point_bits)
-        m.d.comb += points.eq((geometry.ends[0] + 1) * (geometry.ends[1] + 1) - 1)
+        m.d.sync += points.eq((geometry.ends[0] + 1) * (geometry.ends[1] + 1) - 1)
         tile = _Countdown(m, "tile", len(geometry.tiles), geometry.tiles - 1, prime, self.present)
         point = _Countdown(m, "point", point_bits, points, prime, self.present & tile.last)
         period, timer = (Signal(PAIR_BITS, name=n, reset_less=True) for n in ("period", "timer"))

@@ -103,8 +103,8 @@ class TransformGeometry(wiring.Component):
         m.d.sync += strobes.eq((strobes << 1) | self.begin)
         # cycles t and t + 1: x·y, then x·y·t
         product = Signal(2 * COUNT_BITS, reset_less=True)
-        left = Mux(self.begin, self.x, product[:COUNT_BITS])
-        right = Mux(self.begin, self.y, self.t)
+        left = Mux(strobes[0], product[:COUNT_BITS], self.x)
+        right = Mux(strobes[0], self.t, self.y)
         too_many = Signal(reset_less=True)
         with m.If(self.begin | strobes[0]):
             m.d.sync += product.eq(left * right)
@@ -146,18 +146,25 @@ class TransformGeometry(wiring.Component):
         """Least cycles of plane and pair: block loads, accumulator hazard, weight transform."""
         config = self._config
         floor = max(config.weight_block_groups, ACCUMULATE_HAZARD)
-        plane, pair = (Signal(PAIR_BITS, name=name) for name in ("least_plane", "least_pair"))
+        plane, pair = (
+            Signal(PAIR_BITS, name=name, reset_less=True) for name in ("least_plane", "least_pair")
+        )
+        weights = Signal.like(self.weights, name="least_weights", reset_less=True)
+        ends = [Signal(3, name=f"end{k}", reset_less=True) for k in range(3)]
+        m.d.comb += self.weights.eq(weights)
+        m.d.comb += [to.eq(end) for to, end in zip(self.geometry.ends, ends, strict=True)]
         for temporal, spatial in algorithms(config):
             x, y, t = transform_levels(temporal, spatial)
             least = max(x * y * floor, weight_slab_cycles(temporal, spatial, config))
             with m.If((self.temporal == temporal) & (self.spatial == spatial)):
-                m.d.comb += [
+                m.d.sync += [
                     plane.eq(least),
                     pair.eq(least * t),
-                    self.weights.eq(self._waits[temporal, spatial]),
+                    weights.eq(self._waits[temporal, spatial]),
                 ]
-                ends = zip(self.geometry.ends, (x, y, t), strict=True)
-                m.d.comb += [end.eq(points - 1) for end, points in ends]
+                m.d.sync += [
+                    end.eq(points - 1) for end, points in zip(ends, (x, y, t), strict=True)
+                ]
         return plane, pair
 
 

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from hw.arch.config import AcceleratorConfig
 from hw.common.ports import NO_COLLISION
 from hw.compute.input_transform import transformed_bits
+from hw.compute.latch import register_of
 from hw.compute.transform_geometry import geometry_layout
 
 __all__ = ["TransformedMemory", "row_bits"]
@@ -85,8 +86,9 @@ class TransformedMemory(wiring.Component):
         m.d.comb += [read.en.eq(self.enable), read.addr.eq(Cat(self.row, self.half))]
         arrived = Signal()
         m.d.sync += arrived.eq(self.enable)
+        lanes_out = [register_of(m, lane) for lane in self.o]
         with m.If(arrived):
-            m.d.sync += [o.eq(value) for o, value in zip(self.o, read.data, strict=True)]
+            m.d.sync += [o.eq(value) for o, value in zip(lanes_out, read.data, strict=True)]
         return m
 
     def _places(self, m: Module) -> Signal:

@@ -19,7 +19,7 @@ __all__ = ["PAYLOAD", "VectorUnit"]
 PAYLOAD = data.StructLayout({"opcode": OPCODE_BITS, "word": 8 * INSTRUCTION_BYTES - OPCODE_BITS})
 STEP, R0, R2, N0 = 0, 1, 3, 4
 """Levels of the nest: step in the row, window r0, r1, r2, then n0..n3."""
-ARRIVED = ACTIVATION_READ_LATENCY
+ARRIVED = 1 + ACTIVATION_READ_LATENCY
 """Cycles from a row's address to its bytes at the read port."""
 
 
@@ -219,9 +219,9 @@ class VectorUnit(wiring.Component):
         self._row_line = line(self._emits & self._last_step, ROW_LATENCY + LANE_LATENCY, "row_line")
 
     def _read(self, m: Module) -> None:
-        """Reads in cycle a; the scratchpad has the register for them."""
+        """Reads, one cycle behind the addresses."""
         wanted = self._present & self._first_step
-        m.d.comb += [
+        m.d.sync += [
             self.source0.enable.eq(wanted & self._inside),
             self.source0.address.eq(self._addresses[0]),
             self.source1.enable.eq(wanted & self._parameters.two_sources),
@@ -229,17 +229,17 @@ class VectorUnit(wiring.Component):
         ]
 
     def _rows(self, m: Module) -> tuple[Value, Value]:
-        """Row registers; elements of the current step stand in the lowest lanes in a + 6."""
+        """Row registers; elements of the current step stand in the lowest lanes in a + ROW_LATENCY."""
         p, config = self._parameters, self._config
         bits = 8 * config.lane_block
         load = self._load_line
-        # a + 3: rows arrive
+        # a + ARRIVED: rows arrive
         first, second = Signal(bits, reset_less=True), Signal(bits, reset_less=True)
         with m.If(load[ARRIVED]):
             fill = p.fill.replicate(config.lane_block)
             m.d.sync += first.eq(Mux(self._inside_line[ARRIVED], self.source0.data, fill))
             m.d.sync += second.eq(self.source1.data)
-        # a + 4: lanes move to their place in a packed row; the row before becomes the second
+        # one later: lanes move to their place in a packed row; the row before becomes the second
         offset = self._offset
         for stage in range(ARRIVED + 1):
             register = Signal.like(offset, name=f"offset{stage}")
@@ -261,7 +261,7 @@ class VectorUnit(wiring.Component):
                     taken.eq(_shift_lanes(mask, offset, 1)),
                     shifted.eq(_shift_lanes(first, offset, 8)),
                 ]
-        # a + 5: merge with the row so far, which has rotated back to its place
+        # two later: merge with the row so far, which has rotated back to its place
         left, right = Signal(bits, reset_less=True), Signal(bits, reset_less=True)
         turned = left.rotate_right(8 * config.lanes.vector)
         rest = Mux(self._opens_line[ARRIVED + 2], p.pad.replicate(config.lane_block), turned)
@@ -277,7 +277,7 @@ class VectorUnit(wiring.Component):
         return left, right
 
     def _compute(self, m: Module, left: Value, right: Value) -> list[Value]:
-        """Lanes; elements enter in a + 6."""
+        """Lanes; elements enter in a + ROW_LATENCY."""
         results = []
         # As every memory, the tables are written from registers.
         table_write = table_write_signature(self._config).create()

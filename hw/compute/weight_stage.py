@@ -5,6 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.arch.winograd import F2, F4, Transform
+from hw.compute.latch import register_of
 from hw.compute.transform import BYPASS, F43
 
 __all__ = ["WeightStage"]
@@ -156,4 +157,4 @@ class WeightStage(wiring.Component):
             m.d.sync += right.eq(0)
         # cycle t + 2
         total = Cat(1, left).as_signed() + Cat(carry, right).as_signed()
-        m.d.sync += self.o[lane].eq(total >> 1)
+        m.d.sync += register_of(m, self.o[lane]).eq(total >> 1)

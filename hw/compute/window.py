@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.arch.config import AcceleratorConfig
 from hw.compute.chain import control_layout, line_layout
+from hw.compute.latch import register_of
 
 __all__ = ["TAPS", "DepthwiseWindow", "tap_sources"]
 
@@ -115,17 +116,18 @@ class DepthwiseWindow(wiring.Component):
             Mux(control.window_y == 3, older[0], self.pixel),
             self.pixel,
         ]
+        taps = [register_of(m, tap) for tap in self.taps]
         with m.If(shift):
             for tap in range(TAPS):
                 choices = {
-                    width: entering[source] if source is not None else self.taps[tap + 1]
+                    width: entering[source] if source is not None else taps[tap + 1]
                     for width, source in tap_sources(tap).items()
                 }
                 value = choices[3]
                 for width in (2, 1):
                     if width in choices and choices[width] is not value:
                         value = Mux(control.window_x == width, choices[width], value)
-                m.d.sync += self.taps[tap].eq(value)
+                m.d.sync += taps[tap].eq(value)
         return m
 
 

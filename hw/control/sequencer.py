@@ -281,7 +281,10 @@ class Sequencer(wiring.Component):
             target = queue.payload.instruction.as_value()
             if len(kinds) == 1:
                 m.d.comb += target.eq(word)
+            elif kind is kinds[0]:
+                m.d.comb += target.eq(Cat(self._word[:OPCODE_BITS], word))
             else:
+                # Most bits are the same ones; nothing chooses between them.
                 with m.If(self._decoder.kinds[kind]):
                     m.d.comb += target.eq(Cat(self._word[:OPCODE_BITS], word))
 

@@ -25,11 +25,11 @@ class ActivationScratchpad(wiring.Component):
     reported: `error` is then BANK_CONFLICT, and the access has no defined result. An address
     beyond the last row gives ADDRESS and touches nothing.
 
-    Latency: read data `timing.ACTIVATION_READ_LATENCY` (3) cycles after `enable`, held until the
+    Latency: read data `timing.ACTIVATION_READ_LATENCY` (4) cycles after `enable`, held until the
     client's next read: a register for the bank's address (the way to a bank's block RAMs takes a
-    cycle), the bank's output, a register for the client's data. Writes pass a register in front of
-    the choice of the bank; a write is seen by reads of later cycles. An error comes two cycles
-    after the access that caused it.
+    cycle), the bank's output and a register behind it, a register for the client's data. Writes
+    pass a register in front of the choice of the bank; a write is seen by reads of later cycles. An
+    error comes two cycles after the access that caused it.
 
     Parameters
     ----------
@@ -80,7 +80,9 @@ class ActivationScratchpad(wiring.Component):
             )
             read = bank.read_port()
             write = bank.write_port()
-            outputs.append(read.data)
+            output = Signal.like(read.data, name=f"bank{b}_output", reset_less=True)
+            m.d.sync += output.eq(read.data)
+            outputs.append(output)
             reads = [(selects[name][b], getattr(self, name)) for name, _ in self._readers]
             address = Signal(index_bits, name=f"bank{b}_address", reset_less=True)
             m.d.sync += [
@@ -146,15 +148,16 @@ class ActivationScratchpad(wiring.Component):
         self, m: Module, name: str, outputs: list[Signal], index_bits: int, bank_bits: int
     ) -> None:
         port = getattr(self, name)
-        # Cycle 1: the bank's address register; cycle 2: its output. Remember which bank it was.
+        # Cycle 1: the bank's address register; 2: its output; 3: the register behind it. Remember
+        # which bank it was.
         valid: Value = port.enable
         bank: Value = port.address[index_bits : index_bits + bank_bits]
-        for cycle in (1, 2):
+        for cycle in (1, 2, 3):
             valid_then = Signal(name=f"{name}_valid{cycle}")
             bank_then = Signal(bank_bits, name=f"{name}_bank{cycle}", reset_less=True)
             m.d.sync += [valid_then.eq(valid), bank_then.eq(bank)]
             valid, bank = valid_then, bank_then
-        # Cycle 3: the client's own register, written only when it asked.
+        # Cycle 4: the client's own register, written only when it asked.
         data = Signal.like(port.data, name=f"{name}_data", reset_less=True)
         with m.If(valid), m.Switch(bank):
             for b, output in enumerate(outputs):

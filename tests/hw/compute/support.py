@@ -11,6 +11,7 @@ from amaranth.hdl import Value
 from amaranth.sim import Simulator
 
 from hw.arch.isa import OPCODE_BITS, UnitInstruction, encode
+from hw.arch.timing import ACCUMULATOR_READ_LATENCY
 
 
 async def read_accumulators(ctx: Any, dut: Any, first: int, result: np.ndarray, bits: int) -> None:
@@ -20,7 +21,7 @@ async def read_accumulators(ctx: Any, dut: Any, first: int, result: np.ndarray, 
         ctx.set(dut.drain_read.address, row)
         await ctx.tick()
         ctx.set(dut.drain_read.enable, 0)
-        await ctx.tick()
+        await ctx.tick().repeat(ACCUMULATOR_READ_LATENCY - 1)
         word = ctx.get(dut.drain_read.data)
         for column in range(len(values)):
             values[column] = signed_field(word >> (bits * column) & ((1 << bits) - 1), bits)

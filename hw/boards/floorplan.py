@@ -1,0 +1,196 @@
+"""Places of block RAMs and multipliers on an ECP5-85F, ahead of place and route.
+
+nextpnr's placers put these two kinds, which exist in a few rows of the device only, near where
+their wires want them and do not look back; for the accelerator that costs 30 % more wire
+(docs/decisions/0007). Here a quadratic placement of the whole netlist spreads step by step, and in
+every step blocks are assigned to sites at the least total distance (lookahead legalisation, Kim,
+Lee and Markov, "SimPL", ICCAD 2010). Only the blocks' sites are kept; nextpnr places the logic
+around them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from scipy.optimize import linear_sum_assignment
+from scipy.sparse.linalg import cg
+
+from hw.boards.ecp5 import BLOCK_SITES, LOGIC_AREA
+
+__all__ = ["floorplan"]
+
+CELL_AREA = {"LUT4": 1.0, "TRELLIS_FF": 0.9, "CCU2C": 2.0, "TRELLIS_DPR16X4": 6.0}
+"""Room that a cell takes, in LUTs; wide multiplexers lie where their tables are."""
+CLIQUE_PINS = 4
+"""Nets of more pins get a point of their own, a star, instead of a spring between every two."""
+MOST_PINS = 400
+"""Nets beyond it (clocks, resets) say nothing about places."""
+SPECTRAL_STEPS = 12
+STEPS = 40
+LEAF = 24
+"""Cells that are spread evenly instead of halved again."""
+ANCHOR, GROWTH, STRONGEST = 0.002, 1.17, 0.6
+"""Pull towards the spread places: in the first step, its growth, its limit."""
+BLOCK_PULL = 0.6
+"""Of blocks, per unit of their wires' pull; grows by an eighth of itself in every step."""
+DISTANCE_POWER = 1.5
+"""Of the distance to a site: a few long moves cost more than many short ones."""
+
+
+@dataclasses.dataclass(slots=True)
+class _Design:
+    """Springs between points: cells first, then one per large net."""
+
+    types: np.ndarray
+    area: np.ndarray
+    laplacian: Any
+    pull: np.ndarray
+
+    @property
+    def points(self) -> int:
+        return len(self.pull)
+
+
+def _read(cells: dict[str, Any]) -> _Design:
+    types = np.array([cell["type"] for cell in cells.values()])
+    pins: dict[int, set[int]] = defaultdict(set)
+    for index, cell in enumerate(cells.values()):
+        for bits in cell["connections"].values():
+            for bit in bits:
+                if isinstance(bit, int):
+                    pins[bit].add(index)
+    rows: list[int] = []
+    columns: list[int] = []
+    weights: list[float] = []
+    point = len(types)
+    for net in pins.values():
+        count = len(net)
+        if not 2 <= count <= MOST_PINS:
+            continue
+        members = sorted(net)
+        if count <= CLIQUE_PINS:
+            for place, first in enumerate(members):
+                for second in members[place + 1 :]:
+                    rows.append(first)
+                    columns.append(second)
+                    weights.append(1 / (count - 1))
+            continue
+        rows += [point] * count
+        columns += members
+        weights += [count / (count - 1) / max(1.0, count / 8) ** 0.5] * count
+        point += 1
+    springs = sparse.coo_matrix((weights, (rows, columns)), shape=(point, point)).tocsr()
+    springs = springs + springs.T
+    pull = np.asarray(springs.sum(axis=1)).ravel()
+    area = np.zeros(len(types))
+    for kind, room in CELL_AREA.items():
+        area[types == kind] = room
+    return _Design(types, area, sparse.diags(pull) - springs, pull)
+
+
+def _settle(
+    design: _Design, anchored: np.ndarray, anchor: np.ndarray, start: np.ndarray, tolerance: float
+) -> np.ndarray:
+    """Places of least tension [points, 2] with a spring of weight `anchored` to each `anchor`."""
+    system = design.laplacian + sparse.diags(anchored)
+    scaled = sparse.diags(1 / np.maximum(system.diagonal(), 1e-9))
+    return np.stack(
+        [
+            cg(system, anchored * goal, x0=guess, M=scaled, rtol=tolerance, maxiter=300)[0]
+            for goal, guess in zip(anchor.T, start.T, strict=True)
+        ],
+        axis=1,
+    )
+
+
+def _spectrum(design: _Design, generator: np.random.Generator) -> np.ndarray:
+    """The two slowest modes of the netlist: inverse iteration on its Laplacian."""
+    weak = np.full(design.points, 1e-3)
+    modes = generator.standard_normal((design.points, 2))
+    for _ in range(SPECTRAL_STEPS):
+        modes = _settle(design, weak, modes, modes, 1e-3)
+        modes = (modes - modes.mean(axis=0)) / modes.std(axis=0)
+        modes[:, 1] -= (modes[:, 0] * modes[:, 1]).mean() * modes[:, 0]
+        modes[:, 1] /= modes[:, 1].std()
+    return modes
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    return np.argsort(np.argsort(values, kind="stable"), kind="stable")
+
+
+def _spread(places: np.ndarray, area: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    """Even density: halve the region and its cells again and again, in the order they lie in."""
+    result = places.copy()
+    pending = [(cells, LOGIC_AREA)]
+    while pending:
+        inside, (left, bottom, right, top) = pending.pop()
+        if len(inside) <= LEAF:
+            for axis, (low, high) in enumerate(((left, right), (bottom, top))):
+                share = (_ranks(places[inside, axis]) + 0.5) / len(inside)
+                result[inside, axis] = low + (high - low) * share
+            continue
+        axis = int(top - bottom > right - left)
+        ordered = inside[np.argsort(places[inside, axis], kind="stable")]
+        filled = np.cumsum(area[ordered])
+        half = int(np.searchsorted(filled, filled[-1] / 2))
+        if axis:
+            middle = (bottom + top) / 2
+            parts = ((left, bottom, right, middle), (left, middle, right, top))
+        else:
+            middle = (left + right) / 2
+            parts = ((left, bottom, middle, top), (middle, bottom, right, top))
+        pending += [(ordered[:half], parts[0]), (ordered[half:], parts[1])]
+    return result
+
+
+def floorplan(cells: dict[str, Any], seed: int = 1) -> dict[str, str]:
+    """Choose a site for every block RAM and multiplier.
+
+    Parameters
+    ----------
+    cells: of the flat module of a netlist in Yosys' JSON format.
+    seed: of the start.
+
+    Returns
+    -------
+    Name of the site (nextpnr's bel) by cell name.
+
+    Raises
+    ------
+    ValueError
+        If there are more blocks than sites.
+    """
+    generator = np.random.default_rng(seed)
+    design = _read(cells)
+    names = list(cells)
+    blocks = {kind: np.flatnonzero(design.types == kind) for kind in BLOCK_SITES}
+    for kind, members in blocks.items():
+        if len(members) > len(BLOCK_SITES[kind]):
+            raise ValueError(f"{len(members)} cells {kind}, {len(BLOCK_SITES[kind])} sites")
+    logic = np.flatnonzero(design.area > 0)
+    left, bottom, right, top = LOGIC_AREA
+    share = np.stack([_ranks(mode) for mode in _spectrum(design, generator).T], axis=1)
+    places = (left, bottom) + share / design.points * (right - left, top - bottom)
+    goals = places
+    chosen: dict[int, str] = {}
+    for step in range(STEPS):
+        anchor = min(ANCHOR * GROWTH**step, STRONGEST)
+        anchored = np.full(design.points, 1e-6)
+        anchored[logic] += anchor
+        for members in blocks.values():
+            anchored[members] += anchor * design.pull[members] * BLOCK_PULL * (1 + step / 8)
+        places = _settle(design, anchored, goals, places, 1e-4)
+        goals = _spread(places, design.area, logic)
+        for kind, members in blocks.items():
+            sites = BLOCK_SITES[kind]
+            at = np.array([(site.x, site.y) for site in sites], float)
+            distance = np.abs(places[members][:, None] - at[None]).sum(axis=2)
+            for row, column in zip(*linear_sum_assignment(distance**DISTANCE_POWER), strict=True):
+                goals[members[row]] = at[column]
+                chosen[int(members[row])] = sites[column].name
+    return {names[index]: name for index, name in chosen.items()}

@@ -1,0 +1,259 @@
+"""A netlist of ECP5 cells, unit by unit, with Yosys.
+
+Units are modules that are mapped on their own, at the same time, and kept by the content of their
+RTLIL, so that a change costs the mapping of what it touched. Their netlists are linked and
+flattened afterwards. Between units lie registers; what optimisation across their borders would find
+is little, and ABC9 takes many times longer on the flat design.
+
+Flip-flops have no reset input here: all eight of a logic tile would have to share one, so that a
+few hundred reset nets tear apart what belongs together. Resets are gates in front of D instead, and
+data registers of the circuit have none (`reset_less`). Clock enables that fewer than
+`LEAST_ENABLED` flip-flops use are gates, too.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from hw.boards.ecp5 import multiplier_map
+
+__all__ = ["MappingError", "map_netlist"]
+
+LEAST_ENABLED = 6
+LEAST_RESET = 100
+PRODUCT = re.compile(r"^module \\\S*\bproduct\d+(\$\d+)?$", re.MULTILINE)
+"""Modules of hw.compute.product."""
+RUN = "import sys; from pyosys import libyosys as y; y.run_pass(sys.argv[1], y.Design())"
+"""Yosys from the package index as a program."""
+
+UNIT_SCRIPT = """
+read_rtlil {name}.il
+read_verilog -lib -specify +/lattice/cells_sim_ecp5.v +/lattice/cells_bb_ecp5.v
+hierarchy -check -top {top}
+{multipliers}
+proc
+flatten
+opt_expr
+opt_clean
+opt -nodffe -nosdff
+opt
+wreduce
+peepopt
+opt_clean
+techmap -map +/cmp2lut.v -D LUT_WIDTH=4
+opt_expr
+opt_clean
+techmap -map +/mul2dsp.v -D DSP_A_MAXWIDTH=18 -D DSP_B_MAXWIDTH=18 -D DSP_A_MINWIDTH=2 \
+  -D DSP_B_MINWIDTH=2 -D DSP_NAME=$__MUL18X18
+chtype -set $mul t:$__soft_mul
+techmap -map +/lattice/dsp_map_18x18.v
+alumacc
+opt
+memory -nomap
+opt_clean
+memory_libmap -lib +/lattice/lutrams_trellis.txt -lib +/lattice/brams_16kd.txt
+techmap -map +/lattice/lutrams_map_trellis.v -map +/lattice/brams_map_16kd.v
+opt -fast -mux_undef -undriven -fine
+memory_map
+opt -undriven -fine -mux_undef
+techmap -map +/techmap.v -map +/lattice/arith_map_ccu2c.v
+opt -fast
+opt_clean
+dfflegalize -cell $_DFF_?_ 01 -cell $_DFFE_??_ 01 -cell $_SDFF_?P?_ r -cell $_SDFFE_?P??_ r \
+  -mince {least} -minsrst {least_reset}
+opt_merge
+techmap -D NO_LUT -map +/lattice/cells_map_trellis.v
+opt_expr -undriven -mux_undef
+simplemap
+lattice_gsr
+opt_clean
+{abc}
+clean
+techmap -map +/lattice/cells_map_trellis.v
+opt_lut_ins -tech lattice
+clean
+select {top}
+write_rtlil -selected {name}.mapped.il
+"""
+"""Yosys' own `synth_ecp5`, but for resets, enables, and resource sharing, which costs wires."""
+
+LINK_SCRIPT = """
+{units}
+read_verilog -lib +/lattice/cells_sim_ecp5.v +/lattice/cells_bb_ecp5.v
+{more}
+hierarchy -check -top {top}
+flatten
+clean
+autoname
+check -noinit
+tee -q -o cells.json stat -json
+blackbox =A:whitebox
+write_json design.json
+"""
+
+
+class MappingError(RuntimeError):
+    """Yosys failed; the message holds the end of its log."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Module:
+    """RTLIL of one module: all of it, only its ports, and what it instantiates."""
+
+    name: str
+    text: str
+    ports: str
+    cells: tuple[str, ...]
+
+
+def _modules(rtlil: str) -> dict[str, _Module]:
+    """Modules of a design by name, as they come: children first."""
+    result = {}
+    for match in re.finditer(
+        r"^(?:attribute [^\n]*\n)*module (\\\S+)\n(.*?)^end\n", rtlil, re.MULTILINE | re.DOTALL
+    ):
+        name, body = match[1], match[2]
+        lines = body.splitlines()
+        ports = [line for line in lines if re.match(r"  wire .*\b(input|output|inout) \d+ ", line)]
+        cells = dict.fromkeys(re.findall(r"^  cell (\\\S+) ", body, re.MULTILINE))
+        stub = "\n".join(["attribute \\keep_hierarchy 1", f"module {name}", *ports, "end", ""])
+        result[name] = _Module(name, match[0], stub, tuple(cells))
+    return result
+
+
+def _run(script: str, directory: Path, name: str) -> None:
+    path = directory / f"{name}.ys"
+    path.write_text(script)
+    log = directory / f"{name}.log"
+    with log.open("w") as stream:
+        code = subprocess.run(
+            [sys.executable, "-c", RUN, f"script {path.name}"],
+            stdout=stream, stderr=subprocess.STDOUT, check=False, cwd=directory,
+        ).returncode  # fmt: skip
+    if code:
+        tail = "\n".join(log.read_text().splitlines()[-12:])
+        raise MappingError(f"Yosys failed ({code}) on {name}, see {log}:\n{tail}")
+
+
+def _closure(modules: dict[str, _Module], top: str, units: set[str]) -> str:
+    """RTLIL of a unit: its own modules whole, units inside it as ports only."""
+    texts, found, todo = [], {top}, [top]
+    while todo:
+        module = modules[todo.pop()]
+        own = module.name == top or module.name not in units
+        texts.append(module.text if own else module.ports)
+        if own:
+            new = [cell for cell in module.cells if cell in modules and cell not in found]
+            found.update(new)
+            todo += new
+    return "\n".join(texts)
+
+
+def map_netlist(
+    rtlil: str,
+    top: str,
+    directory: Path,
+    cache: Path,
+    *,
+    is_unit: Callable[[str], bool],
+    operands: tuple[int, int] | None = None,
+    wrapper: str = "",
+) -> None:
+    """Map a design to ECP5 cells: `design.json` and `cells.json` (cells by type) in `directory`.
+
+    Parameters
+    ----------
+    rtlil: the design.
+    top: name of its top module.
+    directory: where results and logs go.
+    cache: where mapped units are kept.
+    is_unit: whether the module of this name is mapped on its own.
+    operands: widths of the modules `product...` (hw.compute.product), which become multiplier
+        blocks with their registers; None if there are none.
+    wrapper: Verilog around the top module; its last module is the top then.
+
+    Raises
+    ------
+    MappingError
+        If Yosys fails.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    cache.mkdir(parents=True, exist_ok=True)
+    modules = _modules(rtlil)
+    units = {name for name in modules if name == f"\\{top}" or is_unit(name[1:])}
+    multipliers = ""
+    if operands:
+        products = {name[1:]: m for name, m in modules.items() if PRODUCT.search(m.text)}
+        ports = {port for m in products.values() for port in re.findall(r"\\(\w+)$", m.ports, re.M)}
+        resets = sorted(ports - {"clk", "load", "a", "b", "product"})
+        multipliers = multiplier_map(products, *operands, resets)
+    jobs = {}
+    for name in units:
+        text = _closure(modules, name, units)
+        key = hashlib.sha256("\n".join((text, UNIT_SCRIPT, multipliers)).encode()).hexdigest()[:24]
+        jobs[name] = (cache / key, text)
+    # Python's threads wait for processes; the largest first.
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        order = sorted(jobs, key=lambda name: -len(jobs[name][1]))
+        list(pool.map(lambda name: _map_unit(name, *jobs[name], multipliers), order))
+    top_module = top
+    more = []
+    if wrapper:
+        (directory / "wrapper.v").write_text(wrapper)
+        top_module = re.findall(r"^module (\w+)", wrapper, re.MULTILINE)[-1]
+        more = ["read_verilog wrapper.v", f"hierarchy -top {top_module}", f"proc {top_module}",
+                f"opt {top_module}", f"simplemap {top_module}",
+                f"dfflegalize -cell $_DFF_P_ 01 {top_module}",
+                f"abc -lut 4 {top_module}",
+                f"techmap -map +/lattice/cells_map_trellis.v {top_module}"]  # fmt: skip
+    folders = [os.path.relpath(folder, directory) for folder, _ in jobs.values()]
+    _run(
+        LINK_SCRIPT.format(
+            units="\n".join(f"read_rtlil {folder}/unit.mapped.il" for folder in folders),
+            more="\n".join(more),
+            top=top_module,
+        ),
+        directory,
+        "link",
+    )
+
+
+def _map_unit(name: str, folder: Path, text: str, multipliers: str) -> None:
+    """Map a unit unless that has been done; `unit.mapped.il` is written last."""
+    if (folder / "unit.mapped.il").exists():
+        return
+    folder.mkdir(exist_ok=True)
+    (folder / "unit.il").write_text(text)
+    commands: Sequence[str] = ()
+    if multipliers and PRODUCT.search(text):
+        (folder / "multiplier.v").write_text(multipliers)
+        commands = ("techmap -map multiplier.v",)
+    # ABC9 stumbles over modules that hold other units; there is little logic in them.
+    script = UNIT_SCRIPT.format(
+        name="unit",
+        top=name,
+        multipliers="\n".join(commands),
+        least=LEAST_ENABLED,
+        least_reset=LEAST_RESET,
+        abc="abc -lut 4 -dress" if "keep_hierarchy" in text else "abc9 -W 300",
+    )
+    _run(script, folder, "unit")
+    if (
+        commands
+        and "Using template _product_to_multiplier" not in (folder / "unit.log").read_text()
+    ):
+        (folder / "unit.mapped.il").unlink()
+        raise MappingError(f"the multipliers of {name} were not mapped to blocks, see {folder}")
+
+
+def cells_of(names: Iterable[str]) -> list[str]:
+    """Names without Yosys' prefixes."""
+    return [name.lstrip("\\$") for name in names]
