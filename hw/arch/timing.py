@@ -232,6 +232,10 @@ WEIGHT_LAG = FEED_LATENCY
 """Cycles by which the loading of the next weight block starts after a block's first position: when
 that position stands at column 0, the shadow weights are free."""
 
+BLOCK_CLAIM = 4
+"""HFA: cycles from a block's first position until the next block is claimed from TWB (no block is
+shorter); its weights follow, so that the loading starts after WEIGHT_LAG."""
+
 COLUMN_LATENCY = 6
 """From the operands at a column's input until the column writes their sum to the accumulators:
 vector register, operand register, product, two tree levels, accumulation."""
@@ -377,7 +381,7 @@ def weight_transform_fill(temporal: int, spatial: int, config: AcceleratorConfig
     period = slab // config.weight_block_groups
     latency = WEIGHT_TRANSFORM_LATENCY
     latency += WEIGHT_COMBINE_LATENCY if "hfa_nested" in config.features else 0
-    load = max(0, config.weight_block_groups - FEED_LATENCY)
+    load = max(0, config.weight_block_groups - BLOCK_CLAIM)
     return latency + slab - period + behind + load
 
 

@@ -5,7 +5,7 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.arch.config import AcceleratorConfig
-from hw.arch.timing import FEED_LATENCY, WEIGHT_LAG
+from hw.arch.timing import BLOCK_CLAIM, FEED_LATENCY, WEIGHT_LAG
 from hw.arch.winograd import F2, F4
 from hw.common.ports import NO_COLLISION
 from hw.compute.latch import strobe_line
@@ -82,13 +82,13 @@ class BlockRing(wiring.Component):
         )
         slab_end = self._write(m, blocks.write_port())
         available = Signal()
-        begin = self._load(m, blocks.read_port(), available)
+        claim, begin = self._load(m, blocks.read_port(), available)
         capacity = self._rows // self._groups
-        # Blocks that are free; that are complete and not yet read.
+        # Blocks that are free; that are complete and not yet claimed.
         free, filled = Signal(range(capacity + 1), init=capacity), Signal(range(capacity + 1))
         m.d.sync += [
             free.eq(free - Mux(self.enter, self.points, 0) + begin),
-            filled.eq(filled + Mux(slab_end, self.points, 0) - begin),
+            filled.eq(filled + Mux(slab_end, self.points, 0) - claim),
             self.room.eq(free >= self.points),
             available.eq(filled != 0),
         ]
@@ -138,22 +138,25 @@ class BlockRing(wiring.Component):
             m.d.sync += [place.eq(0), inner.eq(0), outer.eq(0), group.eq(0)]
         return slab_end
 
-    def _load(self, m: Module, port: memory.ReadPort, available: Value) -> Value:
-        """Read a block when it is wanted and there; return when its load begins."""
+    def _load(self, m: Module, port: memory.ReadPort, available: Value) -> tuple[Signal, Value]:
+        """Read a block when it is wanted and there; return when it is claimed, and read."""
         groups = self._groups
         left = Signal(range(groups + 1))
         waiting = Signal(init=1)
         place = Signal(len(port.addr))
-        due, _ = strobe_line(m, self.next, self.vacate | self.clear, WEIGHT_LAG - 1, "due")
-        begin = Signal()
+        forget = self.vacate | self.clear
+        due, _ = strobe_line(m, self.next, forget, BLOCK_CLAIM - 1, "due")
+        claim = Signal()
+        # The vectors of the block take FEED_LATENCY cycles to the column; so may its weights.
+        begin, _ = strobe_line(m, claim, forget, WEIGHT_LAG - BLOCK_CLAIM, "claimed")
         m.d.comb += [
-            begin.eq((due | waiting) & available & ~self.clear),
+            claim.eq((due | waiting) & available & ~self.clear),
             port.en.eq(left != 0),
             port.addr.eq(place),
         ]
         m.d.comb += [o.eq(value) for o, value in zip(self.o, port.data, strict=True)]
         m.d.sync += [
-            waiting.eq((due | waiting) & ~begin),
+            waiting.eq((due | waiting) & ~claim),
             self.valid.eq(port.en & ~self.clear),
         ]
         with m.If(port.en):
@@ -161,14 +164,13 @@ class BlockRing(wiring.Component):
         with m.If(begin):
             m.d.sync += left.eq(groups)
         # The shadow weights are complete when the first vector stands behind column 0's register.
-        early = FEED_LATENCY
-        ready = begin if groups <= early else port.en & (left == early + 1)
+        ready = claim if groups <= BLOCK_CLAIM else port.en & (left == FEED_LATENCY + 1)
         with m.If(self.next):
             m.d.sync += self.loaded.eq(0)
         with m.Elif(ready):
             m.d.sync += self.loaded.eq(1)
-        with m.If(self.vacate | self.clear):
+        with m.If(forget):
             m.d.sync += [waiting.eq(1), self.loaded.eq(0)]
         with m.If(self.clear):
             m.d.sync += [left.eq(0), place.eq(0)]
-        return begin
+        return claim, begin

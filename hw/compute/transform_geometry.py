@@ -149,18 +149,17 @@ class TransformGeometry(wiring.Component):
         plane, pair = (
             Signal(PAIR_BITS, name=name, reset_less=True) for name in ("least_plane", "least_pair")
         )
-        weights = Signal.like(self.weights, name="least_weights", reset_less=True)
         ends = [Signal(3, name=f"end{k}", reset_less=True) for k in range(3)]
-        m.d.comb += self.weights.eq(weights)
         m.d.comb += [to.eq(end) for to, end in zip(self.geometry.ends, ends, strict=True)]
         for temporal, spatial in algorithms(config):
             x, y, t = transform_levels(temporal, spatial)
             least = max(x * y * floor, weight_slab_cycles(temporal, spatial, config))
             with m.If((self.temporal == temporal) & (self.spatial == spatial)):
+                # Looked at in the first cycle; the others later.
+                m.d.comb += self.weights.eq(self._waits[temporal, spatial])
                 m.d.sync += [
                     plane.eq(least),
                     pair.eq(least * t),
-                    weights.eq(self._waits[temporal, spatial]),
                 ]
                 m.d.sync += [
                     end.eq(points - 1) for end, points in zip(ends, (x, y, t), strict=True)

@@ -229,7 +229,7 @@ class VectorUnit(wiring.Component):
         ]
 
     def _rows(self, m: Module) -> tuple[Value, Value]:
-        """Row registers; elements of the current step stand in the lowest lanes in a + ROW_LATENCY."""
+        """Row registers; elements of a step stand in the lowest lanes in a + ROW_LATENCY."""
         p, config = self._parameters, self._config
         bits = 8 * config.lane_block
         load = self._load_line

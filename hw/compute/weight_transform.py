@@ -115,7 +115,7 @@ class WeightTransform(wiring.Component):
         ]
         m.d.comb += [to.eq(count) for to, count in zip(reader.counts, self.counts, strict=True)]
         self._transform(m, reader, ring, bits)
-        self._deliver(m, ring, hfa)
+        self._deliver(m, ring)
         # Groups between the reader and TWB.
         flying = Signal(4)
         m.d.sync += flying.eq(flying + reader.group - ring.group_end)
@@ -199,8 +199,11 @@ class WeightTransform(wiring.Component):
             sums.append(value)
         return summed, sums
 
-    def _deliver(self, m: Module, ring: BlockRing, hfa: Value) -> None:
-        """Words for the columns: bytes of a plain block, or rows of TWB."""
+    def _deliver(self, m: Module, ring: BlockRing) -> None:
+        """Words for the columns: rows of TWB as they come, else bytes of a plain block.
+
+        The last rows of an instruction may come when the next one, a plain one, has begun.
+        """
         array = self._config.array
         for row in range(array.weight_rows_per_cycle):
             words = []
@@ -208,7 +211,7 @@ class WeightTransform(wiring.Component):
                 lane = row * array.cols + column
                 word = Signal(signed(array.weight_bits), name=f"word{lane}")
                 byte = self.weight.data.word_select(lane, 8).as_signed()
-                m.d.comb += word.eq(Mux(hfa, ring.o[lane], byte))
+                m.d.comb += word.eq(Mux(ring.valid, ring.o[lane], byte))
                 words.append(word)
             m.d.comb += self.data[row].eq(Cat(words))
 
