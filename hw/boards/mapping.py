@@ -20,12 +20,12 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hw.boards.ecp5 import multiplier_map
 
-__all__ = ["MappingError", "map_netlist"]
+__all__ = ["SynthesisError", "map_netlist"]
 
 LEAST_ENABLED = 6
 LEAST_RESET = 100
@@ -100,8 +100,8 @@ write_json design.json
 """
 
 
-class MappingError(RuntimeError):
-    """Yosys failed; the message holds the end of its log."""
+class SynthesisError(RuntimeError):
+    """A tool failed; the message holds the end of its log."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ def _run(script: str, directory: Path, name: str) -> None:
         ).returncode  # fmt: skip
     if code:
         tail = "\n".join(log.read_text().splitlines()[-12:])
-        raise MappingError(f"Yosys failed ({code}) on {name}, see {log}:\n{tail}")
+        raise SynthesisError(f"Yosys failed ({code}) on {name}, see {log}:\n{tail}")
 
 
 def _closure(modules: dict[str, _Module], top: str, units: set[str]) -> str:
@@ -182,7 +182,7 @@ def map_netlist(
 
     Raises
     ------
-    MappingError
+    SynthesisError
         If Yosys fails.
     """
     directory.mkdir(parents=True, exist_ok=True)
@@ -193,6 +193,11 @@ def map_netlist(
     if operands:
         products = {name[1:]: m for name, m in modules.items() if PRODUCT.search(m.text)}
         ports = {port for m in products.values() for port in re.findall(r"\\(\w+)$", m.ports, re.M)}
+        for module in products.values():
+            ends = re.findall(r"wire width (\d+) .*\\([ab])$", module.ports, re.M)
+            found = tuple(int(width) for width, _ in sorted(ends, key=lambda end: end[1]))
+            if found != operands:
+                raise SynthesisError(f"{module.name} multiplies {found} bits, not {operands}")
         resets = sorted(ports - {"clk", "load", "a", "b", "product"})
         multipliers = multiplier_map(products, *operands, resets)
     jobs = {}
@@ -251,9 +256,4 @@ def _map_unit(name: str, folder: Path, text: str, multipliers: str) -> None:
         and "Using template _product_to_multiplier" not in (folder / "unit.log").read_text()
     ):
         (folder / "unit.mapped.il").unlink()
-        raise MappingError(f"the multipliers of {name} were not mapped to blocks, see {folder}")
-
-
-def cells_of(names: Iterable[str]) -> list[str]:
-    """Names without Yosys' prefixes."""
-    return [name.lstrip("\\$") for name in names]
+        raise SynthesisError(f"the multipliers of {name} were not mapped to blocks, see {folder}")

@@ -176,13 +176,16 @@ class TapReader(wiring.Component):
         periods = {a: group_period(*a) - 1 for a in self._algorithms()}
         group_end, slab_end = Signal(), Signal()
         last_phase = Signal.like(phase)
+        # The phase is the last one: known a cycle ahead, since much follows from it.
+        at_last = Signal()
+        m.d.sync += at_last.eq(self._inside & ~group_end & (phase + 1 == last_phase))
         # `room` and `last_phase` follow the selection by a cycle.
         settled = Signal()
         m.d.sync += settled.eq(~self._start)
         # Constant while an instruction is read.
         m.d.sync += last_phase.eq(self._selected(periods, len(phase)))
         m.d.comb += [
-            group_end.eq(self._inside & (phase == last_phase)),
+            group_end.eq(self._inside & at_last),
             slab_end.eq(group_end & (group == groups - 1)),
             self._ending.eq(slab_end & nest.last),
             nest.step.eq(slab_end & ~nest.last),

@@ -73,9 +73,9 @@ def test_one_load_by_hand() -> None:
 def test_one_store_by_hand() -> None:
     model = simulate([begin(TINY), Store(dram=OUTPUT, beats=8), halt()])
     issue = 2 + 40 + 15 + 4 + 16 + 2 + 3
-    # First row read after 4, asked for 4 after the last read, address and two cycles to the first
+    # First row read after 4, asked for 5 after the last read, address and two cycles to the first
     # beat, response 8 after the last, done one later.
-    ask = issue + 4 + 7 + 4
+    ask = issue + 4 + 7 + 5
     # The third instruction's burst occupies the memory until its last beat.
     first = max(ask + 1 + 2, 2 + 40 + 3 * 16 + 1)
     assert model.units[Unit.STORE].issue == [issue]
