@@ -1,4 +1,4 @@
-"""Synthesis and place and route with Yosys and nextpnr from the package index (YoWASP).
+"""Synthesis with Yosys (pyosys) and place and route with nextpnr (YoWASP), from the package index.
 
 `synthesise` maps the core alone and counts cells. `place_and_route` puts it into a harness with a
 handful of pins (inputs from a shift register, outputs folded into one bit), so that timing is the

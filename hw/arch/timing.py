@@ -261,7 +261,7 @@ def array_start(config: AcceleratorConfig) -> int:
     The first weight block takes rows / LW cycles, of which the feed's latency hides two; at least
     ACCUMULATE_HAZARD, so that an instruction may accumulate on the rows of the one before it.
     """
-    return max(ACCUMULATE_HAZARD, config.weight_block_groups - FEED_LATENCY + 2)
+    return max(ACCUMULATE_HAZARD, config.weight_block_groups - BLOCK_CLAIM + 2)
 
 
 def array_latency(config: AcceleratorConfig) -> int:

@@ -1,22 +1,24 @@
 """Weight loader: one group of weight rows per cycle, one block ahead of the stream."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import C, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.arch.config import AcceleratorConfig
-from hw.arch.timing import WEIGHT_LAG, WEIGHT_READ_LATENCY
+from hw.arch.timing import BLOCK_CLAIM, WEIGHT_LAG, WEIGHT_READ_LATENCY
 from hw.common.ports import weight_read
 from hw.compute.latch import strobe_line
 
 __all__ = ["WeightLoader"]
 
+FIRST_LAG = WEIGHT_LAG - BLOCK_CLAIM
+
 
 class WeightLoader(wiring.Component):
     """Reads weight blocks, groups counting up from `base`.
 
-    Latency: `start` in cycle t reads the first group in t + 1, `next` in cycle t reads in
-    t + WEIGHT_LAG. A block takes rows / LW cycles.
+    Latency: `start` in cycle t reads the first group in t + 1 + FIRST_LAG, when the last block of
+    the instruction before has been read and taken over; `next` in cycle t reads in t + WEIGHT_LAG. A block takes rows / LW cycles.
 
     Members
     -------
@@ -48,9 +50,10 @@ class WeightLoader(wiring.Component):
         enable = self.weight.enable
         with m.If(enable):
             m.d.sync += [left.eq(left - 1), self.weight.address.eq(self.weight.address + 1)]
-        with m.If(self.start):
+        begin, _ = strobe_line(m, self.start, C(0), FIRST_LAG, "begin")
+        with m.If(begin):
             m.d.sync += self.weight.address.eq(self.base)
-        with m.If(self.start | due):
+        with m.If(begin | due):
             m.d.sync += left.eq(groups)
         m.d.comb += enable.eq(left != 0)
         m.d.sync += self.valid.eq(enable)
