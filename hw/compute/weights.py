@@ -18,7 +18,8 @@ class WeightLoader(wiring.Component):
     """Reads weight blocks, groups counting up from `base`.
 
     Latency: `start` in cycle t reads the first group in t + 1 + FIRST_LAG, when the last block of
-    the instruction before has been read and taken over; `next` in cycle t reads in t + WEIGHT_LAG. A block takes rows / LW cycles.
+    the instruction before has been read and taken over; `next` in cycle t reads in t + WEIGHT_LAG.
+    A block takes rows / LW cycles.
 
     Members
     -------
