@@ -247,7 +247,8 @@ class TileAssembly(wiring.Component):
         scale_x, scale_y, scale_t = (Signal(2, name=f"scale_{axis}") for axis in "xyt")
         wanted = pool_scales(list(self.window), self.transform_t, self.transform_s)
         m.d.comb += [
-            scale.eq(Mux(self._tiles, value, 0))
+            # `_tiles` itself is a cycle late for the counters.
+            scale.eq(Mux((self.transform_t | self.transform_s).any(), value, 0))
             for scale, value in zip((scale_x, scale_y, scale_t), wanted, strict=True)
         ]
         of_block, x, y, t, co = (delta[:ADDRESS_BITS] for delta in self.destination_deltas)
