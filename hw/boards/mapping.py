@@ -5,10 +5,10 @@ RTLIL, so that a change costs the mapping of what it touched. Their netlists are
 flattened afterwards. Between units lie registers; what optimisation across their borders would find
 is little, and ABC9 takes many times longer on the flat design.
 
-Flip-flops have no reset input here: all eight of a logic tile would have to share one, so that a
-few hundred reset nets tear apart what belongs together. Resets are gates in front of D instead, and
-data registers of the circuit have none (`reset_less`). Clock enables that fewer than
-`LEAST_ENABLED` flip-flops use are gates, too.
+All eight flip-flops of a logic tile share one reset, so that a few hundred reset nets would tear
+apart what belongs together. Where fewer than `LEAST_RESET` flip-flops of a unit use a reset it
+becomes a gate in front of D, and data registers of the circuit have none (`latch.register_of`).
+Clock enables that fewer than `LEAST_ENABLED` flip-flops use are gates, too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 
 from hw.boards.ecp5 import multiplier_map
 
-__all__ = ["SynthesisError", "map_netlist"]
+__all__ = ["SynthesisError", "map_netlist", "run_tool"]
 
 LEAST_ENABLED = 6
 LEAST_RESET = 100
@@ -129,18 +129,29 @@ def _modules(rtlil: str) -> dict[str, _Module]:
     return result
 
 
-def _run(script: str, directory: Path, name: str) -> None:
-    path = directory / f"{name}.ys"
-    path.write_text(script)
-    log = directory / f"{name}.log"
-    with log.open("w") as stream:
+def run_tool(command: Sequence[str], directory: Path, log: str) -> str:
+    """Run a program in `directory`; return what it printed, which is also in the file `log` there.
+
+    Raises
+    ------
+    SynthesisError
+        If it fails; with the end of the log.
+    """
+    path = directory / log
+    with path.open("w") as stream:
         code = subprocess.run(
-            [sys.executable, "-c", RUN, f"script {path.name}"],
-            stdout=stream, stderr=subprocess.STDOUT, check=False, cwd=directory,
-        ).returncode  # fmt: skip
+            command, stdout=stream, stderr=subprocess.STDOUT, check=False, cwd=directory
+        ).returncode
+    text = path.read_text()
     if code:
-        tail = "\n".join(log.read_text().splitlines()[-12:])
-        raise SynthesisError(f"Yosys failed ({code}) on {name}, see {log}:\n{tail}")
+        tail = "\n".join(text.splitlines()[-12:])
+        raise SynthesisError(f"{Path(command[0]).name} failed ({code}), see {path}:\n{tail}")
+    return text
+
+
+def _yosys(script: str, directory: Path, name: str) -> str:
+    (directory / f"{name}.ys").write_text(script)
+    return run_tool([sys.executable, "-c", RUN, f"script {name}.ys"], directory, f"{name}.log")
 
 
 def _closure(modules: dict[str, _Module], top: str, units: set[str]) -> str:
@@ -203,7 +214,9 @@ def map_netlist(
     jobs = {}
     for name in units:
         text = _closure(modules, name, units)
-        key = hashlib.sha256("\n".join((text, UNIT_SCRIPT, multipliers)).encode()).hexdigest()[:24]
+        settings = f"{LEAST_ENABLED} {LEAST_RESET}"
+        content = "\n".join((text, UNIT_SCRIPT, settings, multipliers))
+        key = hashlib.sha256(content.encode()).hexdigest()[:24]
         jobs[name] = (cache / key, text)
     # Python's threads wait for processes; the largest first.
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -220,7 +233,7 @@ def map_netlist(
                 f"abc -lut 4 {top_module}",
                 f"techmap -map +/lattice/cells_map_trellis.v {top_module}"]  # fmt: skip
     folders = [os.path.relpath(folder, directory) for folder, _ in jobs.values()]
-    _run(
+    _yosys(
         LINK_SCRIPT.format(
             units="\n".join(f"read_rtlil {folder}/unit.mapped.il" for folder in folders),
             more="\n".join(more),
@@ -250,10 +263,7 @@ def _map_unit(name: str, folder: Path, text: str, multipliers: str) -> None:
         least_reset=LEAST_RESET,
         abc="abc -lut 4 -dress" if "keep_hierarchy" in text else "abc9 -W 300",
     )
-    _run(script, folder, "unit")
-    if (
-        commands
-        and "Using template _product_to_multiplier" not in (folder / "unit.log").read_text()
-    ):
+    text = _yosys(script, folder, "unit")
+    if commands and "Using template _product_to_multiplier" not in text:
         (folder / "unit.mapped.il").unlink()
         raise SynthesisError(f"the multipliers of {name} were not mapped to blocks, see {folder}")

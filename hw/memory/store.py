@@ -32,7 +32,7 @@ class StoreUnit(wiring.Component):
        `timing.STORE_READ` (4) cycles after the issue.
     3. The reader reads one row per cycle while fewer than `store_fifo` rows are on their way or
        in the FIFO. A row's place is free in the cycle after its W beat was accepted.
-    4. A burst is asked for `timing.STORE_ASK` (4) cycles after the read of its last row: three for
+    4. A burst is asked for `timing.STORE_ASK` (5) cycles after the read of its last row: four for
        the scratchpad, one to be written. Bursts are asked for in order, one at a time.
     5. W is valid from the cycle after the grant until the burst's last beat is accepted.
     6. `done` is high `timing.STORE_DONE` (1) cycle after the write response of the last burst of
