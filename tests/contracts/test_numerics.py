@@ -26,6 +26,7 @@ from hw.arch.numerics import (
     split_scale,
     unpack_parameters,
 )
+from models.ortcheck import exact_session
 
 
 def float32_requantize(acc, scale, zero_point, low, high):
@@ -140,12 +141,8 @@ def session(op, inputs, outputs, attributes=None):
     opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("com.microsoft", 1)]
     model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
     options = onnxruntime.SessionOptions()
-    # Exact on CPUs without VNNI too, whose U8×S8 kernels saturate sums of two products.
-    options.add_session_config_entry("session.x64quantprecision", "1")
     options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    return exact_session(model.SerializeToString(), options)
 
 
 def constant(name, value, dtype):

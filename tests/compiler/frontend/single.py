@@ -8,6 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 from compiler import interpreter
 from compiler.ir import Graph
 from compiler.onnx_import import Imported, import_model
+from models.ortcheck import exact_session
 
 MICROSOFT = "com.microsoft"
 
@@ -35,17 +36,13 @@ def ours(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> np.ndarray:
 def theirs(model: onnx.ModelProto, feeds: dict[str, np.ndarray], optimize=True) -> np.ndarray:
     """ONNX Runtime's result, int8 kernels fused unless `optimize` is off."""
     options = onnxruntime.SessionOptions()
-    # Exact on CPUs without VNNI too, whose U8×S8 kernels saturate sums of two products.
-    options.add_session_config_entry("session.x64quantprecision", "1")
     levels = onnxruntime.GraphOptimizationLevel
     level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
     options.graph_optimization_level = level
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
     options.add_session_config_entry("session.qdqisint8allowed", "1")
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = exact_session(model.SerializeToString(), options)
     (result,) = session.run(None, feeds)
     return result
 

@@ -16,6 +16,7 @@ from compiler.pipeline import optimize
 from models import fsb
 from models.data import synthetic_clip
 from models.initialise import initialise
+from models.ortcheck import exact_session
 from models.quantize import Clips, export_float, quiet
 from models.reference import Reference
 
@@ -92,12 +93,8 @@ def test_variant_equals_the_oracle_and_onnx_runtime(variant, prepared, tmp_path)
         (port,) = imported.graph.outputs
         value = interpreter.dequantize(results[port.value], imported.graph.type(port.value))
         options = onnxruntime.SessionOptions()
-        # Exact on CPUs without VNNI too, whose U8×S8 kernels saturate sums of two products.
-        options.add_session_config_entry("session.x64quantprecision", "1")
         options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
+        session = exact_session(str(path), options)
         (expected,) = session.run(None, feeds)
         assert np.array_equal(value, expected)
 
