@@ -232,6 +232,10 @@ WEIGHT_LAG = FEED_LATENCY
 """Cycles by which the loading of the next weight block starts after a block's first position: when
 that position stands at column 0, the shadow weights are free."""
 
+TRANSFORM_SHARED = 1
+"""HFA: cycles from the offer of an instruction with the transforms of the present one, and from
+`ArrayTimes.free`, to its issue."""
+
 BLOCK_CLAIM = 4
 """HFA: cycles from a block's first position until the next block is claimed from TWB (no block is
 shorter); its weights follow, so that the loading starts after WEIGHT_LAG."""
@@ -329,8 +333,8 @@ class ArrayTimes:
     start: address cycle of its first position.
     end: the next instruction may start; one cycle is between the two.
     done: its completion.
-    free: earliest issue of a next instruction in mode HFA with the same transforms; any other one
-        is issued in `end` − 1 at the earliest.
+    free: a next instruction in mode HFA with the same transforms is issued TRANSFORM_SHARED cycles
+        later at the earliest; any other one in `end` − 1.
     """
 
     start: int

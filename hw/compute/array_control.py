@@ -54,8 +54,8 @@ class ArrayControl(wiring.Component):
     """Accepts instructions and names one position per cycle.
 
     Handshake: `unit.instruction` is ready while nothing streams and in the last cycle of a stream;
-    in mode HFA also as soon as the rows of the present one are read and it streams, if the next
-    one has the same transforms.
+    in mode HFA also TRANSFORM_SHARED cycles after the rows of the present one are read and it
+    streams, if the next one has the same transforms, and as long after that one was offered.
     Latency: an instruction issued in cycle t has its first position on the outputs in
     t + array_start + 1 (one register behind the address). HFA: the same for the first row that is
     read; see timing.array_times for the stream.
@@ -178,7 +178,11 @@ class ArrayControl(wiring.Component):
             same = self._hfa & ~direct
             same &= next_one.transform_t == self._fields.transform_t
             same &= next_one.transform_s == self._fields.transform_s
-            ready &= engine.idle | (engine.free & same)
+            # An issue behind `free` and behind a cycle in which the instruction was offered.
+            shared = Signal()
+            offered = unit.instruction.valid & ~self._accept
+            m.d.sync += shared.eq(engine.free & same & offered)
+            ready &= engine.idle | shared
             ending, overfull, busy = ending | engine.ending, engine.overflow, engine.busy
         m.d.comb += [
             unit.instruction.ready.eq(ready & ~unit.abort),

@@ -174,24 +174,28 @@ class TapReader(wiring.Component):
         self._group = group = Signal(range(groups))
         self._pass = Signal(range(F4.points))
         periods = {a: group_period(*a) - 1 for a in self._algorithms()}
-        group_end, slab_end = Signal(), Signal()
+        group_end, slab_end, step = Signal(), Signal(), Signal()
         last_phase = Signal.like(phase)
-        # The phase is the last one: known a cycle ahead, since much follows from it.
-        at_last = Signal()
-        m.d.sync += at_last.eq(self._inside & ~group_end & (phase + 1 == last_phase))
+        # Ends are known a cycle ahead, since much follows from them; a group has three phases or
+        # more, so that the other counters stand still then.
+        near = self._inside & ~group_end & (phase + 1 == last_phase) & ~self.abort
+        slab_near = near & (group == groups - 1)
+        m.d.sync += [
+            group_end.eq(near),
+            slab_end.eq(slab_near),
+            step.eq(slab_near & ~nest.last),
+            self._ending.eq(slab_near & nest.last),
+        ]
         # `room` and `last_phase` follow the selection by a cycle.
         settled = Signal()
         m.d.sync += settled.eq(~self._start)
         # Constant while an instruction is read.
         m.d.sync += last_phase.eq(self._selected(periods, len(phase)))
         m.d.comb += [
-            group_end.eq(self._inside & at_last),
-            slab_end.eq(group_end & (group == groups - 1)),
-            self._ending.eq(slab_end & nest.last),
-            nest.step.eq(slab_end & ~nest.last),
+            nest.step.eq(step),
             self.enter.eq(
                 self.room
-                & Mux(self._inside, slab_end & (~nest.last | self._start), self._active & settled)
+                & Mux(self._inside, step | (slab_end & self._start), self._active & settled)
                 & ~self.abort
             ),
             self.group.eq(self.enter | (group_end & ~slab_end)),

@@ -67,6 +67,8 @@ _STEPS = {
 }
 _PARTS = ("first", "second", "third", "fourth", "negative", "shift")
 """What a step is made of."""
+_LANES_PER_COPY = 4
+"""Lanes whose multiplexers follow the same flip-flops: more lie too far apart."""
 
 
 def _check_steps() -> None:
@@ -83,6 +85,13 @@ _check_steps()
 def _choices(part: str) -> list[Any]:
     """The different values that a part of a step takes, in order of appearance."""
     return list(dict.fromkeys(getattr(step, part) for row in _STEPS.values() for step in row))
+
+
+def _rotated(part: str, copy: int) -> list[Any]:
+    """`_choices`, counted from another one on in every copy."""
+    choices = _choices(part)
+    start = copy % len(choices)
+    return choices[start:] + choices[:start]
 
 
 class TransformStage(wiring.Component):
@@ -144,19 +153,21 @@ class TransformStage(wiring.Component):
         running, codes = self._emission(m)
         # cycle t + 1: operands and differences; cycle t + 2: the two halves
         half_valid = Signal()
-        negative, shift = Signal.like(codes["negative"]), Signal.like(codes["shift"])
+        negative, shift = (Signal.like(codes[0][part]) for part in ("negative", "shift"))
         m.d.sync += [
             half_valid.eq(running & ~self.clear),
             self.o_valid.eq(half_valid & ~self.clear),
-            negative.eq(codes["negative"]),
-            shift.eq(codes["shift"]),
+            negative.eq(codes[0]["negative"]),
+            shift.eq(codes[0]["shift"]),
         ]
         shifts, minus = _choices("shift"), negative == _choices("negative").index(True)
         width = min(self.out_bits, self.in_bits + 3)
         for lane in range(self.lanes):
             held = self._hold(m, lane)
+            number, copy = lane // _LANES_PER_COPY, codes[lane // _LANES_PER_COPY]
             first, second, third, fourth = (
-                self._operand(m, held, codes[part], part, f"{part}{lane}") for part in _PARTS[:4]
+                self._operand(m, held, copy[part], _rotated(part, number), f"{part}{lane}")
+                for part in _PARTS[:4]
             )
             left = Signal(signed(width), name=f"left{lane}", reset_less=True)
             right = Signal(signed(width), name=f"right{lane}", reset_less=True)
@@ -172,40 +183,60 @@ class TransformStage(wiring.Component):
                 m.d.sync += result.eq(Mux(minus, left - shifted, left + shifted))
         return m
 
-    def _emission(self, m: Module) -> tuple[Signal, dict[str, Signal]]:
+    def _emission(self, m: Module) -> tuple[Signal, list[dict[str, Signal]]]:
         """Counter of a group's points, from the cycle after the last value.
 
         Returns
         -------
-        Whether a point is formed in this cycle, and which choice each part of its step takes; the
-        choices (see `_choices`) are flip-flops, so that only the multiplexers lie in front of the
-        adders.
+        Whether a point is formed in this cycle, and which choice each part of its step takes, in
+        a copy for every _LANES_PER_COPY lanes. The choices are flip-flops, so that only the
+        multiplexers lie in front of the adders; copy k counts them in the order `_rotated(…, k)`,
+        so that synthesis does not make one flip-flop of them again.
         """
         running = Signal()
         number, last = Signal(3), Signal(3)
         select = Signal.like(self.select)
-        now, following = Signal.like(select), Signal.like(number)
-        m.d.comb += [
-            now.eq(Mux(self._complete, self.select, select)),
-            following.eq(Mux(self._complete, 0, number + 1)),
-        ]
+        following = Signal.like(number)
+        m.d.comb += following.eq(number + 1)
         with m.If(self._complete):
             m.d.sync += [running.eq(1), last.eq(_last(self.select))]
         with m.Elif(running):
             m.d.sync += running.eq(number != last)
         with m.If(self.clear):
             m.d.sync += running.eq(0)
-        m.d.sync += [select.eq(now), number.eq(following)]
-        codes = {}
-        for part in _PARTS:
-            choices = _choices(part)
-            codes[part] = Signal(range(len(choices)), name=f"choice_{part}", reset_less=True)
-            with m.Switch(Cat(following, now)):
-                for s, row in _STEPS.items():
-                    for k, step in enumerate(row):
-                        with m.Case((s << len(following)) | k):
-                            m.d.sync += codes[part].eq(choices.index(getattr(step, part)))
-        return running, codes
+        m.d.sync += [
+            select.eq(Mux(self._complete, self.select, select)),
+            number.eq(Mux(self._complete, 0, following)),
+        ]
+        point = Cat(following, select)
+        return running, [
+            {part: self._code(m, point, part, copy) for part in _PARTS}
+            for copy in range(-(-self.lanes // _LANES_PER_COPY))
+        ]
+
+    def _code(self, m: Module, point: Value, part: str, copy: int) -> Signal:
+        """Which choice a part of the next step takes.
+
+        Where a group completes it is of its first point, else of `point` (number, algorithm). That
+        a group completes is known last: both codes wait for it.
+        """
+        choices = _rotated(part, copy)
+        shape = range(len(choices))
+        code, first, then = (
+            Signal(shape, name=f"{name}_{part}{copy}", reset_less=name == "choice")
+            for name in ("choice", "first", "then")
+        )
+        with m.Switch(self.select):
+            for s, row in _STEPS.items():
+                with m.Case(s):
+                    m.d.comb += first.eq(choices.index(getattr(row[0], part)))
+        with m.Switch(point):
+            for s, row in _STEPS.items():
+                for k, step in enumerate(row):
+                    with m.Case((s << 3) | k):
+                        m.d.comb += then.eq(choices.index(getattr(step, part)))
+        m.d.sync += code.eq(Mux(self._complete, first, then))
+        return code
 
     def _hold(self, m: Module, lane: int) -> list[Signal]:
         """The group before the one that is coming in, of one lane."""
@@ -230,9 +261,10 @@ class TransformStage(wiring.Component):
                     m.d.sync += register.eq(coming[k])
         return held
 
-    def _operand(self, m: Module, held: list[Signal], code: Signal, part: str, name: str) -> Signal:
+    def _operand(
+        self, m: Module, held: list[Signal], code: Signal, choices: list[Any], name: str
+    ) -> Signal:
         """One operand of the sum, as chosen by the step."""
-        choices = _choices(part)
         widest = max((choice[1] for choice in choices if choice is not None), default=0)
         operand = Signal(signed(self.in_bits + widest), name=name)
         with m.Switch(code):

@@ -72,7 +72,8 @@ class Fetch(wiring.Component):
         granted = self.request.valid & self.request.ready
         taken = self.o.valid & self.o.ready
         claimed = Signal(range(FETCH_FIFO + 1))  # instructions in the FIFO or granted
-        m.d.sync += claimed.eq(claimed + Mux(granted, asked, 0) - taken)
+        kept = claimed - taken
+        m.d.sync += claimed.eq(Mux(granted, kept + asked, kept))
         with m.If(self.jump):
             m.d.sync += claimed.eq(0)
 
@@ -123,17 +124,23 @@ class Fetch(wiring.Component):
         """Rule 4. Returns the strobe of a beat that belongs into the FIFO."""
         coming = Signal(range(16 * self._group * self._beats + 1))  # granted, not written
         stale = Signal.like(coming)
-        still_coming = Signal.like(coming)
         granted = self.request.valid & self.request.ready
-        m.d.comb += still_coming.eq(
-            coming + Mux(granted, asked * self._beats, 0) - self._beat_valid
-        )
-        m.d.sync += coming.eq(still_coming)
+        # The grant is known late.
+        kept = coming - self._beat_valid
+        m.d.sync += coming.eq(Mux(granted, kept + asked * self._beats, kept))
         fresh = Signal()
         none_stale = Signal(init=1)
         m.d.comb += fresh.eq(self._beat_valid & none_stale)
+        # A jump has taken back the request: in the cycle behind it nothing is granted, and what is
+        # coming is stale.
+        jumped = Signal()
+        m.d.sync += jumped.eq(self.jump)
         with m.If(self.jump):
-            m.d.sync += [stale.eq(still_coming), none_stale.eq(still_coming == 0)]
+            m.d.sync += none_stale.eq(0)
+        with m.Elif(jumped):
+            left = Signal.like(coming)
+            m.d.comb += left.eq(kept)
+            m.d.sync += [stale.eq(left), none_stale.eq(left == 0)]
         with m.Elif(self._beat_valid & ~none_stale):
             m.d.sync += [stale.eq(stale - 1), none_stale.eq(stale == 1)]
         with m.If(fresh & self._failed):

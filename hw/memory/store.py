@@ -105,7 +105,9 @@ class StoreUnit(wiring.Component):
         rows = count_level(m, "rows", self._config.port.store_fifo, row_read, sent)
         waiting = count_level(m, "waiting", STORE_BURSTS, taken, self._granted)
 
-        fits = burst.local < self._config.memory.activation_rows
+        # Whether `burst.local` lies inside the scratchpad: known as early as the address.
+        fits = Signal(reset_less=True)
+        rows_of_all = self._config.memory.activation_rows
         ends = reading & ~rows.full & last_row  # the next burst may be taken even if this one fails
         m.d.comb += [
             row_read.eq(reading & fits & ~rows.full),
@@ -119,12 +121,14 @@ class StoreUnit(wiring.Component):
             m.d.sync += [
                 reading.eq(1),
                 burst.eq(offered),
+                fits.eq(offered.local < rows_of_all),
                 left.eq(offered.length),
                 last_row.eq(offered.length == 0),
             ]
         with m.Elif(row_read):
             m.d.sync += [
                 burst.local.eq(burst.local + 1),
+                fits.eq(burst.local != rows_of_all - 1),
                 left.eq(left - 1),
                 last_row.eq(left == 1),
                 reading.eq(~last_row),

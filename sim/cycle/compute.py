@@ -5,6 +5,7 @@ from __future__ import annotations
 from hw.arch.config import TILE_POINTS, AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode, Drain, Elementwise, Instruction, Reduce
 from hw.arch.timing import (
+    TRANSFORM_SHARED,
     ArrayTimes,
     array_blocks,
     array_duration,
@@ -41,8 +42,8 @@ class ArrayModel:
         self._config = config
         self._last: tuple[Array, ArrayTimes] | None = None
 
-    def ready(self, instruction: Array) -> int:
-        """Earliest issue of the next instruction.
+    def ready(self, instruction: Array, offered: int) -> int:
+        """Earliest issue of the next instruction, which its queue offers from cycle `offered` on.
 
         Transforms run ahead of the stream only within one algorithm; any other change waits for
         the last address of the stream.
@@ -50,8 +51,10 @@ class ArrayModel:
         if self._last is None:
             return 0
         before, times = self._last
-        same = _algorithm(before) == _algorithm(instruction)
-        return times.free if same else times.end - 1
+        idle = times.end - 1
+        if instruction.mode != ArrayMode.HFA or _algorithm(before) != _algorithm(instruction):
+            return idle
+        return min(idle, max(offered, times.free) + TRANSFORM_SHARED)
 
     def issue(self, cycle: int, instruction: Array) -> int:
         """Take an instruction; returns the cycle of its `done`."""

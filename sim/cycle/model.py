@@ -164,13 +164,16 @@ class CoreModel:
         moved = False
         while times.queue:
             dispatch, awaits, instruction = times.queue[0]
-            ready = self._ready(unit, instruction)
             tokens = self._tokens(awaits)
-            if ready is None or tokens is None:
+            if tokens is None:
                 break
             last = times.issue[-1] if times.issue else -QUEUE_INTERVAL
             visible = max(dispatch + QUEUE_LATENCY, last + QUEUE_INTERVAL)
-            issue = max(visible, tokens, ready)
+            offered = max(visible, tokens)
+            ready = self._ready(unit, instruction, offered)
+            if ready is None:
+                break
+            issue = max(offered, ready)
             times.wait += max(0, tokens - visible)
             times.queue.popleft()
             times.issue.append(issue)
@@ -178,15 +181,18 @@ class CoreModel:
             moved = True
         return moved
 
-    def _ready(self, unit: Unit, instruction: Instruction) -> int | None:
-        """Earliest cycle in which a unit takes an instruction; None if not yet known."""
+    def _ready(self, unit: Unit, instruction: Instruction, offered: int) -> int | None:
+        """Earliest cycle in which a unit takes an instruction; None if not yet known.
+
+        Its queue offers it from cycle `offered` on.
+        """
         match instruction:
             case Load():
                 return self.load.ready
             case Store():
                 return self.store.ready
             case Array():
-                return self.array.ready(instruction)
+                return self.array.ready(instruction, offered)
             case _:
                 return self.units[unit].free
 

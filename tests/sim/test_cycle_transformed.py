@@ -38,7 +38,7 @@ def test_back_to_back_instructions_stream_without_a_gap_but_the_transforms():
     ends = []
     cycle = 100
     for _ in range(4):
-        cycle = max(cycle, model.ready(array))
+        cycle = max(cycle, model.ready(array, 0))
         ends.append(model.issue(cycle, array))
     # 36 points of 6 tiles stream in 216 cycles (a block needs 4); the next set is transformed in
     # 216 and a gap; the next instruction's first set follows the last one as closely, up to its
@@ -55,7 +55,7 @@ def test_a_small_set_takes_as_long_as_its_weights():
     (array,) = make(dataclasses.replace(SHAPE, size=(1, 4, 8), count=(0, 4, 8)), TINY).arrays
     model = ArrayModel(TINY)
     first = model.issue(0, array)
-    second = model.issue(max(1, model.ready(array)), array)
+    second = model.issue(max(1, model.ready(array, 0)), array)
     # Two tiles against four cycles to load a block: half of the rate.
     assert array_stream_cycles(array, TINY) == 3 * 36 * 4
     assert second - first >= 3 * 36 * 4
@@ -68,11 +68,11 @@ def test_a_change_of_mode_waits_for_the_stream(transformed_first):
     before, after = pair if transformed_first else pair[::-1]
     model = ArrayModel(TINY)
     done = model.issue(0, before)
-    assert done - array_latency(TINY) <= model.ready(after) <= done
+    assert done - array_latency(TINY) <= model.ready(after, 0) <= done
     if transformed_first:
-        assert model.ready(before) < model.ready(after)
+        assert model.ready(before, 0) < model.ready(after, 0)
     else:
-        assert model.ready(after) == array_occupancy(before, TINY)
+        assert model.ready(after, 0) == array_occupancy(before, TINY)
 
 
 def test_another_algorithm_waits_for_the_stream():
@@ -80,7 +80,7 @@ def test_another_algorithm_waits_for_the_stream():
     other = make(dataclasses.replace(SHAPE, spatial=1, count=(0, 4, 4)), TINY).arrays[0]
     model = ArrayModel(TINY)
     model.issue(0, array)
-    assert model.ready(array) < model.ready(other)
+    assert model.ready(array, 0) < model.ready(other, 0)
 
 
 @pytest.mark.parametrize("parts", [1, 3])

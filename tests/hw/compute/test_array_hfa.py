@@ -12,6 +12,7 @@ from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import ArrayMode, ErrorCode
 from hw.arch.timing import (
     ACTIVATION_READ_LATENCY,
+    TRANSFORM_SHARED,
     WEIGHT_READ_LATENCY,
     array_duration,
     array_latency,
@@ -70,7 +71,7 @@ def predicted(first_issue, instructions, config):
             same = hfa and before.mode == ArrayMode.HFA
             same &= before.transform_t == instruction.transform_t
             same &= before.transform_s == instruction.transform_s
-            issue = free if same else end - 1
+            issue = min(end - 1, free + TRANSFORM_SHARED) if same else end - 1
         if hfa:
             times = array_times(instruction, config, issue, end)
             end, free, done = times.end, times.free, times.done
