@@ -120,7 +120,7 @@ class TapReader(wiring.Component):
         """Take an instruction over: at once, or in the last cycle of the one before."""
         m.submodules.nest = self._nest = nest = Nest((3, COUNT_BITS, COUNT_BITS, COUNT_BITS))
         pending, self._active = Signal(), Signal()
-        # The outermost count is only looked at in `begin`, while the field still stands.
+        # The outermost count is only looked at a cycle behind `begin`: the field still stands.
         counts = [Signal(COUNT_BITS, name=f"count{k}", reset_less=True) for k in range(2)]
         # A cycle late, as `pending` is. Where the selection has just changed, an instruction with
         # the selection before it cannot be pending (`ArrayControl` lets only equal ones overlap).
@@ -148,22 +148,20 @@ class TapReader(wiring.Component):
             ]
         with m.If(self.abort):
             m.d.sync += [pending.eq(0), self._active.eq(0)]
-        temporal = Mux(begin, self.temporal, self.select_t)
-        spatial = Mux(begin, self.spatial, self.select_s)
-        nested = (temporal != 0) & (spatial != 0) if self._nested else C(0)
+        nested = (self.select_t != 0) & (self.select_s != 0) if self._nested else C(0)
+        # The counters start a cycle late; their ends are looked at in a group's second phase first.
+        self._begun = begun = Signal()
+        m.d.sync += begun.eq(begin)
         m.d.comb += [
-            nest.load.eq(begin),
-            nest.counts[0].eq(Mux(nested, Mux(temporal == 2, F4.points, F2.points), 1)),
+            nest.load.eq(begun),
+            nest.counts[0].eq(Mux(nested, Mux(self.select_t == 2, F4.points, F2.points), 1)),
             nest.counts[3].eq(self.counts[2]),
             self.points.eq(
                 self._selected({a: points_of(*a) for a in self._algorithms()}, len(self.points))
             ),
             self.busy.eq(pending | self._active),
         ]
-        m.d.comb += [
-            nest.counts[1 + k].eq(Mux(begin, self.counts[k], count))
-            for k, count in enumerate(counts)
-        ]
+        m.d.comb += [nest.counts[1 + k].eq(count) for k, count in enumerate(counts)]
 
     def _slabs(self, m: Module) -> None:
         """Phase in the group, group in the slab."""
@@ -228,9 +226,7 @@ class TapReader(wiring.Component):
         else:
             delta = self._nested_walk(m, reads)
         # A tap of the instruction before may still stand at the port when the next one begins.
-        begun = Signal()
-        m.d.sync += begun.eq(self._start)
-        with m.If(begun):
+        with m.If(self._begun):
             m.d.sync += port.address.eq(self.base)
         with m.Elif(port.enable):
             m.d.sync += port.address.eq(port.address + delta)

@@ -1,6 +1,6 @@
 """Instruction fetch: prefetch into a small FIFO."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -96,29 +96,38 @@ class Fetch(wiring.Component):
         in_dram = Signal(32 - exact_log2(INSTRUCTION_BYTES))
         asked_for = Signal.like(self.request.payload, reset_less=True)
         group_left = Signal(range(self._group + 1))
-        program_left = Signal(INDEX_BITS)
+        # Instructions from `following` to the end of the program, negative beyond it. A run starts
+        # with a reset, in which this already counts the whole program.
+        left = Signal(signed(INDEX_BITS + 1), reset_less=True)
         count = Signal(range(self._group + 1))
         m.d.comb += [
             in_dram.eq(self.base[exact_log2(INSTRUCTION_BYTES) :] + following),
             group_left.eq(self._group - in_dram[: exact_log2(self._group)]),
-            program_left.eq(self.length - following),
-            count.eq(Mux(program_left < group_left, program_left, group_left)),
+            count.eq(Mux(left < group_left, left, group_left)),
             self.request.payload.eq(asked_for),
         ]
         with m.If(self.request.valid):
             with m.If(self.request.ready):
-                m.d.sync += [self.request.valid.eq(0), following.eq(following + asked)]
+                m.d.sync += [
+                    self.request.valid.eq(0),
+                    following.eq(following + asked),
+                    left.eq(left - asked),
+                ]
         with m.Else():
             m.d.sync += [
-                self.request.valid.eq(
-                    self.run & (following < self.length) & (claimed + count <= FETCH_FIFO)
-                ),
+                self.request.valid.eq(self.run & (left > 0) & (claimed + count <= FETCH_FIFO)),
                 asked_for.address.eq(in_dram << exact_log2(INSTRUCTION_BYTES)),
                 asked_for.length.eq(count * self._beats - 1),
                 asked.eq(count),
             ]
+        with m.If(~self.run):
+            m.d.sync += left.eq(self.length)
         with m.If(self.jump):
-            m.d.sync += [self.request.valid.eq(0), following.eq(self.target)]
+            m.d.sync += [
+                self.request.valid.eq(0),
+                following.eq(self.target),
+                left.eq(self.length - self.target),
+            ]
 
     def _stale_beats(self, m: Module, asked: Signal) -> Signal:
         """Rule 4. Returns the strobe of a beat that belongs into the FIFO."""

@@ -6,8 +6,11 @@ key made of the configuration and of every file in hw/ that can change it.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -40,14 +43,25 @@ def _version(package: str) -> str:
         return ""
 
 
+@contextlib.contextmanager
+def alone(name: str) -> Iterator[None]:
+    """Hold back other processes that would make the same file of the cache again."""
+    folder = CACHE / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / name).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def verilog_file(config: AcceleratorConfig) -> Path:
     """Path of the core's Verilog for a configuration, generated if it is not there yet."""
     path = CACHE / "verilog" / f"{config.name}-{source_key(config)}.v"
-    if not path.is_file():
-        from hw.accelerator import verilog
+    with alone(path.name):
+        if not path.is_file():
+            from hw.accelerator import verilog
 
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(verilog(config, name=TOP))
-        partial.replace(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".partial")
+            partial.write_text(verilog(config, name=TOP))
+            partial.replace(path)
     return path

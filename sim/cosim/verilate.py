@@ -18,7 +18,7 @@ from typing import Literal
 
 from hw.arch.config import AcceleratorConfig
 from sim.cosim.headers import parameters_header
-from sim.cosim.rtl import CACHE, TOP, verilog_file
+from sim.cosim.rtl import CACHE, TOP, alone, verilog_file
 from sim.errors import SimulatorError
 
 KEPT = 12
@@ -122,11 +122,21 @@ def build(
         defines = f" -DWAVES_{waves.upper()}"
     folder = CACHE / "verilator" / _key(config, verilog, flags)
     program = folder / PROGRAM
-    if program.is_file():
-        os.utime(folder)
-        return program
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-    partial.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with alone(folder.name):
+        if program.is_file():
+            os.utime(folder)
+        else:
+            _build(config, verilog, flags, defines, folder)
+    return program
+
+
+def _build(
+    config: AcceleratorConfig, verilog: Path, flags: list[str], defines: str, folder: Path
+) -> None:
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a build that was stopped
+    partial.mkdir()
     (partial / "parameters.hpp").write_text(parameters_header(config))
     command = [
         str(tools() / "verilator"),
@@ -146,7 +156,6 @@ def build(
         raise BuildError(f"building the RTL model of {config.name} failed:\n{tail}")
     _keep(partial, folder)
     prune(folder.parent)
-    return program
 
 
 def prune(cache: Path, kept: int = KEPT) -> None:
@@ -174,10 +183,7 @@ def _keep(partial: Path, folder: Path) -> None:
     for path in partial.iterdir():
         if path.name not in (PROGRAM, "build.log", "parameters.hpp"):
             path.unlink()
-    try:
-        partial.rename(folder)
-    except OSError:  # another process was faster
-        shutil.rmtree(partial)
+    partial.rename(folder)
 
 
 def _key(config: AcceleratorConfig, verilog: Path, flags: list[str]) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from hw.arch.config import AcceleratorConfig
-from sim.cosim import verilate
+from sim.cosim import rtl, verilate
 
 TINY = AcceleratorConfig.load("tiny")
 
@@ -62,6 +64,7 @@ def test_a_use_makes_a_model_young(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     verilog.write_text("module top; endmodule\n")
     store = tmp_path / "verilator"
     store.mkdir()
+    monkeypatch.setattr(rtl, "CACHE", tmp_path)
     monkeypatch.setattr(verilate, "CACHE", tmp_path)
     monkeypatch.setattr(verilate, "_key", lambda *_: "wanted")
     put(store, "wanted", used=1000)
@@ -69,3 +72,27 @@ def test_a_use_makes_a_model_young(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert verilate.build(TINY, verilog=verilog) == store / "wanted" / verilate.PROGRAM
     verilate.prune(store, kept=1)
     assert names(store) == {"wanted"}
+
+
+def test_processes_that_want_one_model_build_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one builds, the others wait, and then find the model."""
+    verilog = tmp_path / "core.v"
+    verilog.write_text("module top; endmodule\n")
+    builds = []
+
+    def slow_build(config, verilog, flags, defines, folder: Path) -> None:
+        builds.append(folder.name)
+        time.sleep(0.5)
+        put(folder.parent, folder.name, used=1000)
+
+    monkeypatch.setattr(rtl, "CACHE", tmp_path)
+    monkeypatch.setattr(verilate, "CACHE", tmp_path)
+    monkeypatch.setattr(verilate, "_key", lambda *_: "wanted")
+    monkeypatch.setattr(verilate, "_build", slow_build)
+    with ThreadPoolExecutor(3) as pool:
+        jobs = [pool.submit(verilate.build, TINY, verilog=verilog) for _ in range(3)]
+        programs = {job.result() for job in jobs}
+    assert programs == {tmp_path / "verilator" / "wanted" / verilate.PROGRAM}
+    assert builds == ["wanted"]
