@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hw.arch.config import AcceleratorConfig, ConfigError
+from hw.synthesis import NEXTPNR, SynthesisError, report, summary
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -32,19 +33,26 @@ def _arguments() -> argparse.ArgumentParser:
     synth.add_argument(
         "--seeds", type=int, nargs="+", default=[1, 2, 3], help="placement seeds; default: 1 2 3"
     )
-    synth.add_argument("--frequency", type=float, default=100.0, help="target in MHz; default: 100")
+    synth.add_argument("--frequency", type=float, default=85.0, help="target in MHz; default: 85")
+    synth.add_argument(
+        "--nextpnr",
+        default=NEXTPNR,
+        metavar="PROGRAM",
+        help="another nextpnr-ecp5 than the packaged one, by name or path",
+    )
     synth.add_argument("-o", "--output", type=Path, help="folder; default: build/synth/<config>")
     synth.add_argument("--json", action="store_true", help="one object on standard output")
     return parser
 
 
 def _synth(options: argparse.Namespace) -> None:
-    from hw.synthesis import report, summary
 
     config = AcceleratorConfig.load(options.config)
     directory: Path = options.output or Path("build/synth") / config.name
     seeds = options.seeds if options.pnr else []
-    result = report(config, directory, seeds=seeds, frequency=options.frequency)
+    result = report(
+        config, directory, seeds=seeds, frequency=options.frequency, nextpnr=options.nextpnr
+    )
     print(json.dumps(result.as_dict()) if options.json else summary(result))
 
 
@@ -64,8 +72,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     2 for a configuration that cannot be built, 1 for a tool that failed.
     """
-    from hw.synthesis import SynthesisError
-
     options = _arguments().parse_args(arguments)
     try:
         {"verilog": _verilog, "synth": _synth}[options.command](options)

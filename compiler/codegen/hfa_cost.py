@@ -1,8 +1,8 @@
 """What the tiles of a transformed (hFA) layer cost on the array: cycles and vectors.
 
-An ARRAY instruction in mode HFA costs its sets times a slot (`timing.array_slot`). Its fill is
-hidden behind the instruction before, unless it has to wait for the DRAIN that frees its bank: two
-parts, on two banks, then take as long as one part's stream, drain and fill in a row.
+An ARRAY instruction in mode HFA costs its sets times a slot (`transform_timing.array_slot`). Its
+fill is hidden behind the instruction before, unless it has to wait for the DRAIN that frees its
+bank: two parts, on two banks, then take as long as one part's stream, drain and fill in a row.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from compiler.codegen.geometry import Axis, Range, Triple, balanced, cuts, product
 from compiler.codegen.tiles import outputs_of, points_of, steps_of
-from hw.arch import timing
+from hw.arch import timing, transform_timing
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode
 from hw.arch.layout import ceil_div
@@ -105,7 +105,7 @@ def _times(
 ) -> tuple[int, int]:
     """(cycles of a set, cycles before the first one)."""
     shape = _shape(algorithm, tiles, group)
-    return timing.array_slot(shape, config), timing.array_fill(shape, config)
+    return transform_timing.array_slot(shape, config), transform_timing.array_fill(shape, config)
 
 
 def work(

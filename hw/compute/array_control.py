@@ -58,7 +58,7 @@ class ArrayControl(wiring.Component):
     streams, if the next one has the same transforms, and as long after that one was offered.
     Latency: an instruction issued in cycle t has its first position on the outputs in
     t + array_start + 1 (one register behind the address). HFA: the same for the first row that is
-    read; see timing.array_times for the stream.
+    read; see transform_timing.array_times for the stream.
 
     Members
     -------

@@ -44,8 +44,8 @@ class InputTransform(wiring.Component):
 
     Handshake: a row is taken in every cycle with `i_valid`; nothing stalls; the rows of a tile
     come without gaps.
-    Latency: timing.input_transform_latency from the first row of a tile to its first transformed
-    row; all rows of the tile then leave without gaps.
+    Latency: transform_timing.input_transform_latency from the first row of a tile to its first
+    transformed row; all rows of the tile then leave without gaps.
 
     Parameters
     ----------

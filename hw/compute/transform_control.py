@@ -1,10 +1,11 @@
 """Controller of ARRAY in mode HFA: paces the transform, walks what has been transformed.
 
 Three engines work one behind the other. The *feed* (array_control.py) reads one set of tiles after
-the other; the input transform and U follow it at a constant distance (timing.transform_lead). The
-*stream* takes the sets from U. The *pace* is the stream as it will be, that distance ahead: it lets
-the feed begin a set only if the half of U that the set will go to is free when its rows get there.
-So nothing in between ever waits, and all times are closed forms.
+the other; the input transform and U follow it at a constant distance
+(transform_timing.transform_lead). The *stream* takes the sets from U. The *pace* is the stream as
+it will be, that distance ahead: it lets the feed begin a set only if the half of U that the set
+will go to is free when its rows get there. So nothing in between ever waits, and all times are
+closed forms.
 """
 
 from amaranth.hdl import Module, Mux, Signal, Value
@@ -58,8 +59,8 @@ class TransformPace(wiring.Component):
     """Tells the feed when it may begin the next set of tiles.
 
     Handshake: the feed reports the last row of a set with `fed`; `go` in the same cycle or later
-    says that the stream of this set will begin timing.transform_lead cycles from then, and
-    that the feed may read the next set from the next cycle on.
+    says that the stream of this set will begin transform_timing.transform_lead cycles from then,
+    and that the feed may read the next set from the next cycle on.
 
     Members
     -------

@@ -5,8 +5,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.arch.config import AcceleratorConfig
-from hw.arch.timing import (
-    ACCUMULATE_HAZARD,
+from hw.arch.timing import ACCUMULATE_HAZARD
+from hw.arch.transform_timing import (
     transform_lead,
     transform_levels,
     weight_slab_cycles,
@@ -39,7 +39,8 @@ def geometry_layout(config: AcceleratorConfig) -> data.StructLayout:
     """Geometry of an instruction.
 
     tiles: N.
-    ends: points along the axes in the order of the transform, less one (timing.transform_levels).
+    ends: points along the axes in the order of the transform, less one
+        (transform_timing.transform_levels).
     strides: rows of U between points along these axes.
     plane, pair: cycles of the blocks of one temporal point, and of all points, of one pair.
     """

@@ -38,8 +38,8 @@ class WeightTransform(wiring.Component):
     cycle that may be the address cycle of the loaded block's first position until its `next`,
     which is pulsed in that address cycle or the one before.
 
-    Latency: plain, see `WeightLoader`. HFA: timing.WEIGHT_TRANSFORM_LATENCY and
-    timing.weight_transform_cycles.
+    Latency: plain, see `WeightLoader`. HFA: transform_timing.WEIGHT_TRANSFORM_LATENCY and
+    transform_timing.weight_slab_cycles.
 
     Parameters
     ----------

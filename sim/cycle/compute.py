@@ -6,17 +6,16 @@ from hw.arch.config import TILE_POINTS, AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode, Drain, Elementwise, Instruction, Reduce
 from hw.arch.timing import (
     TRANSFORM_SHARED,
-    ArrayTimes,
     array_blocks,
     array_duration,
     array_occupancy,
     array_outputs,
     array_sets,
     array_start,
-    array_times,
     drain_duration,
     vector_duration,
 )
+from hw.arch.transform_timing import ArrayTimes, array_times
 
 
 def duration(instruction: Instruction, config: AcceleratorConfig) -> int:

@@ -19,8 +19,8 @@ from hw.arch.timing import (
     array_occupancy,
     array_outputs,
     array_sets,
-    array_times,
 )
+from hw.arch.transform_timing import array_times
 from hw.arch.winograd import Algorithm
 from hw.compute.array import ArrayUnit
 from hw.compute.array_control import ArrayControl

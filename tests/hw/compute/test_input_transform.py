@@ -11,7 +11,7 @@ from amaranth.hdl import Value
 from amaranth.sim import Simulator
 
 from hw.arch.config import AcceleratorConfig
-from hw.arch.timing import input_transform_latency
+from hw.arch.transform_timing import input_transform_latency
 from hw.arch.winograd import ALGORITHMS, Operand
 from hw.compute.input_transform import InputTransform, transformed_bits
 

@@ -10,12 +10,8 @@ import pytest
 from amaranth.sim import Simulator
 
 from hw.arch.config import AcceleratorConfig
-from hw.arch.timing import (
-    ACCUMULATE_HAZARD,
-    WEIGHT_LAG,
-    weight_slab_cycles,
-    weight_transform_fill,
-)
+from hw.arch.timing import ACCUMULATE_HAZARD, WEIGHT_LAG
+from hw.arch.transform_timing import weight_slab_cycles, weight_transform_fill
 from hw.arch.winograd import Algorithm
 from hw.compute.tap_reader import points_of
 from hw.compute.weight_transform import WeightTransform
