@@ -100,10 +100,15 @@ class Fetch(wiring.Component):
         # with a reset, in which this already counts the whole program.
         left = Signal(signed(INDEX_BITS + 1), reset_less=True)
         count = Signal(range(self._group + 1))
+        # Only the low bits are compared, and added once more, so that no carry is waited for.
+        base = self.base[exact_log2(INSTRUCTION_BYTES) :]
+        place = (base + following)[: exact_log2(self._group)]
+        few = left[: len(group_left)]
+        ends = ~left[len(group_left) :].any() & (few < group_left)
         m.d.comb += [
-            in_dram.eq(self.base[exact_log2(INSTRUCTION_BYTES) :] + following),
-            group_left.eq(self._group - in_dram[: exact_log2(self._group)]),
-            count.eq(Mux(left < group_left, left, group_left)),
+            in_dram.eq(base + following),
+            group_left.eq(self._group - place),
+            count.eq(Mux(ends, few, group_left)),
             self.request.payload.eq(asked_for),
         ]
         with m.If(self.request.valid):
@@ -115,7 +120,9 @@ class Fetch(wiring.Component):
                 ]
         with m.Else():
             m.d.sync += [
-                self.request.valid.eq(self.run & (left > 0) & (claimed + count <= FETCH_FIFO)),
+                self.request.valid.eq(
+                    self.run & ~left[-1] & left.any() & (claimed + count <= FETCH_FIFO)
+                ),
                 asked_for.address.eq(in_dram << exact_log2(INSTRUCTION_BYTES)),
                 asked_for.length.eq(count * self._beats - 1),
                 asked.eq(count),
