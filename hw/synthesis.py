@@ -190,6 +190,8 @@ def place_and_route(
                 # The analytic placer's result does not route (decision 0006).
                 "--placer", "static",
                 "--router", "router2",
+                # Else the last wires to find a way take any way, however long (decision 0007).
+                "--tmg-ripup",
                 "--timing-allow-fail",
                 "--lpf", "harness.lpf",
                 "--lpf-allow-unconstrained",
