@@ -46,7 +46,6 @@ def _arguments() -> argparse.ArgumentParser:
 
 
 def _synth(options: argparse.Namespace) -> None:
-
     config = AcceleratorConfig.load(options.config)
     directory: Path = options.output or Path("build/synth") / config.name
     seeds = options.seeds if options.pnr else []

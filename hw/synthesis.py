@@ -69,13 +69,12 @@ ECP5_85F = Resources(lut=83_640, ff=83_640, bram=208, dsp=156)
 
 
 def _tool(name: str) -> str:
-    if os.sep in name:
-        return str(Path(name).resolve())  # tools run in another directory
-    local = Path(sys.executable).with_name(name)
-    found = str(local) if local.exists() else shutil.which(name)
+    local = Path(sys.executable).parent / name
+    found = str(local) if local.is_file() else shutil.which(name)
     if found is None:
-        raise SynthesisError(f"{name} is not installed; run `make setup`")
-    return found
+        hint = "; run `make setup`" if name == NEXTPNR else ""
+        raise SynthesisError(f"{name} is no program that can be run{hint}")
+    return str(Path(found).absolute())  # tools run in another directory
 
 
 def _count(cells: dict[str, int]) -> Resources:

@@ -65,7 +65,7 @@ def counted(make_bench, config, instruction):
     return watched
 
 
-@pytest.mark.parametrize("preset", ["tiny", "ecp5_85k"])
+@pytest.mark.parametrize("preset", ["tiny", "ecp5_85k", "ecp5_85k_direct"])
 def test_gemm_accesses(make_bench, preset):
     config = AcceleratorConfig.load(preset)
     counts = (4, 3, 2, 1, 3, 3, 1, 2)
