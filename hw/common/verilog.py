@@ -5,7 +5,9 @@ that starts from the old value, and the register itself. A simulator then copies
 twice per cycle, also where nothing happens. Here the netlist's registers get their enables back
 first (`opt_dff`), so that an idle unit costs next to nothing: the 16×16 array runs three times as
 fast under Verilator. Ports, names of registers and behaviour are the same.
-Memories of zeros are cleared in a loop.
+Multiplexers with many choices come as functions of all choices side by side; here they become
+chains of conditions, of which a simulator evaluates what it needs. Memories of zeros are cleared in
+a loop.
 """
 
 import re
@@ -22,6 +24,14 @@ _CLEARED = re.compile(
     r"(    (?P<name>\S+)\[0\] = (?P<zero>\d+'h0+);\n(?:    (?P=name)\[\d+\] = (?P=zero);\n)*)"
     r"  end\n"
 )
+_CHOICE = re.compile(
+    r"  function \[\d+:0\] (?P<name>\S+) ;\n"
+    r"    input \[\d+:0\] a;\n    input \[(?P<width>\d+):0\] b;\n    input \[(?P<last>\d+):0\] s;\n"
+    r"(?:    \(\*.*\*\)\n)*    casez \(s\)\n(?:      .*\n)*    endcase\n  endfunction\n"
+    r"  assign (?P<result>.*) = (?P=name) \((?P<arguments>.*)\);\n"
+)
+_TOKEN = re.compile(r"\\\S+ |.")
+"""An escaped name, which may hold any character, or one character."""
 _ATTRIBUTES = ("generator", "top", "src", "amaranth.hierarchy", "amaranth.decoding")
 
 
@@ -49,7 +59,8 @@ def convert(component: wiring.Component, name: str, **options: Any) -> str:
         "write_verilog -norename",
     ]
     yosys = find_yosys(lambda version: version >= (0, 40))
-    return _CLEARED.sub(_clear, yosys.run(["-q", "-"], "\n".join(script), ignore_warnings=True))
+    written = yosys.run(["-q", "-"], "\n".join(script), ignore_warnings=True)
+    return _CLEARED.sub(_clear, _CHOICE.sub(_choose, written))
 
 
 def _clear(match: re.Match[str]) -> str:
@@ -63,3 +74,29 @@ def _clear(match: re.Match[str]) -> str:
         f"    for (row = 0; row < {depth}; row = row + 1) {name}[row] = {zero};\n"
         f"  end\n"
     )
+
+
+def _choose(match: re.Match[str]) -> str:
+    """A function that chooses one of several values, as a chain of conditions."""
+    default, values, strobes = map(str.lstrip, _arguments(match["arguments"]))
+    name, count = match["name"], int(match["last"]) + 1
+    width = int(match["width"]) // count + 1
+    lines = [f"  wire [{width * count - 1}:0] {name}_values = {values};"]
+    lines += [f"  wire [{count - 1}:0] {name}_strobes = {strobes};"]
+    lines += [f"  assign {match['result']} ="]
+    for number in range(count):
+        value = f"{name}_values [{width * (number + 1) - 1}:{width * number}]"
+        lines.append(f"    {name}_strobes [{number}] ? {value} :")
+    return "\n".join([*lines, f"    {default};\n"])
+
+
+def _arguments(text: str) -> list[str]:
+    """Arguments of a call, split at the outer commas."""
+    arguments, depth = [""], 0
+    for token in _TOKEN.findall(text):
+        depth += (token in "{(") - (token in "})")
+        if token == "," and depth == 0:
+            arguments.append("")
+        else:
+            arguments[-1] += token
+    return arguments

@@ -11,7 +11,7 @@ from amaranth.utils import exact_log2
 from hw.arch.config import AcceleratorConfig
 from hw.compute.chain import ChainSignature
 from hw.compute.depthwise_tiles import POINTS, DepthwiseTiles
-from hw.compute.latch import delayed, register_of
+from hw.compute.latch import register_of
 from hw.compute.product import Product
 from hw.compute.window import DepthwiseWindow, selected_tap
 
@@ -197,7 +197,9 @@ class Column(wiring.Component):
             with m.If(control.tiles):
                 m.d.comb += [unit.a.eq(tiles.a[k]), unit.b.eq(tiles.b[k]), unit.load.eq(tiles.load)]
         # The position of a result stands in `o` four cycles before its addend is due.
-        return Mux(delayed(m, control.tiles, STAGES, "from_tiles"), tiles.result, result)
+        from_tiles = Signal(STAGES)
+        m.d.sync += from_tiles.eq(Cat(control.tiles, from_tiles)[:STAGES])
+        return Mux(from_tiles[-1], tiles.result, result)
 
     def _accumulate(self, m: Module, addend: Value) -> None:
         """Read, add and write one row per cycle in one bank; serve the drain from the other."""

@@ -1,14 +1,13 @@
 """Depthwise 3×3 by F(2×2,3×3) inside a column: four multiplications per result instead of nine."""
 
-from amaranth.hdl import Array, Module, Signal, Value, signed
-from amaranth.lib import wiring
+from amaranth.hdl import Array, Cat, Module, Signal, Value, signed
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.timing import WEIGHT_LAG
 from hw.arch.winograd import F2, signed_bits
 from hw.compute.chain import control_layout
-from hw.compute.latch import delayed
 from hw.compute.window import PIXEL_BITS, TAPS
 
 __all__ = ["POINTS", "DepthwiseTiles", "stage_delays"]
@@ -163,15 +162,17 @@ class DepthwiseTiles(wiring.Component):
 
     def _sums(self, m: Module, phase: Value, running: Value) -> None:
         """Aᵀ along x, then along y while the y-points come; one result per cycle."""
-        state = Signal(3)
-        m.d.comb += state.eq((running << 2) | phase)
+        # As one shift register, which simulates faster than seven registers.
+        line = Signal(data.ArrayLayout(3, 7))
+        m.d.sync += line.as_value().eq(Cat(phase, running, line)[: len(line.as_value())])
+        multiplied, summing, leaving = line[2], line[3], line[6]
         # cycle q + 4 + phase: products
         first, second, third, last = self.products
         even = Signal(self._sum, name="even_sum", reset_less=True)
         odd = Signal(self._sum, name="odd_sum", reset_less=True)
-        m.d.sync += [even.eq(first + second + third), odd.eq(second - third - last)]
+        with m.If(multiplied[2]):
+            m.d.sync += [even.eq(first + second + third), odd.eq(second - third - last)]
         # cycle q + 5 + phase
-        summing = delayed(m, state, 4, "summing")
         upper = [Signal(self._sum, name=f"upper{x}", reset_less=True) for x in range(2)]
         lower = [Signal(self._sum, name=f"lower{x}", reset_less=True) for x in range(2)]
         with m.If(summing[2]):
@@ -186,7 +187,6 @@ class DepthwiseTiles(wiring.Component):
                     with m.Case(3):
                         m.d.sync += down.eq(down - value)
         # cycle q + 8 + number of the result; the last one would be overwritten
-        leaving = delayed(m, state, 7, "leaving")
         kept = Signal(self._sum, reset_less=True)
         chosen = Array([upper[0], upper[1], lower[0], kept])[leaving[:2]]
         with m.If(leaving[2]):

@@ -100,23 +100,27 @@ class ExactDivision(wiring.Component):
                 passed = Signal(self.bits, name=f"inverse{lane}", reset_less=True)
                 m.d.sync += passed.eq(inverse)
                 inverse = passed
-            product = self._multiply(m, self.i[lane], inverse, f"{lane}")
+            stages = Cat(self.i_valid, line)
+            product = self._multiply(m, stages, self.i[lane], inverse, f"{lane}")
             # cycle 4
             shifted = [
                 Signal(signed(self.bits), name=f"shifted{lane}_{number}", reset_less=True)
                 for number in range(2)
             ]
-            for number, (register, shifts) in enumerate(zip(shifted, sets, strict=True)):
-                m.d.sync += register.eq(chosen([product >> shift for shift in shifts], index))
-                with m.If(with_odd != number):
-                    m.d.sync += register.eq(0)
+            with m.If(stages[3]):
+                for number, (register, shifts) in enumerate(zip(shifted, sets, strict=True)):
+                    m.d.sync += register.eq(chosen([product >> shift for shift in shifts], index))
+                    with m.If(with_odd != number):
+                        m.d.sync += register.eq(0)
             m.d.comb += self.o[lane].eq(shifted[0] | shifted[1])
         return m
 
     def _has(self, algorithm: Algorithm) -> bool:
         return supported(algorithm, self.nested)
 
-    def _multiply(self, m: Module, value: Value, inverse: Value, name: str) -> Value:
+    def _multiply(
+        self, m: Module, stages: Value, value: Value, inverse: Value, name: str
+    ) -> Value:
         """value·inverse modulo 2^bits: cycles 1 to 3."""
         upper = self.bits - NATIVE
 
@@ -126,15 +130,14 @@ class ExactDivision(wiring.Component):
         low, held = register("low", 2 * NATIVE), register("held", 2 * NATIVE)
         right, left = register("right", upper), register("left", upper)
         middle, product = register("middle", upper), register("product", self.bits)
-        m.d.sync += [
-            # cycle 1
-            low.eq(value[:NATIVE] * inverse[:NATIVE]),
-            right.eq(value[:NATIVE] * inverse[NATIVE:]),
-            left.eq(value[NATIVE:] * inverse[:NATIVE]),
-            # cycle 2
-            middle.eq(left + right),
-            held.eq(low),
-            # cycle 3
-            product.eq(Cat(held[:NATIVE], held[NATIVE:] + middle)),
-        ]
+        with m.If(stages[0]):
+            m.d.sync += [
+                low.eq(value[:NATIVE] * inverse[:NATIVE]),
+                right.eq(value[:NATIVE] * inverse[NATIVE:]),
+                left.eq(value[NATIVE:] * inverse[:NATIVE]),
+            ]
+        with m.If(stages[1]):
+            m.d.sync += [middle.eq(left + right), held.eq(low)]
+        with m.If(stages[2]):
+            m.d.sync += product.eq(Cat(held[:NATIVE], held[NATIVE:] + middle))
         return product.as_signed()

@@ -97,8 +97,10 @@ class OutputStage(wiring.Component):
             stages.eq(Mux(self.clear, 0, Cat(forming, stages)[:2])),
             self.o_valid.eq(stages[1] & ~self.clear),
         ]
+        choices = (number[0], high, outer)
         for lane in range(self.lanes):
-            self._lane(m, lane, four, enables, after, number[0], high, outer)
+            terms = self._terms(m, lane, four, enables, after)
+            self._results(m, lane, terms, four, choices, (forming, stages[0], stages[1]))
         return m
 
     def _here(self, m: Module, four: Value, bypass: Value) -> Signal:
@@ -135,27 +137,16 @@ class OutputStage(wiring.Component):
             m.d.sync += forming.eq(0)
         return number, forming
 
-    def _lane(
-        self,
-        m: Module,
-        lane: int,
-        four: Value,
-        enables: dict[str, Value],
-        after: Signal,
-        odd: Value,
-        high: Value,
-        outer: Value,
-    ) -> None:
-        shape = signed(self.bits)
-
-        def register(name: str) -> Signal:
-            return Signal(shape, name=f"{name}{lane}", reset_less=True)
-
+    def _terms(
+        self, m: Module, lane: int, four: Value, enables: dict[str, Value], after: Signal
+    ) -> dict[str, Signal]:
+        """What the results of a lane are made of, while its points come in."""
         value = self.i[lane]
-        held, twice = register("held"), register("twice")
-        total, difference = register("total"), register("difference")
-        total2, difference2 = register("total_2"), register("difference_2")
-        first, last = register("first"), register("last")
+        held, twice = self._register("held", lane), self._register("twice", lane)
+        terms = {
+            name: self._register(name, lane)
+            for name in ("total", "difference", "total_2", "difference_2", "first", "last")
+        }
         # Registers that a transform does not use stay at zero, which costs no logic.
         with m.If(enables["zero"]):
             m.d.sync += held.eq(0)
@@ -165,35 +156,54 @@ class OutputStage(wiring.Component):
             m.d.sync += twice.eq(0)
         with m.Elif(self.i_valid):
             m.d.sync += twice.eq(value)
-        plus, minus, thrice = Signal(shape), Signal(shape), Signal(shape)
+        plus, minus, thrice = (Signal(signed(self.bits)) for _ in range(3))
         m.d.comb += [
             plus.eq(held + value),
             minus.eq(held - value),
             thrice.eq(held + (twice << 1)),
         ]
         with m.If(enables["pair"]):
-            m.d.sync += [total.eq(plus), difference.eq(minus)]
+            m.d.sync += [terms["total"].eq(plus), terms["difference"].eq(minus)]
         with m.If(~four):
-            m.d.sync += total2.eq(0)
+            m.d.sync += terms["total_2"].eq(0)
         with m.Elif(enables["second"]):
-            m.d.sync += total2.eq(plus)
+            m.d.sync += terms["total_2"].eq(plus)
         with m.If(enables["second"]):
-            m.d.sync += difference2.eq(minus)
+            m.d.sync += terms["difference_2"].eq(minus)
         with m.If(after[0]):
-            m.d.sync += first.eq(thrice)
+            m.d.sync += terms["first"].eq(thrice)
         with m.If(after[1]):
-            m.d.sync += last.eq(thrice)
+            m.d.sync += terms["last"].eq(thrice)
+        return terms
 
-        inner, middle = register("inner"), register("middle")
-        m.d.sync += [
-            inner.eq(Mux(odd, difference, total)),
-            middle.eq(Mux(odd, difference2 << 1, total2)),
-        ]
-        summed, third = register("summed"), register("third")
-        m.d.sync += [
-            summed.eq(Mux(four, inner << 2, inner) + Mux(high, middle << 2, middle)),
-            third.eq(Mux(high, last << 3, first << 1)),
-        ]
-        with m.If(~outer):
-            m.d.sync += third.eq(0)
-        m.d.sync += register_of(m, self.o[lane]).eq(summed + third)
+    def _results(
+        self,
+        m: Module,
+        lane: int,
+        terms: dict[str, Signal],
+        four: Value,
+        choices: tuple[Value, Value, Value],
+        stages: tuple[Value, Value, Value],
+    ) -> None:
+        """One result per cycle of a lane; `stages` says in which of its three cycles one is."""
+        odd, high, outer = choices
+        inner, middle = self._register("inner", lane), self._register("middle", lane)
+        with m.If(stages[0]):
+            m.d.sync += [
+                inner.eq(Mux(odd, terms["difference"], terms["total"])),
+                middle.eq(Mux(odd, terms["difference_2"] << 1, terms["total_2"])),
+            ]
+        summed, third = self._register("summed", lane), self._register("third", lane)
+        with m.If(stages[1]):
+            m.d.sync += [
+                summed.eq(Mux(four, inner << 2, inner) + Mux(high, middle << 2, middle)),
+                third.eq(Mux(high, terms["last"] << 3, terms["first"] << 1)),
+            ]
+            with m.If(~outer):
+                m.d.sync += third.eq(0)
+        result = register_of(m, self.o[lane])
+        with m.If(stages[2]):
+            m.d.sync += result.eq(summed + third)
+
+    def _register(self, name: str, lane: int) -> Signal:
+        return Signal(signed(self.bits), name=f"{name}{lane}", reset_less=True)

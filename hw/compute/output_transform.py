@@ -117,7 +117,8 @@ class OutputTransform(wiring.Component):
             Signal(signed(self.bits), name=f"turned{lane}", reset_less=True)
             for lane in range(self.lanes)
         ]
-        m.d.sync += [value.eq(o) for value, o in zip(values, turn.o, strict=True)]
+        with m.If(turn.o_valid):
+            m.d.sync += [value.eq(o) for value, o in zip(values, turn.o, strict=True)]
         return valid, values
 
     def _stage(self, m: Module, select: Value) -> OutputStage:

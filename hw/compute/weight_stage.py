@@ -119,7 +119,7 @@ class WeightStage(wiring.Component):
                     m.d.sync += decided.eq(sum(int(flag) << bit for bit, flag in enumerate(flags)))
         terms = [outer, outer_far, middle, middle_twice, negative, subtract]
         for lane in range(self.lanes):
-            self._lane(m, lane, index, hold, drop, terms)
+            self._lane(m, lane, index, hold, drop, terms, (running, summed))
         return m
 
     def _lane(
@@ -130,6 +130,7 @@ class WeightStage(wiring.Component):
         hold: Signal,
         drop: Signal,
         terms: list[Signal],
+        stages: tuple[Signal, Signal],
     ) -> None:
         shape = signed(self.in_bits)
         taps = [Signal(shape, name=f"tap{lane}_{k}", reset_less=True) for k in range(TAPS)]
@@ -151,10 +152,14 @@ class WeightStage(wiring.Component):
         right = Signal(signed(self.in_bits + 1), name=f"right{lane}", reset_less=True)
         added = Mux(outer_far, taps[2] << 2, Mux(outer, taps[2], 0))
         near = Mux(middle_twice, taps[1] << 1, taps[1])
-        m.d.sync += left.eq(first + added)
-        m.d.sync += right.eq(Mux(negative, ~near, near))
-        with m.If(~middle):
-            m.d.sync += right.eq(0)
+        running, summed = stages
+        with m.If(running):
+            m.d.sync += left.eq(first + added)
+            m.d.sync += right.eq(Mux(negative, ~near, near))
+            with m.If(~middle):
+                m.d.sync += right.eq(0)
         # cycle t + 2
         total = Cat(1, left).as_signed() + Cat(carry, right).as_signed()
-        m.d.sync += register_of(m, self.o[lane]).eq(total >> 1)
+        result = register_of(m, self.o[lane])
+        with m.If(summed):
+            m.d.sync += result.eq(total >> 1)

@@ -193,7 +193,8 @@ class WeightTransform(wiring.Component):
             value = Signal(signed(bits), name=f"sum{lane}", reset_less=True)
             shifted = Mux(magnitude[2], tap << 2, Mux(magnitude[1], tap << 1, tap))
             before = Mux(first, 0, value)
-            m.d.sync += term.eq(Mux(magnitude == 0, 0, shifted))
+            with m.If(reader.valid):
+                m.d.sync += term.eq(Mux(magnitude == 0, 0, shifted))
             with m.If(valid):
                 m.d.sync += value.eq(Mux(subtract, before - term, before + term))
             sums.append(value)
