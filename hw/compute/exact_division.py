@@ -118,9 +118,7 @@ class ExactDivision(wiring.Component):
     def _has(self, algorithm: Algorithm) -> bool:
         return supported(algorithm, self.nested)
 
-    def _multiply(
-        self, m: Module, stages: Value, value: Value, inverse: Value, name: str
-    ) -> Value:
+    def _multiply(self, m: Module, stages: Value, value: Value, inverse: Value, name: str) -> Value:
         """value·inverse modulo 2^bits: cycles 1 to 3."""
         upper = self.bits - NATIVE
 

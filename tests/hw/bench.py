@@ -11,7 +11,6 @@ import numpy as np
 from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.sim import Simulator
 
 from hw.accelerator import Accelerator
 from hw.arch.config import AcceleratorConfig
@@ -29,9 +28,9 @@ from hw.common.ports import (
 )
 from hw.control.registers import READ_LATENCY
 from tests.hw.axi_memory import AxiMemory
+from tests.hw.simulation import compiled
 
 PROGRAM_BASE = 0x8000
-CLOCK = 1e-6
 
 
 def waits(**distances):
@@ -143,14 +142,17 @@ class Result:
         return [cycle for cycle, name, _ in self.bus if name == kind]
 
 
+def _accelerator(config):
+    return Accelerator(config, array=ArrayStandIn, drain=DrainStandIn, vector=VectorStandIn)
+
+
 class Bench:
     """One accelerator with memory; `run` may be called several times by one `scenario`."""
 
     def __init__(self, config="tiny_direct", *, seed=0, stall=0.0):
         self.config = AcceleratorConfig.load(config) if isinstance(config, str) else config
-        self.dut = Accelerator(
-            self.config, array=ArrayStandIn, drain=DrainStandIn, vector=VectorStandIn
-        )
+        self._simulation = compiled(_accelerator, self.config)
+        self.dut = self._simulation.dut
         self.data = np.zeros(1 << 16, np.uint8)
         self.memory = AxiMemory(self.dut, self.data, seed, stall)
         self.now = 0
@@ -264,10 +266,7 @@ class Bench:
 
     def simulate(self, scenario):
         """Run `scenario(ctx)` as the only testbench."""
-        simulator = Simulator(self.dut)
-        simulator.add_clock(CLOCK)
-        simulator.add_testbench(scenario)
-        simulator.run()
+        self._simulation.run(scenario)
 
 
 def run(

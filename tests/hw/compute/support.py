@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from amaranth.hdl import Value
-from amaranth.sim import Simulator
 
 from hw.arch.isa import OPCODE_BITS, UnitInstruction, encode
 from hw.arch.timing import ACCUMULATOR_READ_LATENCY
+from tests.hw.simulation import Routine, compiled
 
 
 async def read_accumulators(ctx: Any, dut: Any, first: int, result: np.ndarray, bits: int) -> None:
@@ -57,16 +57,16 @@ class Bench:
 
     Parameters
     ----------
-    dut: unit with a `unit` port.
+    unit, arguments: class with a `unit` port, and what it is made of.
     whole_word: the payload is {opcode, word} instead of the instruction's own layout.
     """
 
-    def __init__(self, dut: Any, whole_word: bool = False):
-        self.dut = dut
+    def __init__(self, unit: type, *arguments: Any, whole_word: bool = False):
+        self._simulation = compiled(unit, *arguments)
+        self.dut = self._simulation.dut
         self.trace = Trace()
         self._whole_word = whole_word
-        self._sim = Simulator(dut)
-        self._sim.add_clock(1e-8)
+        self._processes: list[Routine] = []
 
     def serve(self, port: Any, latency: int, fetch: Callable[[int], int]) -> None:
         """Answer a read port from `fetch(address)`; junk where nothing was asked for."""
@@ -79,7 +79,7 @@ class Bench:
                 pending.append(fetch(address) if enable else junk)
                 ctx.set(Value.cast(port.data), pending.pop(0))
 
-        self._sim.add_process(process)
+        self._processes.append(process)
 
     def record(self, port: Any) -> None:
         """Record a write port into trace.writes as (cycle, address, data)."""
@@ -92,7 +92,7 @@ class Bench:
                     self.trace.writes.append((cycle, address, row))
                 cycle += 1
 
-        self._sim.add_process(process)
+        self._processes.append(process)
 
     def payload(self, instruction: UnitInstruction) -> int:
         """The instruction as its unit's queue offers it."""
@@ -148,9 +148,7 @@ class Bench:
             if after is not None:
                 await after(ctx)
 
-        self._sim.add_process(watch)
-        self._sim.add_testbench(drive)
-        self._sim.run()
+        self._simulation.run(drive, [*self._processes, watch])
         return trace
 
 

@@ -107,8 +107,8 @@ def gemm_instruction(shape: Convolution, **fields) -> Array:
 
 def simulate(config, instructions, codes, weights, rows, first_row=0):
     """Run; return (accumulators [rows, cols], trace)."""
-    dut = ArrayUnit(config)
-    bench = Bench(dut)
+    bench = Bench(ArrayUnit, config)
+    dut = bench.dut
     scratchpad = words(codes.reshape(-1, config.lane_block))
     group_bytes = config.array.weight_rows_per_cycle * config.array.cols
     groups = words(np.ascontiguousarray(weights).view(np.uint8).reshape(-1, group_bytes))
@@ -348,8 +348,8 @@ def test_drain_reads_the_bank_that_the_array_reads(row, code):
     """Only the bank of the array's own reads conflicts."""
     shape = Convolution((16, 1, 1))
     codes, weights = make(shape, TINY)
-    dut = ArrayUnit(TINY)
-    bench = Bench(dut)
+    bench = Bench(ArrayUnit, TINY)
+    dut = bench.dut
     bench.serve(dut.activation, ACTIVATION_READ_LATENCY, words(codes.reshape(-1, 4)).__getitem__)
     group = words(weights.view(np.uint8).reshape(-1, 4))
     bench.serve(dut.weight, WEIGHT_READ_LATENCY, group.__getitem__)

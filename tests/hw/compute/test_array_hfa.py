@@ -42,8 +42,8 @@ TEMPORAL, SQUARE, WIDE = Algorithm(2, 0), Algorithm(0, 1), Algorithm(0, 2)
 
 def simulate(instructions, codes, groups, rows, config=TINY, first_row=0, before=None):
     """Run; return (accumulators [rows, cols], trace)."""
-    dut = ArrayUnit(config)
-    bench = Bench(dut)
+    bench = Bench(ArrayUnit, config)
+    dut = bench.dut
     scratchpad = words(codes.reshape(-1, config.lane_block))
     size = config.array.weight_rows_per_cycle * config.array.cols
     weights = words(groups.reshape(-1, size))
@@ -303,8 +303,8 @@ REFUSED = {
 
 def test_refusals():
     """One after another in the controller alone; each is followed by an abort."""
-    dut = ArrayControl(TINY)
-    bench = Bench(dut)
+    bench = Bench(ArrayControl, TINY)
+    dut = bench.dut
     found = {}
 
     async def offer(ctx) -> None:

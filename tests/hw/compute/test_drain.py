@@ -35,8 +35,8 @@ CONFIGS = pytest.mark.parametrize(
 
 
 def simulate(config, instructions, accumulators, parameters):
-    dut = DrainUnit(config)
-    bench = Bench(dut)
+    bench = Bench(DrainUnit, config)
+    dut = bench.dut
     bits = config.memory.accumulator_bits
     mask = (1 << bits) - 1
 

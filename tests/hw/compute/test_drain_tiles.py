@@ -164,8 +164,8 @@ def build(case: Case, config, *, accumulator: int = 0, destination: int = 40, pa
 
 
 def bench_of(config, problems) -> Bench:
-    dut = DrainUnit(config)
-    bench = Bench(dut)
+    bench = Bench(DrainUnit, config)
+    dut = bench.dut
     bits = config.memory.accumulator_bits
     mask = (1 << bits) - 1
     accumulators = {row: v for p in problems for row, v in p.accumulators.items()}

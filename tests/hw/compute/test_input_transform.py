@@ -8,12 +8,12 @@ import itertools
 import numpy as np
 import pytest
 from amaranth.hdl import Value
-from amaranth.sim import Simulator
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.transform_timing import input_transform_latency
 from hw.arch.winograd import ALGORITHMS, Operand
 from hw.compute.input_transform import InputTransform, transformed_bits
+from tests.hw.simulation import compiled
 
 pytestmark = pytest.mark.rtl
 NESTED = AcceleratorConfig.load("tiny")
@@ -24,13 +24,12 @@ CASES = [(NESTED, a) for a in BUILT] + [(FLAT, a) for a in BUILT if not (a.tempo
 
 def run(config, algorithm, tiles, gap):
     """Transformed tiles [n, points, lanes] in order of leaving, and the cycle of each row."""
-    dut = InputTransform(config)
+    simulation = compiled(InputTransform, config)
+    dut = simulation.dut
     rows = tiles.reshape(len(tiles), -1, dut.lanes)
     period = rows.shape[1] + gap
     due = {5 + n * period + k: row for n, tile in enumerate(rows) for k, row in enumerate(tile)}
     out, cycles = [], []
-    sim = Simulator(dut)
-    sim.add_clock(1e-8)
 
     async def bench(ctx):
         ctx.set(dut.temporal, algorithm.temporal)
@@ -44,8 +43,7 @@ def run(config, algorithm, tiles, gap):
                 out.append([ctx.get(lane) for lane in dut.o])
             await ctx.tick()
 
-    sim.add_testbench(bench)
-    sim.run()
+    simulation.run(bench)
     latency = input_transform_latency(algorithm.temporal, algorithm.spatial, config)
     assert cycles == [cycle + latency for cycle in sorted(due)]
     return np.array(out).reshape(rows.shape)

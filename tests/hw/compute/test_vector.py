@@ -27,8 +27,8 @@ def scratchpad(seed: int = 0) -> np.ndarray:
 
 
 def simulate(config, instructions, memory):
-    dut = VectorUnit(config)
-    bench = Bench(dut, whole_word=True)
+    bench = Bench(VectorUnit, config, whole_word=True)
+    dut = bench.dut
     rows = words(memory)
     # An address outside is an error: clipped rows must not be read.
     for port in (dut.source0, dut.source1):

@@ -7,7 +7,6 @@ import itertools
 
 import numpy as np
 import pytest
-from amaranth.sim import Simulator
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.timing import ACCUMULATE_HAZARD, WEIGHT_LAG
@@ -17,6 +16,7 @@ from hw.compute.tap_reader import points_of
 from hw.compute.weight_transform import WeightTransform
 from hw.compute.weights import WeightLoader
 from tests.hw.compute.support import words
+from tests.hw.simulation import compiled
 
 pytestmark = pytest.mark.rtl
 TINY = AcceleratorConfig.load("tiny")
@@ -87,8 +87,9 @@ def image(jobs) -> dict[int, int]:
 class Harness:
     """A weight scratchpad, and an array controller that takes a block every `pace` cycles."""
 
-    def __init__(self, config, memory, dut=None):
-        self.dut = dut or WeightTransform(config)
+    def __init__(self, config, memory, unit=WeightTransform):
+        self._simulation = compiled(unit, config)
+        self.dut = self._simulation.dut
         self.config, self.memory = config, memory
         self.rows: list[list[int]] = []
         self.row_cycles: list[int] = []
@@ -138,10 +139,7 @@ class Harness:
             ctx.set(self.dut.next, 0)
 
     def run(self, scenario) -> None:
-        simulator = Simulator(self.dut)
-        simulator.add_clock(1e-6)
-        simulator.add_testbench(scenario)
-        simulator.run()
+        self._simulation.run(scenario)
 
     def blocks(self) -> np.ndarray:
         """[block, h, LW·cols] from the rows that came."""
@@ -268,8 +266,8 @@ def test_plain_instructions_keep_their_time(name):
     codes = np.random.default_rng(3).integers(-128, 128, (64, lanes)).astype(np.int8)
     memory = image([job]) | dict(enumerate(words(codes)))
     traces = []
-    for dut in (WeightLoader(config), WeightTransform(config)):
-        harness, trace = Harness(config, memory, dut), []
+    for unit in (WeightLoader, WeightTransform):
+        harness, trace = Harness(config, memory, unit), []
 
         async def scenario(ctx, harness=harness, trace=trace):
             dut = harness.dut
