@@ -17,6 +17,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 BUILD = Path("build/bench")
 TARGETS = {
     ("fsb_c3d", "auto"): 18.0e6,
@@ -67,14 +69,21 @@ def command(*words: str, ok: tuple[int, ...] = (0,)) -> tuple[dict[str, Any], fl
 
 
 def network(
-    name: str, backends: list[str], rows: list[Row], *, fuse: str = "on", hfa: str = "auto"
+    name: str,
+    backends: list[str],
+    rows: list[Row],
+    *,
+    fuse: str = "on",
+    hfa: str = "auto",
+    config: str = "base",
 ) -> dict[str, Any]:
     """Build a network, run it on the backends with --check, add rows; return the results."""
-    build = f"{BUILD}/{name}_fuse_{fuse}_hfa_{hfa}"
-    label = f"{name}, --fuse {fuse} --hfa {hfa}"
+    circuit = Path(config).stem
+    build = f"{BUILD}/{name}_{circuit}_fuse_{fuse}_hfa_{hfa}"
+    label = f"{name} on {circuit}, --fuse {fuse} --hfa {hfa}"
     onnx = f"{BUILD}/{name}.onnx"
     built, wall, peak = command(
-        *("compiler", "build", onnx, "--config", "base", "-o", build),
+        *("compiler", "build", onnx, "--config", config, "-o", build),
         *("--fuse", fuse, "--hfa", hfa),
     )
     rows.append(Row(f"{label}: build", f"{wall:.0f} s, {peak:.0f} MiB", "60 s", wall <= 60))
@@ -106,7 +115,10 @@ def network(
         )
         if backend == "rtl":
             speed = run["sim_khz"]
-            rows.append(Row(f"{label}: RTL speed", f"{speed:.0f} kHz", "100 kHz", speed >= 100))
+            least = 100 if config == "base" else 200
+            rows.append(
+                Row(f"{label}: RTL speed", f"{speed:.0f} kHz", f"{least} kHz", speed >= least)
+            )
         if run.get("cycles") and fuse == "on":
             most = TARGETS[name, hfa]
             rows.append(
@@ -127,6 +139,15 @@ def network(
                 )
             )
     return results
+
+
+def direct_base() -> str:
+    """File of the configuration `base` without fast algorithms: a smaller, faster circuit."""
+    content = yaml.safe_load(Path("hw/configs/base.yaml").read_text())
+    content["features"] = [f for f in content["features"] if not f.startswith("hfa")]
+    path = BUILD / "base_direct.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return str(path)
 
 
 def cycle_error(cycle: dict[str, Any], rtl: dict[str, Any], rows: list[Row]) -> None:
@@ -224,6 +245,8 @@ def main() -> int:
     plain = network(
         "fsb_c3d", ["functional", "cycle"] if quick else ["functional", "rtl"], rows, fuse="off"
     )
+    if not quick:
+        network("fsb_c3d", ["rtl"], rows, hfa="off", config=direct_base())
     depthwise_rates(plain["cycle" if quick else "rtl"], rows)
     single_layers(rows)
     if not quick:
