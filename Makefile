@@ -28,8 +28,8 @@ demo: setup      ## FSB-C3D at paper size: export, build, run on RTL with --chec
 test: setup      ## the default tests (no Verilator, no paper-size network)
 	$(RUN) pytest -q -n 2
 
-cosim: setup     ## RTL under Verilator: cocotb regressions, native harness, cycle model against RTL
-	$(RUN) pytest -q -m "cosim and not slow"
+cosim: setup     ## RTL under Verilator (cocotb, native, against the cycle model), larger unit cases
+	$(RUN) pytest -q -m "(cosim or large) and not slow"
 
 slow: setup      ## paper-size networks
 	$(RUN) pytest -q -m slow

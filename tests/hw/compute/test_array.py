@@ -19,6 +19,7 @@ from hw.arch.timing import (
 )
 from hw.compute.array import ArrayUnit
 from tests.hw.compute.support import Bench, read_accumulators, words
+from tests.marks import large
 
 pytestmark = pytest.mark.rtl
 TINY = AcceleratorConfig.load("tiny_direct")
@@ -262,7 +263,7 @@ NINE_ROWS = dataclasses.replace(
 )
 
 
-@pytest.mark.parametrize("config", [TINY, WIDE], ids=["4x4", "4x8"])
+@pytest.mark.parametrize("config", [TINY, large(WIDE)], ids=["4x4", "4x8"])
 @pytest.mark.parametrize("name", DEPTHWISE_SHAPES)
 def test_depthwise_equals_torch(name, config):
     instruction, codes, weights, expected = depthwise_case(DEPTHWISE_SHAPES[name], config)

@@ -34,6 +34,7 @@ from tests.hw.compute.test_array import (
     make,
     torch_convolution,
 )
+from tests.marks import large
 
 pytestmark = pytest.mark.rtl
 TINY = AcceleratorConfig.load("tiny")
@@ -124,7 +125,7 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", [large(n) if "cube" in n else n for n in LAYERS])
 def test_accumulators_and_results(name):
     """What is accumulated, what it means, and when."""
     case = Case.random(LAYERS[name], TINY)
@@ -165,7 +166,7 @@ SEQUENCES = {
 }
 
 
-@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("name", [large(n) if n == "nested" else n for n in SEQUENCES])
 def test_instructions_overlap(name):
     """Back to back: the transform of the next runs under the stream of the one before."""
     cases = [Case.random(layer, TINY, seed) for seed, layer in enumerate(SEQUENCES[name])]
@@ -347,6 +348,7 @@ def test_nested_algorithms_are_a_feature():
     check_times(trace, [instruction], config)
 
 
+@pytest.mark.large
 def test_two_rows_per_group_and_eight_columns():
     array = dataclasses.replace(TINY.array, cols=8, weight_rows_per_cycle=2)
     config = dataclasses.replace(TINY, array=array)

@@ -156,6 +156,7 @@ def test_results_are_those_of_a_depthwise_convolution(name, which):
     assert (expected(layer, codes, damaged, config) != got).any()
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("name", ["sixteen", "twice"])
 def test_other_arrays(name):
     """Sixteen rows: a single tap block. More columns than lanes: c and c + rows share a lane."""

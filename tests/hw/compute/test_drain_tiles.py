@@ -214,6 +214,7 @@ def test_rows_and_durations(case):
     check(TINY, case)
 
 
+@pytest.mark.large
 @pytest.mark.parametrize("config", SHAPES[1:], ids=lambda config: config.name)
 @pytest.mark.parametrize("case", CASES[3:9:2] + CASES[11:12], ids=lambda case: case.algorithm.name)
 def test_other_shapes(config, case):

@@ -19,6 +19,7 @@ from tests.hw.compute.test_array import (
     gemm_instruction,
     simulate,
 )
+from tests.marks import large
 
 pytestmark = pytest.mark.rtl
 TINY = AcceleratorConfig.load("tiny")
@@ -74,7 +75,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("config", [TINY, NINE_ROWS], ids=["4x4", "16x16"])
+@pytest.mark.parametrize("config", [TINY, large(NINE_ROWS)], ids=["4x4", "16x16"])
 @pytest.mark.parametrize("name", CASES)
 def test_strips_equal_the_whole_frame(name, config):
     shape, sizes = CASES[name]
