@@ -35,8 +35,11 @@ OTHERS = {"clk", "rst", "irq", "trace_issue", "trace_done"}
 
 
 def test_ports(tmp_path, capsys):
-    path = tmp_path / "new" / "tiny.v"
-    assert main(["verilog", "--config", "tiny", "-o", str(path), "--top", "core_under_test"]) == 0
+    path = tmp_path / "new" / "core.v"
+    assert (
+        main(["verilog", "--config", "tiny_direct", "-o", str(path), "--top", "core_under_test"])
+        == 0
+    )
     assert str(path) in capsys.readouterr().out
     text = path.read_text()
     header = re.search(r"^module core_under_test\((.*?)\);", text, re.MULTILINE | re.DOTALL)
