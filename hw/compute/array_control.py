@@ -9,32 +9,18 @@ from amaranth.utils import exact_log2
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode, ErrorCode
-from hw.arch.timing import (
-    ACCUMULATE_HAZARD,
-    FEED_LATENCY,
-    TILE_PAUSE,
-    array_latency,
-    array_start,
-)
-from hw.common.agu import COUNT_BITS, Nest, Walker
+from hw.arch.timing import FEED_LATENCY, array_latency, array_start
+from hw.common.agu import COUNT_BITS
 from hw.common.layouts import instruction_layout
 from hw.common.ports import UnitSignature
 from hw.compute.array_clip import PositionClip
+from hw.compute.array_emission import ArrayEmission
 from hw.compute.array_fault import array_fault
+from hw.compute.array_walk import ArrayWalk
 from hw.compute.chain import READ_LAYOUT, control_layout, line_layout
 from hw.compute.latch import Fields, strobe_line
-from hw.compute.tile_control import (
-    STRIP,
-    TILE_BLOCK_END,
-    TILE_FRAME,
-    TileControl,
-)
-from hw.compute.transform_engine import (
-    OUTER_T,
-    TILE_T,
-    TransformEngine,
-    nest_counts,
-)
+from hw.compute.tile_control import TileControl
+from hw.compute.transform_engine import OUTER_T, TransformEngine, nest_counts
 from hw.compute.transform_geometry import geometry_layout
 from hw.compute.transformed import row_bits
 
@@ -46,8 +32,6 @@ FIELDS = (
     "starts", "steps", "dilations", "bounds", "window_x", "window_y", "emit_x", "emit_y", "weight",
     "weights_from_activation", "transpose_weights", "keep", "resume", "line",
 )  # fmt: skip
-SET_END = TILE_T
-"""Outermost level of the HFA nest inside a set of tiles."""
 
 
 class ArrayControl(wiring.Component):
@@ -148,13 +132,18 @@ class ArrayControl(wiring.Component):
             self._tiled = Signal()
             m.d.comb += self._tiled.eq(f.mode == ArrayMode.HFA_DEPTHWISE)
             m.submodules.tiles = self._tiles = TileControl(self._config)
+        self._depthwise = Signal()
+        m.d.comb += self._depthwise.eq(f.mode == ArrayMode.DEPTHWISE)
+        m.submodules.walk = self._walk = ArrayWalk(self._config)
+        m.submodules.clip = self._clip = PositionClip(self._config)
+        m.submodules.emission = self._emission = ArrayEmission(self._config)
         self._issue(m)
-        self._walk(m)
-        self._clip(m)
-        self._emission(m)
+        self._connect_walk(m)
+        self._connect_clip(m)
+        self._connect_emission(m)
         self._outputs(m)
         if self._has_hfa:
-            self._transform(m)
+            self._connect_engine(m)
         return m
 
     def _issue(self, m: Module) -> None:
@@ -162,13 +151,12 @@ class ArrayControl(wiring.Component):
         unit, config = self.unit, self._config
         self._line_overflow = Signal()
         active = Signal()
-        self._ending = Signal()
         self._begin = begin = Signal()
         self._run = Signal()
         self._accept, self._refuse = Signal(), Signal()
         fault = Signal(6)
-        ready: Value = ~active | self._ending
-        ending: Value = self._ending
+        ready: Value = ~active | self._walk.ending
+        ending: Value = self._walk.ending
         overfull: Value = C(0, 1)
         busy: Value = C(0, 1)
         direct: Value = C(1, 1)
@@ -191,7 +179,7 @@ class ArrayControl(wiring.Component):
             self._refuse.eq(begin & (fault != 0)),
         ]
         m.d.sync += [begin.eq(0), unit.error.eq(0)]
-        with m.If(self._ending | unit.abort | self._refuse):
+        with m.If(self._walk.ending | unit.abort | self._refuse):
             m.d.sync += active.eq(0)
         with m.If(self._accept):
             m.d.sync += self._take(unit.instruction.payload)
@@ -234,101 +222,47 @@ class ArrayControl(wiring.Component):
             result += [r.eq(c) for r, c in zip(self._counts, nest_counts(payload), strict=True)]
         return result
 
-    def _walk(self, m: Module) -> None:
-        """Counters, one position ahead of the address; the least length of a block."""
-        f = self._fields
-        m.submodules.nest = nest = Nest((COUNT_BITS,) * 8)
-        m.submodules.walker = self._walker = walker = Walker(8)
-        running, fresh, block_first = Signal(), Signal(), Signal()
-        floor = max(self._config.weight_block_groups, ACCUMULATE_HAZARD) - 1
-        age = Signal(range(floor + 1))
-        block_end, step = Signal(), Signal()
-        # The rows of the next set of tiles may be read.
-        self._gate = Signal()
-        if self._has_hfa:
-            with m.If(self._engine.go):
-                m.d.sync += self._gate.eq(1)
-            with m.Elif(self._run | (step & block_end)):
-                m.d.sync += self._gate.eq(0)
+    def _connect_walk(self, m: Module) -> None:
+        """The nest, and who calls for the next block's weights."""
+        f, walk = self._fields, self._walk
         m.d.comb += [
-            nest.load.eq(self._begin),
-            nest.step.eq(step),
-            walker.load.eq(self._begin),
-            walker.step.eq(step),
-            walker.advance.eq(nest.advance),
-            walker.base.eq(f.activation),
-            block_end.eq(
-                Mux(
-                    self._hfa,
-                    nest.wrap[SET_END],
-                    Mux(self._tiled, nest.wrap[TILE_BLOCK_END], nest.wrap[T]),
-                )
-            ),
-            step.eq(running & (~block_end | Mux(self._hfa, nest.last | self._gate, age == 0))),
+            walk.load.eq(self._begin),
+            walk.run.eq(self._run),
+            walk.clear.eq(self.unit.abort),
+            walk.hfa.eq(self._hfa),
+            walk.tiled.eq(self._tiled),
+            walk.base.eq(f.activation),
         ]
-        m.d.comb += [port.eq(value) for port, value in zip(nest.counts, self._counts, strict=True)]
-        m.d.comb += [port.eq(value) for port, value in zip(walker.deltas, f.deltas, strict=True)]
-        with m.If(self._run | (step & block_end)):
-            m.d.sync += age.eq(floor)
-        with m.Elif(running & (age != 0)):
-            m.d.sync += age.eq(age - 1)
-        with m.If(self._run):
-            m.d.sync += [running.eq(1), fresh.eq(1), block_first.eq(1)]
-        with m.Elif(running):
-            m.d.sync += fresh.eq(step)
-            with m.If(step):
-                m.d.sync += block_first.eq(block_end)
-        with m.If((step & nest.last) | self.unit.abort):
-            m.d.sync += running.eq(0)
-        # The address cycle: everything below is in step with `walker.address`.
-        self._present, self._first = Signal(), Signal()
-        # Bit k: counter k counts; counters 0..k restart.
-        self._moves, self._restarts = Signal(8), Signal(8)
-        m.d.sync += [
-            self._restarts.eq(Mux(step, nest.wrap, 0)),
-            self._present.eq(running & fresh),
-            self._first.eq(running & fresh & block_first),
-            self._moves.eq(Mux(step, nest.advance, 0)),
-        ]
-        final = step & nest.last & ~self._hfa
-        if self._has_tiles:
-            behind, self._pausing = strobe_line(
-                m, final & self._tiled, self.unit.abort, TILE_PAUSE, "tile_pause"
-            )
-            final = (final & ~self._tiled) | behind
-            m.d.sync += [
-                self._tiles.final_x.eq(nest.final[1]),
-                self._tiles.final_y.eq(nest.final[STRIP]),
-                self._tiles.last_block.eq(nest.final[TILE_FRAME + 1 :].all()),
-            ]
-        m.d.sync += self._ending.eq(final)
-        next_block = Signal()
-        first_of_block = running & fresh & block_first & ~self._hfa & ~self._tiled
-        m.d.sync += next_block.eq(first_of_block & ~nest.final[CO:].all())
-        m.d.comb += self.weight_next.eq(next_block)
+        m.d.comb += [port.eq(value) for port, value in zip(walk.counts, self._counts, strict=True)]
+        m.d.comb += [port.eq(value) for port, value in zip(walk.deltas, f.deltas, strict=True)]
+        following: Value = walk.next_block
         if self._has_hfa:
             engine = self._engine
-            following = next_block | (engine.present & engine.block)
-            if self._has_tiles:
-                following = following | self._tiles.next
-            m.d.comb += self.weight_next.eq(following)
-            m.d.sync += [
-                engine.fed.eq(running & fresh & block_end & self._hfa),
-                engine.fed_last.eq(nest.last),
+            following = following | (engine.present & engine.block)
+            m.d.comb += [
+                walk.go.eq(engine.go),
+                engine.fed.eq(walk.fed),
+                engine.fed_last.eq(walk.fed_last),
             ]
+        if self._has_tiles:
+            following = following | self._tiles.next
+            m.d.comb += [
+                self._tiles.final_x.eq(walk.final_x),
+                self._tiles.final_y.eq(walk.final_y),
+                self._tiles.last_block.eq(walk.last_block),
+            ]
+        m.d.comb += self.weight_next.eq(following)
 
-    def _clip(self, m: Module) -> None:
+    def _connect_clip(self, m: Module) -> None:
         """Whether the position lies inside the tensor."""
-        f = self._fields
-        m.submodules.clip = clip = PositionClip(self._config)
-        self._inside = clip.inside
+        f, clip = self._fields, self._clip
         m.d.comb += [
             clip.load.eq(self._begin),
-            clip.depthwise.eq(f.mode == ArrayMode.DEPTHWISE),
+            clip.depthwise.eq(self._depthwise),
             clip.hfa.eq(self._hfa),
             clip.tiled.eq(self._tiled),
-            clip.moves.eq(self._moves),
-            clip.restarts.eq(self._restarts),
+            clip.moves.eq(self._walk.moves),
+            clip.restarts.eq(self._walk.restarts),
         ]
         if self._has_hfa:
             m.d.comb += [clip.temporal.eq(f.transform_t), clip.spatial.eq(f.transform_s)]
@@ -336,65 +270,37 @@ class ArrayControl(wiring.Component):
             ports = zip(getattr(clip, name), getattr(f, name), strict=True)
             m.d.comb += [port.eq(value) for port, value in ports]
 
-    def _emission(self, m: Module) -> None:
+    def _connect_emission(self, m: Module) -> None:
         """Which positions produce a sum, and where it is accumulated."""
-        f, moves, restarts, begin = self._fields, self._moves, self._restarts, self._begin
-        self._emit, self._depthwise = Signal(), Signal()
-        # One bit more than an entry has, to see that the last one was passed.
-        self._line = Signal(len(self.line.address) + 1, reset_less=True)
-        line_base = Signal.like(self._line)
-        self._tap_pass = Signal(2, reset_less=True)
-        self._accumulator = Signal(len(self.read.address), reset_less=True)
-        self._first_pass = Signal(reset_less=True)
-        wait_x, wait_y = Signal(2, reset_less=True), Signal(2, reset_less=True)
-        m.d.comb += self._depthwise.eq(f.mode == ArrayMode.DEPTHWISE)
-        if self._has_tiles:
-            # The line buffer goes by columns, whose level is one further out.
-            moves = Mux(self._tiled, moves >> 1, moves)
-            restarts = Mux(self._tiled, restarts >> 1, restarts)
-        with m.If(begin | restarts[X]):
-            m.d.sync += wait_x.eq(f.window_x - 1)
-        with m.Elif(moves[X]):
-            m.d.sync += wait_x.eq(Mux(wait_x == 0, f.emit_x - 1, wait_x - 1))
-        # A frame goes over its entries again with every line; with `keep` the next one has others.
-        next_entry = self._line + 1
-        frame_entry = Mux(begin, f.line, next_entry)
-        with m.If(begin | restarts[Y]):
-            m.d.sync += [r.eq(Mux(f.keep, frame_entry, 0)) for r in (self._line, line_base)]
-        with m.Elif(restarts[X]):
-            m.d.sync += self._line.eq(line_base)
-        with m.Elif(moves[X]):
-            m.d.sync += self._line.eq(next_entry)
-        with m.If(begin | restarts[Y]):
-            m.d.sync += wait_y.eq(Mux(f.resume, 0, f.window_y - 1))
-        with m.Elif(moves[Y]):
-            m.d.sync += wait_y.eq(Mux(wait_y == 0, f.emit_y - 1, wait_y - 1))
-        m.d.comb += self._emit.eq(~self._depthwise | ((wait_x == 0) & (wait_y == 0)))
-        with m.If(begin | restarts[KY]):
-            m.d.sync += self._tap_pass.eq(0)
-        with m.Elif(moves[KY]):
-            m.d.sync += self._tap_pass.eq(self._tap_pass + 1)
-        with m.If(begin | restarts[CO]):
-            m.d.sync += [self._accumulator.eq(f.accumulator), self._first_pass.eq(begin)]
-        with m.Elif(moves[:KX].any()):
-            m.d.sync += self._accumulator.eq(self._accumulator + self._emit)
+        f, walk, emission = self._fields, self._walk, self._emission
+        m.d.comb += [
+            emission.begin.eq(self._begin),
+            emission.depthwise.eq(self._depthwise),
+            emission.tiled.eq(self._tiled),
+            emission.entry.eq(f.line),
+            emission.row.eq(f.accumulator),
+            emission.moves.eq(walk.moves),
+            emission.restarts.eq(walk.restarts),
+        ]
+        for name in ("window_x", "window_y", "emit_x", "emit_y", "keep", "resume"):
+            m.d.comb += getattr(emission, name).eq(getattr(f, name))
 
     def _outputs(self, m: Module) -> None:
         """The register behind the address."""
         f = self._fields
-        windowed = self._present & (self._depthwise | self._tiled) & (f.window_y != 1)
-        position: Value = self._present
-        swap: Value = self._first
-        overwrite: Value = self._first_pass & ~f.accumulate
-        address: Value = self._accumulator
+        windowed = self._walk.present & (self._depthwise | self._tiled) & (f.window_y != 1)
+        position: Value = self._walk.present
+        swap: Value = self._walk.first
+        overwrite: Value = self._emission.first_pass & ~f.accumulate
+        address: Value = self._emission.address
         if self._has_hfa:
             engine = self._engine
             position = (position & ~self._hfa) | engine.present
             swap = (swap & ~self._hfa) | (engine.present & engine.block)
             overwrite = Mux(engine.present, engine.overwrite, overwrite)
             address = Mux(engine.present, engine.address, address)
-        emitted = position & self._emit
-        tap_pass: Value = self._tap_pass
+        emitted = position & self._emission.emit
+        tap_pass: Value = self._emission.tap_pass
         m.d.comb += self.products.eq(self.read.enable)
         if self._has_tiles:
             tiles, tiled = self._tiles, self._tiled
@@ -414,8 +320,8 @@ class ArrayControl(wiring.Component):
                 m.d.comb += self.products.eq(tiles.products)
             self._connect_tiles(m)
         m.d.sync += [
-            self.activation_enable.eq(self._present & self._inside),
-            self.activation_address.eq(self._walker.address),
+            self.activation_enable.eq(self._walk.present & self._clip.inside),
+            self.activation_address.eq(self._walk.address),
         ]
         m.d.sync += [
             self.control.present.eq(position),
@@ -425,10 +331,10 @@ class ArrayControl(wiring.Component):
             self.control.window_x.eq(f.window_x),
             self.control.window_y.eq(f.window_y),
             self.control.tap_pass.eq(tap_pass),
-            self.control.line.eq(self._line),
+            self.control.line.eq(self._emission.line),
             self.line.enable.eq(windowed),
-            self.line.address.eq(self._line),
-            self._line_overflow.eq(windowed & self._line[-1]),
+            self.line.address.eq(self._emission.line),
+            self._line_overflow.eq(windowed & self._emission.line[-1]),
             self.read.enable.eq(emitted),
             self.read.overwrite.eq(overwrite),
             self.read.address.eq(address),
@@ -440,10 +346,10 @@ class ArrayControl(wiring.Component):
         m.d.comb += [
             tiles.active.eq(self._tiled),
             tiles.begin.eq(self._begin),
-            tiles.advance.eq(self._moves),
-            tiles.restart.eq(self._restarts),
-            tiles.present.eq(self._present),
-            tiles.first.eq(self._first),
+            tiles.advance.eq(self._walk.moves),
+            tiles.restart.eq(self._walk.restarts),
+            tiles.present.eq(self._walk.present),
+            tiles.first.eq(self._walk.first),
             tiles.line.eq(self._counts[1]),
             tiles.emit_x.eq(f.emit_x),
             tiles.emit_y.eq(f.emit_y),
@@ -451,7 +357,7 @@ class ArrayControl(wiring.Component):
             tiles.clear.eq(self.unit.abort),
         ]
 
-    def _transform(self, m: Module) -> None:
+    def _connect_engine(self, m: Module) -> None:
         """Mode HFA: what the engine and the parts around it are told."""
         f, engine = self._fields, self._engine
         hfa_next = self.unit.instruction.payload.mode == ArrayMode.HFA
@@ -482,7 +388,7 @@ class ArrayControl(wiring.Component):
         m.d.sync += [
             # After an abort nothing comes until a reset; a cycle does not matter.
             self.clear.eq(self.unit.abort),
-            self.feed.eq(self._present & self._hfa),
+            self.feed.eq(self._walk.present & self._hfa),
             self.transformed.eq(engine.present),
             self.half.eq(engine.half),
             self.row.eq(engine.row),
