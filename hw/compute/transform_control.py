@@ -14,7 +14,6 @@ from amaranth.lib.wiring import In, Out
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.timing import ACCUMULATE_HAZARD
-from hw.arch.winograd import TRANSFORMS
 from hw.common.agu import COUNT_BITS
 from hw.common.ports import ACCUMULATOR_ADDRESS_BITS
 from hw.compute.transform_geometry import PAIR_BITS, geometry_layout
@@ -245,11 +244,10 @@ class TransformStream(wiring.Component):
         block.
         """
         geometry = self.geometry
-        point_bits = (TRANSFORMS[-1].points ** 2).bit_length()
-        points = Signal(point_bits)
-        m.d.sync += points.eq((geometry.ends[0] + 1) * (geometry.ends[1] + 1) - 1)
         tile = _Countdown(m, "tile", len(geometry.tiles), geometry.tiles - 1, prime, self.present)
-        point = _Countdown(m, "point", point_bits, points, prime, self.present & tile.last)
+        point = _Countdown(
+            m, "point", len(geometry.points), geometry.points, prime, self.present & tile.last
+        )
         period, timer = (Signal(PAIR_BITS, name=n, reset_less=True) for n in ("period", "timer"))
         begun, waited = Signal(), Signal()
         through = Signal()

@@ -20,7 +20,7 @@ __all__ = ["PAIR_BITS", "TransformGeometry", "algorithms", "geometry_layout", "t
 
 PAIR_BITS = 14
 """A pair of input and output block streams for at most 36 · 32 · 8 cycles per temporal point."""
-ENDS = tuple(transform.points - 1 for transform in TRANSFORMS)
+POINT_BITS = (TRANSFORMS[-1].points ** 2 - 1).bit_length()
 
 
 def algorithms(config: AcceleratorConfig) -> list[tuple[int, int]]:
@@ -41,6 +41,7 @@ def geometry_layout(config: AcceleratorConfig) -> data.StructLayout:
     tiles: N.
     ends: points along the axes in the order of the transform, less one
         (transform_timing.transform_levels).
+    points: spatial ones, less one.
     strides: rows of U between points along these axes.
     plane, pair: cycles of the blocks of one temporal point, and of all points, of one pair.
     """
@@ -49,6 +50,7 @@ def geometry_layout(config: AcceleratorConfig) -> data.StructLayout:
         {
             "tiles": tile_bits(config),
             "ends": data.ArrayLayout(3, 3),
+            "points": POINT_BITS,
             "strides": data.ArrayLayout(row, 3),
             "plane": PAIR_BITS,
             "pair": PAIR_BITS,
@@ -102,15 +104,16 @@ class TransformGeometry(wiring.Component):
         out = self.geometry
         strobes = Signal(self.LATENCY - 1)
         m.d.sync += strobes.eq((strobes << 1) | self.begin)
-        # cycles t and t + 1: x·y, then x·y·t
-        product = Signal(2 * COUNT_BITS, reset_less=True)
-        left = Mux(strobes[0], product[:COUNT_BITS], self.x)
-        right = Mux(strobes[0], self.t, self.y)
+        # cycles t and t + 1: x·y, then x·y·t; a multiplier each, between registers
+        frame, product = (
+            Signal(2 * COUNT_BITS, name=name, reset_less=True) for name in ("frame", "product")
+        )
         too_many = Signal(reset_less=True)
-        with m.If(self.begin | strobes[0]):
-            m.d.sync += product.eq(left * right)
+        with m.If(self.begin):
+            m.d.sync += frame.eq(self.x * self.y)
         with m.If(strobes[0]):
-            m.d.sync += too_many.eq(product[COUNT_BITS:].any())
+            m.d.sync += product.eq(frame[:COUNT_BITS] * self.t)
+            m.d.sync += too_many.eq(frame[COUNT_BITS:].any())
         with m.If(strobes[1]):
             m.d.sync += too_many.eq(too_many | product[len(out.tiles) :].any())
         # cycles t + 2, t + 3, t + 4: times the points along the axes; one bit more shows overflow
@@ -151,6 +154,8 @@ class TransformGeometry(wiring.Component):
             Signal(PAIR_BITS, name=name, reset_less=True) for name in ("least_plane", "least_pair")
         )
         ends = [Signal(3, name=f"end{k}", reset_less=True) for k in range(3)]
+        points = Signal(POINT_BITS, reset_less=True)
+        m.d.comb += self.geometry.points.eq(points)
         m.d.comb += [to.eq(end) for to, end in zip(self.geometry.ends, ends, strict=True)]
         for temporal, spatial in algorithms(config):
             x, y, t = transform_levels(temporal, spatial)
@@ -158,13 +163,8 @@ class TransformGeometry(wiring.Component):
             with m.If((self.temporal == temporal) & (self.spatial == spatial)):
                 # Looked at in the first cycle; the others later.
                 m.d.comb += self.weights.eq(self._waits[temporal, spatial])
-                m.d.sync += [
-                    plane.eq(least),
-                    pair.eq(least * t),
-                ]
-                m.d.sync += [
-                    end.eq(points - 1) for end, points in zip(ends, (x, y, t), strict=True)
-                ]
+                m.d.sync += [plane.eq(least), pair.eq(least * t), points.eq(x * y - 1)]
+                m.d.sync += [end.eq(n - 1) for end, n in zip(ends, (x, y, t), strict=True)]
         return plane, pair
 
 
