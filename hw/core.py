@@ -11,6 +11,7 @@ from hw.arch.isa import Space, Unit
 from hw.arch.registers import COUNTERS, SEQUENCER_UNIT
 from hw.common.layouts import kept_bits, unit_layout
 from hw.common.queue import UnitQueue
+from hw.common.register_copy import RegisterCopy
 from hw.control.fetch import INDEX_BITS, Fetch
 from hw.control.registers import settings_layout
 from hw.control.sequencer import QUEUED_UNITS, Sequencer
@@ -78,8 +79,6 @@ class Core(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
-        self._reset = Signal()
-        m.d.sync += self._reset.eq(self.clear)
         self._port = self._add(m, "port", MemoryPort(config.port))
         self._fetch = self._add(m, "fetch", Fetch(config.port))
         self._sequencer = self._add(m, "sequencer", Sequencer(config))
@@ -105,13 +104,21 @@ class Core(wiring.Component):
         return m
 
     def _add(self, m: Module, name: str, part: Any, reset: Value | None = None) -> Any:
-        """Make `part` a submodule that `reset` (or the core's) resets."""
-        m.submodules[name] = ResetInserter(self._reset if reset is None else reset)(part)
+        """Make `part` a submodule that `reset` (or a copy of `clear`) resets."""
+        if reset is None:
+            reset = self._reset_copy(m, name)
+        m.submodules[name] = ResetInserter(reset)(part)
         return part
+
+    def _reset_copy(self, m: Module, name: str) -> Value:
+        m.submodules[f"reset_{name}"] = copy = RegisterCopy()
+        m.d.comb += copy.i.eq(self.clear)
+        return copy.o
 
     def _queues(self, m: Module) -> dict[Unit, Value]:
         """Queues between sequencer and units, and the completion counters."""
         completed = Signal(data.ArrayLayout(16, len(Unit)))
+        reset = self._reset_copy(m, "completed")
         m.d.comb += self._sequencer.completed.eq(completed)
         waiting: dict[Unit, Value] = {}
         for unit in QUEUED_UNITS:
@@ -133,7 +140,7 @@ class Core(wiring.Component):
                 self.issue[unit].eq(queue.o.valid & queue.o.ready),
                 self.done[unit].eq(side.done),
             ]
-            with m.If(self._reset):
+            with m.If(reset):
                 m.d.sync += completed[unit].eq(0)
             with m.Elif(side.done):
                 m.d.sync += completed[unit].eq(completed[unit] + 1)

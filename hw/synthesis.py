@@ -87,8 +87,13 @@ def _count(cells: dict[str, int]) -> Resources:
 
 
 def is_unit(name: str) -> bool:
-    """Whether a module is mapped on its own: control, the core's units, and their larger parts."""
+    """Whether a module is mapped on its own: control, the core's units, and their larger parts.
+
+    And copies of registers (hw/common/register_copy.py), which would be merged otherwise.
+    """
     parts = re.sub(r"\$\d+", "", name).split(".")
+    if parts[1:2] == ["registers"]:
+        return len(parts) <= 3
     if parts[1:2] != ["core"]:
         return len(parts) == 2
     if len(parts) == 4:

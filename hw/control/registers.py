@@ -15,6 +15,7 @@ from hw.arch.registers import (
     Control,
     Register,
 )
+from hw.common.register_copy import RegisterCopy
 from hw.control.fetch import INDEX_BITS
 
 __all__ = ["LiteSignature", "Registers", "settings_layout", "status_layout"]
@@ -50,6 +51,10 @@ class LiteSignature(wiring.Signature):
                 "rresp": Out(2),
             }
         )
+
+
+CLEARED_TOGETHER = 4
+"""Counters that one copy of `clear` resets."""
 
 
 def settings_layout() -> data.StructLayout:
@@ -98,7 +103,8 @@ class Registers(wiring.Component):
     bus: In(LiteSignature).
     settings: Out(settings_layout). status: In(status_layout).
     start, abort, clear_irq: Out, strobes.
-    clear: In, counters to zero. events: In, one bit per name of `COUNTERS`, in that order.
+    clear: In; where it is high in cycle t counters are zero in t + 2 and count from t + 1 on.
+    events: In, one bit per name of `COUNTERS`, in that order.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -180,10 +186,13 @@ class Registers(wiring.Component):
         m.d.sync += events.eq(self.events)
         counters = []
         for k, name in enumerate(COUNTERS):
+            if k % CLEARED_TOGETHER == 0:
+                m.submodules[f"clear{k // CLEARED_TOGETHER}"] = clear = RegisterCopy()
+                m.d.comb += clear.i.eq(self.clear)
             counter = Signal(64, name=f"counter_{name}")
             with m.If(events[k]):
                 m.d.sync += counter.eq(counter + 1)
-            with m.If(self.clear):
+            with m.If(clear.o):
                 m.d.sync += counter.eq(0)
             counters.append(counter)
         with m.If(self.clear):
