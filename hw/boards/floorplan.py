@@ -5,13 +5,17 @@ their wires want them and do not look back; for the accelerator that costs 30 % 
 (docs/decisions/0007). Here a quadratic placement of the whole netlist spreads step by step, and in
 every step blocks are assigned to sites at the least total distance (lookahead legalisation, Kim,
 Lee and Markov, "SimPL", ICCAD 2010). Only the blocks' sites are kept; nextpnr places the logic
-around them.
+around them. Starts differ by 13 % in wire length, and nextpnr's placements by as much: the best of
+several is taken.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,6 +33,7 @@ CLIQUE_PINS = 4
 """Nets of more pins get a point of their own, a star, instead of a spring between every two."""
 MOST_PINS = 400
 """Nets beyond it (clocks, resets) say nothing about places."""
+STARTS = 8
 SPECTRAL_STEPS = 12
 STEPS = 40
 LEAF = 24
@@ -43,9 +48,14 @@ DISTANCE_POWER = 1.5
 
 @dataclasses.dataclass(slots=True)
 class _Design:
-    """Springs between points: cells first, then one per large net."""
+    """Springs between points: cells first, then one per large net.
+
+    Cells of net k are `members[first[k] : first[k + 1]]`.
+    """
 
     types: np.ndarray
+    members: np.ndarray
+    first: np.ndarray
     area: np.ndarray
     laplacian: Any
     pull: np.ndarray
@@ -67,11 +77,9 @@ def _read(cells: dict[str, Any]) -> _Design:
     columns: list[int] = []
     weights: list[float] = []
     point = len(types)
-    for net in pins.values():
-        count = len(net)
-        if not 2 <= count <= MOST_PINS:
-            continue
-        members = sorted(net)
+    nets = [sorted(net) for net in pins.values() if 2 <= len(net) <= MOST_PINS]
+    for members in nets:
+        count = len(members)
         if count <= CLIQUE_PINS:
             for place, first in enumerate(members):
                 for second in members[place + 1 :]:
@@ -89,7 +97,21 @@ def _read(cells: dict[str, Any]) -> _Design:
     area = np.zeros(len(types))
     for kind, room in CELL_AREA.items():
         area[types == kind] = room
-    return _Design(types, area, sparse.diags(pull) - springs, pull)
+    return _Design(
+        types=types,
+        members=np.concatenate(nets),
+        first=np.cumsum([0, *map(len, nets[:-1])]),
+        area=area,
+        laplacian=sparse.diags(pull) - springs,
+        pull=pull,
+    )
+
+
+def _wire_length(design: _Design, places: np.ndarray) -> float:
+    """Sum of half the perimeters of the boxes around the nets, in tiles."""
+    ends = places[design.members]
+    boxes = np.maximum.reduceat(ends, design.first) - np.minimum.reduceat(ends, design.first)
+    return float(boxes.sum())
 
 
 def _settle(
@@ -148,33 +170,13 @@ def _spread(places: np.ndarray, area: np.ndarray, cells: np.ndarray) -> np.ndarr
     return result
 
 
-def floorplan(cells: dict[str, Any], seed: int = 1) -> dict[str, str]:
-    """Choose a site for every block RAM and multiplier.
-
-    Parameters
-    ----------
-    cells: of the flat module of a netlist in Yosys' JSON format.
-    seed: of the start.
-
-    Returns
-    -------
-    Name of the site (nextpnr's bel) by cell name.
-
-    Raises
-    ------
-    ValueError
-        If there are more blocks than sites.
-    """
-    generator = np.random.default_rng(seed)
-    design = _read(cells)
-    names = list(cells)
+def _plan(design: _Design, seed: tuple[int, int]) -> tuple[float, dict[int, str]]:
+    """Wire length of the solved places, and the site of every block, from one start."""
     blocks = {kind: np.flatnonzero(design.types == kind) for kind in BLOCK_SITES}
-    for kind, members in blocks.items():
-        if len(members) > len(BLOCK_SITES[kind]):
-            raise ValueError(f"{len(members)} cells {kind}, {len(BLOCK_SITES[kind])} sites")
     logic = np.flatnonzero(design.area > 0)
     left, bottom, right, top = LOGIC_AREA
-    share = np.stack([_ranks(mode) for mode in _spectrum(design, generator).T], axis=1)
+    modes = _spectrum(design, np.random.default_rng(seed))
+    share = np.stack([_ranks(mode) for mode in modes.T], axis=1)
     places = (left, bottom) + share / design.points * (right - left, top - bottom)
     goals = places
     chosen: dict[int, str] = {}
@@ -193,4 +195,33 @@ def floorplan(cells: dict[str, Any], seed: int = 1) -> dict[str, str]:
             for row, column in zip(*linear_sum_assignment(distance**DISTANCE_POWER), strict=True):
                 goals[members[row]] = at[column]
                 chosen[int(members[row])] = sites[column].name
+    return _wire_length(design, places), chosen
+
+
+def floorplan(cells: dict[str, Any], seed: int = 1) -> dict[str, str]:
+    """Choose a site for every block RAM and multiplier.
+
+    Parameters
+    ----------
+    cells: of the flat module of a netlist in Yosys' JSON format.
+    seed: of the starts, the best of which is taken.
+
+    Returns
+    -------
+    Name of the site (nextpnr's bel) by cell name.
+
+    Raises
+    ------
+    ValueError
+        If there are more blocks than sites.
+    """
+    design = _read(cells)
+    for kind, sites in BLOCK_SITES.items():
+        count = int((design.types == kind).sum())
+        if count > len(sites):
+            raise ValueError(f"{count} cells {kind}, {len(sites)} sites")
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        plans = pool.map(partial(_plan, design), [(seed, start) for start in range(STARTS)])
+        _, chosen = min(plans, key=lambda plan: plan[0])
+    names = list(cells)
     return {names[index]: name for index, name in chosen.items()}
