@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
+
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import ErrorCode, Unit
 from hw.arch.program import Program
@@ -12,6 +15,8 @@ from sim.functional import MachineError
 from sim.functional.backend import dynamic_trace
 
 PROGRESS_CYCLES = 1_000_000
+TRAINING_CYCLES = 30_000
+"""Of a network, that its model is optimised for (verilate.build)."""
 
 
 class RtlBackend:
@@ -40,7 +45,16 @@ class RtlBackend:
             If the circuit could not be built or run, or never finished.
         """
         waves = options.trace_file is not None
-        model = verilate.build(config, waves=verilate.waveform_kind() if waves else "none")
+
+        def train(model: Path) -> None:
+            settings = job.Settings(max_cycles=TRAINING_CYCLES)
+            with contextlib.suppress(job.CycleLimitError):
+                job.run(model, job_of(program), memory, settings)
+
+        if waves:
+            model = verilate.build(config, waves=verilate.waveform_kind())
+        else:
+            model = verilate.build(config, training=train)
         first, last = options.trace_window or (0, None)
         settings = job.Settings(
             max_cycles=self._max_cycles,

@@ -23,6 +23,10 @@ class RtlError(SimulatorError):
     """The model could not be run, or broke the AXI protocol."""
 
 
+class CycleLimitError(RtlError):
+    """The cycle limit was reached."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Job:
     """What the host writes before a start.
@@ -128,8 +132,10 @@ def run(
 
     Raises
     ------
+    CycleLimitError
+        If the cycle limit is reached.
     RtlError
-        If the cycle limit is reached, the core breaks the AXI protocol, or the model cannot run.
+        If the core breaks the AXI protocol, or the model cannot run.
     """
     settings = settings or Settings()
     with tempfile.TemporaryDirectory(prefix="rtl-") as name:
@@ -155,7 +161,7 @@ def run(
         trace = np.fromfile(folder / "trace.bin", np.uint64)
         after = np.fromfile(folder / "memory.bin", np.uint8)
     if report["status"] == "cycle_limit":
-        raise RtlError(
+        raise CycleLimitError(
             f"no interrupt after {report['last_cycle']} cycles (limit {settings.max_cycles}); "
             f"{_last_events(trace)}"
         )

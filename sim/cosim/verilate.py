@@ -1,5 +1,10 @@
 """Build the native model: Verilator over the core's Verilog, the C++ harness compiled in.
 
+A cycle of a large core is half a megabyte of straight code, and what it costs is fetching that. For
+whole networks the model is therefore compiled twice: a first one counts which way branches go while
+it runs the beginning of the network, then the compiler lays out the code along those ways
+(profile-guided optimisation). Both times at -O1, which together takes as long as -O3 once.
+
 Models are kept under ``.cache/verilator/<key>/``; the key holds the configuration's fingerprint,
 the Verilog, the harness sources and the tool versions, so that a stale model cannot be run. A
 model's time of change is that of its last use: after a build, all but the KEPT latest go.
@@ -12,6 +17,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -32,7 +38,6 @@ Waves = Literal["none", "vcd", "fst"]
 FLAGS = (
     "--cc",
     "--exe",
-    "--build",
     "--top-module",
     TOP,
     "--prefix",
@@ -49,6 +54,18 @@ FLAGS = (
     "--output-split",
     "20000",
 )
+
+OPTIMISE = "-O3"
+COUNT = "-O1 -fprofile-arcs"
+"""Flags of the model that counts. Those of the final one must not change what the compiler does
+before it counts, or the counts fit nothing; it reports that as an error."""
+USE_COUNTS = (
+    "-O1 -fbranch-probabilities -freorder-blocks -freorder-blocks-and-partition"
+    " -freorder-functions -fprofile-partial-training"
+)
+
+Training = Callable[[Path], None]
+"""Runs a model for a while."""
 
 
 class BuildError(SimulatorError):
@@ -79,8 +96,8 @@ def environment() -> dict[str, str]:
         **os.environ,
         "PATH": f"{tools()}{os.pathsep}{os.environ['PATH']}",
         # With gcc the makefile of a split design loses the flag that includes the precompiled
-        # header, and it optimises for size unless told otherwise.
-        "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O3",
+        # header.
+        "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include",
     }
 
 
@@ -97,6 +114,7 @@ def build(
     waves: Waves = "none",
     threads: int = 1,
     verilog: Path | None = None,
+    training: Training | None = None,
 ) -> Path:
     """Return the program that simulates a configuration, built if it is not there yet.
 
@@ -106,6 +124,8 @@ def build(
     waves: kind of waveform the model can write (slower, therefore a separate model).
     threads: threads of the simulation.
     verilog: another circuit with the core's ports, e.g. a netlist after synthesis.
+    training: what the model is optimised for; any training gives the same results, and a model
+        that was trained with another one is as good.
 
     Raises
     ------
@@ -120,42 +140,79 @@ def build(
     if waves != "none":
         flags += [f"--trace-{waves}"]
         defines = f" -DWAVES_{waves.upper()}"
-    folder = CACHE / "verilator" / _key(config, verilog, flags)
+    compiler = [OPTIMISE] if training is None else [COUNT, USE_COUNTS]
+    folder = CACHE / "verilator" / _key(config, verilog, [*flags, *compiler])
     program = folder / PROGRAM
     folder.parent.mkdir(parents=True, exist_ok=True)
     with alone(folder.name):
         if program.is_file():
             os.utime(folder)
         else:
-            _build(config, verilog, flags, defines, folder)
+            _build(config, verilog, flags, defines, folder, training)
     return program
 
 
 def _build(
-    config: AcceleratorConfig, verilog: Path, flags: list[str], defines: str, folder: Path
+    config: AcceleratorConfig,
+    verilog: Path,
+    flags: list[str],
+    defines: str,
+    folder: Path,
+    training: Training | None,
 ) -> None:
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a build that was stopped
     partial.mkdir()
     (partial / "parameters.hpp").write_text(parameters_header(config))
-    command = [
+    words = (
         str(tools() / "verilator"),
         *flags,
-        *("-j", str(os.cpu_count() or 1)),
-        *("-CFLAGS", f"-std=c++17 -O3 -I{NATIVE} -I{partial}{defines}"),
+        *("-CFLAGS", f"-std=c++17 -I{NATIVE} -I{partial}{defines}"),
         *("--Mdir", str(partial)),
         *("-o", PROGRAM),
         str(verilog),
         str(NATIVE / "main.cpp"),
-    ]
-    result = subprocess.run(command, env=environment(), capture_output=True, text=True)
-    (partial / "build.log").write_text(result.stdout + result.stderr)
-    if result.returncode:
+    )
+    try:
+        _run(*words, log=partial / "verilator.log")
+        if training is None:
+            _compile(partial, OPTIMISE)
+        else:
+            _compile(partial, COUNT, "LDFLAGS=--coverage")
+            training(partial / PROGRAM)
+            _forget_counting(partial)
+            _compile(partial, USE_COUNTS)
+    except BaseException:
         shutil.rmtree(partial)
-        tail = (result.stdout + result.stderr)[-3000:]
-        raise BuildError(f"building the RTL model of {config.name} failed:\n{tail}")
+        raise
     _keep(partial, folder)
     prune(folder.parent)
+
+
+def _compile(partial: Path, optimise: str, *more: str) -> None:
+    jobs = f"-j{os.cpu_count() or 1}"
+    words = ("make", "-C", str(partial), "-f", "Vtop.mk", jobs, f"OPT_FAST={optimise}", *more)
+    _run(*words, log=partial / "build.log")
+
+
+def _run(*command: str, log: Path) -> None:
+    result = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    text = result.stdout + result.stderr
+    log.write_text(text)
+    if result.returncode:
+        raise BuildError(f"building the RTL model failed:\n{text[-3000:]}")
+
+
+def _forget_counting(partial: Path) -> None:
+    """Remove everything compiled with counters; what was not is kept for the next compilation."""
+    counts = list(partial.glob("*.gcda"))
+    if not counts:
+        raise BuildError("the training left no counts: it did not run the model to an end")
+    for path in counts:
+        path.with_suffix(".o").unlink()
+    for pattern in ("*.gch", "*.a", PROGRAM):
+        for path in partial.glob(pattern):
+            path.unlink()
 
 
 def prune(cache: Path, kept: int = KEPT) -> None:
@@ -181,7 +238,7 @@ def _running() -> set[Path]:
 def _keep(partial: Path, folder: Path) -> None:
     """Publish a finished build: only what runs and what explains it."""
     for path in partial.iterdir():
-        if path.name not in (PROGRAM, "build.log", "parameters.hpp"):
+        if path.name not in (PROGRAM, "verilator.log", "build.log", "parameters.hpp"):
             path.unlink()
     partial.rename(folder)
 

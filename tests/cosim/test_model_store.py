@@ -82,7 +82,7 @@ def test_processes_that_want_one_model_build_it_once(
     verilog.write_text("module top; endmodule\n")
     builds = []
 
-    def slow_build(config, verilog, flags, defines, folder: Path) -> None:
+    def slow_build(config, verilog, flags, defines, folder: Path, training) -> None:
         builds.append(folder.name)
         time.sleep(0.5)
         put(folder.parent, folder.name, used=1000)
@@ -96,3 +96,17 @@ def test_processes_that_want_one_model_build_it_once(
         programs = {job.result() for job in jobs}
     assert programs == {tmp_path / "verilator" / "wanted" / verilate.PROGRAM}
     assert builds == ["wanted"]
+
+
+def test_what_counted_is_compiled_again(tmp_path: Path) -> None:
+    """After a training, objects with counts go, and what was made from them; others stay."""
+    for name in ("main.o", "main.gcda", "lib.o", "all.a", "header.gch", verilate.PROGRAM):
+        (tmp_path / name).write_text("")
+    verilate._forget_counting(tmp_path)
+    assert names(tmp_path) == {"main.gcda", "lib.o"}
+
+
+def test_a_training_that_ran_nothing_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "main.o").write_text("")
+    with pytest.raises(verilate.BuildError, match="left no counts"):
+        verilate._forget_counting(tmp_path)
