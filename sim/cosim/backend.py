@@ -44,17 +44,16 @@ class RtlBackend:
         job.RtlError, verilate.BuildError
             If the circuit could not be built or run, or never finished.
         """
-        waves = options.trace_file is not None
 
         def train(model: Path) -> None:
-            settings = job.Settings(max_cycles=TRAINING_CYCLES)
+            beginning = job.Settings(max_cycles=TRAINING_CYCLES)
             with contextlib.suppress(job.CycleLimitError):
-                job.run(model, job_of(program), memory, settings)
+                job.run(model, job_of(program), memory, beginning)
 
-        if waves:
-            model = verilate.build(config, waves=verilate.waveform_kind())
-        else:
+        if options.trace_file is None:
             model = verilate.build(config, training=train)
+        else:
+            model = verilate.build(config, waves=verilate.waveform_kind())
         first, last = options.trace_window or (0, None)
         settings = job.Settings(
             max_cycles=self._max_cycles,
