@@ -17,8 +17,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 BUILD = Path("build/bench")
 TARGETS = {
     ("fsb_c3d", "auto"): 18.0e6,
@@ -78,9 +76,8 @@ def network(
     config: str = "base",
 ) -> dict[str, Any]:
     """Build a network, run it on the backends with --check, add rows; return the results."""
-    circuit = Path(config).stem
-    build = f"{BUILD}/{name}_{circuit}_fuse_{fuse}_hfa_{hfa}"
-    label = f"{name} on {circuit}, --fuse {fuse} --hfa {hfa}"
+    build = f"{BUILD}/{name}_{config}_fuse_{fuse}_hfa_{hfa}"
+    label = f"{name} on {config}, --fuse {fuse} --hfa {hfa}"
     onnx = f"{BUILD}/{name}.onnx"
     built, wall, peak = command(
         *("compiler", "build", onnx, "--config", config, "-o", build),
@@ -139,15 +136,6 @@ def network(
                 )
             )
     return results
-
-
-def direct_base() -> str:
-    """File of the configuration `base` without fast algorithms: a smaller, faster circuit."""
-    content = yaml.safe_load(Path("hw/configs/base.yaml").read_text())
-    content["features"] = [f for f in content["features"] if not f.startswith("hfa")]
-    path = BUILD / "base_direct.yaml"
-    path.write_text(yaml.safe_dump(content))
-    return str(path)
 
 
 def cycle_error(cycle: dict[str, Any], rtl: dict[str, Any], rows: list[Row]) -> None:
@@ -246,7 +234,7 @@ def main() -> int:
         "fsb_c3d", ["functional", "cycle"] if quick else ["functional", "rtl"], rows, fuse="off"
     )
     if not quick:
-        network("fsb_c3d", ["rtl"], rows, hfa="off", config=direct_base())
+        network("fsb_c3d", ["rtl"], rows, hfa="off", config="base_direct")
     depthwise_rates(plain["cycle" if quick else "rtl"], rows)
     single_layers(rows)
     if not quick:
