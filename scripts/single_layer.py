@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
+
+from models.ortcheck import session
 
 Shape = tuple[int, ...]
 
@@ -70,10 +71,10 @@ def main() -> None:
     cin, cout = map(int, sys.argv[2:4])
     kernel, size = (tuple(map(int, word.split("x"))) for word in sys.argv[4:6])
     out.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(single_convolution(cin, cout, kernel, size), out)
+    model = single_convolution(cin, cout, kernel, size)
+    onnx.save(model, out)
     clip = np.random.default_rng(1).normal(0, 1.2, (1, cin, *size)).astype(np.float32)
-    session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
-    (result,) = session.run(["out"], {"clip": clip})
+    (result,) = session(model).run(["out"], {"clip": clip})
     np.savez(out.with_suffix(".npz"), **{"input:clip": clip, "output:out": result})
 
 
