@@ -184,7 +184,7 @@ def single_layers(rows: list[Row]) -> None:
     for kernel, cin, cout, size, hfa, most, least in LAYERS:
         build = f"{BUILD}/conv{kernel}_{cin}_{size}_{hfa}"
         words = [f"{build}.onnx", cin, cout, kernel, size]
-        subprocess.run([sys.executable, "scripts/single_layer.py", *words], check=True)
+        subprocess.run([sys.executable, "-m", "scripts.single_layer", *words], check=True)
         command(
             *("compiler", "build", f"{build}.onnx", "--config", "base", "-o", build, "--hfa", hfa)
         )

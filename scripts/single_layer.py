@@ -1,6 +1,6 @@
 """Write one quantized convolution as ONNX, for single-layer benchmarks.
 
-Usage: single_layer.py OUT.onnx INPUT_CHANNELS OUTPUT_CHANNELS KERNEL SIZE
+Usage: python -m scripts.single_layer OUT.onnx INPUT_CHANNELS OUTPUT_CHANNELS KERNEL SIZE
 KERNEL and SIZE are [T x] H x W, e.g. 3x3 and 56x56, or 3x1x1 and 16x56x56.
 """
 
