@@ -105,7 +105,7 @@ def network(
         rows.append(
             Row(
                 f"{label}: {backend} run",
-                f"{run['wall_s']:.0f} s ({wall:.0f} s with --check), {peak:.0f} MiB",
+                f"{run['wall_s']:.0f} s ({wall:.0f} s in all), {peak:.0f} MiB",
                 f"{limit} s, 4096 MiB" if limit else "",
                 run["wall_s"] <= limit and peak <= 4096 if limit else None,
             )
