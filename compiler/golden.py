@@ -106,7 +106,7 @@ def _compare_port(
             raise CompilerError(
                 f"{name}: {len(wrong)} of {theirs.size} elements differ from {path.name}, first at "
                 f"{list(at)}: {mine[name][at]} instead of {theirs[at]} (if ONNX Runtime recorded "
-                "it: on a CPU without VNNI it saturates sums of U8 × S8 products unless the session's "
-                "option session.x64quantprecision is 1; --no-golden builds without the recording)"
+                "it: on a CPU without VNNI it saturates sums of U8 × S8 products unless the option "
+                "session.x64quantprecision of its session is 1; --no-golden builds without it)"
             )
     return f"{port.onnx_name}: {codes.size} elements equal ({', '.join(found)})\n"
