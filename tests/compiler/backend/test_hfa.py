@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from compiler.codegen.build import generate
 from compiler.codegen.policy import NAMES, Policy, plain
 from compiler.onnx_import import import_model
-from compiler.tensor import GraphError
+from compiler.tensor import CompilerError, GraphError
 from hw.arch.isa import Array, ArrayMode, Drain
 from models import fsb, slowfast, table
 from sim.host import read
@@ -104,14 +104,46 @@ def dense(draw):
 RANDOM = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 
 
+def smallest_input(op, shape, config):
+    """Banks that the input of a single result takes, with all channels."""
+    window = op.pool.kernel if op.pool else (1, 1, 1)
+    rows = -(-shape[0] // config.array.rows)
+    for size, kernel, dilation, pool in zip(shape[1:], op.kernel, op.dilation, window, strict=True):
+        rows *= min(size, pool + (kernel - 1) * dilation)
+    return -(-rows // config.memory.activation_bank_rows)
+
+
 def check_random(example, config):
     graph, asked = example
-    program = generate(graph, CONFIGS[config], policy=Policy(asked))
+    try:
+        program = generate(graph, CONFIGS[config], policy=Policy(asked))
+    except CompilerError as error:
+        # Refused only where no bank is left for the result.
+        assert "no tile of" in str(error)
+        needed = smallest_input(graph.ops[0], graph.type("x").shape, CONFIGS[config])
+        assert needed >= CONFIGS[config].memory.activation_banks
+        return
     chosen = record(program)
     # Only a pool or the memories can stand in the way.
     excused = any(word in chosen["reason"] for word in ("pool", "fits the memories"))
     assert plain(chosen["chosen"]) == asked or excused
     assert execute(graph, CONFIGS[config], program).differing() == []
+
+
+def test_what_no_tile_fits_is_refused():
+    """17 channels in lanes of four, seven dilated lines each way: eight banks of eight."""
+    graph = conv(
+        (17, 6, 8, 8),
+        1,
+        (3, 3, 3),
+        {"dilation": (3, 3, 3), "pad_begin": (0, 0, 0), "pad_end": (1, 0, 0), "pool": (1, 2, 2)},
+        False,
+        0,
+    )
+    assert smallest_input(graph.ops[0], (17, 6, 8, 8), TINY) == TINY.memory.activation_banks
+    with pytest.raises(CompilerError, match="no tile of 17 channels"):
+        generate(graph, TINY)
+    check_random((graph, "F(2x2,3x3)"), "tiny")
 
 
 @settings(max_examples=80, **RANDOM)
