@@ -5,8 +5,8 @@ their wires want them and do not look back; for the accelerator that costs 30 % 
 (docs/decisions/0007). Here a quadratic placement of the whole netlist spreads step by step, and in
 every step blocks are assigned to sites at the least total distance (lookahead legalisation, Kim,
 Lee and Markov, "SimPL", ICCAD 2010). Only the blocks' sites are kept; nextpnr places the logic
-around them. Starts differ by 13 % in wire length, and nextpnr's placements by as much: the best of
-several is taken.
+around them. Starts differ in wire length, and nextpnr's placements follow: the best of several is
+taken.
 """
 
 from __future__ import annotations

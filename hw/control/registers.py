@@ -24,6 +24,8 @@ OKAY, SLAVE_ERROR = 0, 2
 
 READ_LATENCY = 4
 """Cycles from a read's address handshake to its answer: address, selection in two, answer."""
+CLEARED_TOGETHER = 4
+"""Counters that one copy of `clear` resets."""
 
 
 class LiteSignature(wiring.Signature):
@@ -51,10 +53,6 @@ class LiteSignature(wiring.Signature):
                 "rresp": Out(2),
             }
         )
-
-
-CLEARED_TOGETHER = 4
-"""Counters that one copy of `clear` resets."""
 
 
 def settings_layout() -> data.StructLayout:

@@ -3,7 +3,7 @@
 A cycle of a large core is half a megabyte of straight code, and what it costs is fetching that. For
 whole networks the model is therefore compiled twice: a first one counts which way branches go while
 it runs the beginning of the network, then the compiler lays out the code along those ways
-(profile-guided optimisation). Both times at -O1, which together takes as long as -O3 once.
+(profile-guided optimisation). Both times at -O1: together little longer than -O3 once.
 
 Models are kept under ``.cache/verilator/<key>/``; the key holds the configuration's fingerprint,
 the Verilog, the harness sources and the tool versions, so that a stale model cannot be run. A

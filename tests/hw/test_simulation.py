@@ -68,7 +68,7 @@ def test_inputs_start_from_reset(simulation: Simulation) -> None:
 def test_without_a_reset_the_next_run_differs(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The twin of the first test: it can fail."""
+    """The twin of the first test: simulator and testbench stand where they ended."""
     first = after(simulation, 4)
     monkeypatch.setattr(simulation._simulator, "reset", lambda: None)
     assert after(simulation, 4) != first
