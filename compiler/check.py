@@ -64,10 +64,10 @@ def _back_end_findings(imported: Imported, config: AcceleratorConfig, fuse: bool
     """Operators that were imported (also beside unsupported ones) but are not lowered."""
     accept = back_end_accepts(config)
     graph = optimize(imported.importable, fuse, accept)
-    operators = dict(imported.nodes)
     findings = []
     for op in graph.ops:
         why = accept(op, graph.input_types(op), graph.type(op.output))
         if why is not None:
-            findings.append(Finding(op.name, operators.get(op.name, type(op).__name__), why))
+            node, operator = imported.owners.get(op.name, (op.name, type(op).__name__))
+            findings.append(Finding(node, operator, why))
     return findings

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from compiler.ir import Codes, CompilerError, Graph, Operation, TensorType
+from compiler.ir import Codes, CompilerError, Graph, Operation, Port, TensorType
 from hw.arch import numerics
 
 Array = npt.NDArray[Any]
@@ -74,16 +74,23 @@ def run(
             if keep is not None and uses[name] == 0 and name not in keep:
                 del tensors[name]
     wanted = graph.values if keep is None else keep
-    return {name: tensors[name].reshape(graph.type(name).onnx_shape) for name in wanted}
+    return {name: graph.type(name).in_file_order(tensors[name]) for name in wanted}
+
+
+def output(graph: Graph, port: Port, codes: Codes) -> Array:
+    """An output as the file types it, of its value's codes."""
+    seen = graph.seen(port)
+    value = seen.in_file_order(graph.type(port.value).in_lanes(codes))
+    return dequantize(value, seen) if port.real else value
 
 
 def _feed(graph: Graph, value: str, onnx_name: str, feeds: Mapping[str, Array]) -> Codes:
     kind = graph.type(value)
-    given = feeds.get(value, feeds.get(onnx_name))
+    given = feeds.get(onnx_name, feeds.get(value))
     if given is None:
         raise CompilerError(f"input {onnx_name} is missing; given: {', '.join(feeds) or 'nothing'}")
     if given.shape != kind.onnx_shape:
         raise CompilerError(
             f"input {onnx_name} must have shape {list(kind.onnx_shape)}, not {list(given.shape)}"
         )
-    return quantize_input(given, kind).reshape(kind.shape)
+    return kind.in_lanes(quantize_input(given, kind))

@@ -34,8 +34,11 @@ from compiler.ops import (
     Window,
 )
 from compiler.tensor import Codes, CompilerError, GraphError, Shape, TensorType, Triple
+from hw.arch.program import COMPILER, FILE, Input
 
 __all__ = [
+    "COMPILER",
+    "FILE",
     "AnyOperation",
     "Chain",
     "Codes",
@@ -73,30 +76,37 @@ class Value:
 
     Attributes
     ----------
-    name: of the integer tensor in the ONNX file.
+    name: of the tensor in the ONNX file whose codes it holds, or one that the file does not have.
     type: shape and quantization.
     constant: codes [C, T, H, W] where it is known at compile time (a quantized initializer that
         meets an activation, such as a positional embedding).
+    origin: FILE, or COMPILER: a step in between that the file has no name for.
     """
 
     name: str
     type: TensorType
     constant: Codes | None = None
+    origin: str = FILE
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Port:
-    """An input or output of the network.
+    """A value that the host writes or reads.
 
     Attributes
     ----------
     value: the integer tensor.
-    onnx_name: the graph's own input or output in the file; a float tensor that is quantized to
-        `value` (or dequantized from it) unless the names are equal.
+    onnx_name: inputs: what is quantized to it, a graph input or an output of the host's part of
+        the graph; equal to the integers' own name where the graph's input is integer. Outputs: the
+        graph's output.
+    seen: outputs: how the file sees it, where that is another ONNX shape than the value's.
+    real: outputs: the file's output is float32, dequantized.
     """
 
     value: str
     onnx_name: str
+    seen: TensorType | None = None
+    real: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -106,9 +116,13 @@ class Graph:
     Attributes
     ----------
     name: of the network.
-    inputs, outputs: in the order of the ONNX graph.
+    inputs: values that the host writes.
+    outputs: in the order of the ONNX graph.
     values: every tensor by name: inputs, constants, results.
     ops: in topological order.
+    signature: inputs of the user's graph in its order; () where they are `inputs` themselves.
+    host: the part of the user's graph that the host evaluates in float, a serialized ONNX model
+        from the graph's inputs to sources of `inputs`; empty if there is none.
     """
 
     name: str
@@ -116,6 +130,12 @@ class Graph:
     outputs: tuple[Port, ...]
     values: Mapping[str, Value]
     ops: tuple[AnyOperation, ...]
+    signature: tuple[Input, ...] = ()
+    host: bytes = b""
+
+    def seen(self, port: Port) -> TensorType:
+        """How the file sees an output."""
+        return port.seen or self.type(port.value)
 
     def type(self, name: str) -> TensorType:
         """Type of a value."""
@@ -195,6 +215,8 @@ def verify(graph: Graph) -> None:
     for port in graph.outputs:
         if port.value not in defined:
             raise GraphError(f"output {port.onnx_name}: {port.value} is not defined")
+        if graph.seen(port).shape != graph.type(port.value).shape:
+            raise GraphError(f"output {port.onnx_name} does not see all of {port.value}")
     unused = set(graph.values) - defined
     if unused:
         raise GraphError(f"value {min(unused)} is made by nothing")

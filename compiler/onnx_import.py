@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
@@ -34,6 +35,7 @@ class Imported:
     nodes: (name, operator) of every node that reaches an output, in file order.
     unsupported: findings in file order.
     remark: about the file as a whole (how to quantize it), or empty.
+    owners: the user's node (name, operator) behind an operator of the graph, by its name.
     """
 
     graph: Graph | None
@@ -41,6 +43,7 @@ class Imported:
     nodes: tuple[tuple[str, str], ...]
     unsupported: tuple[Unsupported, ...]
     remark: str = ""
+    owners: Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
 
     @property
     def supported(self) -> list[tuple[str, str]]:
@@ -74,4 +77,5 @@ def import_model(proto: onnx.ModelProto, name: str) -> Imported:
     graph = importer.run(name)
     importable = graph if graph is not None else importer.importable(name)
     verify(importable)
-    return Imported(graph, importable, nodes, tuple(importer.findings), remark)
+    owners = {op: (label(n), str(n.op_type)) for op, n in importer.builder.owners.items()}
+    return Imported(graph, importable, nodes, tuple(importer.findings), remark, owners)

@@ -1,6 +1,6 @@
 """The way from an ONNX file to a build folder. Read this file first.
 
-    import → infer types → fold → flatten → views → fuse → chains → golden →
+    import → infer types → fold → fuse → chains → golden →
     assign layout → tile → schedule → allocate → emit → link
 
 Each stage before `golden` makes a new graph, which is verified and dumped to
@@ -29,13 +29,12 @@ from compiler.passes.base import Accept, Outcome, Pass, accept_all
 from compiler.passes.chain import FUSE_CHAINS
 from compiler.passes.fold import DEAD_CODE, FOLD
 from compiler.passes.fuse import FUSE_CLAMPS, FUSE_POOLS, FUSE_RESIDUALS
-from compiler.passes.views import FLATTEN, VIEWS
 from hw.arch.assembly import format_program
 from hw.arch.config import AcceleratorConfig
-from hw.arch.program import Program
+from hw.arch.program import HOST_MODEL, Program
 
-LEGALIZE: tuple[Pass, ...] = (FOLD, FLATTEN, DEAD_CODE, VIEWS)
-"""Always run. FOLD and FLATTEN make code dead. FLATTEN before VIEWS: it reads what views hide."""
+LEGALIZE: tuple[Pass, ...] = (FOLD, DEAD_CODE)
+"""Always run. FOLD makes code dead."""
 FUSE: tuple[Pass, ...] = (FUSE_CLAMPS, FUSE_POOLS, FUSE_RESIDUALS)
 """Only with `fuse`. Clamps before pools: a clamp may stand between convolution and pool."""
 
@@ -184,6 +183,8 @@ def build(
         progress("write", steps)
         _write(program, config, folder, stages)
         output.copy_model(source, folder / "model.onnx")
+        if graph.host:
+            (folder / HOST_MODEL).write_bytes(graph.host)
         built = _summary(graph, program, config, options, target, verdict.state, start)
         (folder / "build.json").write_text(json.dumps(dataclasses.asdict(built), indent=2) + "\n")
     return built

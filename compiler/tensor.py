@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from hw.arch import layout, numerics
+from hw.arch import numerics
+from hw.arch.axes import (
+    Axes,
+    canonical_of,
+    covers,
+    from_canonical,
+    standard,
+    to_canonical,
+    transposed,
+)
 
 Shape: TypeAlias = tuple[int, int, int, int]
 """(C, T, H, W)."""
@@ -33,35 +43,47 @@ class TensorType:
 
     Attributes
     ----------
-    shape: canonical (C, T, H, W); batch is 1 and missing axes are 1.
+    onnx_shape: shape in the ONNX graph, batch included.
     signed: codes are int8 (−128..127) instead of uint8 (0..255).
     scale: a float32, exactly.
     zero_point: a code.
-    onnx_shape: shape in the ONNX graph, batch included.
+    axes: which elements of the ONNX tensor lie along C, T, H and W (hw/arch/axes.py).
     """
 
-    shape: Shape
+    onnx_shape: tuple[int, ...]
     signed: bool
     scale: float
     zero_point: int
-    onnx_shape: tuple[int, ...]
+    axes: Axes
 
     @classmethod
     def of(
-        cls, onnx_shape: tuple[int, ...], signed: bool, scale: float, zero_point: int
+        cls,
+        onnx_shape: Sequence[int],
+        signed: bool,
+        scale: float,
+        zero_point: int,
+        axes: Axes | None = None,
     ) -> TensorType:
-        """Build from an ONNX shape.
+        """Build from an ONNX shape; without `axes` in the standard form [N, C, (T, (H,)) W].
 
         Raises
         ------
         CompilerError
-            If the shape has no canonical form (batch above 1, rank above 5).
+            If the shape has no standard form (rank above 5).
         """
-        try:
-            shape = layout.canonical_shape(onnx_shape)
-        except ValueError as error:
-            raise CompilerError(str(error)) from error
-        return cls(shape, signed, float(np.float32(scale)), int(zero_point), tuple(onnx_shape))
+        shape = tuple(int(n) for n in onnx_shape)
+        if axes is None:
+            try:
+                axes = standard(shape)
+            except ValueError as error:
+                raise CompilerError(str(error)) from error
+        return cls(shape, signed, float(np.float32(scale)), int(zero_point), axes)
+
+    @property
+    def shape(self) -> Shape:
+        """Canonical (C, T, H, W); missing axes are 1."""
+        return canonical_of(self.axes)
 
     @property
     def low(self) -> int:
@@ -88,9 +110,29 @@ class TensorType:
         """What decides how a code reads as a real."""
         return self.signed, self.scale, self.zero_point
 
-    def with_shape(self, onnx_shape: tuple[int, ...]) -> TensorType:
-        """Another shape, the same quantization."""
-        return TensorType.of(onnx_shape, *self.quantization)
+    def with_shape(self, onnx_shape: Sequence[int], axes: Axes | None = None) -> TensorType:
+        """Another tensor of the same quantization; without `axes` in standard form."""
+        return TensorType.of(onnx_shape, *self.quantization, axes)
+
+    def reshaped(self, onnx_shape: Sequence[int]) -> TensorType:
+        """The same elements under another ONNX shape: nothing moves."""
+        return dataclasses.replace(self, onnx_shape=tuple(int(n) for n in onnx_shape))
+
+    def transposed(self, order: Sequence[int]) -> TensorType | None:
+        """The same elements with permuted ONNX axes: nothing moves; None if that has no form."""
+        axes = transposed(self.axes, self.onnx_shape, order)
+        if axes is None:
+            return None
+        shape = tuple(self.onnx_shape[k] for k in order)
+        return dataclasses.replace(self, onnx_shape=shape, axes=axes)
+
+    def in_file_order(self, canonical: Codes) -> Codes:
+        """[C, T, H, W] as the ONNX tensor."""
+        return from_canonical(canonical, self.axes, self.onnx_shape)
+
+    def in_lanes(self, value: Codes) -> Codes:
+        """The ONNX tensor as [C, T, H, W]."""
+        return to_canonical(value, self.axes)
 
     def check(self, name: str) -> None:
         """Raise GraphError unless the type is well formed."""
@@ -98,17 +140,15 @@ class TensorType:
             raise GraphError(
                 f"{name}: zero point {self.zero_point} outside {self.low}..{self.high}"
             )
-        if min(self.shape) < 1:
-            raise GraphError(f"{name}: empty shape {list(self.shape)}")
+        if min(self.onnx_shape, default=1) < 1:
+            raise GraphError(f"{name}: empty shape {list(self.onnx_shape)}")
         try:
             numerics.split_scale(self.scale)
-            canonical = layout.canonical_shape(self.onnx_shape)
         except ValueError as error:
             raise GraphError(f"{name}: {error}") from error
-        if canonical != self.shape:
+        if not covers(self.axes, math.prod(self.onnx_shape)):
             raise GraphError(
-                f"{name}: shape {list(self.shape)} is not the canonical form of "
-                f"{list(self.onnx_shape)}"
+                f"{name}: axes {self.axes} are not those of a tensor {list(self.onnx_shape)}"
             )
 
     def __str__(self) -> str:

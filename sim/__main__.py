@@ -14,8 +14,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from sim.backend import BACKENDS, Options, make_backend
-from sim.build import Build
+from sim.build import Arrays, Build
 from sim.energy import EnergyError, EnergyTable
 from sim.errors import InputError, SimulatorError
 from sim.functional.errors import MachineError
@@ -49,6 +51,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--trace-window", type=_window, help="rtl: waveform of cycles FIRST:LAST")
     run.add_argument("--json", action="store_true", help="print one JSON object")
     run.add_argument("-o", "--output", type=Path, help="result; default: BUILD/run.json")
+    run.add_argument(
+        "--outputs",
+        type=Path,
+        metavar="FILE.npz",
+        help="write every output of the graph: NAME as the file types it, and NAME:scale",
+    )
     return parser
 
 
@@ -72,6 +80,21 @@ def _describe(result: RunResult) -> str:
     return "\n".join(lines)
 
 
+def _save_outputs(path: Path, build: Build, outputs: Arrays) -> None:
+    """Every output by the graph's name, and the step of its quantization."""
+    arrays = dict(outputs)
+    for port in build.program.outputs:
+        key = f"{port.name}:scale"
+        if key in outputs:
+            raise InputError(f"the graph has an output {key!r}, so {port.name!r} has no scale key")
+        arrays[key] = np.asarray(build.program.tensor(port.tensor).scale, np.float32)
+    try:
+        with path.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
 def _run(arguments: argparse.Namespace) -> int:
     build = Build.load(arguments.build, arguments.config)
     table = EnergyTable.load(arguments.energy)
@@ -87,8 +110,11 @@ def _run(arguments: argparse.Namespace) -> int:
         trace_file=output.with_suffix(".vcd") if arguments.trace_window else None,
     )
     inputs = build.inputs(arguments.input)
-    result = run_build(build, make_backend(arguments.on), inputs, options, table, arguments.check)
+    done = run_build(build, make_backend(arguments.on), inputs, options, table, arguments.check)
+    result = done.result
     result.save(output)
+    if arguments.outputs is not None:
+        _save_outputs(arguments.outputs, build, done.outputs)
     if arguments.json:
         print(json.dumps(result.summary()))
     else:

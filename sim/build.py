@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from hw.arch.config import AcceleratorConfig, ConfigError
 from hw.arch.encoding import EncodingError
-from hw.arch.program import Program, ProgramError
+from hw.arch.program import HOST_MODEL, Program, ProgramError
 from sim import host
 from sim.errors import InputError
 
@@ -32,8 +32,7 @@ class Build:
     folder: where it lies.
     program, config: they belong together.
     golden: recorded run, {} if there is none: ``input:<name>`` and ``output:<name>`` by the
-        graph's names in the graph's order (float32), and again by the names of the integer
-        tensors behind them (codes).
+        graph's names, as the file types them; beyond these, ``output:<name>`` of integer tensors.
     """
 
     folder: Path
@@ -75,15 +74,7 @@ class Build:
                 f"({machine.fingerprint:016x}); build it again"
             )
         path = folder / GOLDEN
-        build = cls(folder, program, machine, read_npz(path) if path.is_file() else {})
-        for prefix, tensors in ((INPUT, program.inputs), (OUTPUT, program.outputs)):
-            names = build.names(prefix)
-            if names and len(names) != len(tensors):
-                raise InputError(
-                    f"{path} holds {len(names)} {prefix}* arrays ({', '.join(names)}) for "
-                    f"{len(tensors)} tensors of the program"
-                )
-        return build
+        return cls(folder, program, machine, read_npz(path) if path.is_file() else {})
 
     @property
     def recording(self) -> Path:
@@ -95,23 +86,22 @@ class Build:
         """The user's ONNX file."""
         return self.folder / "model.onnx"
 
-    def names(self, prefix: str) -> list[str]:
-        """Recorded graph names of the inputs (`INPUT`) or outputs (`OUTPUT`), in their order."""
-        keys = [key.removeprefix(prefix) for key in self.golden if key.startswith(prefix)]
-        tensors = self.program.inputs if prefix == INPUT else self.program.outputs
-        integers = [tensor.name for tensor in tensors]
-        # A graph whose inputs are integers themselves has only those names.
-        return [key for key in keys if key not in integers] or [n for n in integers if n in keys]
+    @property
+    def host_model(self) -> Path | None:
+        """The host's part of the graph, if it has one."""
+        path = self.folder / HOST_MODEL
+        return path if path.is_file() else None
 
     def is_recorded(self, inputs: Arrays) -> bool:
         """Whether inputs are those of the recorded run."""
-        names = self.names(INPUT)
-        return list(inputs) == names and all(
-            np.array_equal(self.golden[INPUT + name], inputs[name]) for name in names
+        recorded = named_inputs(self.golden, self.program)
+        return bool(recorded) and all(
+            name in recorded and np.array_equal(recorded[name], value)
+            for name, value in inputs.items()
         )
 
     def inputs(self, source: Path | None) -> Arrays:
-        """Inputs by graph name in the graph's order: the recorded ones, or those of a file.
+        """Inputs by the graph's names, as the file types them: recorded ones, or those of a file.
 
         Parameters
         ----------
@@ -122,55 +112,82 @@ class Build:
         InputError
             If the file does not fit; names the input, and expected and given shapes.
         """
-        names = self.names(INPUT)
         if source is None:
-            if not names:
+            if not self.golden:
                 raise InputError(
                     f"{self.folder} has no recorded input ({GOLDEN}); give one with --input"
                 )
-            return self._fit(self.recording, {n: self.golden[INPUT + n] for n in names})
-        if not source.is_file():
+            given, source = dict(self.golden), self.recording
+        elif not source.is_file():
             raise InputError(f"no input file {source}")
-        given = read_npz(source) if source.suffix == ".npz" else self._video(source, names)
-        given = {k.removeprefix(INPUT): v for k, v in given.items() if not k.startswith(OUTPUT)}
-        if not names:  # nothing recorded says how the graph names them: the file's order does
-            names = list(given)
-        if len(names) != len(self.program.inputs):
-            raise InputError(
-                f"{source} holds {len(names)} arrays for {len(self.program.inputs)} inputs"
-            )
-        for name, tensor in zip(names, self.program.inputs, strict=True):
-            if name not in given:
+        else:
+            given = read_npz(source) if source.suffix == ".npz" else self._video(source)
+        try:
+            return self._typed(named_inputs(given, self.program))
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from error
+
+    def feeds(self, inputs: Arrays) -> Arrays:
+        """Codes of every tensor that the host writes; see `host.feeds`."""
+        return host.feeds(self.program, inputs, self.host_model)
+
+    def _typed(self, given: Arrays) -> Arrays:
+        result = {}
+        for port in self.program.inputs:
+            if port.name in given:
+                result[port.name] = host.as_reals(self.program, port, given[port.name])
+                host.check(port, result[port.name])
+            elif port.used:
                 raise InputError(
-                    f"{source} has no array {name!r} of shape {list(tensor.shape)}; it holds "
-                    f"{', '.join(given) or 'nothing'}"
+                    f"no array {port.name!r} of shape {list(port.shape)}; it holds "
+                    f"{', '.join(given) or 'nothing for any input'}"
                 )
-        return self._fit(source, {name: given[name] for name in names})
+        return result
 
-    def _fit(self, source: Path, inputs: Arrays) -> Arrays:
-        """Check inputs, which come in the program's order."""
-        for (name, value), tensor in zip(inputs.items(), self.program.inputs, strict=True):
-            try:
-                host.check(tensor, value, name)
-            except InputError as error:
-                raise InputError(f"{source}: {error}") from error
-        return inputs
-
-    def _video(self, source: Path, names: list[str]) -> Arrays:
-        shapes = [tensor.shape for tensor in self.program.inputs]
-        shape = shapes[0]
-        if len(shapes) != 1 or len(shape) != 5 or shape[1] != 3:
+    def _video(self, source: Path) -> Arrays:
+        ports = [port for port in self.program.inputs if port.used]
+        shape = ports[0].shape if ports else ()
+        if len(ports) != 1 or len(shape) != 5 or shape[1] != 3:
             raise InputError(
                 f"{source} is not an .npz archive, and a video does not fit the inputs "
-                f"{', '.join(names)} of shape {', '.join(str(list(s)) for s in shapes)}"
+                + ", ".join(f"{port.name!r} of shape {list(port.shape)}" for port in ports)
             )
         from models.data import load_clip
         from models.errors import ModelsError
 
         try:
-            return {(names or ["clip"])[0]: load_clip(source, *shape[2:])}
+            return {ports[0].name: load_clip(source, *shape[2:])}
         except ModelsError as error:
             raise InputError(str(error)) from error
+
+
+def named_inputs(arrays: Mapping[str, npt.NDArray[Any]], program: Program) -> Arrays:
+    """The arrays of the graph's inputs, by their names.
+
+    An archive holds ``input:<name>`` for every input that is read (a recording), or else ``<name>``
+    or ``input:<name>`` for each. ``output:<name>`` are passed over.
+
+    Raises
+    ------
+    InputError
+        If an array belongs to no input.
+    """
+    names = [port.name for port in program.inputs]
+    recording = all(INPUT + port.name in arrays for port in program.inputs if port.used)
+    result = {}
+    left = dict(arrays)
+    for name in names:
+        keys = (INPUT + name,) if recording else (name, INPUT + name)
+        for key in keys:
+            if key in left and name not in result:
+                result[name] = left.pop(key)
+    unknown = [key for key in left if not key.startswith(OUTPUT)]
+    if unknown:
+        raise InputError(
+            f"the array {unknown[0]!r} belongs to no input; the graph has "
+            f"{', '.join(map(repr, names))}"
+        )
+    return result
 
 
 def read_npz(path: Path) -> Arrays:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.arch.isa import Store, strides
-from hw.arch.program import Program, Tensor
+from hw.arch.program import Output, Program, Tensor
 from hw.arch.walk import offsets
 from sim import host
 from sim.functional.sequencer import Step
@@ -75,6 +75,15 @@ class Comparison:
     def equal(self) -> bool:
         """Whether nothing differs (and something was compared)."""
         return self.compared > 0 and self.first is None
+
+    def joined(self, other: Comparison) -> Comparison:
+        """Both comparisons as one."""
+        return Comparison(
+            self.compared + other.compared,
+            tuple(dict.fromkeys((*self.overwritten, *other.overwritten))),
+            tuple(dict.fromkeys((*self.differing, *other.differing))),
+            self.first or other.first,
+        )
 
 
 def difference(name: str, expected: npt.NDArray[Any], got: npt.NDArray[Any]) -> Difference | None:
@@ -163,10 +172,14 @@ def compare(
     return Comparison(compared, lost, tuple(differing), first)
 
 
-def blame(found: Difference, tensor: Tensor, program: Program, trace: Sequence[Step]) -> Difference:
-    """Add the layer and the STORE that wrote the element."""
+def blame(
+    found: Difference, where: Tensor | Output, program: Program, trace: Sequence[Step]
+) -> Difference:
+    """Add the layer and the STORE that wrote the element of a tensor, or of an output's."""
+    tensor = where if isinstance(where, Tensor) else program.tensor(where.tensor)
+    seen = dataclasses.replace(tensor, shape=where.shape, axes=where.axes)
     layers = [layer.name for layer in program.layers if tensor.name in layer.tensors]
-    address = host.byte_of(tensor, found.index)
+    address = host.byte_of(seen, found.index)
     return dataclasses.replace(
         found,
         layer=layers[0] if layers else "",

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hw.arch.program import FILE, Program
 from sim import host
 from sim.backend import Backend, BackendResult, Options
-from sim.build import INPUT, OUTPUT, Arrays, Build
+from sim.build import OUTPUT, Arrays, Build
 from sim.collect import collect
 from sim.compare import Comparison, Difference, blame, compare, difference, overwritten
 from sim.energy import EnergyTable
@@ -23,7 +24,12 @@ from sim.result import RunResult
 
 
 def reference_tensors(build: Build, inputs: Arrays) -> Arrays:
-    """Integer tensors that the PyTorch oracle computes for an input, from the user's own file.
+    """What the PyTorch oracle computes for an input from the user's own file.
+
+    Returns
+    -------
+    Codes of every stored tensor that the file has a name for, and the graph's outputs as the file
+    types them.
 
     Raises
     ------
@@ -33,21 +39,12 @@ def reference_tensors(build: Build, inputs: Arrays) -> Arrays:
     from models.errors import ModelsError
     from models.reference import Reference
 
-    wanted = [t.name for t in build.program.tensors]
+    wanted = {t.name for t in build.program.tensors if t.origin == FILE}
+    wanted |= {port.name for port in build.program.outputs}
     try:
-        return dict(Reference(build.model).run(inputs, keep=wanted))
+        return dict(Reference(build.model).run(inputs, keep=sorted(wanted)))
     except ModelsError as error:
         raise InputError(f"{build.model}: {error}") from error
-
-
-def recorded_tensors(build: Build) -> Arrays:
-    """Integer tensors of the recorded run that golden.npz holds, outputs included."""
-    result = {}
-    for tensor in build.program.tensors:
-        for key in (tensor.name, INPUT + tensor.name, OUTPUT + tensor.name):
-            if key in build.golden and build.golden[key].dtype == host.dtype(tensor):
-                result[tensor.name] = build.golden[key]
-    return result
 
 
 def _recorded(build: Build, wrong: Difference) -> Difference:
@@ -55,41 +52,60 @@ def _recorded(build: Build, wrong: Difference) -> Difference:
     return dataclasses.replace(wrong, against=f"recorded run {build.recording}")
 
 
-def _check_outputs(
+def outputs(program: Program, memory: npt.NDArray[np.uint8]) -> Arrays:
+    """The graph's outputs by name, as the file types them."""
+    return {port.name: host.result(program, memory, port) for port in program.outputs}
+
+
+def _compare_outputs(
     build: Build,
     memory: npt.NDArray[np.uint8],
     trace: Sequence[Step],
-    found: Comparison | None,
-) -> Comparison | None:
-    """Compare outputs with the recorded ones: float32 where floats were recorded."""
-    compared, first = 0, None
-    differing = []
-    names = build.names(OUTPUT)
-    if not names:
-        return found
-    for name, tensor in zip(names, build.program.outputs, strict=True):
-        expected = build.golden[OUTPUT + name]
-        got = host.read(memory, tensor)
-        if expected.dtype.kind == "f":
-            got = host.dequantize(tensor, got)
-        if expected.shape != got.shape:
-            raise InputError(
-                f"{build.recording}: the output {name!r} has shape {list(expected.shape)}, the "
-                f"program's {list(got.shape)}; build it again"
-            )
+    expected: Mapping[str, npt.NDArray[Any]],
+) -> Comparison:
+    """Compare the graph's outputs, as the file types them, with a reference's."""
+    results = outputs(build.program, memory)
+    compared, differing, first = 0, [], None
+    for port in build.program.outputs:
+        if port.name not in expected:
+            continue
         compared += 1
-        wrong = difference(name, expected, got)
+        wrong = difference(port.name, expected[port.name], results[port.name])
         if wrong is not None:
-            differing.append(name)
-            first = first or _recorded(build, blame(wrong, tensor, build.program, trace))
-    if found is None:
-        return Comparison(compared, (), tuple(differing), first)
-    # Outputs are stored tensors too: they count once, the recorded run is a second opinion.
-    return dataclasses.replace(
-        found,
-        differing=(*found.differing, *differing),
-        first=found.first or first,
+            differing.append(port.name)
+            first = first or blame(wrong, port, build.program, trace)
+    return Comparison(compared, (), tuple(differing), first)
+
+
+def _compare_recording(
+    build: Build, memory: npt.NDArray[np.uint8], trace: Sequence[Step]
+) -> Comparison:
+    """Compare recorded outputs, and whatever integer tensors were recorded beside them."""
+    ports = {port.name: port for port in build.program.outputs}
+    recorded = {
+        key.removeprefix(OUTPUT): value
+        for key, value in build.golden.items()
+        if key.startswith(OUTPUT)
+    }
+    for name, port in ports.items():
+        if name in recorded and recorded[name].shape != port.shape:
+            raise InputError(
+                f"{build.recording}: the output {name!r} has shape {list(recorded[name].shape)}, "
+                f"the program's {list(port.shape)}; build it again"
+            )
+    found = _compare_outputs(build, memory, trace, recorded)
+    lost = overwritten(build.program)
+    tensors = tuple(
+        t
+        for t in build.program.tensors
+        if t.name in recorded and t.name not in lost and t.name not in ports
     )
+    if tensors:
+        some = dataclasses.replace(build.program, tensors=tensors)
+        found = found.joined(compare(some, memory, recorded, trace))
+    if found.first is not None:
+        found = dataclasses.replace(found, first=_recorded(build, found.first))
+    return found
 
 
 def check(
@@ -105,21 +121,32 @@ def check(
     """
     found: Comparison | None = None
     if reference is not None:
-        found = compare(build.program, memory, reference, trace)
+        known = tuple(t for t in build.program.tensors if t.origin == FILE)
+        some = dataclasses.replace(build.program, tensors=known)
+        found = compare(some, memory, reference, trace)
+        # The outputs are stored tensors and counted as such; this is how they leave the host.
+        bound = _compare_outputs(build, memory, trace, reference)
+        found = found.joined(dataclasses.replace(bound, compared=0))
     if not build.is_recorded(inputs):
         return found
-    if reference is None:
-        recorded = recorded_tensors(build)
-        lost = overwritten(build.program)
-        names = {name for name in recorded if name not in lost}
-        if names:
-            some = dataclasses.replace(
-                build.program, tensors=tuple(t for t in build.program.tensors if t.name in names)
-            )
-            found = compare(some, memory, recorded, trace)
-            if found.first is not None:
-                found = dataclasses.replace(found, first=_recorded(build, found.first))
-    return _check_outputs(build, memory, trace, found)
+    recorded = _compare_recording(build, memory, trace)
+    if found is None:
+        return recorded if recorded.compared else None
+    return found.joined(dataclasses.replace(recorded, compared=0))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finished:
+    """What came of a run.
+
+    Attributes
+    ----------
+    result: for run.json.
+    outputs: of the graph by name, as the file types them.
+    """
+
+    result: RunResult
+    outputs: Arrays
 
 
 def run_build(
@@ -129,7 +156,7 @@ def run_build(
     options: Options,
     table: EnergyTable,
     with_reference: bool = False,
-) -> RunResult:
+) -> Finished:
     """Run a build and put everything together.
 
     Parameters
@@ -148,12 +175,14 @@ def run_build(
         If nothing orders two instructions that conflict.
     """
     program, config = build.program, build.config
-    named = {tensor.name: inputs[name] for name, tensor in zip(inputs, program.inputs, strict=True)}
-    memory = host.start_image(program, named)
+    memory = host.start_image(program, build.feeds(inputs))
     reference = reference_tensors(build, inputs) if with_reference else None
     result: BackendResult = backend.run(program, config, memory, options)
     trace = result.trace if result.trace is not None else dynamic_trace(program, config, memory)
     if with_reference:
         check_hazards(trace, config, program.memory_bytes)
     comparison = check(build, inputs, result.memory, trace, reference)
-    return collect(program, config, backend.name, result, trace, comparison, with_reference, table)
+    collected = collect(
+        program, config, backend.name, result, trace, comparison, with_reference, table
+    )
+    return Finished(collected, outputs(program, result.memory))

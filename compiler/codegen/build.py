@@ -11,6 +11,7 @@ from compiler.codegen import (
     depthwise,
     elementwise,
     fused,
+    rearrange,
     reduce,
     temporal_residual,
 )
@@ -128,7 +129,7 @@ def _lower(emitter: Emitter, op: AnyOperation) -> tuple[str, dict[str, Any]]:
         case View():
             return "view", {}
         case Rearrange():
-            return "rearrange", copies.lower_rearrange(emitter, op, sources[0], target)
+            return "rearrange", rearrange.lower(emitter, op, sources[0], target)
         case Chain():
             return "chain", fused.lower(emitter, op, sources[0], target)
         case _:

@@ -1,4 +1,4 @@
-"""Lowering of operators that move or look up codes: tables, concat, slices, rearrangements."""
+"""Lowering of operators that move or look up codes: tables, concat, slices."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from compiler.codegen.streams import (
     stream,
 )
 from compiler.codegen.transfers import Box, View
-from compiler.ir import CompilerError, Concat, Rearrange, Slice, Table, UnaryTable
+from compiler.ir import Concat, Slice, Table, UnaryTable
 from hw.arch.isa import Elementwise, ElementwiseOp, deltas
 from hw.arch.layout import ceil_div
 from hw.arch.program import Tensor
@@ -64,7 +64,7 @@ def lower_table(emitter: Emitter, op: UnaryTable, source: Tensor, target: Tensor
     return {"rows": boxes[0].rows}
 
 
-def _move(emitter: Emitter, source: View, target: View, box: Box, table: Table | None) -> None:
+def move(emitter: Emitter, source: View, target: View, box: Box, table: Table | None) -> None:
     """Copy all of `source`, whose axes are as the target's, to `box` of the target."""
     whole = Box((0, 0, 0), box.size, 0, box.blocks)
     limit = copy_limit(emitter.config) if table is None else slot_rows(2, emitter.config)
@@ -105,7 +105,7 @@ def lower_concat(
             block,
             layout.blocks,
         )
-        _move(emitter, View.of(source), view, box, table)
+        move(emitter, View.of(source), view, box, table)
     return {}
 
 
@@ -133,52 +133,5 @@ def sliced_view(source: View, op: Slice) -> View:
 def lower_slice(emitter: Emitter, op: Slice, source: Tensor, target: Tensor) -> dict[str, Any]:
     """Emit a slice as a strided copy."""
     view = sliced_view(View.of(source), op)
-    _move(emitter, view, View.of(target), Box((0, 0, 0), view.sizes, 0, view.blocks), None)
-    return {}
-
-
-def rearranged_view(op: Rearrange, source: Tensor, target: Tensor) -> View | None:
-    """The source seen with the target's axes; None where channels would leave their lanes."""
-    view = View.of(source)
-    shape, out = source.shape, target.shape
-    if len(shape) < 2 or op.permutation[:2] != (0, 1):
-        return None
-    if source.layout.channels != target.layout.channels:
-        return None
-    if target.layout.segments != source.layout.segments:
-        return None
-    if op.reshapes_only:
-        merged, wanted = view.merged(2), View.of(target)
-        # All positions of a block in unchanged order: read them with the target's sizes.
-        px = merged.pitches[0]
-        py = px * wanted.sizes[0]
-        pt = py * wanted.sizes[1]
-        return dataclasses.replace(view, sizes=wanted.sizes, pitches=(px, py, pt, view.pitches[3]))
-    permuted = tuple(shape[p] for p in op.permutation)
-    if permuted != tuple(out):
-        return None
-    # ONNX axes 2.. are the last of (t, y, x); axis i of the result is axis permutation[i].
-    rank = len(shape)
-    sizes, pitches = list(view.sizes), list(view.pitches)
-    for i in range(2, rank):
-        to, origin = rank - 1 - i, rank - 1 - op.permutation[i]
-        sizes[to] = view.sizes[origin]
-        pitches[to] = view.pitches[origin]
-    return View(
-        view.address,
-        view.blocks,
-        (sizes[0], sizes[1], sizes[2]),
-        (pitches[0], pitches[1], pitches[2], pitches[3]),
-        view.lanes,
-    )
-
-
-def lower_rearrange(
-    emitter: Emitter, op: Rearrange, source: Tensor, target: Tensor
-) -> dict[str, Any]:
-    """Emit a rearrangement as a strided copy."""
-    view = rearranged_view(op, source, target)
-    if view is None:
-        raise CompilerError(f"{op.name} (Rearrange): moves channels out of their lanes")
-    _move(emitter, view, View.of(target), Box((0, 0, 0), view.sizes, 0, view.blocks), None)
+    move(emitter, view, View.of(target), Box((0, 0, 0), view.sizes, 0, view.blocks), None)
     return {}

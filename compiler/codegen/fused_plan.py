@@ -25,7 +25,9 @@ def tensor_of(kind: TensorType, lanes: int, segments: tuple[int, ...] = ()) -> T
     """A tensor that lies nowhere: what is asked of it is its layout and quantization."""
     channels, frames, height, width = kind.shape
     layout = TensorLayout(segments or (channels,), frames, height, width, lanes)
-    return Tensor("", 0, layout, kind.signed, kind.scale, kind.zero_point, kind.onnx_shape)
+    return Tensor(
+        "", 0, layout, kind.signed, kind.scale, kind.zero_point, kind.onnx_shape, kind.axes
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

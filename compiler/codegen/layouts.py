@@ -11,7 +11,6 @@ from compiler.ir import (
     Concat,
     Convolution,
     Graph,
-    Rearrange,
     TemporalResidual,
     View,
 )
@@ -27,7 +26,7 @@ def _segments(op: AnyOperation, channels: int, layouts: dict[str, TensorLayout])
             return tuple(s for name in op.inputs for s in layouts[name].segments)
         case Convolution() if not op.depthwise:
             return (channels,)
-        case Rearrange() | Chain():
+        case Chain():
             return (channels,)
         case _:
             # Operators that work lane by lane keep the lanes where they are.
@@ -97,6 +96,8 @@ def place(graph: Graph, lanes: int, base: int) -> Placement:
             scale=kind.scale,
             zero_point=kind.zero_point,
             shape=kind.onnx_shape,
+            axes=kind.axes,
+            origin=graph.values[name].origin,
         )
 
     for name in graph.values:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from compiler.codegen.allocate import PAGE, ConstantPool, align
 from compiler.codegen.emitter import Emitter
 from compiler.codegen.layouts import Placement
-from compiler.ir import CompilerError, Graph
+from compiler.ir import CompilerError, Graph, Port
 from hw.arch.config import FEATURES, AcceleratorConfig
 from hw.arch.isa import (
     INSTRUCTION_BYTES,
@@ -19,7 +19,7 @@ from hw.arch.isa import (
     Instruction,
     Reduce,
 )
-from hw.arch.program import Layer, Program
+from hw.arch.program import Feed, Input, Layer, Output, Program
 
 ADDRESS_SPACE = 1 << 32
 
@@ -85,8 +85,24 @@ def link(
         image=constants.image(),
         memory_bytes=end,
         store_window=placement.window,
-        inputs=tuple(placement.tensors[port.value] for port in graph.inputs),
-        outputs=tuple(placement.tensors[port.value] for port in graph.outputs),
+        inputs=_inputs(graph),
+        feeds=tuple(Feed(port.value, port.onnx_name) for port in graph.inputs),
+        outputs=tuple(_output(graph, port) for port in graph.outputs),
         tensors=tuple(placement.tensors.values()),
         layers=tuple(layers),
     )
+
+
+def _inputs(graph: Graph) -> tuple[Input, ...]:
+    """Inputs of the user's graph."""
+    return graph.signature or tuple(
+        Input(port.onnx_name, graph.type(port.value).onnx_shape, graph.type(port.value).dtype.name)
+        for port in graph.inputs
+    )
+
+
+def _output(graph: Graph, port: Port) -> Output:
+    """An output of the user's graph."""
+    kind = graph.seen(port)
+    dtype = "float32" if port.real else kind.dtype.name
+    return Output(port.onnx_name, kind.onnx_shape, dtype, port.value, kind.axes)

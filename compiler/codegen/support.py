@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import assert_never
 
-from compiler.codegen import depthwise, fused_choice, reduce
+from compiler.codegen import depthwise, fused_choice, rearrange, reduce
 from compiler.codegen.policy import Policy
 from compiler.ir import (
     AnyOperation,
@@ -57,7 +57,7 @@ def reason(
         case Slice():
             return _slice(op, config)
         case Rearrange():
-            return _rearrange(op, inputs[0], output)
+            return rearrange.refusal(op)
         case Elementwise():
             return _elementwise(op, inputs, output) or _vector(config)
         case Pool():
@@ -125,21 +125,6 @@ def _slice(op: Slice, config: AcceleratorConfig) -> str | None:
             f"a channel slice from {op.start} step {op.step}: only whole lane blocks of "
             f"{config.lane_block} can be moved"
         )
-    return None
-
-
-def _rearrange(op: Rearrange, source: TensorType, output: TensorType) -> str | None:
-    if len(op.permutation) < 2 or op.permutation[:2] != (0, 1):
-        return f"the permutation {op.permutation} moves channels out of their lanes"
-    if source.shape[0] != output.shape[0]:
-        return (
-            f"reshaping {list(source.shape)} to {list(output.shape)} moves channels out of "
-            f"their lanes"
-        )
-    if not op.reshapes_only:
-        permuted = tuple(source.onnx_shape[p] for p in op.permutation)
-        if permuted != tuple(output.onnx_shape):
-            return "a transpose and a reshape in one"
     return None
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
-from compiler.frontend.model import Array, FileError, Model, attributes_of, label
+from compiler.frontend.model import Array, FileError, Model, attributes_of, is_standard, label
 from compiler.frontend.quantization import Quantization, parameters
 
 
@@ -24,6 +24,8 @@ def fold_constants(model: Model) -> None:
     """
     for node in model.nodes:
         if node.op_type == "DequantizeLinear" or (not node.input and node.op_type != "Constant"):
+            continue
+        if not is_standard(node):
             continue
         if node.op_type == "Shape" and node.input[0] in model.shapes:
             _shape(model, node)

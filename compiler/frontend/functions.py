@@ -1,62 +1,90 @@
-"""Float functions of one tensor, for tables: each evaluated in float64 and rounded once."""
+"""Float functions of one activation, for tables.
+
+Any float subgraph of elementwise operators that has one activation in it is a function of one
+code. It is evaluated on all 256 codes by onnx's reference evaluator, node by node, each in float64
+on its float32 operands and rounded once to float32.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
+from onnx.reference import ReferenceEvaluator
 
-from compiler.frontend.model import Model, attributes_of, refuse
-from compiler.ops.unary import Float32, Function
+from compiler.frontend.model import Array, Model, attributes_of, is_standard, refuse
+from compiler.frontend.site import Operand
 
-Real = npt.NDArray[np.float64]
-
-SINGLE: dict[str, Callable[[Real, dict[str, Any]], Real]] = {
-    "Abs": lambda x, a: np.abs(x),
-    "Elu": lambda x, a: np.where(x > 0, x, a.get("alpha", 1.0) * np.expm1(np.minimum(x, 0))),
-    "Erf": lambda x, a: _erf(x),
-    "Exp": lambda x, a: np.exp(x),
-    "Gelu": lambda x, a: _gelu(x, a.get("approximate", "none")),
-    "HardSigmoid": lambda x, a: np.clip(a.get("alpha", 0.2) * x + a.get("beta", 0.5), 0, 1),
-    "HardSwish": lambda x, a: x * np.clip(x / 6 + 0.5, 0, 1),
-    "LeakyRelu": lambda x, a: np.where(x >= 0, x, a.get("alpha", 0.01) * x),
-    "Neg": lambda x, a: -x,
-    "Relu": lambda x, a: np.maximum(x, 0),
-    "Sigmoid": lambda x, a: _sigmoid(x),
-    "Softplus": lambda x, a: np.logaddexp(x, 0),
-    "Tanh": lambda x, a: np.tanh(x),
-}
-"""Operators with one operand, by ONNX name."""
-
-WITH_SCALAR: dict[str, Callable[[Any, Any], Any]] = {
-    "Add": np.add,
-    "Sub": np.subtract,
-    "Mul": np.multiply,
-    "Div": np.divide,
-    "Max": np.maximum,
-    "Min": np.minimum,
-}
-"""Operators with two operands, one of which is a float scalar; float32 throughout."""
+UNARY = frozenset(
+    (
+        *("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cast", "Ceil", "Celu", "Clip"),
+        *("Cos", "Cosh", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish"),
+        *("IsInf", "IsNaN", "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "Relu"),
+        *("Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign"),
+        *("Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu"),
+    )
+)
+"""Elementwise operators with one data operand."""
+PAIRS = frozenset(
+    (
+        *("Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"),
+        *("Max", "Min", "Mod", "Mul", "Or", "PRelu", "Pow", "Sub", "Where", "Xor", "Mean", "Sum"),
+    )
+)
+"""Elementwise operators with several operands."""
+ELEMENTWISE = UNARY | PAIRS
+FLOAT = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
 
 
-def _erf(x: Real) -> Real:
-    return np.array([math.erf(v) for v in x.reshape(-1)]).reshape(x.shape)
+@dataclasses.dataclass(frozen=True, eq=False, slots=True)
+class Function:
+    """A function of one activation, not quantized yet.
+
+    Attributes
+    ----------
+    operand: the activation, seen in the function's own shape.
+    nodes: that make it, in order of execution.
+    source: names in the file that stand for the activation itself.
+    result: name in the file of the value.
+    constants: the nodes' constant operands by name, each one element.
+    """
+
+    operand: Operand
+    nodes: tuple[onnx.NodeProto, ...]
+    source: frozenset[str]
+    result: str
+    constants: Mapping[str, Array]
+
+    @property
+    def last(self) -> onnx.NodeProto:
+        """The node that is named in messages."""
+        return self.nodes[-1]
+
+    def __call__(self, real: Array, opset: int) -> Array:
+        """Evaluate on float32 values of any shape; float32."""
+        values = {name: value.reshape(()) for name, value in self.constants.items()}
+        values |= dict.fromkeys(self.source, real)
+        for node in self.nodes:
+            if node.output[0] not in values:
+                values[node.output[0]] = _evaluated(node, values, opset)
+        return np.asarray(values[self.result], np.float32)
 
 
-def _gelu(x: Real, approximate: str) -> Real:
-    if approximate == "tanh":
-        inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
-        return np.asarray(0.5 * x * (1 + np.tanh(inner)))
-    return np.asarray(0.5 * x * (1 + _erf(x / math.sqrt(2))))
+def is_elementwise(node: onnx.NodeProto) -> bool:
+    """Whether an operator works element by element."""
+    if node.op_type == "Gelu":
+        return is_standard(node) or bool(node.domain == "com.microsoft")
+    return is_standard(node) and str(node.op_type) in ELEMENTWISE
 
 
-def _sigmoid(x: Real) -> Real:
-    e = np.exp(-np.abs(x))  # never overflows
-    return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
+def is_nothing(node: onnx.NodeProto) -> bool:
+    """Whether an operator on float32 leaves every element as it is."""
+    return bool(node.op_type == "Cast" and attributes_of(node).get("to") == onnx.TensorProto.FLOAT)
 
 
 def clip_bounds(model: Model, node: onnx.NodeProto) -> tuple[float, float]:
@@ -81,39 +109,123 @@ def clamp(model: Model, node: onnx.NodeProto) -> tuple[float, float] | None:
     return None
 
 
-def scalar_operand(model: Model, node: onnx.NodeProto) -> int | None:
-    """Position of a float scalar constant among two operands, if there is one."""
-    if node.op_type not in WITH_SCALAR or len(node.input) != 2:
-        return None
-    for position, name in enumerate(node.input):
-        value = model.constants.get(name)
-        if value is not None and value.size == 1 and value.dtype == np.float32:
-            return position
-    return None
+def apply(
+    model: Model, node: onnx.NodeProto, operands: Sequence[Operand | Function | None]
+) -> Function:
+    """The function that an elementwise node makes of one activation and constants.
+
+    Raises
+    ------
+    Unsupported
+        A constant is no scalar, or two different activations meet.
+    """
+    base: Operand | None = None
+    nodes: dict[int, onnx.NodeProto] = {}
+    sources: set[str] = set()
+    constants: dict[str, Array] = {}
+    shapes: list[tuple[int, ...]] = []
+    for name, operand in zip(node.input, operands, strict=True):
+        if operand is None:
+            continue
+        if isinstance(operand, Operand) and operand.type is None:
+            constants[name] = _scalar(node, operand)
+            shapes.append(constants[name].shape)
+            continue
+        own = operand.operand if isinstance(operand, Function) else operand
+        if base is not None and (base.name, base.kind) != (own.name, own.kind):
+            raise refuse(
+                node,
+                f"computes in float with two activations, {base.name} and {own.name}: put "
+                "QuantizeLinear and DequantizeLinear around it",
+            )
+        base = own
+        shapes.append(own.kind.onnx_shape)
+        if isinstance(operand, Function):
+            nodes |= {id(n): n for n in operand.nodes}
+            sources |= operand.source
+            constants |= operand.constants
+        else:
+            sources.add(name)
+    assert base is not None, node.name
+    nodes[id(node)] = node
+    shape = np.broadcast_shapes(*shapes)
+    seen = Operand(base.name, base.kind.reshaped(shape))
+    made = tuple(nodes.values())
+    return Function(seen, made, frozenset(sources), node.output[0], constants)
 
 
-def function(model: Model, node: onnx.NodeProto) -> tuple[Function, str] | None:
-    """The function that a node applies and the tensor it applies it to; None if it is no such."""
-    if node.op_type in SINGLE:
-        attributes, operator = attributes_of(node), SINGLE[node.op_type]
-        return in_double(lambda x: operator(x, attributes)), str(node.input[0])
-    if node.op_type == "Clip":
-        low, high = clip_bounds(model, node)
-        return in_double(lambda x: np.clip(x, low, high)), str(node.input[0])
-    position = scalar_operand(model, node)
-    if position is None:
-        return None
-    scalar = np.float32(model.constants[node.input[position]].reshape(()))
-    pair = WITH_SCALAR[node.op_type]
-    if position == 0:
-        return lambda x: np.asarray(pair(scalar, x), np.float32), str(node.input[1])
-    return lambda x: np.asarray(pair(x, scalar), np.float32), str(node.input[0])
+def _scalar(node: onnx.NodeProto, operand: Operand) -> Array:
+    """A constant of one element, as a real."""
+    assert operand.array is not None
+    value = operand.array
+    if value.size != 1:
+        raise refuse(
+            node,
+            f"constant {operand.name} of shape {list(value.shape)} is float and no scalar: "
+            "quantize it",
+        )
+    if operand.quantization is None:
+        return value
+    scale, zero = operand.quantization.along(value.ndim)
+    return np.asarray((value.astype(np.int64) - zero).astype(np.float32) * scale, np.float32)
 
 
-def in_double(operator: Callable[[Real], Real]) -> Function:
-    """A function of float32 that is evaluated in float64 and rounded once."""
+def _evaluated(node: onnx.NodeProto, values: Mapping[str, Array], opset: int) -> Array:
+    """One node in float64, rounded once."""
+    operands = [values.get(name) if name else None for name in node.input]
+    with np.errstate(all="ignore"):
+        if node.op_type == "Clip":  # its bounds were attributes before opset 11
+            return _clipped(node, operands)
+        wide = [
+            None if v is None else v.astype(np.float64) if v.dtype == np.float32 else v
+            for v in operands
+        ]
+        fed = {f"x{i}": v for i, v in enumerate(wide) if v is not None}
+        try:
+            result = _evaluator(_key(node, tuple(f"x{i}" in fed for i in range(len(wide)))), opset)(
+                fed
+            )
+        except Exception as error:  # the evaluator raises whatever its kernels raise
+            raise refuse(node, f"does not evaluate on the codes of its operand: {error}") from error
+    if np.asarray(result).dtype == np.float64:
+        return np.asarray(result).astype(np.float32)
+    return np.asarray(result)
 
-    def apply(x: Float32) -> Float32:
-        return np.asarray(operator(x.astype(np.float64)), np.float32)
 
-    return apply
+def _clipped(node: onnx.NodeProto, operands: Sequence[Array | None]) -> Array:
+    attributes = attributes_of(node)
+    value, low, high = [*operands, None, None][:3]
+    assert value is not None
+    least = attributes.get("min", -np.inf) if low is None else low
+    greatest = attributes.get("max", np.inf) if high is None else high
+    return np.asarray(np.minimum(np.maximum(value, least), greatest), value.dtype)
+
+
+def _key(node: onnx.NodeProto, given: tuple[bool, ...]) -> bytes:
+    """The node without its names, to evaluate nodes of a kind by one evaluator."""
+    plain = onnx.NodeProto()
+    plain.CopyFrom(node)
+    plain.name, plain.domain, plain.doc_string = "", "", ""
+    del plain.input[:], plain.output[:]
+    plain.input.extend(f"x{i}" if there else "" for i, there in enumerate(given))
+    plain.output.append("y")
+    # Float64 throughout: a cast to float32 would round where nothing rounds, and is none.
+    for attribute in plain.attribute:
+        if plain.op_type == "Cast" and attribute.name == "to" and attribute.i in FLOAT:
+            attribute.i = onnx.TensorProto.DOUBLE
+    return bytes(plain.SerializeToString())
+
+
+@functools.lru_cache(maxsize=256)
+def _evaluator(key: bytes, opset: int) -> Any:
+    node = onnx.NodeProto.FromString(key)
+    inputs = [
+        onnx.helper.make_tensor_value_info(n, onnx.TensorProto.DOUBLE, None)
+        for n in node.input
+        if n
+    ]
+    output = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.DOUBLE, None)
+    graph = onnx.helper.make_graph([node], "function", inputs, [output])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
+    session = ReferenceEvaluator(model)
+    return lambda fed: session.run(None, fed)[0]

@@ -1,59 +1,92 @@
 """Find the integer operators in an ONNX graph.
 
 Two ways of writing int8 networks are read. QDQ: float operators between DequantizeLinear and
-QuantizeLinear nodes; the integer tensor is the QuantizeLinear's output. QOperator: QLinearConv
-and the like. From every QuantizeLinear the importer walks back over functions of one tensor and
-over moves to the operator that is to be computed in integers, or to a DequantizeLinear. What no
-QuantizeLinear reaches runs in float, and is a finding.
+QuantizeLinear nodes. QOperator: QLinearConv and the like. Nodes are read in order of execution, and
+each tensor of the file becomes one of:
+
+* a constant (`model.constants`), or a dequantized one (`Operand` with an array);
+* codes: an integer tensor, or the float tensor that stands for it (`Operand` with a type);
+* a function of codes that no QuantizeLinear has ended yet (`Function`);
+* the result of an operator on codes that no QuantizeLinear has ended yet (`Pending`);
+* a value that the host computes in float before the first QuantizeLinear (`Hosted`).
+
+A QuantizeLinear turns each of them into codes. What fits nowhere runs in float, and is a finding.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx
 
-from compiler.frontend import functions, moves, pairs, products, windows
+from compiler.frontend import functions, host, moves, pairs, products, windows
 from compiler.frontend.fold import fold_constants
-from compiler.frontend.model import Model, Unsupported, attributes_of, label, refuse
-from compiler.frontend.qoperator import QOPERATORS, qoperator_operands
-from compiler.frontend.quantization import Quantization, parameters
-from compiler.frontend.site import Builder, Site, site_at
-from compiler.frontend.sources import POOLS, Sources
-from compiler.ir import Graph, Port, Value
-from compiler.ops import UnaryTable, View, make_table
-from compiler.ops.unary import Function
-from compiler.tensor import CompilerError
+from compiler.frontend.functions import Function
+from compiler.frontend.model import (
+    Model,
+    Unsupported,
+    is_standard,
+    label,
+    refuse,
+)
+from compiler.frontend.qoperator import MICROSOFT, QOPERATORS, qoperator_operands
+from compiler.frontend.quantization import Quantization, of_type, parameters
+from compiler.frontend.site import Builder, Operand, Site, site_at
+from compiler.ir import COMPILER, FILE, Graph, Port, Value
+from compiler.ops import UnaryTable, make_table
+from compiler.tensor import CompilerError, TensorType
 from hw.arch.numerics import NumericsError
 
-CONVERTERS: dict[str, Callable[[Site], None]] = {
+CONVERTERS: dict[str, Callable[[Site], Operand]] = {
     "AveragePool": windows.average_pool,
     "Concat": pairs.concat,
     "Conv": products.convolution,
     "Gemm": products.gemm,
-    "GlobalAveragePool": windows.global_average_pool,
     "MatMul": products.matmul,
-    "ReduceMean": windows.reduce_mean,
+    **dict.fromkeys(windows.REDUCTIONS, windows.reduction),
     **dict.fromkeys(pairs.KINDS, pairs.pair),
 }
 """Operators computed from quantized operands to a quantized result."""
-
-PASSED = ("DequantizeLinear", *moves.MOVES, *POOLS)
-"""Operators through which a graph output is traced back to an integer tensor."""
-KNOWN = (*CONVERTERS, *functions.SINGLE, *functions.WITH_SCALAR, *PASSED, "Clip")
-"""Operators that can be part of an integer operator."""
+POOLS = ("MaxPool",)
+"""Operators that keep the quantization but reduce: they may stand where moves may."""
+KEPT = (*moves.MOVES, *POOLS)
+QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
+HOW_TO_GO_ON = "this operator is not supported; README.md lists those that are"
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
-class _Step:
-    """A node between an operator and its QuantizeLinear: a function, or a move (None)."""
+class Pending:
+    """The result of an operator, not quantized yet.
+
+    Attributes
+    ----------
+    node: the operator.
+    operands: in ONNX order.
+    steps: clamps, moves and maximum pools after it, with the output that is used.
+    """
 
     node: onnx.NodeProto
-    index: int
-    function: Function | None
+    operands: Sequence[Operand | None]
+    steps: tuple[tuple[onnx.NodeProto, int], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Hosted:
+    """A value that the host computes, or writes as the user gives it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Failed:
+    """A value that a node with a finding would have made."""
+
+
+Read = Operand | Function | Pending | Hosted | Failed
+
+
+class _Blocked(Exception):  # noqa: N818 - no fault: the finding is another node's
+    """An operand comes from a node that has a finding already."""
 
 
 class Importer:
@@ -70,9 +103,11 @@ class Importer:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.builder = Builder()
+        self.builder = Builder(model.names)
         self.findings: list[Unsupported] = list(model.problems)
-        self.sources = Sources(model, self.builder)
+        self._read: dict[str, Read] = {}
+        self._integers: set[str] = set()
+        self._host_nodes: list[onnx.NodeProto] = []
 
     def run(self, name: str) -> Graph | None:
         """Import everything; None if there are findings."""
@@ -81,18 +116,30 @@ class Importer:
         except Unsupported as finding:
             self.findings.append(finding)
             return None
+        for value in self.model.inputs:
+            self._read[value.name] = Hosted()
         for node in self.model.nodes:
-            if all(not n or self.model.is_constant(n) for n in node.output):
-                self.sources.claim(node)
-            else:
-                self._guarded(node, functools.partial(self._visit, node))
-        outputs = [self._output(v.name) for v in self.model.proto.graph.output]
-        self._report_unclaimed()
+            if not all(not n or self.model.is_constant(n) for n in node.output):
+                self._guarded(node)
+        outputs = [self._output(value.name) for value in self.model.proto.graph.output]
+        order = {label(node): i for i, node in enumerate(self.model.nodes)}
+        self.findings.sort(key=lambda finding: order.get(finding.node, -1))
         if self.findings:
             return None
         ports = tuple(port for port in outputs if port is not None)
         builder = self.builder
-        return Graph(name, tuple(self.sources.inputs), ports, builder.values, tuple(builder.ops))
+        builder.finish_inputs(ports)
+        sources = [port.onnx_name for port in builder.inputs]
+        part = host.part(self.model, self._host_nodes, sources)
+        return Graph(
+            name,
+            tuple(builder.inputs),
+            ports,
+            builder.values,
+            tuple(builder.ops),
+            host.signature(self.model, sources, part),
+            part,
+        )
 
     def importable(self, name: str) -> Graph:
         """What was imported, whole or not: loose ends become inputs and outputs."""
@@ -111,273 +158,420 @@ class Importer:
 
     # Walking ------------------------------------------------------------------------------
 
-    def _guarded(self, node: onnx.NodeProto, action: Callable[[], None]) -> None:
-        """Turn whatever goes wrong into a finding about the node, and go on."""
+    def _guarded(self, node: onnx.NodeProto) -> None:
+        """Read a node; turn whatever goes wrong into a finding about it, and go on."""
         state = self.builder.snapshot()
         try:
-            action()
-        except Unsupported as finding:
-            self._failed(state, finding)
-        except (CompilerError, NumericsError) as error:
-            self._failed(state, refuse(node, str(error)))
-        else:
+            self._visit(node)
             return
-        self._guess_results(node)
-
-    def _failed(self, state: tuple[dict[str, Value], int], finding: Unsupported) -> None:
+        except _Blocked:
+            pass
+        except Unsupported as finding:
+            self._found(finding)
+        except (CompilerError, NumericsError) as error:
+            self._found(refuse(node, str(error)))
         self.builder.restore(state)
-        self.sources.floats = {
-            k: v for k, v in self.sources.floats.items() if v.type is None or v.name in state[0]
-        }
+        for name in filter(None, node.output):
+            self._read[name] = Failed()
+        self._guess_result(node)
+
+    def _found(self, finding: Unsupported) -> None:
         if all((f.node, f.reason) != (finding.node, finding.reason) for f in self.findings):
             self.findings.append(finding)
 
-    def _guess_results(self, node: onnx.NodeProto) -> None:
-        """After a failure: give results a type from shape inference, to go on checking."""
-        shape = self.model.shapes.get(node.output[0])
-        if node.op_type == "QuantizeLinear":
-            shape = shape or self.model.shapes.get(node.input[0])
+    def _guess_result(self, node: onnx.NodeProto) -> None:
+        """After a failure: give codes a type from shape inference, to go on checking."""
+        if node.op_type != "QuantizeLinear":
+            return
+        output = node.output[0]
+        shape = self.model.shapes.get(output) or self.model.shapes.get(node.input[0])
         try:
-            if node.op_type == "QuantizeLinear" and shape is not None:
-                zero = node.input[2] if len(node.input) > 2 else ""
-                kind = parameters(self.model, node, node.input[1], zero).type(shape)
-                kind.check(node.output[0])
-                self.builder.values[node.output[0]] = Value(node.output[0], kind)
+            if shape is not None:
+                self._loose(output, self._target(node).type(shape))
         except CompilerError:
             return
 
+    def _loose(self, name: str, kind: TensorType) -> None:
+        kind.check(name)
+        self.builder.values[name] = Value(name, kind)
+        self._read[name] = Operand(name, kind)
+        self._integers.add(name)
+
     def _visit(self, node: onnx.NodeProto) -> None:
-        """Import the operator that ends at this node, if one does."""
-        if node.op_type == "QuantizeLinear":
-            self.sources.claim(node)
+        """Read one node."""
+        if not is_standard(node) and not self._is_microsoft(node):
+            raise refuse(node, f"operators of domain {node.domain!r} are not read")
+        kind = node.op_type
+        if kind == "QuantizeLinear":
             self._quantize(node)
-        elif node.op_type == "DequantizeLinear":
-            self.sources.claim(node)
-            if not self.model.is_constant(node.input[0]):
-                self.sources.floats[node.output[0]] = self.sources.dequantized(node)
-        elif node.op_type in QOPERATORS:
-            self.sources.claim(node)
+        elif kind == "DequantizeLinear":
+            self._read[node.output[0]] = self._dequantized(node)
+        elif kind in QOPERATORS:
             self._qoperator(node)
-        elif node.input and node.input[0] in self.builder.values:
-            self.sources.claim(node)
-            self._integer_move(node)
+        else:
+            self._operator(node)
+
+    def _is_microsoft(self, node: onnx.NodeProto) -> bool:
+        """ONNX Runtime's own operators that are read."""
+        return node.domain == MICROSOFT and node.op_type in (*QOPERATORS, *QUANTIZERS, "Gelu")
+
+    def _resolve(self, node: onnx.NodeProto, name: str) -> Read | None:
+        """What an input of a node is; None where an optional one is absent."""
+        if not name:
+            return None
+        found = self._read.get(name)
+        if isinstance(found, Failed):
+            raise _Blocked
+        if found is not None:
+            return found
+        if self.model.is_constant(name):
+            return Operand(name, None, self.model.constants[name])
+        raise refuse(node, f"its input {name} is not made")
+
+    # Inputs -------------------------------------------------------------------------------
+
+    def _written(
+        self, node: onnx.NodeProto, source: str, target: Quantization, name: str
+    ) -> Operand:
+        """A value that the host quantizes (or, of an integer input, takes as it is)."""
+        shape = self.model.shapes.get(source)
+        if shape is None:
+            raise refuse(node, f"{source} has no fixed shape")
+        if any(finding.node == source for finding in self.model.problems):
+            raise _Blocked
+        kind = target.type(shape)
+        for port in self.builder.inputs:
+            if port.onnx_name == source and self.builder.type(port.value) == kind:
+                return Operand(port.value, kind)
+        origin = FILE if name not in self.builder.values else COMPILER
+        name = name if origin == FILE else self.builder.inner(name)
+        kind.check(name)
+        self.builder.values[name] = Value(name, kind, origin=origin)
+        self.builder.inputs.append(Port(name, source))
+        return Operand(name, kind)
 
     # QDQ ----------------------------------------------------------------------------------
 
-    def _quantize(self, node: onnx.NodeProto) -> None:
-        """Import what ends at a QuantizeLinear."""
-        output = node.output[0]
-        steps, name, main = self._walk_back(node.input[0])
-        self.sources.claim(*(s.node for s in steps), *([] if main is None else [main]))
+    def _target(self, node: onnx.NodeProto) -> Quantization:
         zero = node.input[2] if len(node.input) > 2 else ""
         target = parameters(self.model, node, node.input[1], zero)
         if not target.single:
             raise refuse(node, "an activation needs one scale and 8 bits")
-        if main is None and name not in self.sources.floats and name not in self.model.producers:
-            shape = self.sources.input_shape(node, name)
-            start = output if not steps else self.builder.unused(f"{output}/input")
-            self.builder.values[start] = Value(start, target.type(shape))
-            self.sources.inputs.append(Port(start, name))
-            if steps:
-                self._apply(node, steps, start, target, output)
-            return
-        if main is None:
-            source = self.sources.operand(name, node)
-            if source.type is None:
-                raise refuse(node, f"quantizes the constant {name} after {label(steps[0].node)}")
-            self._apply(node, steps, source.name, target, output)
+        return target
+
+    def _quantize(self, node: onnx.NodeProto) -> None:
+        """A QuantizeLinear ends whatever it reads."""
+        name, output = node.input[0], node.output[0]
+        target = self._target(node)
+        found = self._resolve(node, name)
+        if isinstance(found, Hosted):
+            result = self._written(node, name, target, output)
+        elif isinstance(found, Pending):
+            result = self._compute(found, target)
+        elif isinstance(found, Function):
+            result = self._tabulate(found.last, found.operand, target, found)
+        elif isinstance(found, Operand) and found.type is not None:
+            result = found
+            if not target.describes(found.kind):
+                result = self._tabulate(node, found, target)
         else:
-            self._compute(main, list(main.output).index(name), steps, target, output)
+            raise refuse(node, f"quantizes {name}, which is constant")
+        self._settle(output, result, integer=True)
 
-    def _walk_back(self, name: str) -> tuple[list[_Step], str, onnx.NodeProto | None]:
-        """Steps (in order) from an operator's output to `name`; no operator: from integers."""
-        steps: list[_Step] = []
-        while name not in self.sources.floats and name in self.model.producers:
-            node = self.model.producers[name]
-            if node.op_type == "DequantizeLinear":
-                break
-            index = list(node.output).index(name)
-            found = functions.function(self.model, node)
-            if found is not None:
-                steps.insert(0, _Step(node, index, found[0]))
-                name = found[1]
-            elif node.op_type in (*moves.MOVES, *POOLS):
-                steps.insert(0, _Step(node, index, None))
-                name = node.input[0]
-            else:
-                return steps, name, node
-        return steps, name, None
+    def _settle(self, name: str, operand: Operand, integer: bool = False) -> None:
+        """Note what a tensor of the file stands for, and let its codes have its name."""
+        self._read[name] = self.builder.settle(operand, name, FILE)
+        if integer:
+            self._integers.add(name)
 
-    def _apply(
+    def _tabulate(
         self,
         node: onnx.NodeProto,
-        steps: Sequence[_Step],
-        source: str,
+        source: Operand,
         target: Quantization,
-        output: str,
-    ) -> None:
-        """Moves on the integers, then all functions and the change of scale as one table."""
-        applied = [s for s in steps if s.function is not None]
-        moved = [s for s in steps if s.function is None]
-        if applied and any(s.node.op_type in POOLS for s in moved):
-            raise refuse(node, "pool and function without a QuantizeLinear between them")
-        tabulated = bool(applied) or not target.describes(self.builder.type(source))
-        for number, step in enumerate(moved, 1):
-            last = number == len(moved) and not tabulated
-            name = output if last else self.builder.unused(step.node.output[step.index])
-            self.sources.emit_move(step.node, step.index, source, name)
-            source = name
-        kind = self.builder.type(source)
-        if not tabulated:
-            if not moved:
-                op = View(name=label(node), inputs=(source,), output=output)
-                self.builder.emit(op, kind)
-            return
-        result = target.type(kind.onnx_shape)
-        main = applied[0].node if applied else node
+        function: Function | None = None,
+    ) -> Operand:
+        """A function, or a change of quantization, as one table."""
+        kind, result = source.kind, target.like(source.kind)
+        applied = [] if function is None else [lambda real: function(real, self.model.opset)]
+        names = "requantize" if function is None else " ".join(n.op_type for n in function.nodes)
         table = UnaryTable(
-            name=label(main),
-            inputs=(source,),
-            output=output,
-            table=make_table(kind, result, [s.function for s in applied if s.function]),
-            function=" ".join(s.node.op_type for s in applied) or "requantize",
+            name=self.builder.op_name(node),
+            inputs=(source.name,),
+            output=self.builder.inner(source.name),
+            table=make_table(kind, result, applied),
+            function=names,
         )
-        self.builder.emit(table, result)
+        return self.builder.emit(table, result, node)
 
-    def _compute(
-        self,
-        node: onnx.NodeProto,
-        index: int,
-        steps: Sequence[_Step],
-        target: Quantization,
-        output: str,
-    ) -> None:
-        """An operator with quantized operands, clamps and moves after it."""
-        if node.op_type not in CONVERTERS:
-            raise refuse(node, self._why_not(node))
-        operands = [self.sources.operand(n, node) if n else None for n in node.input]
-        moved = [s for s in steps if s.function is None]
-        first = output if not moved else self.builder.unused(moved[0].node.input[0])
-        site = site_at(self.builder, self.model, node, node.op_type, operands, target, first, index)
-        for step in steps:
-            if step.function is not None:
-                site = self._clamped(site, step.node)
-        _convert(site)
-        for number, step in enumerate(moved, 1):
-            last = number == len(moved)
-            name = output if last else self.builder.unused(step.node.output[step.index])
-            self.sources.emit_move(step.node, step.index, first, name)
-            first = name
+    def _compute(self, pending: Pending, target: Quantization) -> Operand:
+        """An operator with quantized operands, then clamps, moves and maximum pools."""
+        node = pending.node
+        site = site_at(self.builder, self.model, node, node.op_type, pending.operands, target)
+        for step, _ in pending.steps:
+            bounds = functions.clamp(self.model, step)
+            if bounds is not None:
+                ends = quantize_bounds(bounds, target)
+                low, high = (min(max(end, site.low), site.high) for end in ends)
+                site = dataclasses.replace(site, low=low, high=high)
+        result = _convert(site)
+        for step, index in pending.steps:
+            if step.op_type in KEPT:
+                result = self._moved(step, index, result)
+        return result
 
-    def _clamped(self, site: Site, node: onnx.NodeProto) -> Site:
-        """Relu or Clip after an operator: a clamp of codes, which rounding commutes with."""
-        bounds = functions.clamp(self.model, node)
-        if bounds is None:
+    def _dequantized(self, node: onnx.NodeProto) -> Operand:
+        """The integers behind a DequantizeLinear."""
+        name = node.input[0]
+        zero = node.input[2] if len(node.input) > 2 else ""
+        array = self.model.constants.get(name)
+        if array is not None:
+            quantization = parameters(
+                self.model, node, node.input[1], zero, array.dtype, array.ndim
+            )
+            if array.dtype != quantization.dtype:
+                raise refuse(
+                    node, f"{name} holds {array.dtype}, its zero point is {quantization.dtype}"
+                )
+            return Operand(name, None, array, quantization)
+        found = self._resolve(node, name)
+        dtype: object = np.uint8
+        if isinstance(found, Operand):
+            dtype = found.kind.dtype
+        elif isinstance(found, Hosted):
+            dtype = host.dtype_of(self.model, name)
+        quantization = parameters(self.model, node, node.input[1], zero, dtype)
+        if not quantization.single:
+            raise refuse(node, "an activation needs one scale and 8 bits")
+        return self._integer(node, name, quantization)
+
+    def _integer(self, node: onnx.NodeProto, name: str, quantization: Quantization) -> Operand:
+        """An integer activation, read with certain parameters."""
+        array = self.model.constants.get(name)
+        if array is not None:
+            return Operand(name, None, array, quantization)
+        found = self._resolve(node, name)
+        if isinstance(found, Hosted):
+            if host.dtype_of(self.model, name) != quantization.dtype:
+                raise refuse(
+                    node,
+                    f"reads {name} as {quantization.dtype}; it is "
+                    f"{host.dtype_of(self.model, name)}",
+                )
+            return self._written(node, name, quantization, name)
+        if not isinstance(found, Operand) or name not in self._integers:
+            raise refuse(node, f"its input {name} holds no 8-bit integers")
+        if not quantization.describes(found.kind):
             raise refuse(
                 node,
-                f"follows {site.op} {site.name} in float: only Relu and Clip may; put a "
-                "QuantizeLinear between them",
+                f"reads {name} with scale {float(quantization.scale[0]):.9g}, zero point "
+                f"{int(quantization.zero_point[0])}; it is {found.kind}",
             )
-        ends = quantize_bounds(bounds, site.target)
-        low, high = (min(max(end, site.low), site.high) for end in ends)
-        return dataclasses.replace(site, low=low, high=high)
+        return found
+
+    # Operators ----------------------------------------------------------------------------
+
+    def _operator(self, node: onnx.NodeProto) -> None:
+        """A float operator, or a move of integers."""
+        found = [self._resolve(node, name) for name in node.input]
+        active = [f for f in found if not (isinstance(f, Operand) and f.type is None) and f]
+        if active and all(isinstance(f, Hosted) for f in active):
+            host.check(node)
+            self._host_nodes.append(node)
+            for name in filter(None, node.output):
+                self._read[name] = Hosted()
+            return
+        if any(isinstance(f, Hosted) for f in active):
+            where = next(n for n, f in zip(node.input, found, strict=True) if isinstance(f, Hosted))
+            raise refuse(
+                node,
+                f"reads {where} in float: put QuantizeLinear and DequantizeLinear between them",
+            )
+        first = found[0] if found else None
+        if node.op_type in KEPT:
+            self._keep(node, first)
+        elif not active:
+            raise refuse(node, self._why_not(node))
+        elif any(name in self._integers for name in node.input):
+            self._on_integers(node, found)
+        elif self._is_function(node, found):
+            operands = [f for f in found if isinstance(f, Operand | Function) or f is None]
+            self._read[node.output[0]] = functions.apply(self.model, node, operands)
+        elif isinstance(first, Pending) and (
+            functions.clamp(self.model, node) is not None or functions.is_nothing(node)
+        ):
+            self._follow(node, 0, first)
+        else:
+            self._start(node, found)
+
+    def _is_function(self, node: onnx.NodeProto, found: Sequence[Read | None]) -> bool:
+        """Elementwise on one activation: codes meet constants, or a function is in it."""
+        if not functions.is_elementwise(node) or any(isinstance(f, Pending) for f in found):
+            return False
+        if any(isinstance(f, Function) for f in found):
+            return True
+        codes = [f for f in found if isinstance(f, Operand) and f.type is not None]
+        if node.op_type in pairs.KINDS:
+            constants = [f for f in found if isinstance(f, Operand) and f.type is None]
+            return len(codes) == 1 and all(c.quantization is None for c in constants)
+        return bool(codes)
+
+    def _keep(self, node: onnx.NodeProto, first: Read | None) -> None:
+        """A move or maximum pool."""
+        for index, name in enumerate(node.output):
+            if not name:
+                continue
+            if isinstance(first, Pending):
+                self._follow(node, index, first)
+            elif isinstance(first, Function):
+                self._read[name] = self._moved_function(node, index, first)
+            elif isinstance(first, Operand) and first.type is None:
+                if first.quantization is None:
+                    raise refuse(node, f"its input {first.name} is a float constant")
+                self._read[name] = moves.move_constant(self.model, node, first)
+            elif isinstance(first, Operand):
+                integer = node.input[0] in self._integers
+                self._settle(name, self._moved(node, index, first), integer)
+            else:
+                raise refuse(node, self._why_not(node))
+
+    def _moved_function(self, node: onnx.NodeProto, index: int, first: Function) -> Function:
+        """A move of a function: the function of what was moved."""
+        if node.op_type in POOLS:
+            raise refuse(node, "pools a function: put QuantizeLinear between them")
+        moved = self._moved(node, index, first.operand)
+        return dataclasses.replace(first, operand=moved)
+
+    def _moved(self, node: onnx.NodeProto, index: int, source: Operand) -> Operand:
+        """A move or maximum pool of codes, quantization unchanged."""
+        if node.op_type not in POOLS:
+            return moves.move(self.builder, self.model, node, index, source)
+        target = of_type(source.kind)
+        site = site_at(self.builder, self.model, node, node.op_type, [source], target)
+        return windows.max_pool(site)
+
+    def _follow(self, node: onnx.NodeProto, index: int, first: Pending) -> None:
+        steps = (*first.steps, (node, index))
+        self._read[node.output[index]] = dataclasses.replace(first, steps=steps)
+
+    def _on_integers(self, node: onnx.NodeProto, found: Sequence[Read | None]) -> None:
+        """An operator on bare integers: only what selects among codes."""
+        source = found[0]
+        output = node.output[0]
+        if node.op_type == "Clip" and isinstance(source, Operand):  # Brevitas narrows codes so
+            low, high = functions.clip_bounds(self.model, node)
+            kind = source.kind
+            codes = np.arange(256, dtype=np.uint8).view(kind.dtype)
+            table = np.clip(codes.astype(np.float64), low, high).astype(kind.dtype).tobytes()
+            op = UnaryTable(
+                name=self.builder.op_name(node),
+                inputs=(source.name,),
+                output=self.builder.inner(source.name),
+                table=table,
+                function="Clip",
+            )
+            self._settle(output, self.builder.emit(op, kind, node), integer=True)
+            return
+        operands = [f for f in found if isinstance(f, Operand) and f.type is not None]
+        same = {f.kind.quantization for f in operands}
+        if node.op_type in ("Concat", "Max", "Min") and len(operands) == len(found):
+            if len(same) > 1:
+                raise refuse(node, "selects among integers of different scales: dequantize them")
+            target = of_type(operands[0].kind)
+            site = site_at(self.builder, self.model, node, node.op_type, operands, target)
+            self._settle(output, _convert(site), integer=True)
+            return
+        raise refuse(node, "is not read on bare integers: dequantize them first")
+
+    def _start(self, node: onnx.NodeProto, found: Sequence[Read | None]) -> None:
+        """An operator of its own: its result waits for a QuantizeLinear."""
+        if node.op_type not in CONVERTERS:
+            raise refuse(node, self._why_not(node))
+        for name, each in zip(node.input, found, strict=True):
+            if isinstance(each, Pending | Function):
+                maker = each.node if isinstance(each, Pending) else each.last
+                raise refuse(
+                    node,
+                    f"its input {name} comes in float from {maker.op_type} {label(maker)}: "
+                    "quantize it",
+                )
+        operands = [f for f in found if f is None or isinstance(f, Operand)]
+        same = self._same_elements(node, operands)
+        if same is not None:
+            self._settle(node.output[0], same)
+            return
+        self._read[node.output[0]] = Pending(node, operands)
+
+    def _same_elements(
+        self, node: onnx.NodeProto, operands: Sequence[Operand | None]
+    ) -> Operand | None:
+        """What an operator only moves: a reduction over axes of size 1, a concat of like codes."""
+        first = operands[0]
+        assert first is not None
+        if node.op_type in windows.REDUCTIONS and first.type is not None:
+            listed = operands[1].array if len(operands) > 1 and operands[1] is not None else None
+            shape = first.kind.onnx_shape
+            axes, keep = windows.reduced_axes(node, shape, listed)
+            if all(shape[a] == 1 for a in axes):
+                kept = tuple(n for a, n in enumerate(shape) if keep or a not in axes)
+                return moves.reshaped(first, kept)
+        return None
 
     # QOperator ----------------------------------------------------------------------------
 
     def _qoperator(self, node: onnx.NodeProto) -> None:
-        """Import QLinearConv and the like."""
-        op, operands, target = qoperator_operands(self.model, node, self.sources.integer_operand)
-        output = node.output[0]
-        site = site_at(self.builder, self.model, node, op, operands, target, output)
+        """QLinearConv and the like."""
+        op, operands, target = qoperator_operands(self.model, node, self._integer)
+        site = site_at(self.builder, self.model, node, op, operands, target)
         if op in CONVERTERS:
-            _convert(site)
-            return
-        name, kind = site.activation(0)
-        operator = functions.SINGLE.get(op)
-        if operator is None:
-            raise refuse(node, self._why_not(node))
-        attributes = attributes_of(node)
-        result = target.type(kind.onnx_shape)
-        function = functions.in_double(lambda x: operator(x, attributes))
-        table = make_table(kind, result, [function])
-        self.builder.emit(
-            UnaryTable(name=site.name, inputs=(name,), output=output, table=table, function=op),
-            result,
-        )
-
-    def _integer_move(self, node: onnx.NodeProto) -> None:
-        """An operator applied to integers as they are."""
-        source = node.input[0]
-        if node.op_type in (*moves.MOVES, *POOLS):
-            for index, name in enumerate(node.output):
-                if name:
-                    self.sources.emit_move(node, index, source, name)
-        elif node.op_type == "Clip":  # Brevitas narrows the code range this way
-            low, high = functions.clip_bounds(self.model, node)
-            kind = self.builder.type(source)
-            codes = np.arange(256, dtype=np.uint8).view(kind.dtype)
-            table = np.clip(codes.astype(np.float64), low, high).astype(kind.dtype).tobytes()
-            self.builder.emit(
-                UnaryTable(
-                    name=label(node),
-                    inputs=(source,),
-                    output=node.output[0],
-                    table=table,
-                    function="Clip",
-                ),
-                kind,
-            )
+            result = _convert(site)
         else:
-            raise refuse(node, "is not read on bare integers: dequantize them first")
+            source = site.activation(0)
+            if op not in functions.UNARY:
+                raise refuse(node, self._why_not(node))
+            plain = onnx.helper.make_node(op, ["x"], ["y"], label(node))
+            kept = ("alpha", "beta", "axis")
+            plain.attribute.extend(a for a in node.attribute if a.name in kept)
+            function = functions.apply(self.model, plain, [source])
+            result = self._tabulate(node, source, target, function)
+        self._settle(node.output[0], result, integer=True)
 
     # The ends -----------------------------------------------------------------------------
 
     def _output(self, name: str) -> Port | None:
-        """The integer tensor behind a graph output."""
-        if name in self.builder.values:
-            return Port(name, name)
+        """The codes behind a graph output."""
+        found = self._read.get(name)
         node = self.model.producers.get(name)
-        result: list[Port] = []
-
-        def resolve() -> None:
-            if node is None:
-                raise Unsupported(name, "output", "is an input or constant of the graph")
-            if node.op_type not in KNOWN:
-                raise refuse(node, f"{self._why_not(node)} (it makes the graph output {name})")
-            if node.op_type not in PASSED:
-                raise refuse(node, f"computes the graph output {name} in float: quantize it")
-            operand = self.sources.operand(name, node)
-            if operand.type is None:
-                raise refuse(node, f"the graph output {name} is constant")
-            result.append(Port(operand.name, name))
-
-        if node is None or node.output[0] not in self.sources.claimed or node.op_type in PASSED:
-            self._guarded(node if node is not None else self.model.nodes[-1], resolve)
-        return result[0] if result else None
-
-    def _report_unclaimed(self) -> None:
-        """Whatever belongs to no integer operator is a finding."""
-        reported = {finding.node for finding in self.findings}
-        for node in self.model.nodes:
-            if node.output[0] not in self.sources.claimed and label(node) not in reported:
-                self.findings.append(refuse(node, self._why_not(node)))
-        order = {label(node): i for i, node in enumerate(self.model.nodes)}
-        self.findings.sort(key=lambda finding: order.get(finding.node, -1))
+        if isinstance(found, Operand) and found.type is not None:
+            real = name not in self._integers
+            seen = None if found.kind == self.builder.type(found.name) else found.kind
+            return Port(found.name, name, seen, real)
+        if isinstance(found, Failed):
+            return None
+        if isinstance(found, Pending | Function) and node is not None:
+            self._found(refuse(node, f"computes the graph output {name} in float: quantize it"))
+        elif isinstance(found, Hosted):
+            what = "is a graph input" if node is None else "is computed before any QuantizeLinear"
+            self._found(Unsupported(name, "output", f"{what}: there is nothing to accelerate"))
+        else:
+            self._found(Unsupported(name, "output", "is constant"))
+        return None
 
     def _why_not(self, node: onnx.NodeProto) -> str:
         """Why a node cannot be part of an integer operator."""
-        if node.op_type not in KNOWN:
-            return "this operator is not supported; README.md lists those that are"
+        known = (*CONVERTERS, *functions.ELEMENTWISE, *KEPT, *QUANTIZERS)
+        if node.op_type not in known:
+            return HOW_TO_GO_ON
         return "runs in float: its operands and its result must be quantized (QDQ around it)"
 
 
-def _convert(site: Site) -> None:
+def _convert(site: Site) -> Operand:
     """Import the operator of a site; whatever is wrong with it carries its name."""
     try:
-        CONVERTERS[site.op](site)
+        return CONVERTERS[site.op](site)
     except Unsupported:
         raise
-    except (CompilerError, NumericsError) as error:
+    except (CompilerError, NumericsError, ValueError) as error:
         raise site.refuse(str(error)) from error
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import heapq
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,12 @@ class Unsupported(CompilerError):  # noqa: N818 - it is a finding about the file
 
 def label(node: onnx.NodeProto) -> str:
     """Name of a node, or of its first output where it has none."""
-    return str(node.name or (node.output[0] if node.output else node.op_type))
+    return str(node.name or next(filter(None, node.output), node.op_type))
+
+
+def is_standard(node: onnx.NodeProto) -> bool:
+    """Whether an operator is one of ONNX's own."""
+    return node.domain in ("", "ai.onnx")
 
 
 def refuse(node: onnx.NodeProto, reason: str) -> Unsupported:
@@ -67,10 +72,12 @@ class Model:
 
     Members
     -------
-    nodes: in file order (which is topological), without those that reach no output.
+    nodes: in an order of execution (the file's, where it is one), without those that reach no
+        output.
     constants: values known at compile time; initializers, and what `fold_constants` adds.
     producers: node behind each tensor.
     inputs: graph inputs that are no initializers.
+    names: of every tensor in the file.
     shapes: static ONNX shapes, as far as ONNX's shape inference knows them.
     problems: findings about the graph as a whole (dynamic axes).
 
@@ -96,10 +103,15 @@ class Model:
         self.problems: list[Unsupported] = []
         for value in self.inputs:
             self._fix_batch(value)
-        _check_order(graph, [v.name for v in self.inputs], self.constants)
+        self.producers = _producers(graph, {*(v.name for v in self.inputs), *self.constants})
+        ordered = _ordered(graph, self.producers)
+        del graph.node[:]
+        graph.node.extend(ordered)
         self.producers = {name: node for node in graph.node for name in node.output if name}
         self.shapes = _static_shapes(proto)
         self.nodes = self._reachable(graph)
+        self.names = {v.name for v in (*graph.input, *graph.output, *graph.initializer)}
+        self.names |= {n for node in graph.node for n in (*node.input, *node.output)}
 
     def is_constant(self, name: str) -> bool:
         """Whether a tensor's value is known."""
@@ -171,23 +183,55 @@ def _opset(proto: onnx.ModelProto) -> int:
     return version
 
 
-def _check_order(graph: onnx.GraphProto, inputs: Iterable[str], constants: Iterable[str]) -> None:
-    """Every tensor is made once, before its use."""
-    made = {*inputs, *constants, ""}
+def _producers(graph: onnx.GraphProto, given: set[str]) -> dict[str, onnx.NodeProto]:
+    """The node behind every tensor; every tensor is made once, and what is read is made."""
+    producers: dict[str, onnx.NodeProto] = {}
     for node in graph.node:
-        for name in node.input:
-            if name not in made:
+        for name in filter(None, node.output):
+            if name in given or name in producers:
+                raise FileError(f"node {label(node)} ({node.op_type}) makes {name!r} a second time")
+            producers[name] = node
+    for node in graph.node:
+        for name in filter(None, node.input):
+            if name not in given and name not in producers:
                 raise FileError(
-                    f"node {label(node)} ({node.op_type}) reads {name}, which nothing before it "
-                    "makes: the graph is damaged or not in topological order"
+                    f"node {label(node)} ({node.op_type}) reads {name!r}, which nothing makes: "
+                    "the graph is damaged"
                 )
-        for name in node.output:
-            if name and name in made:
-                raise FileError(f"node {label(node)} ({node.op_type}) makes {name} a second time")
-            made.add(name)
     for value in graph.output:
-        if value.name not in made:
-            raise FileError(f"nothing makes the graph output {value.name}")
+        if value.name not in given and value.name not in producers:
+            raise FileError(f"nothing makes the graph output {value.name!r}")
+    return producers
+
+
+def _ordered(graph: onnx.GraphProto, producers: dict[str, onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Nodes in an order of execution; the file's own order where it is one (AMD Quark's is not)."""
+    index = {id(node): place for place, node in enumerate(graph.node)}
+    waiting: list[set[int]] = []
+    readers: dict[int, list[int]] = {}
+    for place, node in enumerate(graph.node):
+        before = {index[id(producers[name])] for name in node.input if name in producers}
+        waiting.append(before)
+        for other in before:
+            readers.setdefault(other, []).append(place)
+    ready = [place for place, before in enumerate(waiting) if not before]
+    order: list[onnx.NodeProto] = []
+    while ready:
+        place = heapq.heappop(ready)
+        order.append(graph.node[place])
+        for reader in readers.get(place, ()):
+            waiting[reader].discard(place)
+            if not waiting[reader]:
+                heapq.heappush(ready, reader)
+    if len(order) < len(graph.node):
+        stuck = next(node for node, before in zip(graph.node, waiting, strict=True) if before)
+        raise FileError(f"node {label(stuck)} ({stuck.op_type}) depends on its own result")
+    copies = []
+    for node in order:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        copies.append(copy)
+    return copies
 
 
 def _static_shapes(proto: onnx.ModelProto) -> dict[str, tuple[int, ...]]:

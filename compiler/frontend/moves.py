@@ -1,49 +1,64 @@
-"""Import operators that only select or move elements; their result keeps its quantization."""
+"""Import operators that only select or move elements; their result keeps its quantization.
+
+Reshapes and transposes move nothing: they change how the file sees a value
+(`TensorType.reshaped`, `transposed`). An operator that needs its elements in a certain form asks
+for it (`Builder.in_form`).
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import onnx
 
-from compiler.frontend.model import Array, Model, attributes_of, label, refuse
-from compiler.frontend.site import Builder, Operand
-from compiler.frontend.windows import canonical_axis
-from compiler.ops import Rearrange, Slice, View
+from compiler.frontend.model import Array, Model, attributes_of, refuse
+from compiler.frontend.site import Builder, Operand, align
+from compiler.ops import Concat, Slice
+from compiler.tensor import TensorType
+from hw.arch.axes import STANDARD, aligned
 
 MOVES = (
-    *("Dropout", "Flatten", "Gather", "Identity", "Reshape"),
+    *("Dropout", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape"),
     *("Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"),
 )
 """Operators with one data operand; the others are constants."""
 
 
 def move(
-    builder: Builder, model: Model, node: onnx.NodeProto, index: int, source: str, output: str
-) -> None:
-    """Append a move of the value `source` to `output`, output `index` of the node."""
-    kind = builder.type(source)
+    builder: Builder, model: Model, node: onnx.NodeProto, index: int, source: Operand
+) -> Operand:
+    """A move of an activation: output `index` of the node.
+
+    Raises
+    ------
+    Unsupported
+        The node asks for something that is not lowered.
+    """
+    shape = source.kind.onnx_shape
     attributes = attributes_of(node)
     constants = [_constant(model, node, name) for name in node.input[1:]]
     match node.op_type:
         case "Identity" | "Dropout":
-            _reshape(builder, node, source, output, kind.onnx_shape)
+            if index:
+                raise refuse(node, "its mask is not made")
+            return source
+        case "Expand":
+            return _expand(node, source, constants)
         case "Transpose":
-            rank = len(kind.onnx_shape)
-            order = tuple(attributes.get("perm", range(rank - 1, -1, -1)))
-            _permute(builder, node, source, output, order)
+            return _permute(builder, node, source, attributes)
         case "Slice":
-            cuts = _slice_cuts(node, kind.onnx_shape, constants)
-            _cut(builder, node, source, output, cuts)
+            return _cut(builder, node, source, _slice_cuts(node, shape, constants))
         case "Split":
-            cuts = [_split_cut(node, kind.onnx_shape, attributes, constants, index)]
-            _cut(builder, node, source, output, cuts)
+            cuts = [_split_cut(node, shape, attributes, constants, index)]
+            return _cut(builder, node, source, cuts)
         case "Gather":
-            _gather(builder, node, source, output, attributes, constants)
+            return _gather(builder, node, source, attributes, constants)
+        case "Pad":
+            return _pad(builder, node, source, attributes, constants)
         case _:
-            shape = _new_shape(node, kind.onnx_shape, attributes, constants)
-            _reshape(builder, node, source, output, shape)
+            return reshaped(source, _new_shape(node, shape, attributes, constants))
 
 
 def move_constant(model: Model, node: onnx.NodeProto, operand: Operand) -> Operand:
@@ -58,10 +73,27 @@ def move_constant(model: Model, node: onnx.NodeProto, operand: Operand) -> Opera
         array = array.transpose(order)
     elif node.op_type not in ("Identity", "Dropout"):
         constants = [_constant(model, node, name) for name in node.input[1:]]
-        if quantization.axis is not None or node.op_type in ("Slice", "Split", "Gather"):
+        if node.op_type in ("Slice", "Split", "Gather", "Pad", "Expand"):
             raise refuse(node, f"moves the dequantized constant {operand.name}: fold it")
-        array = array.reshape(_new_shape(node, array.shape, attributes, constants))
+        shape = _new_shape(node, array.shape, attributes, constants)
+        if quantization.axis is not None:
+            before = array.shape[: quantization.axis]
+            same = [
+                axis
+                for axis, n in enumerate(shape)
+                if n == array.shape[quantization.axis]
+                and math.prod(shape[:axis]) == math.prod(before)
+            ]
+            if not same:
+                raise refuse(node, f"reshapes {operand.name} across its channels: fold it")
+            quantization = quantization.moved(same[0])
+        array = array.reshape(shape)
     return Operand(str(node.output[0]), None, array, quantization)
+
+
+def reshaped(source: Operand, shape: Sequence[int]) -> Operand:
+    """The operand under another ONNX shape."""
+    return Operand(source.name, source.kind.reshaped(shape))
 
 
 def _constant(model: Model, node: onnx.NodeProto, name: str) -> Array | None:
@@ -72,67 +104,66 @@ def _constant(model: Model, node: onnx.NodeProto, name: str) -> Array | None:
     return model.constants[name]
 
 
-def _reshape(
-    builder: Builder, node: onnx.NodeProto, source: str, output: str, shape: tuple[int, ...]
-) -> None:
-    kind = builder.type(source)
-    target = kind.with_shape(shape)
-    name = label(node)
-    if target.shape == kind.shape:
-        builder.emit(View(name=name, inputs=(source,), output=output), target)
-        return
-    order = tuple(range(len(kind.onnx_shape)))
-    op = Rearrange(name=name, inputs=(source,), output=output, permutation=order, shape=shape)
-    builder.emit(op, target)
+def _expand(node: onnx.NodeProto, source: Operand, constants: Sequence[Array | None]) -> Operand:
+    shape = source.kind.onnx_shape
+    if constants[0] is None:
+        raise refuse(node, "the shape is missing")
+    wanted = tuple(int(n) for n in np.broadcast_shapes(shape, tuple(constants[0].tolist())))
+    if math.prod(wanted) != math.prod(shape):
+        raise refuse(
+            node,
+            f"repeats {list(shape)} to {list(wanted)}; let the operator that reads it broadcast",
+        )
+    return reshaped(source, wanted)
 
 
 def _permute(
-    builder: Builder, node: onnx.NodeProto, source: str, output: str, order: tuple[int, ...]
-) -> None:
-    kind = builder.type(source)
-    shape = tuple(kind.onnx_shape[a] for a in order)
-    large = [a for a in order if kind.onnx_shape[a] > 1]
-    if large == sorted(large):  # only axes of size 1 change their place
-        _reshape(builder, node, source, output, shape)
-        return
-    op = Rearrange(
-        name=label(node), inputs=(source,), output=output, permutation=order, shape=shape
-    )
-    builder.emit(op, kind.with_shape(shape))
+    builder: Builder, node: onnx.NodeProto, source: Operand, attributes: dict[str, object]
+) -> Operand:
+    rank = len(source.kind.onnx_shape)
+    order = [int(str(a)) for a in attributes.get("perm", range(rank - 1, -1, -1))]  # type: ignore[attr-defined]
+    if sorted(order) != list(range(rank)):
+        raise refuse(node, f"perm {order} does not permute {list(source.kind.onnx_shape)}")
+    kind = source.kind.transposed(order)
+    if kind is None:  # cut where this shape has no axes: bring it into a form that has
+        source, _ = align(builder, source, node)
+        kind = source.kind.transposed(order)
+    assert kind is not None, node.name
+    return Operand(source.name, kind)
 
 
 Cut = tuple[int, int, int, int]
 """ONNX axis, start, stop, step."""
 
 
-def _cut(
-    builder: Builder, node: onnx.NodeProto, source: str, output: str, cuts: Sequence[Cut]
-) -> None:
-    """One Slice per axis that loses elements; none at all is a view."""
-    shape = builder.type(source).onnx_shape
-    cuts = [c for c in cuts if c[1:] != (0, shape[c[0]], 1)]
-    if not cuts:
-        _reshape(builder, node, source, output, shape)
-    for number, (axis, start, stop, step) in enumerate(cuts, 1):
-        last = number == len(cuts)
-        name = label(node) if last else f"{label(node)}/axis{axis}"
-        target = output if last else builder.unused(f"{output}/axis{axis}")
-        canonical = canonical_axis(axis, len(shape))
-        if canonical < 0:
-            raise refuse(node, "cuts the batch axis; programs have batch 1")
+def _cut(builder: Builder, node: onnx.NodeProto, source: Operand, cuts: Sequence[Cut]) -> Operand:
+    """One Slice per axis that loses elements; none at all moves nothing."""
+    shape = source.kind.onnx_shape
+    for axis, start, stop, step in cuts:
         if stop <= start:
             raise refuse(node, f"takes nothing of axis {axis} ({start}..{stop})")
+        if (start, stop, step) == (0, shape[axis], 1):
+            continue
+        source, onto = align(builder, source, node)
+        canonical = onto[axis]
+        assert canonical is not None, (node.name, axis)  # an axis that loses elements has some
         shape = (*shape[:axis], len(range(start, stop, step)), *shape[axis + 1 :])
         op = Slice(
-            name=name,
-            inputs=(source,),
-            output=target,
+            name=builder.op_name(node),
+            inputs=(source.name,),
+            output=builder.inner(source.name),
             axis=canonical,
             start=start,
             stop=stop,
             step=step,
         )
-        source = builder.emit(op, builder.type(source).with_shape(shape))
+        source = builder.emit(op, sliced(source.kind, shape, onto), node)
+    return source
+
+
+def sliced(kind: TensorType, shape: Sequence[int], onto: Sequence[int | None]) -> TensorType:
+    """An aligned type with other sizes along its axes."""
+    return kind.with_shape(shape, aligned(shape, [3 if k is None else k for k in onto]))
 
 
 def _slice_cuts(
@@ -150,10 +181,17 @@ def _slice_cuts(
     ):
         if step < 1:
             raise refuse(node, f"step {step}: only forward slices are lowered")
-        axis %= len(shape)
-        first, last, _ = slice(start, end).indices(shape[axis])
-        cuts.append((axis, first, last, step))
+        place = in_range(node, axis, len(shape))
+        first, last, _ = slice(start, end).indices(shape[place])
+        cuts.append((place, first, last, step))
     return cuts
+
+
+def in_range(node: onnx.NodeProto, axis: int, rank: int) -> int:
+    """An axis counted from the front; Unsupported where there is none such."""
+    if not -rank <= axis < rank:
+        raise refuse(node, f"axis {axis} of a tensor of rank {rank}")
+    return axis % rank
 
 
 def _split_cut(
@@ -163,10 +201,10 @@ def _split_cut(
     constants: Sequence[Array | None],
     index: int,
 ) -> Cut:
-    axis = int(str(attributes.get("axis", 0))) % len(shape)
+    axis = in_range(node, int(str(attributes.get("axis", 0))), len(shape))
     listed = constants[0] if constants else attributes.get("split")
     if listed is None:
-        parts = len(node.output)
+        parts = int(str(attributes.get("num_outputs", len(node.output))))
         size = -(-shape[axis] // parts)
         sizes = [size] * (parts - 1) + [shape[axis] - size * (parts - 1)]
     else:
@@ -180,27 +218,129 @@ def _split_cut(
 def _gather(
     builder: Builder,
     node: onnx.NodeProto,
-    source: str,
-    output: str,
+    source: Operand,
     attributes: dict[str, object],
     constants: Sequence[Array | None],
-) -> None:
-    """Gather of one element, which drops its axis, is a slice."""
-    shape = builder.type(source).onnx_shape
-    axis = int(str(attributes.get("axis", 0))) % len(shape)
+) -> Operand:
+    """Gather of evenly spaced elements is a slice; a scalar index drops its axis."""
+    shape = source.kind.onnx_shape
+    axis = in_range(node, int(str(attributes.get("axis", 0))), len(shape))
     index = constants[0]
-    if index is None or index.size != 1:
-        raise refuse(node, "gathers several elements; one element (a slice) is lowered")
-    element = int(index.reshape(()))
-    element += shape[axis] if element < 0 else 0
+    if index is None or index.size == 0:
+        raise refuse(node, "its indices must be constant, and at least one")
+    wanted = [int(i) for i in index.reshape(-1)]
+    if any(not -shape[axis] <= i < shape[axis] for i in wanted):
+        raise refuse(node, f"indices {wanted[:8]} of an axis of {shape[axis]} elements")
+    wanted = [i % shape[axis] for i in wanted]
+    step = wanted[1] - wanted[0] if len(wanted) > 1 else 1
+    if step < 1 or wanted != list(range(wanted[0], wanted[-1] + 1, step)):
+        raise refuse(
+            node, f"gathers {wanted[:8]}: only evenly rising indices (a slice) are lowered"
+        )
     final = (*shape[:axis], *index.shape, *shape[axis + 1 :])
-    cut = (axis, element, element + 1, 1)
-    if len(final) == len(shape):
-        _cut(builder, node, source, output, [cut])
-        return
-    middle = builder.unused(f"{output}/slice")
-    _cut(builder, node, source, middle, [cut])
-    _reshape(builder, node, middle, output, final)
+    cut = _cut(builder, node, source, [(axis, wanted[0], wanted[-1] + 1, step)])
+    return reshaped(cut, final)
+
+
+def _pad(
+    builder: Builder,
+    node: onnx.NodeProto,
+    source: Operand,
+    attributes: dict[str, object],
+    constants: Sequence[Array | None],
+) -> Operand:
+    """Constant padding: a concat with constant maps, one axis after another."""
+    kind = source.kind
+    rank = len(kind.onnx_shape)
+    pads, value, axes = [*constants, None, None, None][:3]
+    if attributes.get("mode", "constant") != "constant":
+        raise refuse(node, f"mode {attributes['mode']}; only constant padding is lowered")
+    if pads is None:
+        raise refuse(node, "pads must be an input (opset 11 and later)")
+    listed = list(range(rank)) if axes is None else [int(a) for a in axes]
+    widths = {
+        in_range(node, axis, rank): (int(pads[i]), int(pads[i + len(listed)]))
+        for i, axis in enumerate(listed)
+    }
+    real = 0.0 if value is None else float(value.reshape(()))
+    code = np.rint(np.float32(real) / np.float32(kind.scale)) + kind.zero_point
+    code = int(np.clip(code, kind.low, kind.high))
+    for axis, (before, after) in widths.items():
+        if before < 0 or after < 0:
+            raise refuse(node, f"pads {before}, {after} of axis {axis}: negative pads are slices")
+        parts = [source]
+        for width, end in ((before, 0), (after, 1)):
+            if width:
+                shape = list(source.kind.onnx_shape)
+                shape[axis] = width
+                filled = Operand(source.name, source.kind, np.full(shape, code, kind.dtype))
+                parts.insert(len(parts) if end else 0, filled)
+        if len(parts) > 1:
+            source = joined(builder, node, parts, axis)
+    return source
+
+
+def joined(
+    builder: Builder,
+    node: onnx.NodeProto,
+    parts: Sequence[Operand],
+    axis: int,
+    tables: Sequence[bytes | None] = (),
+    kind: TensorType | None = None,
+) -> Operand:
+    """Operands side by side along an ONNX axis.
+
+    Parameters
+    ----------
+    parts: activations; those with an array are constant maps of the quantization of their type.
+    axis: ONNX axis, counted from the front.
+    tables: per operand a change of quantization.
+    kind: its quantization is the result's; the operands' own where it is not given.
+    """
+    first = next(part for part in parts if part.array is None)
+    first, onto = align(builder, first, node)
+    place = _place_of_axis(onto, axis, node)
+    onto[axis] = place
+    names, size = [], 0
+    for part in parts:
+        shape = part.kind.onnx_shape if part.array is None else part.array.shape
+        form = aligned(shape, _onto(shape, onto))
+        size += shape[axis]
+        if part.array is None:
+            names.append(builder.in_form(part, form, node).name)
+        else:
+            filled = part.kind.with_shape(shape, form)
+            names.append(builder.constant(builder.inner(part.name), filled, part.array))
+    whole = list(first.kind.onnx_shape)
+    whole[axis] = size
+    quantized = kind or first.kind
+    op = Concat(
+        name=builder.op_name(node),
+        inputs=tuple(names),
+        output=builder.inner(first.name),
+        axis=place,
+        tables=tuple(tables) or (None,) * len(parts),
+    )
+    return builder.emit(op, quantized.with_shape(whole, aligned(whole, _onto(whole, onto))), node)
+
+
+def _onto(shape: Sequence[int], onto: Sequence[int | None]) -> list[int]:
+    """Places of a shape's axes; those of size 1 may stand anywhere."""
+    return [3 if place is None else place for place in onto[: len(shape)]]
+
+
+def _place_of_axis(onto: Sequence[int | None], axis: int, node: onnx.NodeProto) -> int:
+    """C, T, H or W for the axis along which operands are joined."""
+    own = onto[axis]
+    if own is not None:
+        return own
+    free = [k for k in range(4) if k not in onto]
+    usual = STANDARD[len(onto)][axis] if len(onto) in STANDARD else None
+    if usual in free:
+        return usual
+    if not free:
+        raise refuse(node, "joins along a fifth axis; channels, time, height and width are four")
+    return free[-1]
 
 
 def _new_shape(
@@ -221,10 +361,13 @@ def _new_shape(
     listed = attributes.get("axes", []) if given is None else given.reshape(-1).tolist()
     axes = [int(a) for a in listed]  # type: ignore[attr-defined]
     if node.op_type == "Squeeze":
-        drop = {a % rank for a in axes} or {a for a, n in enumerate(shape) if n == 1}
+        drop = {in_range(node, a, rank) for a in axes}
+        drop = drop or {a for a, n in enumerate(shape) if n == 1}
+        if any(shape[a] != 1 for a in drop):
+            raise refuse(node, f"squeezes axes {sorted(drop)} of {list(shape)}")
         return tuple(n for a, n in enumerate(shape) if a not in drop)
     result = list(shape)
-    for axis in sorted(a % (rank + len(axes)) for a in axes):
+    for axis in sorted(in_range(node, a, rank + len(axes)) for a in axes):
         result.insert(axis, 1)
     return tuple(result)
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from compiler.frontend.moves import in_range, joined
 from compiler.frontend.quantization import Quantization
-from compiler.frontend.site import Operand, Site
-from compiler.frontend.windows import canonical_axis
-from compiler.ir import Value
-from compiler.ops import Concat, Elementwise, ElementwiseKind, UnaryTable, make_table
+from compiler.frontend.site import Operand, Site, align
+from compiler.ops import Elementwise, ElementwiseKind, UnaryTable, make_table
 from compiler.tensor import TensorType
-from hw.arch.layout import canonical_shape
+from hw.arch.axes import STANDARD, Axes, aligned, standard
 from hw.arch.numerics import Affine, Product
 
 KINDS = {
@@ -20,40 +21,49 @@ KINDS = {
     "Max": ElementwiseKind.MAXIMUM,
     "Min": ElementwiseKind.MINIMUM,
 }
+EXTREMA = (ElementwiseKind.MAXIMUM, ElementwiseKind.MINIMUM)
 
 
-def pair(site: Site) -> None:
-    """Add, Sub, Mul, Max and Min of two quantized tensors."""
-    if len(site.operands) != 2:
-        raise site.refuse(f"{len(site.operands)} operands; two are lowered")
-    operands = [site.operand(i) for i in range(2)]
+def pair(site: Site) -> Operand:
+    """Add, Sub, Mul of two quantized tensors, Max and Min of any number."""
+    kind = KINDS[site.op]
+    operands = [site.operand(i) for i in range(len(site.operands))]
+    if len(operands) != 2 and (kind not in EXTREMA or len(operands) < 2):
+        raise site.refuse(f"{len(operands)} operands; two are lowered")
     shapes = [_onnx_shape(site, operand) for operand in operands]
     try:
         shape = tuple(int(n) for n in np.broadcast_shapes(*shapes))
     except ValueError:
-        raise site.refuse(
-            f"shapes {list(shapes[0])} and {list(shapes[1])} do not broadcast"
-        ) from None
-    names, kinds = [], []
-    for operand, own in zip(operands, shapes, strict=True):
-        name, operand_type = _aligned(site, operand, own, len(shape))
-        names.append(name)
-        kinds.append(operand_type)
-    kind = KINDS[site.op]
-    if kind in (ElementwiseKind.MAXIMUM, ElementwiseKind.MINIMUM):
-        names = [
-            _rescaled(site, n, k, i) for i, (n, k) in enumerate(zip(names, kinds, strict=True))
-        ]
+        listed = " and ".join(str(list(s)) for s in shapes)
+        raise site.refuse(f"shapes {listed} do not broadcast") from None
+    placed = _placed(site, operands, shapes, shape)
+    if kind in EXTREMA:
+        placed = [_rescaled(site, operand) for operand in placed]
+    result = placed[0]
+    for number, other in enumerate(placed[1:], 2):
+        last = number == len(placed)
+        result = _elementwise(site, kind, result, other, last)
+    return Operand(result.name, result.kind.reshaped(shape))
+
+
+def _elementwise(
+    site: Site, kind: ElementwiseKind, a: Operand, b: Operand, clamped: bool
+) -> Operand:
+    """One operator on two operands whose axes agree."""
+    limits = np.iinfo(site.target.dtype)
+    shape = np.broadcast_shapes(a.kind.onnx_shape, b.kind.onnx_shape)
+    full = a.kind if a.kind.onnx_shape == shape else b.kind
+    axes = full.axes if full.onnx_shape == shape else standard(shape)
     op = Elementwise(
-        name=site.name,
-        inputs=(names[0], names[1]),
-        output=site.output,
+        name=site.builder.op_name(site.node),
+        inputs=(a.name, b.name),
+        output=site.output(),
         kind=kind,
-        arithmetic=_arithmetic(kind, kinds[0], kinds[1], site.target),
-        low=site.low,
-        high=site.high,
+        arithmetic=_arithmetic(kind, a.kind, b.kind, site.target),
+        low=site.low if clamped else int(limits.min),
+        high=site.high if clamped else int(limits.max),
     )
-    site.emit(op, shape)
+    return site.emit(op, site.result(shape, axes))
 
 
 def _arithmetic(
@@ -80,74 +90,94 @@ def _onnx_shape(site: Site, operand: Operand) -> tuple[int, ...]:
     return tuple(operand.array.shape)
 
 
-def _aligned(
-    site: Site, operand: Operand, own: tuple[int, ...], rank: int
-) -> tuple[str, TensorType]:
-    """Name and type of an operand whose canonical axes agree with the result's."""
-    shape = (1,) * (rank - len(own)) + own
-    if operand.type is not None:
-        if canonical_shape(shape) != operand.type.shape:
-            raise site.refuse(
-                f"operand {operand.name} of shape {list(own)} meets one of rank {rank}: its axes "
-                "would change their meaning; reshape it to the same rank"
-            )
-        return operand.name, operand.type
+def _placed(
+    site: Site,
+    operands: Sequence[Operand],
+    shapes: Sequence[tuple[int, ...]],
+    shape: tuple[int, ...],
+) -> list[Operand]:
+    """The operands in the result's rank, with the same axes along C, T, H and W."""
+    rank = len(shape)
+    wide = [
+        o if o.type is None else Operand(o.name, o.type.reshaped((1,) * (rank - len(s)) + s))
+        for o, s in zip(operands, shapes, strict=True)
+    ]
+    whole = [o for o in wide if o.type is not None and o.type.onnx_shape == shape]
+    if not whole and rank > 5:
+        raise site.refuse(f"operands of rank {rank} repeat each other")
+    if whole and all(o.type is not None and o.type.onnx_shape == shape for o in wide):
+        axes = whole[0].kind.axes
+        return [site.builder.in_form(o, axes, site.node) for o in wide]
+    onto: list[int | None]
+    if whole:
+        _, onto = align(site.builder, whole[0], site.node)
+    else:
+        standard(shape)  # a batch before time, height and width has no place
+        onto = list(STANDARD[rank])
+    result = []
+    for operand, own in zip(wide, shapes, strict=True):
+        padded = (1,) * (rank - len(own)) + tuple(own)
+        axes = aligned(padded, [3 if k is None else k for k in onto])
+        if operand.type is not None:
+            result.append(site.builder.in_form(operand, axes, site.node))
+        else:
+            result.append(_constant(site, operand, padded, axes))
+    return result
+
+
+def _constant(site: Site, operand: Operand, shape: tuple[int, ...], axes: Axes) -> Operand:
+    """A quantized constant as a value of the graph."""
     assert operand.array is not None and operand.quantization is not None
     if not operand.quantization.single:
         raise site.refuse(f"constant {operand.name} needs one scale and 8 bits")
-    kind = operand.quantization.type(shape)
-    name = operand.name
-    codes = operand.array.reshape(kind.shape)
-    known = site.builder.values.get(name)
-    if known is None or known.type != kind:
-        name = site.builder.unused(name)
-        site.builder.values[name] = Value(name, kind, codes)
-    return name, kind
+    kind = operand.quantization.type(shape, axes)
+    codes = operand.array.reshape(shape)
+    return Operand(site.builder.constant(operand.name, kind, codes), kind)
 
 
-def _rescaled(site: Site, name: str, kind: TensorType, index: int) -> str:
+def _rescaled(site: Site, operand: Operand) -> Operand:
     """An operand in the result's quantization; exact for extrema, as rounding is monotone."""
-    if site.target.describes(kind):
-        return name
-    return requantized(site, name, kind, f"{site.output}/input{index}")
+    if site.target.describes(operand.kind):
+        return operand
+    known = site.builder.values[operand.name].constant
+    target = site.target.like(operand.kind)
+    table = make_table(operand.kind, target)
+    op = UnaryTable(
+        name=site.builder.op_name(site.node, "/requantize"),
+        inputs=(operand.name,),
+        output=site.builder.inner(operand.name),
+        table=table,
+        function="requantize",
+    )
+    if known is not None:
+        codes = op.evaluate([known], [operand.kind], target)
+        name = site.builder.constant(
+            site.builder.inner(operand.name), target, target.in_file_order(codes)
+        )
+        return Operand(name, target)
+    return site.emit(op, target)
 
 
-def requantized(site: Site, name: str, kind: TensorType, output: str) -> str:
-    """Append a change of quantization by table."""
-    output = site.builder.unused(output)
-    target = site.target.type(kind.onnx_shape)
-    table = make_table(kind, target)
-    op = UnaryTable(name=output, inputs=(name,), output=output, table=table, function="requantize")
-    return site.builder.emit(op, target)
-
-
-def concat(site: Site) -> None:
+def concat(site: Site) -> Operand:
     """Concat and QLinearConcat; operands of another scale go through tables."""
     pieces = [site.activation(i) for i in range(len(site.operands))]
-    shape = list(pieces[0][1].onnx_shape)
-    rank = len(shape)
-    axis = int(site.attributes.get("axis", 0)) % rank
-    if canonical_axis(axis, rank) < 0:
-        raise site.refuse("joins along the batch axis; programs have batch 1")
-    if any(len(kind.onnx_shape) != rank for _, kind in pieces):
-        raise site.refuse("operands of different rank")
-    shape[axis] = sum(kind.onnx_shape[axis] for _, kind in pieces)
-    tables = []
-    for _, kind in pieces:
-        same = site.target.describes(kind)
-        tables.append(None if same else make_table(kind, site.target.type(kind.onnx_shape)))
-    if (site.low, site.high) != _range(site.target):
-        raise site.refuse("a clamp after a concat: quantize between them")
-    op = Concat(
-        name=site.name,
-        inputs=tuple(name for name, _ in pieces),
-        output=site.output,
-        axis=canonical_axis(axis, rank),
-        tables=tuple(tables),
-    )
-    site.emit(op, tuple(shape))
-
-
-def _range(target: Quantization) -> tuple[int, int]:
-    limits = np.iinfo(target.dtype)
-    return int(limits.min), int(limits.max)
+    rank = len(pieces[0].kind.onnx_shape)
+    axis = in_range(site.node, int(site.attributes.get("axis", 0)), rank)
+    for piece in pieces[1:]:
+        shapes = [list(p.kind.onnx_shape) for p in (pieces[0], piece)]
+        if len(shapes[1]) != rank or any(
+            n != m for k, (n, m) in enumerate(zip(*shapes, strict=True)) if k != axis
+        ):
+            raise site.refuse(f"shapes {shapes[0]} and {shapes[1]} do not join along axis {axis}")
+    limits = np.iinfo(site.target.dtype)
+    clamped = (site.low, site.high) != (int(limits.min), int(limits.max))
+    tables: list[bytes | None] = []
+    for piece in pieces:
+        table = None
+        if clamped or not site.target.describes(piece.kind):
+            target = site.target.like(piece.kind)
+            codes = np.frombuffer(make_table(piece.kind, target), target.dtype)
+            table = np.clip(codes, site.low, site.high).astype(target.dtype).tobytes()
+        tables.append(table)
+    kind = site.target.like(pieces[0].kind)
+    return joined(site.builder, site.node, pieces, axis, tables, kind)

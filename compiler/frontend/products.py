@@ -10,10 +10,11 @@ import numpy.typing as npt
 
 from compiler.frontend.model import Array
 from compiler.frontend.quantization import Quantization
-from compiler.frontend.site import Site
+from compiler.frontend.site import Operand, Site
 from compiler.frontend.windows import spread, window_attributes
-from compiler.ops import Convolution, Rearrange
+from compiler.ops import Convolution
 from compiler.tensor import TensorType
+from hw.arch.axes import Axes, merged, standard, to_canonical
 from hw.arch.numerics import split_scale
 
 BIAS_TOLERANCE = 1e-5
@@ -31,9 +32,11 @@ class _Product:
     shift: npt.NDArray[np.int64]
 
 
-def convolution(site: Site) -> None:
+def convolution(site: Site) -> Operand:
     """Conv and QLinearConv in one to three dimensions."""
-    source, kind = site.activation(0)
+    last = bool(site.attributes.get("channels_last", 0))
+    source = _channels_first(site) if last else site.standard(0)
+    kind = source.kind
     _, codes, quantization = site.quantized_constant(1, "weight")
     rank = codes.ndim - 2
     if not 1 <= rank <= 3 or len(kind.onnx_shape) != rank + 2:
@@ -47,9 +50,9 @@ def convolution(site: Site) -> None:
     strides, pads, dilations = window_attributes(site, kernel, kind.onnx_shape[2:])
     product = _product(site, kind, codes, quantization, 0)
     op = Convolution(
-        name=site.name,
-        inputs=(source,),
-        output=site.output,
+        name=site.builder.op_name(site.node),
+        inputs=(source.name,),
+        output=site.output(),
         weight=product.weight.reshape(*product.weight.shape[:2], *spread(kernel)),
         bias=product.bias,
         multiplier=product.multiplier,
@@ -63,61 +66,65 @@ def convolution(site: Site) -> None:
         high=site.high,
     )
     shape = op.infer([kind])
-    site.emit(op, (1, shape[0], *shape[4 - rank :]))
+    result = site.emit(op, site.result((kind.onnx_shape[0], shape[0], *shape[4 - rank :])))
+    if not last:
+        return result
+    seen = result.kind.transposed([0, *range(2, rank + 2), 1])
+    assert seen is not None, site.name
+    return Operand(result.name, seen)
 
 
-def gemm(site: Site) -> None:
-    """Gemm and QGemm with constant weights: a 1×1×1 convolution."""
-    source, kind = site.activation(0)
+def _channels_first(site: Site) -> Operand:
+    """The operand of a QLinearConv with channels_last (com.microsoft), as [N, C, ...]."""
+    operand = site.activation(0)
+    rank = len(operand.kind.onnx_shape)
+    seen = operand.kind.transposed([0, rank - 1, *range(1, rank - 1)])
+    if seen is None:
+        raise site.refuse(f"the axes of {operand.name} do not part")
+    axes = standard(seen.onnx_shape)
+    return site.builder.in_form(Operand(operand.name, seen), axes, site.node)
+
+
+def gemm(site: Site) -> Operand:
+    """Gemm and QGemm with constant weights: a 1×1×1 convolution over the rows."""
     for name in ("alpha", "beta"):
         if site.attributes.get(name, 1.0) != 1.0:
             raise site.refuse(f"{name} is {site.attributes[name]}; only 1 is read")
+    source = site.activation(0)
+    if len(source.kind.onnx_shape) != 2:
+        raise site.refuse(f"a matrix of shape {list(source.kind.onnx_shape)}")
     if site.attributes.get("transA", 0):
-        raise site.refuse("transA is not read")
+        seen = source.kind.transposed([1, 0])
+        if seen is None:
+            raise site.refuse(f"transposes {source.name}, whose axes do not part")
+        source = Operand(source.name, seen)
     _, codes, quantization = site.quantized_constant(1, "weight")
-    if codes.ndim != 2 or len(kind.onnx_shape) != 2:
-        raise site.refuse(f"matrices of shape {list(kind.onnx_shape)} and {list(codes.shape)}")
+    if codes.ndim != 2:
+        raise site.refuse(f"weights of shape {list(codes.shape)}")
     if not site.attributes.get("transB", 0):
         codes, quantization = _transposed(codes, quantization)
-    _dense(site, source, kind, codes, quantization, site.output)
+    return _dense(site, source, codes, quantization)
 
 
-def matmul(site: Site) -> None:
+def matmul(site: Site) -> Operand:
     """MatMul and QLinearMatMul of an activation by a constant matrix, over the last axis."""
     if site.operand(0).type is None or site.operand(1).type is not None:
         raise site.refuse(
             "only activation × constant matrix is lowered; attention's products of two "
             "activations and constant × activation are not"
         )
-    source, kind = site.activation(0)
+    source = site.activation(0)
     _, codes, quantization = site.quantized_constant(1, "weight")
-    if codes.ndim != 2 or len(kind.onnx_shape) < 2:
-        raise site.refuse(f"matrices of shape {list(kind.onnx_shape)} and {list(codes.shape)}")
-    codes, quantization = _transposed(codes, quantization)
-    rank = len(kind.onnx_shape)
-    if rank == 2:
-        _dense(site, source, kind, codes, quantization, site.output)
-        return
-    # Features stand on the last axis: bring them to the channel axis and back.
-    forth = (0, rank - 1, *range(1, rank - 1))
-    back = (0, *range(2, rank), 1)
-    lead = tuple(kind.onnx_shape[a] for a in forth)
-    moved = site.builder.unused(f"{site.output}/features")
-    site.builder.emit(
-        Rearrange(name=moved, inputs=(source,), output=moved, permutation=forth, shape=lead),
-        kind.with_shape(lead),
-    )
-    product = site.builder.unused(f"{site.output}/product")
-    _dense(site, moved, kind.with_shape(lead), codes, quantization, product)
-    shape = (*kind.onnx_shape[:-1], codes.shape[0])
-    op = Rearrange(
-        name=f"{site.name}/restore",
-        inputs=(product,),
-        output=site.output,
-        permutation=back,
-        shape=shape,
-    )
-    site.emit(op, shape)
+    lead = codes.shape[:-2]
+    if codes.ndim > 2 and all(n == 1 for n in lead) and codes.ndim <= len(source.kind.onnx_shape):
+        axis = quantization.axis
+        quantization = quantization.moved(None if axis is None else axis - len(lead))
+        codes = codes.reshape(codes.shape[-2:])
+    if codes.ndim != 2 or not source.kind.onnx_shape:
+        raise site.refuse(
+            f"matrices of shape {list(source.kind.onnx_shape)} and {list(codes.shape)}"
+        )
+    return _dense(site, source, *_transposed(codes, quantization))
 
 
 def _transposed(codes: Array, quantization: Quantization) -> tuple[Array, Quantization]:
@@ -125,29 +132,67 @@ def _transposed(codes: Array, quantization: Quantization) -> tuple[Array, Quanti
     return codes.T, quantization.moved(axis)
 
 
-def _dense(
+def _dense(site: Site, source: Operand, codes: Array, quantization: Quantization) -> Operand:
+    """Weights [Cout, features] over the last axis; every other axis is a position.
+
+    Of a single position the features may lie along any of C, T, H and W (a flattened map): the
+    layer is then a convolution whose kernel is the whole map.
+    """
+    shape = source.kind.onnx_shape
+    features = int(codes.shape[1])
+    if shape[-1] != features:
+        raise site.refuse(f"weights for {features} features meet {list(shape)}")
+    product = _product(site, source.kind, codes, quantization, 0)
+    final = (*shape[:-1], int(codes.shape[0]))
+    if math.prod(shape[:-1]) == 1:
+        axes = source.kind.axes
+        weight = np.stack([to_canonical(row, axes) for row in product.weight])
+        return _emit_dense(site, source, product, weight, final, None)
+    source = _tokens(site, source)
+    c, t, h, w = source.kind.axes
+    if c != ((features, 1),) and features > 1:
+        raise site.refuse(f"the features of {source.name} do not lie in one axis")
+    scaled = [
+        tuple((n, stride // features * final[-1]) for n, stride in digits) for digits in (t, h, w)
+    ]
+    axes = (merged(((final[-1], 1),)), scaled[0], scaled[1], scaled[2])
+    weight = product.weight.reshape(*product.weight.shape, 1, 1, 1)
+    return _emit_dense(site, source, product, weight, final, axes)
+
+
+def _tokens(site: Site, source: Operand) -> Operand:
+    """The operand with its last axis along C."""
+    kind = source.kind
+    if kind.axes[0] == merged(((kind.onnx_shape[-1], 1),)):
+        return source
+    lead = math.prod(kind.onnx_shape[:-1])
+    matrix = Operand(source.name, kind.reshaped((lead, kind.onnx_shape[-1])))
+    moved = site.builder.in_form(matrix, standard((lead, kind.onnx_shape[-1])), site.node)
+    return Operand(moved.name, moved.kind.reshaped(kind.onnx_shape))
+
+
+def _emit_dense(
     site: Site,
-    source: str,
-    kind: TensorType,
-    codes: Array,
-    quantization: Quantization,
-    output: str,
-) -> None:
-    """A 1×1×1 convolution with weights [Cout, Cin]."""
-    product = _product(site, kind, codes, quantization, 0)
+    source: Operand,
+    product: _Product,
+    weight: Array,
+    final: tuple[int, ...],
+    axes: Axes | None,
+) -> Operand:
     op = Convolution(
-        name=site.name,
-        inputs=(source,),
-        output=output,
-        weight=product.weight.reshape(*product.weight.shape, 1, 1, 1),
+        name=site.builder.op_name(site.node),
+        inputs=(source.name,),
+        output=site.output(),
+        weight=np.ascontiguousarray(weight),
         bias=product.bias,
         multiplier=product.multiplier,
         shift=product.shift,
         low=site.low,
         high=site.high,
     )
-    shape = (kind.onnx_shape[0], int(codes.shape[0]), *kind.onnx_shape[2:])
-    site.builder.emit(op, site.target.type(shape))
+    if axes is None:
+        axes = (merged(((final[-1], 1),)), (), (), ())
+    return site.emit(op, site.result(final, axes))
 
 
 def _product(
@@ -180,27 +225,27 @@ def _product(
 
 
 def _bias(site: Site, unit: npt.NDArray[np.float32], channels: int) -> npt.NDArray[np.int32]:
-    """Bias in units of the accumulator, x scale · weight scale."""
+    """Bias in units of the accumulator, x scale · weight scale.
+
+    A bias in other units (float, or integers with a scale of their own) is rounded to them.
+    """
     operand = site.operands[2] if len(site.operands) > 2 else None
     if operand is None:
         return np.zeros(channels, np.int32)
     if operand.array is None:
         raise site.refuse(f"bias {operand.name} must be constant")
     values = operand.array.reshape(-1)
-    if values.size not in (1, channels):
-        raise site.refuse(f"bias {operand.name} has {values.size} entries for {channels} channels")
+    if values.size not in (1, channels) or math.prod(operand.array.shape[:-1]) != 1:
+        raise site.refuse(
+            f"bias {operand.name} has shape {list(operand.array.shape)} for {channels} channels"
+        )
+    quantization = operand.quantization
+    if quantization is not None and not _is_in_units(quantization, unit):
+        scale, zero = quantization.along(values.ndim)
+        values = (values.astype(np.int64) - zero).astype(np.float32) * np.float32(scale)
     if values.dtype == np.float32:
         wide = np.rint(values.astype(np.float64) / unit)
     elif values.dtype == np.int32:
-        quantization = operand.quantization
-        if quantization is not None:
-            if not np.allclose(quantization.scale, unit, rtol=BIAS_TOLERANCE, atol=0):
-                raise site.refuse(
-                    f"bias {operand.name} has scale {float(quantization.scale[0]):.6g}, not "
-                    f"x scale · weight scale = {float(unit[0]):.6g}"
-                )
-            if quantization.zero_point.any():
-                raise site.refuse(f"bias {operand.name} has a zero point")
         wide = values.astype(np.float64)
     else:
         raise site.refuse(f"bias {operand.name} is {values.dtype}; int32 or float32 are read")
@@ -212,3 +257,12 @@ def _bias(site: Site, unit: npt.NDArray[np.float32], channels: int) -> npt.NDArr
             f"(limit {math.ldexp(1, 31):.6g})"
         )
     return wide.astype(np.int32)
+
+
+def _is_in_units(quantization: Quantization, unit: npt.NDArray[np.float32]) -> bool:
+    """Whether integers of a bias are accumulator units as they stand."""
+    return (
+        quantization.dtype == np.int32
+        and not quantization.zero_point.any()
+        and np.allclose(quantization.scale, unit, rtol=BIAS_TOLERANCE, atol=0)
+    )

@@ -12,6 +12,7 @@ from compiler.frontend.site import Operand
 
 # Inputs in order: x = tensor, scale, zero point; c = plain constant; y = scale and zero point of
 # the result; x* = any number of tensors.
+MICROSOFT = "com.microsoft"
 QOPERATORS = {
     "QLinearConv": ("Conv", "xxyc"),
     "QLinearMatMul": ("MatMul", "xxy"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import onnx
 
 from compiler.frontend.model import Array, Model, attributes_of, refuse
 from compiler.tensor import TensorType
+from hw.arch.axes import Axes
 
 INTEGERS = (np.uint8, np.int8, np.int32)
 
@@ -37,15 +39,22 @@ class Quantization:
         """One scale and eight bits: fit for an activation."""
         return self.scale.size == 1 and self.dtype in (np.uint8, np.int8)
 
-    def type(self, onnx_shape: tuple[int, ...]) -> TensorType:
+    def type(self, onnx_shape: Sequence[int], axes: Axes | None = None) -> TensorType:
         """Type of an activation with these parameters."""
-        return TensorType.of(
-            onnx_shape, self.dtype == np.int8, float(self.scale[0]), int(self.zero_point[0])
-        )
+        return TensorType.of(onnx_shape, *self._quantization, axes)
+
+    def like(self, kind: TensorType) -> TensorType:
+        """Type of an activation with these parameters and another's elements."""
+        return TensorType.of(kind.onnx_shape, *self._quantization, kind.axes)
 
     def describes(self, kind: TensorType) -> bool:
         """Whether a tensor's codes read as the same reals."""
-        return self.single and self.type(kind.onnx_shape).quantization == kind.quantization
+        return self.single and self._quantization == kind.quantization
+
+    @property
+    def _quantization(self) -> tuple[bool, float, int]:
+        scale = float(np.float32(self.scale[0]))
+        return bool(self.dtype == np.int8), scale, int(self.zero_point[0])
 
     def along(self, rank: int) -> tuple[Array, Array]:
         """Scale and zero point shaped to broadcast against a tensor of this rank."""
@@ -79,7 +88,7 @@ def parameters(
     ----------
     model, node: where.
     scale, zero: names of the constants; `zero` may be empty.
-    dtype: integer type where `zero` is empty.
+    dtype: integer type where `zero` is empty and the node does not say it (output_dtype, opset 21).
     rank: of the tensor, to resolve a negative axis.
     axis: channel axis; None reads the node's attribute.
 
@@ -92,16 +101,22 @@ def parameters(
         if not model.is_constant(name):
             raise refuse(node, f"{name} must be a constant (the scale is computed at run time)")
     scales = model.constants[scale]
+    attributes = attributes_of(node)
+    said = attributes.get("output_dtype", 0) if node.op_type == "QuantizeLinear" else 0
+    if said:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(said)
     zeros = model.constants[zero] if zero else np.zeros(scales.shape, dtype)
+    if said and zeros.dtype != dtype:
+        raise refuse(node, f"output_dtype says {dtype}, zero point {zero} is {zeros.dtype}")
     if scales.dtype != np.float32:
         raise refuse(node, f"scale {scale} is {scales.dtype}; float32 is read")
     if zeros.dtype not in INTEGERS:
-        raise refuse(node, f"zero point {zero} is {zeros.dtype}; 8 bits are read (32 for biases)")
+        what = f"zero point {zero}" if zero else "the result"
+        raise refuse(node, f"{what} is {zeros.dtype}; 8 bits are read (32 for biases)")
     if scales.ndim > 1 or zeros.size not in (1, scales.size):
         raise refuse(node, f"scale {scale} has shape {list(scales.shape)}: one axis at most")
     if not np.isfinite(scales).all() or (scales < np.finfo(np.float32).tiny).any():
         raise refuse(node, f"scale {scale} is not a positive normal float32 everywhere")
-    attributes = attributes_of(node)
     if attributes.get("block_size", 0):
         raise refuse(node, "blocked quantization (block_size) is not read")
     if scales.size == 1:

@@ -9,53 +9,12 @@ from typing import Any
 import numpy as np
 import onnx
 
-from compiler.frontend.model import Array, Model, Unsupported, attributes_of, refuse
+from compiler.frontend.model import Array, Model, Unsupported, attributes_of, label, refuse
 from compiler.frontend.quantization import Quantization
-from compiler.ir import AnyOperation, Value
+from compiler.ir import COMPILER, AnyOperation, Port, Value
+from compiler.ops import Rearrange, View
 from compiler.tensor import TensorType
-
-
-class Builder:
-    """The graph under construction.
-
-    Members
-    -------
-    values: by name.
-    ops: in topological order.
-    """
-
-    def __init__(self) -> None:
-        self.values: dict[str, Value] = {}
-        self.ops: list[AnyOperation] = []
-
-    def type(self, name: str) -> TensorType:
-        """Type of a value made before."""
-        return self.values[name].type
-
-    def emit(self, op: AnyOperation, kind: TensorType) -> str:
-        """Append an operator and its result; GraphError where they do not agree."""
-        kind.check(op.output)
-        op.check([self.values[name].type for name in op.inputs], kind)
-        self.ops.append(op)
-        self.values[op.output] = Value(op.output, kind)
-        return op.output
-
-    def unused(self, name: str) -> str:
-        """A value name that is still free: `name`, or with a number behind it."""
-        result, number = name, 1
-        while result in self.values:
-            number += 1
-            result = f"{name}#{number}"
-        return result
-
-    def snapshot(self) -> tuple[dict[str, Value], int]:
-        """State to return to."""
-        return dict(self.values), len(self.ops)
-
-    def restore(self, state: tuple[dict[str, Value], int]) -> None:
-        """Forget everything since a snapshot."""
-        self.values, count = dict(state[0]), state[1]
-        del self.ops[count:]
+from hw.arch.axes import Axes, aligned, canonical_of, carried, file_axes, positions, standard
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
@@ -65,7 +24,8 @@ class Operand:
     Attributes
     ----------
     name: of the integer value, or of the constant.
-    type: of an activation; None for a constant.
+    type: of an activation as the file sees it here (its ONNX shape may be another than the
+        value's own: reshapes and transposes move nothing); None for a constant.
     array: the constant: integers where `quantization` is given, else as in the file.
     quantization: of a quantized constant.
     """
@@ -74,6 +34,190 @@ class Operand:
     type: TensorType | None = None
     array: Array | None = None
     quantization: Quantization | None = None
+
+    @property
+    def kind(self) -> TensorType:
+        """Type of an operand that is an activation."""
+        assert self.type is not None, self.name
+        return self.type
+
+
+class Builder:
+    """The graph under construction.
+
+    Parameters
+    ----------
+    taken: names that stand in the file; values of the compiler's own get others.
+
+    Members
+    -------
+    values: by name.
+    ops: in topological order.
+    inputs: values that the host writes.
+    owners: the user's node behind every operator, by the operator's name.
+    """
+
+    def __init__(self, taken: set[str]) -> None:
+        self.values: dict[str, Value] = {}
+        self.ops: list[AnyOperation] = []
+        self.inputs: list[Port] = []
+        self.owners: dict[str, onnx.NodeProto] = {}
+        self._taken = taken
+        self._given: set[str] = set()
+
+    def type(self, name: str) -> TensorType:
+        """Type of a value made before."""
+        return self.values[name].type
+
+    def emit(self, op: AnyOperation, kind: TensorType, node: onnx.NodeProto) -> Operand:
+        """Append an operator and its result, a step of the compiler's own until it is settled.
+
+        Raises
+        ------
+        GraphError
+            Operands, attributes and result do not agree.
+        """
+        kind.check(op.output)
+        op.check([self.values[name].type for name in op.inputs], kind)
+        self.ops.append(op)
+        self.values[op.output] = Value(op.output, kind, origin=COMPILER)
+        self.owners.setdefault(op.name, node)
+        return Operand(op.output, kind)
+
+    def inner(self, name: str) -> str:
+        """A value name that is nowhere in the file: `name` with something behind it."""
+        number = 1
+        while (result := f"{name}#{number}") in self.values or result in self._taken:
+            number += 1
+        return result
+
+    def op_name(self, node: onnx.NodeProto, part: str = "") -> str:
+        """An operator name that is not used yet, made of the node's."""
+        wanted = label(node) + part
+        result, number = wanted, 1
+        while result in self._given:
+            number += 1
+            result = f"{wanted}#{number}"
+        self._given.add(result)
+        return result
+
+    def settle(self, operand: Operand, name: str, origin: str) -> Operand:
+        """Give a value that has none yet the name that the file has for its codes.
+
+        Inputs and values that were settled before keep theirs.
+        """
+        value = self.values[operand.name]
+        if value.origin != COMPILER or name in self.values or value.constant is not None:
+            return operand
+        if any(port.value == operand.name for port in self.inputs):
+            return operand
+        place, maker = next((i, op) for i, op in enumerate(self.ops) if op.output == operand.name)
+        self.ops[place] = dataclasses.replace(maker, output=name)
+        self._replace_operand(operand.name, name)
+        del self.values[operand.name]
+        self.values[name] = Value(name, operand.kind, origin=origin)
+        return Operand(name, operand.kind)
+
+    def snapshot(self) -> tuple[dict[str, Value], list[AnyOperation], list[Port]]:
+        """State to return to."""
+        return dict(self.values), list(self.ops), list(self.inputs)
+
+    def restore(self, state: tuple[dict[str, Value], list[AnyOperation], list[Port]]) -> None:
+        """Forget everything since a snapshot."""
+        values, ops, inputs = state
+        self.values, self.ops, self.inputs = dict(values), list(ops), list(inputs)
+
+    # Forms --------------------------------------------------------------------------------
+
+    def constant(self, name: str, kind: TensorType, codes: Array) -> str:
+        """A value known at compile time; `codes` in the file's shape. Returns its name."""
+        canonical = kind.in_lanes(codes)
+        result = name
+        known = self.values.get(name)
+        if known is not None and (known.type != kind or known.constant is None):
+            result = self.inner(name)
+        if result not in self.values:
+            origin = COMPILER if result != name else "file"
+            self.values[result] = Value(result, kind, canonical, origin)
+        return result
+
+    def in_form(self, operand: Operand, axes: Axes, node: onnx.NodeProto) -> Operand:
+        """The operand with other elements along C, T, H and W.
+
+        Nothing moves where only T, H and W are cut otherwise, or where the host writes it.
+        """
+        kind = operand.kind
+        if kind.axes == axes:
+            return operand
+        target = dataclasses.replace(kind, axes=axes)
+        port = next((p for p in self.inputs if p.value == operand.name), None)
+        written = None if port is None else self._written_in_form(operand, port, target)
+        if written is not None:
+            return written
+        name = self.inner(operand.name)
+        if kind.axes[0] == axes[0] and positions(kind.axes) == positions(axes):
+            view = View(
+                name=self.op_name(node, "/view"),
+                inputs=(operand.name,),
+                output=name,
+                shape=canonical_of(axes),
+            )
+            return self.emit(view, target, node)
+        move = Rearrange(
+            name=self.op_name(node, "/rearrange"),
+            inputs=(operand.name,),
+            output=name,
+            source=kind.axes,
+            target=axes,
+        )
+        return self.emit(move, target, node)
+
+    def _written_in_form(self, operand: Operand, port: Port, target: TensorType) -> Operand | None:
+        """Another value that the host writes from the same source."""
+        own = self.type(operand.name)
+        axes = carried(target.axes, operand.kind.axes, own.axes)
+        if axes is None:
+            return None
+        kind = dataclasses.replace(own, axes=axes)
+        for other in self.inputs:
+            if other.onnx_name == port.onnx_name and self.type(other.value) == kind:
+                return Operand(other.value, target)
+        name = self.inner(operand.name)
+        self.values[name] = Value(name, kind, origin=COMPILER)
+        self.inputs.append(Port(name, port.onnx_name))
+        return Operand(name, target)
+
+    def finish_inputs(self, outputs: Sequence[Port]) -> None:
+        """Forget values that the host would write and nothing reads.
+
+        One that was needed in another form only gives its name to that form.
+        """
+        read = {n for op in self.ops for n in op.inputs} | {port.value for port in outputs}
+        for port in [p for p in self.inputs if p.value not in read]:
+            self.inputs.remove(port)
+            value = self.values.pop(port.value)
+            others = [
+                other
+                for other in self.inputs
+                if other.onnx_name == port.onnx_name
+                and self.values[other.value].origin == COMPILER
+                and self.type(other.value).quantization == value.type.quantization
+            ]
+            if others:
+                self._rename_input(others[0], value)
+
+    def _rename_input(self, port: Port, value: Value) -> None:
+        """Let a value that the host writes have the name of one that is gone."""
+        kind = self.values.pop(port.value).type
+        self.values[value.name] = dataclasses.replace(value, type=kind)
+        self.inputs[self.inputs.index(port)] = dataclasses.replace(port, value=value.name)
+        self._replace_operand(port.value, value.name)
+
+    def _replace_operand(self, old: str, new: str) -> None:
+        for i, op in enumerate(self.ops):
+            if old in op.inputs:
+                renamed = tuple(new if n == old else n for n in op.inputs)
+                self.ops[i] = dataclasses.replace(op, inputs=renamed)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
@@ -88,9 +232,7 @@ class Site:
     operands: in the order of the float operator; None where an optional one is absent.
     attributes: of the node.
     target: quantization of the result.
-    output: value name of the result.
     low, high: clamp codes of the result.
-    index: which output of the node.
     """
 
     builder: Builder
@@ -100,15 +242,13 @@ class Site:
     operands: Sequence[Operand | None]
     attributes: dict[str, Any]
     target: Quantization
-    output: str
     low: int
     high: int
-    index: int = 0
 
     @property
     def name(self) -> str:
-        """Name for the operator."""
-        return str(self.node.name or self.output)
+        """Name for messages."""
+        return label(self.node)
 
     def refuse(self, reason: str) -> Unsupported:
         """The finding that this operator cannot be compiled."""
@@ -120,12 +260,25 @@ class Site:
             raise self.refuse(f"input {index} is missing")
         return operand
 
-    def activation(self, index: int) -> tuple[str, TensorType]:
-        """Name and type of an operand that must be an activation."""
+    def activation(self, index: int) -> Operand:
+        """An operand that must be an activation."""
         operand = self.operand(index)
         if operand.type is None:
             raise self.refuse(f"input {operand.name} must be an activation, not a constant")
-        return operand.name, operand.type
+        return operand
+
+    def standard(self, index: int) -> Operand:
+        """An activation as [N, C, (T, (H,)) W]."""
+        operand = self.activation(index)
+        try:
+            axes = standard(operand.kind.onnx_shape)
+        except ValueError as error:
+            raise self.refuse(str(error)) from error
+        return self.builder.in_form(operand, axes, self.node)
+
+    def aligned(self, index: int) -> tuple[Operand, list[int | None]]:
+        """An activation each of whose ONNX axes is C, T, H or W; and which (None for size 1)."""
+        return align(self.builder, self.activation(index), self.node)
 
     def quantized_constant(self, index: int, what: str) -> tuple[str, Array, Quantization]:
         """An operand that must be a constant of integers."""
@@ -144,9 +297,70 @@ class Site:
             raise self.refuse(f"input {operand.name} must be constant")
         return operand.array
 
-    def emit(self, op: AnyOperation, onnx_shape: tuple[int, ...]) -> None:
-        """Append the operator that makes the site's result."""
-        self.builder.emit(op, self.target.type(onnx_shape))
+    def result(self, onnx_shape: Sequence[int], axes: Axes | None = None) -> TensorType:
+        """Type of the result; without `axes` in standard form."""
+        return self.target.type(onnx_shape, axes)
+
+    def output(self) -> str:
+        """A name for the result, until it is settled."""
+        return self.builder.inner(self.name)
+
+    def emit(self, op: AnyOperation, kind: TensorType) -> Operand:
+        """Append an operator."""
+        return self.builder.emit(op, kind, self.node)
+
+
+def align(
+    builder: Builder, operand: Operand, node: onnx.NodeProto
+) -> tuple[Operand, list[int | None]]:
+    """The operand so that each of its ONNX axes is one of C, T, H, W; and which (None: size 1).
+
+    Raises
+    ------
+    Unsupported
+        It has more axes than that.
+    """
+    kind = operand.kind
+    found = file_axes(kind.axes, kind.onnx_shape)
+    if found is None:
+        axes = _recut(kind)
+        if axes is None:
+            try:
+                axes = standard(kind.onnx_shape)
+            except ValueError as error:
+                raise refuse(node, f"on {operand.name}: {error}") from error
+        operand = builder.in_form(operand, axes, node)
+        found = file_axes(axes, kind.onnx_shape)
+    if found is None:
+        raise refuse(node, f"on {operand.name}: the axes of {list(kind.onnx_shape)} do not part")
+    return operand, list(found)
+
+
+def _recut(kind: TensorType) -> Axes | None:
+    """Aligned axes with the same channels and the same order of positions, if there are any."""
+    shape = kind.onnx_shape
+    onto = [3] * len(shape)
+    space = [k for k, n in enumerate(shape) if n > 1]
+    strides = {k: int(np.prod(shape[k + 1 :], dtype=np.int64)) for k in space}
+    channel = [k for k in space if kind.axes[0] == ((shape[k], strides[k]),)]
+    if channel:
+        onto[channel[0]] = 0
+        space.remove(channel[0])
+    if len(space) > 3:
+        return None
+    # The outermost position comes first: the file's axes in order of their place among positions.
+    order = {stride: place for place, (_, stride) in enumerate(positions(kind.axes))}
+
+    def outermost(axis: int) -> tuple[int, int]:
+        within = [s for s in order if s <= strides[axis]]
+        return (order[max(within)] if within else 0, -strides[axis])
+
+    for place, axis in enumerate(sorted(space, key=outermost), 4 - len(space)):
+        onto[axis] = place
+    # Axes of one group would follow the file's order; each has a group of its own here.
+    axes = aligned(shape, onto)
+    same = axes[0] == kind.axes[0] and positions(axes) == positions(kind.axes)
+    return axes if same else None
 
 
 def site_at(
@@ -156,8 +370,6 @@ def site_at(
     op: str,
     operands: Sequence[Operand | None],
     target: Quantization,
-    output: str,
-    index: int = 0,
 ) -> Site:
     """A site whose result may take every code; see `Site` for the parameters."""
     limits = np.iinfo(target.dtype)
@@ -169,8 +381,6 @@ def site_at(
         operands=operands,
         attributes=attributes_of(node),
         target=target,
-        output=output,
         low=int(limits.min),
         high=int(limits.max),
-        index=index,
     )

@@ -6,23 +6,21 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import onnx
 
-from compiler.frontend.site import Site
-from compiler.ops import Pool, PoolKind, Rearrange, Reduce, Window
+from compiler.frontend.model import Array, attributes_of, refuse
+from compiler.frontend.moves import in_range
+from compiler.frontend.site import Operand, Site
+from compiler.ops import Convolution, Pool, PoolKind, Reduce, Window
 from compiler.tensor import TensorType, Triple
-from hw.arch.numerics import Mean
+from hw.arch.axes import aligned
+from hw.arch.numerics import Mean, split_scale
 
 
 def spread(values: Sequence[int], missing: int = 1) -> Triple:
     """Values along the last axes to (t, h, w)."""
     t, h, w = [missing] * (3 - len(values)) + [int(v) for v in values]
     return t, h, w
-
-
-def canonical_axis(axis: int, rank: int) -> int:
-    """Canonical axis (0 = C … 3 = W) of an ONNX axis; −1 for the batch."""
-    axis %= rank
-    return (-1, 0)[axis] if axis < 2 else axis - rank + 4
 
 
 def window_attributes(
@@ -80,28 +78,28 @@ def _ceil_padding(size: int, kernel: int, stride: int, begin: int, end: int) -> 
     return max(0, (count - 1) * stride - room)
 
 
-def max_pool(site: Site) -> None:
-    """MaxPool and GlobalMaxPool."""
-    name, source = site.activation(0)
+def max_pool(site: Site) -> Operand:
+    """MaxPool."""
+    source = site.standard(0)
     if len(site.node.output) > 1 and site.node.output[1]:
         raise site.refuse("the second output (indices) is not made")
-    window = _window(site, source)
+    window = _window(site, source.kind)
     op = Pool(
-        name=site.name,
-        inputs=(name,),
-        output=site.output,
+        name=site.builder.op_name(site.node),
+        inputs=(source.name,),
+        output=site.output(),
         kind=PoolKind.MAX,
         window=window,
         low=site.low,
         high=site.high,
     )
-    _emit_pool(site, op, source)
+    return _emit_pool(site, op, source.kind)
 
 
-def average_pool(site: Site) -> None:
+def average_pool(site: Site) -> Operand:
     """AveragePool over whole windows: padding, if any, must count."""
-    name, source = site.activation(0)
-    window = _window(site, source)
+    source = site.standard(0)
+    window = _window(site, source.kind)
     padded = any((*window.pad_begin, *window.pad_end))
     if padded and not site.attributes.get("count_include_pad", 0):
         raise site.refuse(
@@ -111,22 +109,23 @@ def average_pool(site: Site) -> None:
     if padded and site.attributes.get("ceil_mode", 0):
         raise site.refuse("ceil_mode with padding has no agreed divisor")
     op = Pool(
-        name=site.name,
-        inputs=(name,),
-        output=site.output,
+        name=site.builder.op_name(site.node),
+        inputs=(source.name,),
+        output=site.output(),
         kind=PoolKind.AVERAGE,
         window=window,
-        mean=_mean(site, source, math.prod(window.kernel)),
+        mean=_mean(site, source.kind, math.prod(window.kernel)),
         low=site.low,
         high=site.high,
     )
-    _emit_pool(site, op, source)
+    return _emit_pool(site, op, source.kind)
 
 
-def _emit_pool(site: Site, op: Pool, source: TensorType) -> None:
-    shape = op.infer([source])
+def _emit_pool(site: Site, op: Pool, source: TensorType) -> Operand:
+    batch, channels = source.onnx_shape[:2]
     rank = len(source.onnx_shape) - 2
-    site.emit(op, (1, shape[0], *shape[4 - rank :]))
+    shape = op.infer([source])
+    return site.emit(op, site.result((batch, channels, *shape[4 - rank :])))
 
 
 def _mean(site: Site, source: TensorType, elements: int) -> Mean:
@@ -135,60 +134,102 @@ def _mean(site: Site, source: TensorType, elements: int) -> Mean:
     )
 
 
-def global_average_pool(site: Site) -> None:
-    """GlobalAveragePool: the mean over all spatial axes."""
-    _, source = site.activation(0)
-    if site.attributes.get("channels_last", 0):
-        raise site.refuse("channels_last is not read")
-    _reduce(site, list(range(2, len(source.onnx_shape))), keep=True)
+REDUCTIONS = ("GlobalAveragePool", "GlobalMaxPool", "ReduceMax", "ReduceMean")
+"""Operators over whole axes."""
 
 
-def reduce_mean(site: Site) -> None:
-    """ReduceMean over spatial axes; axes are an input since opset 18."""
-    _, source = site.activation(0)
-    rank = len(source.onnx_shape)
-    listed = site.constant(1)
-    axes = site.attributes.get("axes") if listed is None else listed.reshape(-1).tolist()
+def reduced_axes(
+    node: onnx.NodeProto, shape: Sequence[int], listed: Array | None
+) -> tuple[list[int], bool]:
+    """ONNX axes that an operator of REDUCTIONS goes over, and whether they stay with size 1.
+
+    Parameters
+    ----------
+    shape: of the operand.
+    listed: axes given as an input (ReduceMean and ReduceMax since opset 18).
+    """
+    attributes = attributes_of(node)
+    if node.op_type not in ("ReduceMax", "ReduceMean", "QLinearReduceMean"):
+        if attributes.get("channels_last", 0):
+            raise refuse(node, "channels_last is not read")
+        return list(range(2, len(shape))), True
+    axes = attributes.get("axes") if listed is None else listed.reshape(-1).tolist()
     if not axes:
-        if site.attributes.get("noop_with_empty_axes", 0):
-            raise site.refuse("a mean over no axis")
-        axes = list(range(rank))
-    _reduce(site, sorted(int(a) % rank for a in axes), bool(site.attributes.get("keepdims", 1)))
+        if attributes.get("noop_with_empty_axes", 0):
+            return [], True
+        axes = list(range(len(shape)))
+    keep = bool(attributes.get("keepdims", 1))
+    return sorted({in_range(node, int(a), len(shape)) for a in axes}), keep
 
 
-def _reduce(site: Site, axes: list[int], keep: bool) -> None:
-    name, source = site.activation(0)
-    shape = source.onnx_shape
-    # Axes of size 1 (the batch above all) take no part in a mean.
-    averaged = [a for a in axes if shape[a] > 1]
-    canonical = tuple(canonical_axis(a, len(shape)) for a in averaged)
-    if any(a < 1 for a in canonical):
-        raise site.refuse(
-            f"a mean over axes {axes} of {list(shape)} crosses channels; only time and space "
-            "are lowered"
-        )
-    if not canonical:
-        canonical = (3,)
+def reduction(site: Site) -> Operand:
+    """The mean or maximum over whole axes of time and space."""
+    listed = site.constant(1)
+    axes, keep = reduced_axes(site.node, site.activation(0).kind.onnx_shape, listed)
+    source, onto = site.aligned(0)
+    shape = source.kind.onnx_shape
+    places = tuple(sorted(k for k in (onto[a] for a in axes) if k is not None))
     kept = tuple(1 if a in axes else n for a, n in enumerate(shape))
-    final = kept if keep else tuple(n for a, n in enumerate(shape) if a not in axes) or (1,)
-    moves = site.target.type(kept).shape != site.target.type(final).shape
-    output = site.builder.unused(f"{site.output}/kept") if moves else site.output
-    reduced = Reduce(
-        name=site.name,
-        inputs=(name,),
-        output=output,
-        axes=canonical,
-        mean=_mean(site, source, int(np.prod([shape[a] for a in averaged], initial=1))),
+    result = site.result(kept, aligned(kept, [3 if k is None else k for k in onto]))
+    elements = int(np.prod([shape[a] for a in axes], initial=1))
+    if site.op in ("GlobalMaxPool", "ReduceMax"):
+        operand = _maximum(site, source, places, result)
+    elif 0 in places:
+        operand = _mean_of_channels(site, source, places, elements, result)
+    else:
+        op = Reduce(
+            name=site.builder.op_name(site.node),
+            inputs=(source.name,),
+            output=site.output(),
+            axes=places,
+            mean=_mean(site, source.kind, elements),
+            low=site.low,
+            high=site.high,
+        )
+        operand = site.emit(op, result)
+    final = kept if keep else tuple(n for a, n in enumerate(shape) if a not in axes)
+    return Operand(operand.name, operand.kind.reshaped(final))
+
+
+def _mean_of_channels(
+    site: Site, source: Operand, places: tuple[int, ...], elements: int, result: TensorType
+) -> Operand:
+    """A mean over channels, too: a convolution with ones; its requantization is the mean's."""
+    c, *space = source.kind.shape
+    kernel = [n if k in places else 1 for k, n in enumerate(space, 1)]
+    scale = np.float32(source.kind.scale) / (
+        np.float32(site.target.scale[0]) * np.float32(elements)
+    )
+    multiplier, shift = split_scale(float(np.float32(scale)))
+    op = Convolution(
+        name=site.builder.op_name(site.node),
+        inputs=(source.name,),
+        output=site.output(),
+        weight=np.ones((1, c, *kernel), np.int8),
+        bias=np.zeros(1, np.int32),
+        multiplier=np.array([multiplier], np.int64),
+        shift=np.array([shift], np.int64),
         low=site.low,
         high=site.high,
     )
-    site.builder.emit(reduced, site.target.type(kept if moves else final))
-    if moves:
-        op = Rearrange(
-            name=f"{site.name}/squeeze",
-            inputs=(output,),
-            output=site.output,
-            permutation=tuple(range(len(kept))),
-            shape=final,
+    return site.emit(op, result)
+
+
+def _maximum(site: Site, source: Operand, places: tuple[int, ...], result: TensorType) -> Operand:
+    """A maximum pool whose window is the whole of the axes."""
+    if 0 in places:
+        raise site.refuse(
+            f"a maximum over channels of {list(source.kind.onnx_shape)}; only time and space are "
+            "lowered"
         )
-        site.emit(op, final)
+    t, h, w = (source.kind.shape[k] if k in places else 1 for k in (1, 2, 3))
+    op = Pool(
+        name=site.builder.op_name(site.node),
+        inputs=(source.name,),
+        output=site.output(),
+        kind=PoolKind.MAX,
+        window=Window((t, h, w), (1, 1, 1)),
+        low=site.low,
+        high=site.high,
+    )
+    return site.emit(op, result)

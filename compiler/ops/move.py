@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from compiler.ops.base import Operation, Table, apply_table
 from compiler.tensor import Codes, Shape, TensorType
-from hw.arch.layout import canonical_shape
+from hw.arch.axes import Axes, canonical_of, covers, from_canonical, to_canonical
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -90,11 +91,21 @@ class Slice(Operation):
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class View(Operation):
-    """The same bytes under another name and ONNX shape; canonical shapes are equal."""
+    """The same bytes with T, H and W cut otherwise: channels and the order of positions stay.
+
+    Attributes
+    ----------
+    shape: canonical shape of the result.
+    """
+
+    shape: Shape
 
     def infer(self, inputs: Sequence[TensorType]) -> Shape:
         self.check_arity(inputs, 1)
-        return inputs[0].shape
+        source = inputs[0].shape
+        if source[0] != self.shape[0] or math.prod(source) != math.prod(self.shape):
+            raise self.error(f"{list(source)} cannot be seen as {list(self.shape)}")
+        return self.shape
 
     def check(self, inputs: Sequence[TensorType], output: TensorType) -> None:
         super().check(inputs, output)
@@ -104,36 +115,29 @@ class View(Operation):
     def evaluate(
         self, operands: Sequence[Codes], inputs: Sequence[TensorType], output: TensorType
     ) -> Codes:
-        return operands[0]
+        return operands[0].reshape(self.shape)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Rearrange(Operation):
-    """Permute the axes of the ONNX shape, then read the elements in another shape.
+    """The elements of a tensor with other ones along C, T, H and W.
 
     Attributes
     ----------
-    permutation: of the ONNX axes, batch included; the identity for a plain reshape.
-    shape: ONNX shape of the result.
+    source, target: axes of operand and result over one and the same row-major tensor.
     """
 
-    permutation: tuple[int, ...]
-    shape: tuple[int, ...]
-
-    @property
-    def reshapes_only(self) -> bool:
-        """No axis is moved."""
-        return self.permutation == tuple(range(len(self.permutation)))
+    source: Axes
+    target: Axes
 
     def infer(self, inputs: Sequence[TensorType]) -> Shape:
         self.check_arity(inputs, 1)
-        source = inputs[0]
-        if sorted(self.permutation) != list(range(len(source.onnx_shape))):
-            raise self.error(f"{self.permutation} does not permute {list(source.onnx_shape)}")
-        shape = canonical_shape(self.shape)
-        if int(np.prod(shape)) != source.elements:
-            raise self.error(f"{source.elements} elements do not fill {list(self.shape)}")
-        return shape
+        if inputs[0].shape != canonical_of(self.source):
+            raise self.error(f"rearranges {canonical_of(self.source)}, not {inputs[0].shape}")
+        elements = inputs[0].elements
+        if not covers(self.source, elements) or not covers(self.target, elements):
+            raise self.error(f"{self.source} and {self.target} do not have the same elements")
+        return canonical_of(self.target)
 
     def check(self, inputs: Sequence[TensorType], output: TensorType) -> None:
         super().check(inputs, output)
@@ -143,5 +147,5 @@ class Rearrange(Operation):
     def evaluate(
         self, operands: Sequence[Codes], inputs: Sequence[TensorType], output: TensorType
     ) -> Codes:
-        plain = operands[0].reshape(inputs[0].onnx_shape).transpose(self.permutation)
-        return np.ascontiguousarray(plain).reshape(output.shape)
+        flat = from_canonical(operands[0], self.source, (inputs[0].elements,))
+        return to_canonical(flat, self.target)

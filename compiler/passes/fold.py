@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from compiler.ir import AnyOperation, Elementwise, Graph, UnaryTable, Value
@@ -20,7 +22,7 @@ def _fold(graph: Graph, accept: Accept) -> Outcome:
         kinds = [values[name].type for name in op.inputs]
         if len(known) == len(constants):
             result = op.evaluate(known, kinds, values[op.output].type)
-            values[op.output] = Value(op.output, values[op.output].type, result)
+            values[op.output] = dataclasses.replace(values[op.output], constant=result)
             applied.append(f"{op.name}: evaluated")
         elif isinstance(op, Elementwise) and any(c.size == 1 for c in known):
             ops.append(_scalar_table(op, values))

@@ -195,7 +195,7 @@ def _takes(op: AnyOperation | None, source: str, start: int, stop: int) -> bool:
     )
 
 
-NEEDS = frozenset({"folded", "no views"})
+NEEDS = frozenset({"folded"})
 FUSE_CLAMPS = Pass("fuse-clamps", _fuse_clamps, NEEDS, frozenset({"clamps fused"}))
 FUSE_POOLS = Pass("fuse-pools", _fuse_pools, NEEDS | {"clamps fused"}, frozenset({"pools fused"}))
 FUSE_RESIDUALS = Pass("fuse-residuals", _fuse_residuals, NEEDS, frozenset({"residuals fused"}))

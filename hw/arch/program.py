@@ -17,11 +17,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hw.arch.axes import Axes
 from hw.arch.isa import INSTRUCTION_BYTES, Instruction, decode, encode
 from hw.arch.layout import TensorLayout
 
 MAGIC = b"VIDACCEL"
-VERSION = 1
+VERSION = 2
+HOST_MODEL = "host.onnx"
+"""Beside a program: the part of the user's graph that the host evaluates, if there is one."""
+FILE, COMPILER = "file", "compiler"
+"""Origins of tensors."""
 
 
 class ProgramError(ValueError):
@@ -34,13 +39,15 @@ class Tensor:
 
     Attributes
     ----------
-    name: ONNX value name of the integer tensor (output of its QuantizeLinear).
+    name: of the tensor in the ONNX file whose codes these are; of the compiler's own if it is not
+        one of the file's.
     address: DRAM byte address.
-    layout: geometry; channels may be stored in another order than in ONNX (see `order`).
+    layout: geometry.
     signed: s8 instead of u8.
     scale, zero_point: quantization.
     shape: shape in the ONNX graph.
-    order: ONNX channel of each stored channel; empty means the identity.
+    axes: which elements of that shape lie along C, T, H and W.
+    origin: FILE, or COMPILER: a step in between that the file has no name for.
     """
 
     name: str
@@ -50,7 +57,57 @@ class Tensor:
     scale: float
     zero_point: int
     shape: tuple[int, ...]
-    order: tuple[int, ...] = ()
+    axes: Axes
+    origin: str = FILE
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Input:
+    """An input of the user's graph, whether or not anything reads it.
+
+    Attributes
+    ----------
+    name, shape, dtype: as the file has them; `dtype` by its NumPy name.
+    used: something reads it, so a run needs it.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    used: bool = True
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Feed:
+    """What the host writes before a run.
+
+    Attributes
+    ----------
+    tensor: name of the program's tensor.
+    source: the graph's input whose values are quantized (or, if they are integers, taken as they
+        are); else the output of the host's part of the graph (HOST_MODEL in the build folder).
+    """
+
+    tensor: str
+    source: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Output:
+    """An output of the user's graph.
+
+    Attributes
+    ----------
+    name, shape, dtype: as the file has them; float32 is dequantized.
+    tensor: name of the program's tensor that holds its codes.
+    axes: which elements of `shape` lie along C, T, H and W of the tensor.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    tensor: str
+    axes: Axes
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -91,7 +148,8 @@ class Program:
     image: bytes that must be in DRAM before the start, as (address, data).
     memory_bytes: DRAM that the program uses, from address 0.
     store_window: (first, past-the-end) byte addresses that stores may touch.
-    inputs, outputs: tensors in the order of the graph's inputs and outputs.
+    inputs, outputs: of the user's graph, in its order.
+    feeds: tensors that the host writes, and from what.
     tensors: every tensor that the program stores or reads in DRAM.
     layers: for reports.
     """
@@ -104,10 +162,15 @@ class Program:
     image: tuple[tuple[int, bytes], ...]
     memory_bytes: int
     store_window: tuple[int, int]
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
+    inputs: tuple[Input, ...]
+    feeds: tuple[Feed, ...]
+    outputs: tuple[Output, ...]
     tensors: tuple[Tensor, ...]
     layers: tuple[Layer, ...]
+
+    def tensor(self, name: str) -> Tensor:
+        """A tensor by its name."""
+        return next(t for t in self.tensors if t.name == name)
 
     def code(self) -> bytes:
         """Encoded instructions."""
@@ -133,8 +196,9 @@ class Program:
             "memory_bytes": self.memory_bytes,
             "store_window": list(self.store_window),
             "tensors": [dataclasses.asdict(t) for t in self.tensors],
-            "inputs": [t.name for t in self.inputs],
-            "outputs": [t.name for t in self.outputs],
+            "inputs": [dataclasses.asdict(port) for port in self.inputs],
+            "feeds": [dataclasses.asdict(feed) for feed in self.feeds],
+            "outputs": [dataclasses.asdict(port) for port in self.outputs],
             "layers": [dataclasses.asdict(layer) for layer in self.layers],
             "sha256": hashlib.sha256(body).hexdigest(),
         }
@@ -184,8 +248,6 @@ class Program:
         for address, size in header["image"]:
             image.append((address, body[offset : offset + size]))
             offset += size
-        tensors = tuple(_tensor(t) for t in header["tensors"])
-        by_name = {t.name: t for t in tensors}
         return cls(
             network=header["network"],
             config=header["config"],
@@ -195,9 +257,13 @@ class Program:
             image=tuple(image),
             memory_bytes=header["memory_bytes"],
             store_window=tuple(header["store_window"]),
-            inputs=tuple(by_name[n] for n in header["inputs"]),
-            outputs=tuple(by_name[n] for n in header["outputs"]),
-            tensors=tensors,
+            inputs=tuple(Input(**{**p, "shape": tuple(p["shape"])}) for p in header["inputs"]),
+            feeds=tuple(Feed(**feed) for feed in header["feeds"]),
+            outputs=tuple(
+                Output(**{**p, "shape": tuple(p["shape"]), "axes": _axes(p["axes"])})
+                for p in header["outputs"]
+            ),
+            tensors=tuple(_tensor(t) for t in header["tensors"]),
             layers=tuple(
                 Layer(**{**layer, "tensors": tuple(layer["tensors"])}) for layer in header["layers"]
             ),
@@ -212,6 +278,12 @@ def _tensor(content: dict[str, Any]) -> Tensor:
             **content,
             "layout": TensorLayout(**layout),
             "shape": tuple(content["shape"]),
-            "order": tuple(content["order"]),
+            "axes": _axes(content["axes"]),
         }
     )
+
+
+def _axes(content: Any) -> Axes:
+    """Lists of lists as JSON has them."""
+    c, t, h, w = (tuple((int(n), int(s)) for n, s in digits) for digits in content)
+    return c, t, h, w
