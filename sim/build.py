@@ -94,8 +94,10 @@ class Build:
 
     def is_recorded(self, inputs: Arrays) -> bool:
         """Whether inputs are those of the recorded run."""
+        if not self.golden:
+            return False
         recorded = named_inputs(self.golden, self.program)
-        return bool(recorded) and all(
+        return all(
             name in recorded and np.array_equal(recorded[name], value)
             for name, value in inputs.items()
         )
@@ -137,11 +139,6 @@ class Build:
             if port.name in given:
                 result[port.name] = host.as_reals(self.program, port, given[port.name])
                 host.check(port, result[port.name])
-            elif port.used:
-                raise InputError(
-                    f"no array {port.name!r} of shape {list(port.shape)}; it holds "
-                    f"{', '.join(given) or 'nothing for any input'}"
-                )
         return result
 
     def _video(self, source: Path) -> Arrays:
@@ -170,7 +167,7 @@ def named_inputs(arrays: Mapping[str, npt.NDArray[Any]], program: Program) -> Ar
     Raises
     ------
     InputError
-        If an array belongs to no input.
+        If an input that is read has no array, or an array belongs to no input.
     """
     names = [port.name for port in program.inputs]
     recording = all(INPUT + port.name in arrays for port in program.inputs if port.used)
@@ -181,6 +178,12 @@ def named_inputs(arrays: Mapping[str, npt.NDArray[Any]], program: Program) -> Ar
         for key in keys:
             if key in left and name not in result:
                 result[name] = left.pop(key)
+    for port in program.inputs:
+        if port.used and port.name not in result:
+            raise InputError(
+                f"no array {port.name!r} of shape {list(port.shape)}; it holds "
+                f"{', '.join(map(repr, arrays)) or 'nothing'}"
+            )
     unknown = [key for key in left if not key.startswith(OUTPUT)]
     if unknown:
         raise InputError(

@@ -36,8 +36,8 @@ def check(node: onnx.NodeProto) -> None:
     if not is_standard(node) or node.op_type not in PREPROCESSING:
         raise refuse(
             node,
-            "stands before the first QuantizeLinear and is no preprocessing: put QuantizeLinear "
-            "and DequantizeLinear before it",
+            "runs in float before the first QuantizeLinear and is no preprocessing: put "
+            "QuantizeLinear and DequantizeLinear before it",
         )
 
 

@@ -164,8 +164,9 @@ class Importer:
         try:
             self._visit(node)
             return
-        except _Blocked:
-            pass
+        except _Blocked:  # what it reads has a finding; that it is unknown is one of its own
+            if self._why_not(node) == HOW_TO_GO_ON:
+                self._found(refuse(node, HOW_TO_GO_ON))
         except Unsupported as finding:
             self._found(finding)
         except (CompilerError, NumericsError) as error:
@@ -280,9 +281,34 @@ class Importer:
 
     def _settle(self, name: str, operand: Operand, integer: bool = False) -> None:
         """Note what a tensor of the file stands for, and let its codes have its name."""
-        self._read[name] = self.builder.settle(operand, name, FILE)
+        operand = self.builder.settle(operand, name, FILE)
         if integer:
             self._integers.add(name)
+            if self._renamed(operand, name):
+                operand = Operand(name, operand.kind)
+        self._read[name] = operand
+
+    def _renamed(self, operand: Operand, name: str) -> bool:
+        """Prefer an integer tensor's name to that of a float one with the same codes."""
+        old = operand.name
+        made = any(op.output == old for op in self.builder.ops)
+        if old in self._integers or name in self.builder.values or not made:
+            return False
+        self.builder.rename(old, Value(name, operand.kind))
+
+        def follow(found: Read | None) -> Read | None:
+            match found:
+                case Operand() if found.name == old:
+                    return dataclasses.replace(found, name=name)
+                case Function():
+                    return dataclasses.replace(found, operand=follow(found.operand))
+                case Pending():
+                    operands = [follow(each) for each in found.operands]
+                    return dataclasses.replace(found, operands=operands)
+            return found
+
+        self._read = {key: follow(found) for key, found in self._read.items()}
+        return True
 
     def _tabulate(
         self,
@@ -559,7 +585,7 @@ class Importer:
 
     def _why_not(self, node: onnx.NodeProto) -> str:
         """Why a node cannot be part of an integer operator."""
-        known = (*CONVERTERS, *functions.ELEMENTWISE, *KEPT, *QUANTIZERS)
+        known = (*CONVERTERS, *functions.ELEMENTWISE, *KEPT, *QUANTIZERS, *QOPERATORS)
         if node.op_type not in known:
             return HOW_TO_GO_ON
         return "runs in float: its operands and its result must be quantized (QDQ around it)"

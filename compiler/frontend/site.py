@@ -111,12 +111,17 @@ class Builder:
             return operand
         if any(port.value == operand.name for port in self.inputs):
             return operand
-        place, maker = next((i, op) for i, op in enumerate(self.ops) if op.output == operand.name)
-        self.ops[place] = dataclasses.replace(maker, output=name)
-        self._replace_operand(operand.name, name)
-        del self.values[operand.name]
-        self.values[name] = Value(name, operand.kind, origin=origin)
+        self.rename(operand.name, Value(name, operand.kind, origin=origin))
         return Operand(name, operand.kind)
+
+    def rename(self, old: str, value: Value) -> None:
+        """Let what an operator makes be another value, of the same elements."""
+        for place, op in enumerate(self.ops):
+            if op.output == old:
+                self.ops[place] = dataclasses.replace(op, output=value.name)
+        self._replace_operand(old, value.name)
+        del self.values[old]
+        self.values[value.name] = value
 
     def snapshot(self) -> tuple[dict[str, Value], list[AnyOperation], list[Port]]:
         """State to return to."""

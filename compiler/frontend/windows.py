@@ -11,7 +11,15 @@ import onnx
 from compiler.frontend.model import Array, attributes_of, refuse
 from compiler.frontend.moves import in_range
 from compiler.frontend.site import Operand, Site
-from compiler.ops import Convolution, Pool, PoolKind, Reduce, Window
+from compiler.ops import (
+    Convolution,
+    Pool,
+    PoolKind,
+    Reduce,
+    UnaryTable,
+    Window,
+    make_table,
+)
 from compiler.tensor import TensorType, Triple
 from hw.arch.axes import aligned
 from hw.arch.numerics import Mean, split_scale
@@ -172,7 +180,9 @@ def reduction(site: Site) -> Operand:
     kept = tuple(1 if a in axes else n for a, n in enumerate(shape))
     result = site.result(kept, aligned(kept, [3 if k is None else k for k in onto]))
     elements = int(np.prod([shape[a] for a in axes], initial=1))
-    if site.op in ("GlobalMaxPool", "ReduceMax"):
+    if not places:
+        operand = _requantized(site, source)
+    elif site.op in ("GlobalMaxPool", "ReduceMax"):
         operand = _maximum(site, source, places, result)
     elif 0 in places:
         operand = _mean_of_channels(site, source, places, elements, result)
@@ -189,6 +199,20 @@ def reduction(site: Site) -> Operand:
         operand = site.emit(op, result)
     final = kept if keep else tuple(n for a, n in enumerate(shape) if a not in axes)
     return Operand(operand.name, operand.kind.reshaped(final))
+
+
+def _requantized(site: Site, source: Operand) -> Operand:
+    """What goes over axes of size 1 only changes the scale."""
+    kind = site.target.like(source.kind)
+    codes = np.frombuffer(make_table(source.kind, kind), kind.dtype)
+    op = UnaryTable(
+        name=site.builder.op_name(site.node),
+        inputs=(source.name,),
+        output=site.output(),
+        table=np.clip(codes, site.low, site.high).astype(kind.dtype).tobytes(),
+        function="requantize",
+    )
+    return site.emit(op, kind)
 
 
 def _mean_of_channels(

@@ -10,13 +10,26 @@ import pytest
 
 from hw.arch.isa import INSTRUCTION_BYTES, Begin, Halt, Load, encode
 from hw.arch.layout import TensorLayout
-from hw.arch.program import MAGIC, Layer, Program, ProgramError, Tensor
+from hw.arch.program import (
+    COMPILER,
+    MAGIC,
+    Feed,
+    Input,
+    Layer,
+    Output,
+    Program,
+    ProgramError,
+    Tensor,
+)
 
 
 @pytest.fixture
 def program():
     layout = TensorLayout((5, 3), 1, 2, 3, 4)
-    tensor = Tensor("x", 0x400, layout, True, 0.5, -3, (1, 8, 2, 3), (7, 6, 5, 4, 3, 2, 1, 0))
+    shape = (1, 2, 3, 8)  # channels last
+    axes = (((8, 1),), (), ((2, 24),), ((3, 8),))
+    tensor = Tensor("x", 0x400, layout, True, 0.5, -3, shape, axes)
+    made = dataclasses.replace(tensor, name="y", origin=COMPILER)
     return Program(
         network="net",
         config="tiny",
@@ -26,9 +39,10 @@ def program():
         image=((0x300, b"weights!"), (0x200, b"table")),
         memory_bytes=0x500,
         store_window=(0x400, 0x500),
-        inputs=(tensor,),
-        outputs=(dataclasses.replace(tensor, name="y"),),
-        tensors=(tensor, dataclasses.replace(tensor, name="y")),
+        inputs=(Input("clip", shape, "float32"), Input("spare", (), "uint8", False)),
+        feeds=(Feed("x", "clip"),),
+        outputs=(Output("logits", (6, 8), "int8", "y", axes),),
+        tensors=(tensor, made),
         layers=(Layer("conv", "conv_dense", 1, 2, 10, 20, ("y",), {"rows": 3}),),
     )
 
@@ -78,7 +92,7 @@ def test_strangers_are_refused(program, tmp_path):
     for content, message in (
         (b"", "not a program file"),
         (b"PK" + data, "not a program file"),
-        (MAGIC + (2).to_bytes(4, "little") + data[12:], "format version 2, this toolkit reads 1"),
+        (MAGIC + (1).to_bytes(4, "little") + data[12:], "format version 1, this toolkit reads 2"),
         (data[:16] + b"!" + data[17:], "header does not read"),
     ):
         path.write_bytes(content)

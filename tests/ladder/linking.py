@@ -96,6 +96,7 @@ def link(
         memory_bytes=TOTAL,
         store_window=window,
         inputs=(),
+        feeds=(),
         outputs=(),
         tensors=(),
         layers=(),

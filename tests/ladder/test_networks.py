@@ -44,8 +44,7 @@ def test_fsb_c3d(folder: Path, size: str, config: str) -> None:
     build = compiled(folder, size, config)
     program = build.program
     inputs = build.inputs(None)
-    named = {t.name: v for t, v in zip(program.inputs, inputs.values(), strict=True)}
-    memory = start_image(program, named)
+    memory = start_image(program, build.feeds(inputs))
     model = CycleBackend().run(program, build.config, memory, Options())
     rtl = RtlBackend().run(program, build.config, memory, Options())
     print("\n".join(layer_errors(program, rtl, model)))

@@ -6,11 +6,12 @@ import numpy as np
 import onnx
 import pytest
 
+from hw.arch.axes import standard
 from hw.arch.config import CONFIG_DIRECTORY, AcceleratorConfig
 from hw.arch.isa import Begin, Elementwise, Halt, Load, Store
 from hw.arch.layout import TensorLayout
 from hw.arch.numerics import pack_parameters
-from hw.arch.program import Layer, Program, Tensor
+from hw.arch.program import Feed, Input, Layer, Output, Program, Tensor
 from sim.functional import FunctionalMachine
 
 
@@ -103,13 +104,13 @@ def relu_model(path):
 def relu_program(config, low):
     """LOAD, COPY with a clamp, STORE."""
     layout = TensorLayout((8,), 2, 3, 4, config.lane_block)
+    shape = NETWORK["shape"]
     rows = layout.rows
     step = (1, 0, 0, 0)
 
     def tensor(name, address):
-        return Tensor(
-            name, address, layout, False, NETWORK["scale"], NETWORK["zero_point"], NETWORK["shape"]
-        )
+        quantization = False, NETWORK["scale"], NETWORK["zero_point"]
+        return Tensor(name, address, layout, *quantization, shape, standard(shape))
 
     source, result = tensor("clip_q", 0x1000), tensor("relu_q", 0x2000)
     code = (
@@ -135,8 +136,9 @@ def relu_program(config, low):
         image=(),
         memory_bytes=0x3000,
         store_window=(0x2000, 0x3000),
-        inputs=(source,),
-        outputs=(result,),
+        inputs=(Input("clip", shape, "float32"),),
+        feeds=(Feed("clip_q", "clip"),),
+        outputs=(Output("y", shape, "float32", "relu_q", standard(shape)),),
         tensors=(source, result),
         layers=(Layer("relu", "relu", 1, 4, 1000, 2 * rows, ("relu_q",), {"rows": rows}),),
     )

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from hw.arch.axes import standard, transposed
 from hw.arch.isa import Begin, Drain, Halt, Load, Space, Store, Unit
 from hw.arch.layout import TensorLayout
 from hw.arch.numerics import pack_parameters
@@ -26,14 +27,17 @@ def relu(tiny, relu_build):
     return Program.load(relu_build() / "program.bin")
 
 
-def tensor(signed=False, order=(), segments=(6,)):
+def tensor(signed=False, order=(0, 1, 2, 3, 4), segments=(6,)):
+    """A tensor whose file has its axes in another order."""
     layout = TensorLayout(segments, 2, 1, 3, 4)
-    channels = sum(segments)
-    return Tensor("t", 32, layout, signed, 0.5, -3 if signed else 7, (1, channels, 2, 1, 3), order)
+    shape = (1, sum(segments), 2, 1, 3)
+    axes = transposed(standard(shape), shape, order)
+    seen = tuple(shape[k] for k in order)
+    return Tensor("t", 32, layout, signed, 0.5, -3 if signed else 7, seen, axes)
 
 
 @pytest.mark.parametrize("signed", [False, True])
-@pytest.mark.parametrize("order", [(), (5, 0, 3, 1, 4, 2)])
+@pytest.mark.parametrize("order", [(0, 1, 2, 3, 4), (0, 2, 3, 4, 1), (4, 1, 3, 0, 2)])
 @pytest.mark.parametrize("segments", [(6,), (1, 5)])
 def test_tensors_go_in_and_come_out(signed, order, segments):
     t = tensor(signed, order, segments)
@@ -44,14 +48,16 @@ def test_tensors_go_in_and_come_out(signed, order, segments):
     host.place(memory, t, value)
     assert np.array_equal(host.read(memory, t), value)
     assert not memory[:32].any()
-    for index in [(0, 0, 0, 0, 0), (0, 5, 1, 0, 2), (0, 2, 0, 0, 1)]:
+    for plain in [(0, 0, 0, 0, 0), (0, 5, 1, 0, 2), (0, 2, 0, 0, 1)]:
+        index = tuple(plain[k] for k in order)
         assert memory[host.byte_of(t, index)] == value[index].astype(np.uint8)
     real = host.dequantize(t, value)
-    host.place(memory, t, real)
+    host.place(memory, t, host.codes(t, real))
     assert np.array_equal(host.read(memory, t), value)
-    memory[host.byte_of(t, (0, 4, 1, 0, 0))] ^= 0x40
+    damaged = [(0, 4, 1, 0, 0)[k] for k in order]
+    memory[host.byte_of(t, tuple(damaged))] ^= 0x40
     wrong = np.argwhere(host.read(memory, t) != value)
-    assert wrong.tolist() == [[0, 4, 1, 0, 0]]
+    assert wrong.tolist() == [damaged]
 
 
 def test_inputs_that_do_not_fit(relu):
@@ -86,7 +92,7 @@ def test_compare_names_the_first_difference(relu, tiny, options):
     assert found.compared == 2
 
     memory = result.memory.copy()
-    output = relu.outputs[0]
+    output = relu.tensor("relu_q")
     for index in ((0, 3, 1, 2, 0), (0, 7, 0, 0, 0)):
         memory[host.byte_of(output, index)] ^= 1
     found = compare(relu, memory, reference, result.trace)
@@ -205,6 +211,7 @@ def test_saturation_is_reported_per_layer(make_bench, tiny):
         memory_bytes=0x1000,
         store_window=(0x900, 0x1000),
         inputs=(),
+        feeds=(),
         outputs=(),
         tensors=(),
         layers=(Layer("a", "a", 1, 2, 0, 0), Layer("b", "b", 2, 3, 0, 0)),

@@ -185,7 +185,7 @@ def test_an_onnx_layer_equals_the_independent_oracle(name):
     assert modes(program) == {ArrayMode.HFA}
     run = execute(graph, TINY, program)
     oracle, runtime = both(model, {"x": feeds_of(graph)["x"]})
-    (result,) = program.outputs
+    result = program.tensor(program.outputs[0].tensor)
     assert np.array_equal(
         read(run.memory, result), oracle.reshape(run.reference[result.name].shape)
     )

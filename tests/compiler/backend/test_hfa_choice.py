@@ -92,7 +92,8 @@ def test_a_bias_that_does_not_fold_stays_direct():
     graph = layer("temporal")
     (op,) = graph.ops
     huge = dataclasses.replace(op, bias=np.full_like(op.bias, (1 << 31) - 1))
-    source = generate(graph, TINY).inputs[0]
+    program = generate(graph, TINY)
+    source = program.tensor(program.feeds[0].tensor)
     with pytest.raises(ValueError, match="folded bias"):
         hfa.fold(huge, dataclasses.replace(source, zero_point=0))
 

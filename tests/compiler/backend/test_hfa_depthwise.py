@@ -136,7 +136,7 @@ def test_a_file_gives_what_the_oracle_says(tmp_path, name, config, asked):
     run = execute(graph, config, program)
     (port,) = graph.inputs
     oracle = Reference(path).run({port.onnx_name: feeds_of(graph)[port.value]})
-    (output,) = program.outputs
+    output = program.tensor(program.outputs[0].tensor)
     assert np.array_equal(read(run.memory, output), oracle[output.name])
     wrong = execute(graph, config, _damaged(program, config))
     assert not np.array_equal(read(wrong.memory, output), oracle[output.name])

@@ -252,12 +252,11 @@ def test_a_channel_slice_takes_whole_blocks(config):
 def test_rearrange(shape, order, flatten, name):
     x = kind(shape)
     if flatten:
-        permutation, out = (0, 1, 2, 3, 4), (1, shape[0], shape[1], shape[2] * shape[3])
+        seen = x.reshaped((1, shape[0], shape[1] * shape[2], shape[3]))
     else:
-        permutation = (0, 1, *order)
-        out = tuple((1, *shape)[p] for p in permutation)
-    op = Rearrange(name="move", inputs=("x",), output="y", permutation=permutation, shape=out)
-    y = x.with_shape(out)
+        seen = x.transposed((0, 1, *order))
+    y = x.with_shape(seen.onnx_shape)
+    op = Rearrange(name="move", inputs=("x",), output="y", source=seen.axes, target=y.axes)
     assert execute(network({"x": x}, [op], {"y": y}), CONFIGS[name]).differing() == []
 
 
@@ -267,8 +266,9 @@ def test_table_and_view(shape, name):
     x, y = kind(shape), kind(shape, 0.02, 100)
     table = make_table(x, y, [np.tanh])
     lookup = UnaryTable(name="tanh", inputs=("x",), output="y", table=table, function="tanh")
-    view = View(name="view", inputs=("y",), output="z")
-    z = y.with_shape((1, shape[0], shape[1], shape[2], shape[3]))
+    c, t, h, w = shape
+    view = View(name="view", inputs=("y",), output="z", shape=(c, 1, t * h, w))
+    z = y.with_shape((1, c, t * h, w))
     graph = network({"x": x}, [lookup, view], {"y": y, "z": z})
     assert execute(graph, CONFIGS[name]).differing() == []
 

@@ -27,10 +27,14 @@ def findings(model: onnx.ModelProto) -> list[tuple[str, str, str]]:
 
 
 def ours(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> np.ndarray:
-    """The interpreter's integer result."""
-    graph = imported(model)
-    (port,) = graph.outputs
-    return interpreter.run(graph, feeds)[port.value]
+    """The interpreter's result, as the file types it."""
+    return outputs(imported(model), feeds)[0]
+
+
+def outputs(graph: Graph, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """What the interpreter makes of every output of a graph, as the file types it."""
+    values = interpreter.run(graph, feeds)
+    return [interpreter.output(graph, port, values[port.value]) for port in graph.outputs]
 
 
 def theirs(model: onnx.ModelProto, feeds: dict[str, np.ndarray], optimize=True) -> np.ndarray:

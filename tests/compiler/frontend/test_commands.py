@@ -58,12 +58,12 @@ def test_build_writes_everything(source, tmp_path, capsys):
     assert onnx.load(target / "model.onnx") == onnx.load(source)
     recorded = golden.load(target / "golden.npz")
     original = golden.load(source.with_suffix(".npz"))
-    for name in (f"input:{program.inputs[0].name}", f"output:{OUTPUT}"):
-        assert recorded[name].dtype == np.uint8
-    assert np.array_equal(recorded[f"output:{OUTPUT}"], original[f"output:{OUTPUT}"])
+    assert set(recorded) == set(original)
+    for name in original:
+        assert np.array_equal(recorded[name], original[name])
     dumps = sorted(p.name for p in (target / "stages").iterdir())
     assert [d[:2] for d in dumps] == [f"{i:02}" for i in range(1, len(dumps) + 1)]
-    text = (target / "stages" / "08-fuse-residuals.txt").read_text()
+    text = (target / "stages" / "06-fuse-residuals.txt").read_text()
     assert "TemporalResidual" in text and "# applied" in text
 
 

@@ -79,7 +79,10 @@ UNREADABLE = {
     "new opset": (lambda p: save(p, conv(27)), "opset 27"),
     "no opset": (lambda p: save(p, no_opset(conv())), "no version of the standard operators"),
     "short weight": (lambda p: save(p, with_short_weight(conv())), "initializer w is damaged"),
-    "missing producer": (lambda p: save(p, without_node(conv(), "dq_w")), "reads w_f, which"),
+    "missing producer": (
+        lambda p: save(p, without_node(conv(), "dq_w")),
+        "reads 'w_f', which nothing makes",
+    ),
     "made twice": (lambda p: save(p, doubled(conv())), "a second time"),
 }
 
@@ -199,11 +202,11 @@ def test_a_float_input_is_to_be_quantized():
     model, shape = conv(), [1, 4, 9, 9]
     model.graph.input.append(helper.make_tensor_value_info("raw", TensorProto.FLOAT, shape))
     model.graph.output.append(helper.make_tensor_value_info("q", TensorProto.UINT8, shape))
-    model.graph.node.append(helper.make_node("Add", ["raw", "raw"], ["sum"], "add"))
+    model.graph.node.append(helper.make_node("Add", ["raw", "x_f"], ["sum"], "add"))
     model.graph.node.append(helper.make_node("QuantizeLinear", ["sum", "x_s", "x_z"], ["q"], "qq"))
     (finding, *_) = findings(model)
     assert finding[:2] == ("add", "Add")
-    assert "reads the graph input raw in float: put QuantizeLinear" in finding[2]
+    assert "reads raw in float: put QuantizeLinear" in finding[2]
 
 
 def with_scale(model, name, value):

@@ -7,13 +7,14 @@ import pytest
 from onnx import helper
 
 from compiler import interpreter
-from compiler.ir import Rearrange, Slice, UnaryTable, View
+from compiler.ir import Slice, UnaryTable
 from tests.compiler.frontend.single import (
     MICROSOFT,
     codes,
     findings,
     imported,
     ours,
+    outputs,
     qoperator_model,
     steps,
     theirs,
@@ -34,16 +35,16 @@ MOVES = {
     "slice pairs": ("Slice", CLIP, [index(0), index(4), index(2), index(2)], {}, [Slice]),
     "slice two axes": ("Slice", CLIP, [index(0, 1), index(-1, 4), index(2, 4)], {}, [Slice, Slice]),
     "slice channels": ("Slice", CLIP, [index(-4), index(-1), index(1)], {}, [Slice]),
-    "slice nothing off": ("Slice", CLIP, [index(0), index(99), index(3)], {}, [View]),
-    "flatten": ("Flatten", CLIP, [], {}, [Rearrange]),
-    "flatten vector": ("Flatten", (1, 6, 1, 1, 1), [], {}, [View]),
-    "reshape": ("Reshape", CLIP, [index(0, -1, 5, 5)], {}, [Rearrange]),
-    "squeeze": ("Squeeze", (1, 6, 1, 5, 5), [index(2)], {}, [View]),
-    "unsqueeze": ("Unsqueeze", (1, 6, 5, 5), [index(2)], {}, [View]),
-    "transpose": ("Transpose", CLIP, [], {"perm": [0, 2, 1, 3, 4]}, [Rearrange]),
-    "transpose of ones": ("Transpose", (1, 6, 1, 5, 5), [], {"perm": [0, 1, 3, 2, 4]}, [Rearrange]),
-    "identity": ("Identity", CLIP, [], {}, [View]),
-    "gather one frame": ("Gather", CLIP, [np.int64(-1)], {"axis": 2}, [Slice, View]),
+    "slice nothing off": ("Slice", CLIP, [index(0), index(99), index(3)], {}, []),
+    "flatten": ("Flatten", CLIP, [], {}, []),
+    "flatten vector": ("Flatten", (1, 6, 1, 1, 1), [], {}, []),
+    "reshape": ("Reshape", CLIP, [index(0, -1, 5, 5)], {}, []),
+    "squeeze": ("Squeeze", (1, 6, 1, 5, 5), [index(2)], {}, []),
+    "unsqueeze": ("Unsqueeze", (1, 6, 5, 5), [index(2)], {}, []),
+    "transpose": ("Transpose", CLIP, [], {"perm": [0, 2, 1, 3, 4]}, []),
+    "transpose of ones": ("Transpose", (1, 6, 1, 5, 5), [], {"perm": [0, 1, 3, 2, 4]}, []),
+    "identity": ("Identity", CLIP, [], {}, []),
+    "gather one frame": ("Gather", CLIP, [np.int64(-1)], {"axis": 2}, [Slice]),
 }
 
 
@@ -62,7 +63,7 @@ def test_twin_a_slice_one_frame_late_is_seen():
     (op,) = graph.ops
     feeds = {"x": codes(np.random.default_rng(0), CLIP)}
     broken = graph.replaced([dataclasses.replace(op, start=1, stop=4)])
-    assert steps(interpreter.run(broken, feeds)["y"], theirs(model, feeds))[0] > 0
+    assert steps(outputs(broken, feeds)[0], theirs(model, feeds))[0] > 0
 
 
 @pytest.mark.parametrize("part", [0, 1])

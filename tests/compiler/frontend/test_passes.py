@@ -16,23 +16,20 @@ from compiler.ir import (
     Pool,
     PoolKind,
     Port,
-    Rearrange,
     Reduce,
     Slice,
     TemporalResidual,
     TensorType,
     UnaryTable,
     Value,
-    View,
     Window,
     difference,
     verify,
 )
 from compiler.ops import make_table
 from compiler.passes.base import accept_all
-from compiler.passes.fold import DEAD_CODE, FOLD
+from compiler.passes.fold import FOLD
 from compiler.passes.fuse import FUSE_CLAMPS, FUSE_POOLS, FUSE_RESIDUALS
-from compiler.passes.views import FLATTEN, VIEWS
 from compiler.pipeline import FUSE, LEGALIZE, optimize
 from hw.arch.numerics import Affine, Mean, split_scale
 
@@ -215,39 +212,6 @@ def test_residuals_that_stay_say_why(before, reason):
     outcome = apply(FUSE_RESIDUALS, before)
     assert difference(outcome.graph, before) is None
     assert reason in outcome.refused[0][1]
-
-
-def test_flatten_is_taken_into_the_dense_layer():
-    features = kind((1, 4 * 6 * 8 * 8))
-    flatten = Rearrange(
-        name="f",
-        inputs=("x",),
-        output="f",
-        permutation=(0, 1, 2, 3, 4),
-        shape=features.onnx_shape,
-    )
-    dense = conv("f", "y", channels=(3, 4 * 6 * 8 * 8))
-    before = graph([flatten, dense], ["y"], x=kind(), f=features, y=kind((1, 3)))
-    outcome = apply(FLATTEN, before)
-    live = apply(DEAD_CODE, outcome.graph)
-    weight = dense.weight.reshape(3, 4, 6, 8, 8)
-    expected = dataclasses.replace(dense, inputs=("x",), weight=weight)
-    wanted = graph([expected], ["y"], x=kind(), y=kind((1, 3)))
-    assert difference(live.graph, wanted) is None
-    assert live.applied == ("f: dropped",)
-
-
-def test_views_vanish_but_outputs_keep_their_names():
-    wide, tall = kind((1, 4, 1, 8, 8)), kind((1, 4, 8, 8))
-    ops = [
-        View(name="v", inputs=("x",), output="v"),
-        conv("v", "c"),
-        View(name="w", inputs=("c",), output="y"),
-    ]
-    before = graph(ops, ["y"], x=wide, v=tall, c=tall, y=wide)
-    outcome = apply(VIEWS, before)
-    expected = graph([conv("x", "y", name="c")], ["y"], x=wide, y=wide)
-    assert difference(outcome.graph, expected) is None
 
 
 def test_constants_are_folded():

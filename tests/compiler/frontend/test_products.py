@@ -249,11 +249,23 @@ def single_conv(weights=None, q_w=None, q_x=None, q_y=None, bias=None, shape=(1,
     )
 
 
+THREE = (Q(0.02, 100), Q(0.002, 0, np.int8), Q(0.05, 120))
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 9, 9), (5, 4, 9)])
+def test_a_batch_is_a_row_of_frames(shape):
+    rng = np.random.default_rng(0)
+    weights = rng.integers(-127, 128, (8, 4, *(3,) * (len(shape) - 2)))
+    model = conv_model(shape, weights, *THREE)
+    feeds = {"x": codes(rng, shape)}
+    assert steps(ours(model, feeds), theirs(model, feeds)) == (0, 0)
+
+
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
         (single_conv(q_w=Q(0.002, 3, np.uint8), weights=np.full((8, 4, 3, 3), 255)), "252"),
-        (single_conv(shape=(2, 4, 9, 9)), "batch 2"),
+        (conv_model((2, 4, 3, 9, 9), np.ones((8, 4, 1, 1, 1)), *THREE), "batch 2"),
         (single_conv(bias=np.full(8, 2**31 - 1)), "accumulators may reach"),
         (single_conv(q_y=Q(1e-30)), "overflow"),
         (single_conv(q_y=Q(float("inf"))), "positive normal"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from compiler import interpreter
-from compiler.ir import Pool, Reduce
+from compiler.ir import Convolution, Pool, Reduce
 from tests.compiler.frontend.single import (
     MICROSOFT,
     codes,
@@ -96,9 +96,28 @@ def test_reduce_mean(axes, keep, shape, opset):
     assert most <= 1 and count <= 1  # ORT averages in float
 
 
-def test_mean_over_channels_is_refused():
-    model = one("ReduceMean", (1, 6, 5, 7, 7), X, axes=[1], keepdims=1)
-    assert "crosses channels" in findings(model)[0][2]
+@pytest.mark.parametrize("axes", [[1], [1, 3], [0, 1, 2, 3, 4]])
+def test_mean_over_channels_is_a_convolution_with_ones(axes):
+    shape = (1, 6, 5, 7, 7)
+    model = one("ReduceMean", shape, Q(0.021, 70), axes=axes, keepdims=1)
+    (op,) = imported(model).ops
+    assert isinstance(op, Convolution) and (op.weight == 1).all()
+    feeds = {"x": codes(np.random.default_rng(1), shape)}
+    count, most = steps(ours(model, feeds), theirs(model, feeds))
+    assert most <= 1 and count <= 1  # ORT averages in float
+
+
+def test_maximum_over_channels_is_refused():
+    model = one("ReduceMax", (1, 6, 5, 7, 7), X, axes=[1], keepdims=1)
+    assert "a maximum over channels" in findings(model)[0][2]
+
+
+@pytest.mark.parametrize("axes", [[2], [3, 4]])
+def test_maximum_over_axes(axes):
+    shape = (1, 6, 5, 7, 7)
+    model = one("ReduceMax", shape, X, axes=axes, keepdims=0)
+    feeds = {"x": codes(np.random.default_rng(1), shape)}
+    assert steps(ours(model, feeds), theirs(model, feeds)) == (0, 0)
 
 
 @pytest.mark.parametrize(
