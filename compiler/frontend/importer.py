@@ -296,18 +296,16 @@ class Importer:
             return False
         self.builder.rename(old, Value(name, operand.kind))
 
-        def follow(found: Read | None) -> Read | None:
+        for key, found in self._read.items():
             match found:
-                case Operand() if found.name == old:
-                    return dataclasses.replace(found, name=name)
+                case Operand():
+                    self._read[key] = found.named(old, name)
                 case Function():
-                    return dataclasses.replace(found, operand=follow(found.operand))
+                    moved = found.operand.named(old, name)
+                    self._read[key] = dataclasses.replace(found, operand=moved)
                 case Pending():
-                    operands = [follow(each) for each in found.operands]
-                    return dataclasses.replace(found, operands=operands)
-            return found
-
-        self._read = {key: follow(found) for key, found in self._read.items()}
+                    operands = [each and each.named(old, name) for each in found.operands]
+                    self._read[key] = dataclasses.replace(found, operands=operands)
         return True
 
     def _tabulate(

@@ -35,6 +35,10 @@ class Operand:
     array: Array | None = None
     quantization: Quantization | None = None
 
+    def named(self, old: str, new: str) -> Operand:
+        """The same operand after its value has got another name."""
+        return dataclasses.replace(self, name=new) if self.name == old else self
+
     @property
     def kind(self) -> TensorType:
         """Type of an operand that is an activation."""
