@@ -208,7 +208,7 @@ class Floats:
             None if p is None else p.table if isinstance(p, Function) else p.array.reshape(-1)[:1]
             for p in parts
         ]
-        table = np.broadcast_to(functions.evaluate(call, arrays), (256,))
+        table = np.broadcast_to(functions.evaluate(call, arrays), (256,)).copy()
         shape = tuple(np.broadcast_shapes(*(p.shape for p in parts if p is not None)))
         node = first.node if first.ops else call.node
         made = replace(first, node=node, table=table, ops=(*first.ops, call.op))

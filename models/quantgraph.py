@@ -199,14 +199,13 @@ class QuantizedGraph:
             op, form, reads = "QuantizeLinear", "quantize", (value.name,)
             compute = _quantizer(value.name, params)
         elif isinstance(value, Codes):
-            form, reads, shape = "table", (value.name,), value.shape
+            op, form, reads, shape = "Requantize", "table", (value.name,), value.shape
             compute = _requantizer(value, params)
-            op = "Requantize"
             made = next((g for g in self.groups if g.output == value.name and g.stands), None)
             if made is not None:  # by a move, which this change of scale belongs to
                 op, node = made.op, made.node
         elif isinstance(value, Function):
-            op, form, reads, shape = value.ops[0], "table", (value.codes.name,), value.shape
+            op, form, reads, shape = value.op, "table", (value.codes.name,), value.shape
             node, compute = value.node, tabulated(value, params)
         elif isinstance(value, Pending):
             op, form, reads, shape = _operator(value.node), value.form, value.reads, value.shape

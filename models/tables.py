@@ -169,10 +169,10 @@ def mul_table(a: QParams, b: QParams, y: QParams) -> np.ndarray:
     return saturate(np.rint(product * scale + F32(y.zero)), 0, y)
 
 
-def extremum_table(a: QParams, b: QParams, y: QParams, greatest: bool) -> np.ndarray:
-    """Max or Min of two tensors whose scales may differ, on all pairs."""
-    choose = np.maximum if greatest else np.minimum
-    real = choose(dequantize(a.codes(), a)[:, None], dequantize(b.codes(), b)[None, :])
+def div_table(a: QParams, b: QParams, y: QParams) -> np.ndarray:
+    """Div of two tensors in float32, on all pairs; 0 / 0 is no number."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        real = dequantize(a.codes(), a)[:, None] / dequantize(b.codes(), b)[None, :]
     return quantize_float(real, y)
 
 
@@ -180,6 +180,5 @@ PAIRS: dict[str, Callable[[QParams, QParams, QParams], np.ndarray]] = {
     "Add": add_table,
     "Sub": sub_table,
     "Mul": mul_table,
-    "Max": lambda a, b, y: extremum_table(a, b, y, True),
-    "Min": lambda a, b, y: extremum_table(a, b, y, False),
+    "Div": div_table,
 }

@@ -129,6 +129,11 @@ class Function:
     ops: tuple[str, ...] = ()
 
     @property
+    def op(self) -> str:
+        """The operator that gives it its name."""
+        return (*self.ops, *(step.op for step in self.steps))[0]
+
+    @property
     def settled(self) -> str | None:
         """The first step that further functions may not change places with, if there is one."""
         return next((step.op for step in self.steps if not step.commutes), None)

@@ -2,8 +2,9 @@
 
 auto_pad: NOTSET takes `pads`; VALID takes none, whatever `pads` says; SAME_UPPER and SAME_LOWER
 pad so that ceil(size / stride) windows fit, the odd element at the end or at the beginning. For a
-convolution they count the dilated kernel; for a pool ONNX Runtime counts the kernel without its
-dilation, so that a dilated pool gives fewer results than "same".
+pool ONNX Runtime counts the kernel without its dilation, so that a dilated pool gives fewer results
+than "same"; a dilated convolution it refuses. Where the stride leaves elements over, it refuses
+the pool, and a convolution may begin behind the first element: refused here.
 
 ceil_mode: one more window where the last does not end with the map, unless it would begin behind
 the map and its leading padding.
@@ -48,16 +49,7 @@ def windows_of(call: Call, kernel: list[int], size: Shape, pool: bool) -> Window
     elif mode == "VALID":
         pads = [0] * (2 * rank)
     elif mode in ("SAME_UPPER", "SAME_LOWER"):
-        reach = (
-            kernel if pool else [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
-        )
-        needed = [
-            max(0, (-(-n // s) - 1) * s + r - n)
-            for n, s, r in zip(size, strides, reach, strict=True)
-        ]
-        small = [n // 2 for n in needed]
-        large = [n - n // 2 for n in needed]
-        pads = small + large if mode == "SAME_UPPER" else large + small
+        pads = _same(call, mode, kernel, strides, dilations, size, pool)
     else:
         raise call.refuse(f"auto_pad {mode} is unknown")
     if len(pads) != 2 * rank or min(pads) < 0:
@@ -72,6 +64,26 @@ def windows_of(call: Call, kernel: list[int], size: Shape, pool: bool) -> Window
     if min(counts) < 1:
         raise call.refuse(f"kernel {kernel} does not fit a map of size {list(size)}")
     return Windows(tuple(kernel), tuple(strides), tuple(pads), tuple(dilations), counts)
+
+
+def _same(
+    call: Call,
+    mode: str,
+    kernel: list[int],
+    strides: list[int],
+    dilations: list[int],
+    size: Shape,
+    pool: bool,
+) -> list[int]:
+    """Pads of SAME_UPPER and SAME_LOWER."""
+    if not pool and max(dilations) > 1:
+        raise call.refuse(f"auto_pad {mode} of a dilated convolution: give explicit pads")
+    needed = [(-(-n // s) - 1) * s + k - n for n, s, k in zip(size, strides, kernel, strict=True)]
+    if min(needed) < (0 if pool else -1):  # ONNX Runtime refuses, or crops the beginning
+        raise call.refuse(f"auto_pad {mode} with strides {strides} crops: give explicit pads")
+    small = [max(0, n) // 2 for n in needed]
+    large = [max(0, n) - half for n, half in zip(needed, small, strict=True)]
+    return small + large if mode == "SAME_UPPER" else large + small
 
 
 def _count(start: int, end: int, extent: int, stride: int, ceil: bool) -> int:
