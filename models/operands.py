@@ -1,79 +1,85 @@
-"""What every integer kernel asks of its group: operands, scales, constants, windows."""
+"""What an integer kernel reads: codes of an activation or of a constant, and what they mean."""
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from models.quantgraph import Group, Operand
+from models.onnxfile import label
 from models.tables import F32, QParams
-
-Tensors = Mapping[str, torch.Tensor]
-
-
-def operand_of(group: Group, index: int) -> Operand:
-    """Operand by position; refuses the group where it is absent."""
-    if index >= len(group.operands) or group.operands[index] is None:
-        raise group.refuse(f"input {index} is missing")
-    operand = group.operands[index]
-    assert operand is not None
-    return operand
+from models.values import Call, Codes, Constant, Function, Host, Pending, Shape, Tensors
 
 
-def params_of(group: Group, operand: Operand) -> QParams:
-    """Scale and zero point of an operand; refuses the group where it has none."""
-    if operand.params is None:
-        raise group.refuse(f"input {operand.name} is not quantized")
-    return operand.params
+@dataclass(frozen=True)
+class Source:
+    """A quantized operand.
+
+    Attributes
+    ----------
+    name : str
+        Of the activation or constant.
+    params : QParams
+    shape : tuple
+    codes : np.ndarray, optional
+        Of a constant.
+    """
+
+    name: str
+    params: QParams
+    shape: Shape
+    codes: np.ndarray | None = None
+
+    def tensor(self, tensors: Tensors) -> torch.Tensor:
+        """The codes, in their own type."""
+        if self.codes is None:
+            return tensors[self.name]
+        return torch.from_numpy(self.codes.copy())  # ONNX's arrays are read-only
+
+    def centred(self, tensors: Tensors) -> torch.Tensor:
+        """Codes minus their zero point, carried by float32."""
+        codes = self.tensor(tensors)
+        zero = np.asarray(self.params.spread(codes.dim())[1], dtype=F32)
+        return codes.to(torch.float32) - torch.from_numpy(zero)
 
 
-def target_of(group: Group) -> QParams:
-    """Scale and zero point of the result; refuses the group where it has none."""
-    if group.params is None:
-        raise group.refuse("its output has no scale")
-    return group.params
+def source(call: Call, index: int) -> Source:
+    """A quantized operand; refuses the node where there is none.
+
+    Raises
+    ------
+    UnsupportedGraph
+        The operand is absent, float, or made by an operator in float.
+    """
+    value, name = call.operand(index), call.names[index]
+    if isinstance(value, Codes):
+        return Source(value.name, value.params, value.shape)
+    if isinstance(value, Constant):
+        if value.codes is None or value.params is None:
+            raise call.refuse(f"constant {name} is float: quantize it")
+        return Source(name, value.params, value.codes.shape, value.codes)
+    if isinstance(value, Function | Pending):
+        raise call.refuse(
+            f"input {name} comes in float from {value.node.op_type} {label(value.node)}: put a "
+            "QuantizeLinear and a DequantizeLinear between them"
+        )
+    if isinstance(value, Host):
+        raise call.refuse(f"input {name} is a float that nothing has quantized: quantize it")
+    raise call.refuse(f"input {name} is integers: dequantize it")
 
 
-def codes_of(operand: Operand, tensors: Tensors) -> torch.Tensor:
-    """Integers of an operand, in their own type."""
-    if operand.value is None:
-        return tensors[operand.name]
-    return torch.from_numpy(operand.value.copy())  # ONNX's arrays are read-only
+def activation(call: Call, index: int) -> Source:
+    """A quantized operand with one scale."""
+    found = source(call, index)
+    if not found.params.single:
+        raise call.refuse(f"input {call.names[index]} needs one scale, not one per channel")
+    return found
 
 
-def constant_of(group: Group, index: int) -> np.ndarray | None:
-    """A constant shape, axis list or bound; None where the optional input is absent."""
-    if index >= len(group.operands) or group.operands[index] is None:
-        return None
-    operand = operand_of(group, index)
-    if operand.value is None:
-        raise group.refuse(f"input {operand.name} must be constant")
-    return operand.value
-
-
-def centred(group: Group, operand: Operand, tensors: Tensors) -> torch.Tensor:
-    """Integers minus their zero point, carried by float32."""
-    codes = codes_of(operand, tensors)
-    zero = np.asarray(params_of(group, operand).spread(codes.dim())[1], dtype=F32)
-    return codes.to(torch.float32) - torch.from_numpy(zero)
+def reads(*sources: Source) -> tuple[str, ...]:
+    """Names of the activations among operands, once each."""
+    return tuple(dict.fromkeys(s.name for s in sources if s.codes is None))
 
 
 def lookup(codes: torch.Tensor, source: QParams, table: np.ndarray) -> torch.Tensor:
-    """Apply a 256-entry table to codes."""
+    """Apply a 256-entry table, in ascending order of codes, to codes."""
     return torch.from_numpy(table)[codes.to(torch.int32) - source.low]
-
-
-def integers(group: Group, name: str, default: list[int]) -> list[int]:
-    """An attribute that lists integers, or its default."""
-    return list(group.attributes.get(name, default))
-
-
-def window(group: Group, kernel: list[int]) -> tuple[list[int], list[int], list[int]]:
-    """Strides, pads and dilations of a convolution or pool."""
-    if group.attributes.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-        raise group.refuse(f"auto_pad {group.attributes['auto_pad']}: give explicit pads")
-    ones = [1] * len(kernel)
-    pads = integers(group, "pads", [0] * (2 * len(kernel)))
-    if min(pads) < 0:
-        raise group.refuse(f"pads must not be negative, not {pads}")
-    return integers(group, "strides", ones), pads, integers(group, "dilations", ones)

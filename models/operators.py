@@ -1,294 +1,363 @@
-"""What each group computes: one function per operator, integers in, integers out.
+"""Operators that compute: products, means, pairs. Integers in, integers out.
 
-Every function takes the group and its activations by name (uint8 or int8 tensors) and returns
-the result, not yet cast to its type. Definitions: numerics.md sections 2 to 4.
+Each function reads a node and gives a `Pending`: what the node makes, ready for the parameters of
+the QuantizeLinear that finishes it. Definitions: numerics.md sections 2 to 4.
 """
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from math import prod
 
 import numpy as np
 import torch
 
-from models import integer, moves
-from models.operands import (
-    Tensors,
-    centred,
-    codes_of,
-    constant_of,
-    integers,
-    lookup,
-    operand_of,
-    params_of,
-    target_of,
-    window,
-)
-from models.quantgraph import Group, Operand, attributes_of
-from models.tables import F32, MONOTONE, PAIRS, UNARY, QParams, quantize_float, unary_table
+from models import integer, tables
+from models.moves import reduced_axes
+from models.operands import Source, activation, lookup, reads, source
+from models.tables import F32, QParams
+from models.values import Call, Constant, Kernel, Pending, Shape, Tensors
+from models.windows import Windows, windows_of
 
 # Products ---------------------------------------------------------------------------------
 
-
-def _product_scale(group: Group, x: QParams, w: QParams) -> np.ndarray:
-    """s = f32(f32(xs·ws[c])/ys), one element or one per channel."""
-    return (x.unit * w.scale).astype(F32) / target_of(group).unit
+BIAS_TOLERANCE = 1e-5
+"""Relative difference between the scale of an int32 bias and x scale · weight scale."""
 
 
-def _bias(group: Group, index: int, x: QParams, w: QParams) -> np.ndarray | None:
-    """Bias in units of the accumulator, int64 [channels]."""
-    value = constant_of(group, index)
+def _weight(call: Call, index: int, axis: int) -> Source:
+    found = source(call, index)
+    if found.params.axis not in (None, axis):
+        raise call.refuse(f"weight scales run along axis {found.params.axis}, not {axis}")
+    return found
+
+
+def _unit(x: QParams, weight: QParams, alpha: float = 1.0) -> np.ndarray:
+    """Real value of one accumulator unit, [1] or [channels]: f32(xs·ws[c])."""
+    return (F32(F32(alpha) * x.unit) * weight.scale).astype(F32)
+
+
+def _bias(call: Call, index: int, unit: np.ndarray, beta: float = 1.0) -> np.ndarray | None:
+    """Bias in units of the accumulator, int64 in the shape of the file."""
+    value = call.operands[index] if index < len(call.operands) else None
     if value is None:
         return None
-    unit = (x.unit * w.scale).astype(F32)
-    operand = operand_of(group, index)
-    if value.dtype == np.int32:
-        if operand.params is not None:
-            if not np.allclose(operand.params.scale, unit, rtol=1e-5, atol=0):
-                raise group.refuse(f"bias {operand.name} is not at scale x scale · weight scale")
-            if operand.params.zero_point.any():
-                raise group.refuse(f"bias {operand.name} has a zero point")
-        return value.astype(np.int64).reshape(-1)
-    if value.dtype == np.float32:  # numerics.md section 1: quantise it as rint(b / (sx·sw))
-        return np.rint(value.reshape(-1).astype(np.float64) / unit).astype(np.int64)
-    raise group.refuse(f"bias {operand.name} must be int32 or float32, not {value.dtype}")
+    name = call.names[index]
+    if not isinstance(value, Constant):
+        raise call.refuse(f"bias {name} must be constant")
+    if value.array.dtype == np.int32:  # of a QOperator node
+        return value.array.astype(np.int64)
+    if value.array.dtype != np.float32:
+        raise call.refuse(f"bias {name} is {value.array.dtype}; float32 and int32 are read")
+    params = value.params
+    if beta == 1.0 and params is not None and params.dtype == np.int32:
+        same = np.allclose(params.scale, unit, rtol=BIAS_TOLERANCE, atol=0)
+        if same and not params.zero_point.any():
+            return value.codes.astype(np.int64)
+    # numerics.md section 1: what is at another scale becomes rint(b / (sx·sw)).
+    real = (F32(beta) * value.array).astype(np.float64)
+    units = np.rint(real / unit.astype(np.float64))
+    if not np.isfinite(units).all() or np.abs(units).max(initial=0) >= integer.INT32:
+        raise call.refuse(f"bias {name} leaves int32 at x scale · weight scale")
+    return units.astype(np.int64)
 
 
-def _finish(group: Group, acc: torch.Tensor, scale: np.ndarray, axis: int) -> torch.Tensor:
-    """Check that accumulators fit int32 and requantize; scale runs along `axis`."""
-    if acc.dtype == torch.int64 and acc.numel() and int(acc.abs().max()) >= integer.INT32:
-        raise group.refuse("an accumulator leaves int32")
-    shape = [1] * acc.dim()
-    shape[axis] = -1
-    target = target_of(group)
-    factor = torch.from_numpy(scale.astype(F32)).reshape(shape)
-    return integer.requantize(acc, factor, target.zero, target.low, target.high)
+def _finish(
+    call: Call,
+    make: Callable[[Tensors], torch.Tensor],
+    unit: np.ndarray,
+    bias: np.ndarray | None,
+    axis: int,
+    rank: int,
+) -> Kernel:
+    """Accumulate, add the bias, requantize; unit and a bias of one axis run along `axis`."""
+    along = [1] * rank
+    along[axis] = -1
+    offset = None
+    if bias is not None:
+        offset = torch.from_numpy(bias.reshape(along) if bias.ndim < 2 else bias)
+
+    def kernel(tensors: Tensors, target: QParams) -> torch.Tensor:
+        acc = make(tensors)
+        if offset is not None:
+            acc = acc.to(torch.int64) + offset
+        if acc.dtype == torch.int64 and acc.numel() and int(acc.abs().max()) >= integer.INT32:
+            raise call.refuse("an accumulator leaves int32")
+        scale = torch.from_numpy((unit / target.unit).astype(F32).reshape(along))
+        return integer.requantize(acc, scale, target.zero, target.low, target.high)
+
+    return kernel
 
 
-def _add_bias(acc: torch.Tensor, bias: np.ndarray | None, axis: int) -> torch.Tensor:
-    if bias is None:
-        return acc
-    shape = [1] * acc.dim()
-    shape[axis] = -1
-    return acc.to(torch.int64) + torch.from_numpy(bias).reshape(shape)
+def conv(call: Call) -> Pending:
+    """Conv in any number of dimensions, dense, grouped or depthwise."""
+    x, weight = activation(call, 0), _weight(call, 1, 0)
+    if weight.codes is None:
+        raise call.refuse(f"weight {weight.name} must be constant")
+    outputs, inputs, *kernel = weight.shape
+    groups, last = call.attributes.get("group", 1), bool(call.attributes.get("channels_last", 0))
+    channels, size = (x.shape[-1], x.shape[1:-1]) if last else (x.shape[1], x.shape[2:])
+    if len(x.shape) != len(weight.shape) or channels != inputs * groups or outputs % groups:
+        raise call.refuse(
+            f"weights {list(weight.shape)} in {groups} groups on a map {list(x.shape)}"
+        )
+    if call.attributes.get("kernel_shape", kernel) != kernel:
+        raise call.refuse(f"kernel_shape {call.attributes['kernel_shape']} of weights {kernel}")
+    windows = windows_of(call, kernel, size, pool=False)
+    unit = _unit(x.params, weight.params)
+    bias = _bias(call, 2, unit)
+
+    def accumulate(tensors: Tensors) -> torch.Tensor:
+        centred = x.centred(tensors).movedim(-1, 1) if last else x.centred(tensors)
+        acc = integer.conv(centred, weight.centred(tensors), windows, groups)
+        return acc.movedim(1, -1) if last else acc
+
+    compute = _finish(call, accumulate, unit, bias, -1 if last else 1, len(x.shape))
+    made = (*windows.counts, outputs) if last else (outputs, *windows.counts)
+    return Pending(call.node, reads(x), compute, (x.shape[0], *made), "product")
 
 
-def _weight_axis(group: Group, weight: Operand, axis: int) -> QParams:
-    params = params_of(group, weight)
-    if params.axis not in (None, axis):
-        raise group.refuse(f"weight scales run along axis {params.axis}, not {axis}")
-    return params
+def gemm(call: Call) -> Pending:
+    """Gemm; alpha and beta scale the accumulator's unit and the bias."""
+    turned = [bool(call.attributes.get(name, 0)) for name in ("transA", "transB")]
+    a, b = activation(call, 0), _weight(call, 1, 0 if turned[1] else 1)
+    if len(a.shape) != 2 or len(b.shape) != 2:
+        raise call.refuse(f"matrices of shape {list(a.shape)} and {list(b.shape)}")
+    rows, inner = a.shape[::-1] if turned[0] else a.shape
+    depth, columns = b.shape[::-1] if turned[1] else b.shape
+    if inner != depth:
+        raise call.refuse(f"{inner} columns meet {depth} rows")
+    alpha, beta = (float(call.attributes.get(name, 1.0)) for name in ("alpha", "beta"))
+    if not alpha > 0:
+        raise call.refuse(f"alpha must be positive, not {alpha}")
+    unit = _unit(a.params, b.params, alpha)
+    bias = _bias(call, 2, unit, beta)
+
+    def accumulate(tensors: Tensors) -> torch.Tensor:
+        left, right = a.centred(tensors), b.centred(tensors)
+        return integer.matmul(left.T if turned[0] else left, right.T if turned[1] else right)
+
+    compute = _finish(call, accumulate, unit, bias, 1, 2)
+    return Pending(call.node, reads(a, b), compute, (rows, columns), "product")
 
 
-def _conv(group: Group, tensors: Tensors) -> torch.Tensor:
-    x, weight = operand_of(group, 0), operand_of(group, 1)
-    if weight.value is None:
-        raise group.refuse(f"weight {weight.name} must be constant")
-    scales = _weight_axis(group, weight, 0)
-    strides, pads, dilations = window(group, list(weight.value.shape[2:]))
-    groups = group.attributes.get("group", 1)
-    acc = integer.conv(
-        centred(group, x, tensors),
-        centred(group, weight, tensors),
-        strides,
-        pads,
-        dilations,
-        groups,
+def matmul(call: Call) -> Pending:
+    """MatMul of activations, or of one and a constant; scales per column of the right one."""
+    a = activation(call, 0)
+    b = _weight(call, 1, len(source(call, 1).shape) - 1)
+    try:
+        shape = tuple(
+            torch.matmul(
+                torch.empty(a.shape, device="meta"), torch.empty(b.shape, device="meta")
+            ).shape
+        )
+    except RuntimeError:
+        raise call.refuse(f"matrices of shape {list(a.shape)} and {list(b.shape)}") from None
+    if not shape:
+        raise call.refuse("a product of two vectors is not read")
+
+    def accumulate(tensors: Tensors) -> torch.Tensor:
+        return integer.matmul(a.centred(tensors), b.centred(tensors))
+
+    unit = _unit(a.params, b.params)
+    axis = len(shape) - 1
+    return Pending(
+        call.node,
+        reads(a, b),
+        _finish(call, accumulate, unit, None, axis, len(shape)),
+        shape,
+        "product",
     )
-    params = params_of(group, x)
-    acc = _add_bias(acc, _bias(group, 2, params, scales), 1)
-    return _finish(group, acc, _product_scale(group, params, scales), 1)
 
 
-def _gemm(group: Group, tensors: Tensors) -> torch.Tensor:
-    x, weight = operand_of(group, 0), operand_of(group, 1)
-    for name in ("alpha", "beta"):
-        if group.attributes.get(name, 1.0) != 1.0:
-            raise group.refuse(f"{name} must be 1, not {group.attributes[name]}")
-    transposed = group.attributes.get("transB", 0)
-    scales = _weight_axis(group, weight, 0 if transposed else 1)
-    a, b = centred(group, x, tensors), centred(group, weight, tensors)
-    a = a.T if group.attributes.get("transA", 0) else a
-    params = params_of(group, x)
-    acc = integer.matmul(a, b.T if transposed else b)
-    acc = _add_bias(acc, _bias(group, 2, params, scales), 1)
-    return _finish(group, acc, _product_scale(group, params, scales), 1)
+# Means ------------------------------------------------------------------------------------
 
 
-def _matmul(group: Group, tensors: Tensors) -> torch.Tensor:
-    a, b = operand_of(group, 0), operand_of(group, 1)
-    if params_of(group, a).axis is not None:
-        raise group.refuse("the left matrix needs one scale")
-    last = len(b.value.shape) - 1 if b.value is not None else 0
-    scales = _weight_axis(group, b, last)
-    acc = integer.matmul(centred(group, a, tensors), centred(group, b, tensors))
-    return _finish(group, acc, _product_scale(group, params_of(group, a), scales), -1)
-
-
-# Averages ---------------------------------------------------------------------------------
-
-
-def _average(group: Group, total: torch.Tensor, count: int | torch.Tensor) -> torch.Tensor:
-    """GlobalAveragePool rule: s = f32(sx/f32(sy·n)), total = Σx - n·zx."""
-    x, target = params_of(group, operand_of(group, 0)), target_of(group)
+def average(
+    total: torch.Tensor, count: int | torch.Tensor, x: QParams, target: QParams
+) -> torch.Tensor:
+    """s = f32(sx/f32(sy·n)), total = Σx - n·zx."""
     counts = np.asarray(count, dtype=F32)
     scale = torch.from_numpy(np.asarray(x.unit / (target.unit * counts), dtype=F32))
     return integer.requantize(total, scale, target.zero, target.low, target.high)
 
 
-def _sum(group: Group, tensors: Tensors, axes: list[int], keep: bool) -> torch.Tensor:
-    x = operand_of(group, 0)
-    shifted = codes_of(x, tensors).to(torch.int64) - params_of(group, x).zero
-    return shifted.sum(dim=axes, keepdim=keep)
+def _mean(call: Call, axes: list[int], keep: bool, mean: bool = True) -> Pending:
+    x = activation(call, 0)
+    count = prod(x.shape[a] for a in axes) if mean else 1
+    kept = tuple(1 if a in axes else n for a, n in enumerate(x.shape))
+    shape = kept if keep else tuple(n for a, n in enumerate(x.shape) if a not in axes)
+
+    def kernel(tensors: Tensors, target: QParams) -> torch.Tensor:
+        total = x.tensor(tensors).to(torch.int64) - x.params.zero
+        if axes:
+            total = total.sum(dim=axes, keepdim=keep)
+        return average(total, count, x.params, target)
+
+    return Pending(call.node, reads(x), kernel, shape, "mean")
 
 
-def _global_average_pool(group: Group, tensors: Tensors) -> torch.Tensor:
-    if group.attributes.get("channels_last", 0):
-        raise group.refuse("channels_last is not read")
-    shape = tensors[operand_of(group, 0).name].shape
-    axes = list(range(2, len(shape)))
-    return _average(group, _sum(group, tensors, axes, True), int(np.prod(shape[2:])))
+def global_average_pool(call: Call) -> Pending:
+    """GlobalAveragePool; channels_last is an attribute of the QOperator form."""
+    rank, last = len(activation(call, 0).shape), call.attributes.get("channels_last", 0)
+    return _mean(call, list(range(1, rank - 1) if last else range(2, rank)), True)
 
 
-def _reduce(group: Group, tensors: Tensors) -> torch.Tensor:
-    """ReduceMean and ReduceSum over any axes."""
-    shape = tensors[operand_of(group, 0).name].shape
-    listed = constant_of(group, 1)
-    axes = integers(group, "axes", []) if listed is None else listed.tolist()
-    axes = [axis % len(shape) for axis in axes] or list(range(len(shape)))
-    total = _sum(group, tensors, axes, bool(group.attributes.get("keepdims", 1)))
-    count = int(np.prod([shape[axis] for axis in axes])) if group.op == "ReduceMean" else 1
-    return _average(group, total, count)
+def reduce_mean(call: Call) -> Pending:
+    """ReduceMean over any axes."""
+    axes = reduced_axes(call, len(activation(call, 0).shape))
+    return _mean(call, axes, bool(call.attributes.get("keepdims", 1)))
 
 
-def _average_pool(group: Group, tensors: Tensors) -> torch.Tensor:
-    x, kernel = operand_of(group, 0), integers(group, "kernel_shape", [])
-    strides, pads, dilations = window(group, kernel)
-    if max(dilations) > 1 or group.attributes.get("channels_last", 0):
-        raise group.refuse("dilations and channels_last are not read")
-    ceil_mode = bool(group.attributes.get("ceil_mode", 0))
-    shifted = codes_of(x, tensors).to(torch.int64) - params_of(group, x).zero
-    total = integer.sum_pool(shifted, kernel, strides, pads, ceil_mode)
-    if group.attributes.get("count_include_pad", 0):
-        if ceil_mode:
-            raise group.refuse("ceil_mode with count_include_pad has no agreed divisor")
-        return _average(group, total, int(np.prod(kernel)))
-    ones = torch.ones_like(shifted[:1, :1])
-    return _average(group, total, integer.sum_pool(ones, kernel, strides, pads, ceil_mode))
+def reduce_sum(call: Call) -> Pending:
+    """ReduceSum: as a mean over one element."""
+    axes = reduced_axes(call, len(activation(call, 0).shape))
+    return _mean(call, axes, bool(call.attributes.get("keepdims", 1)), mean=False)
+
+
+def counted(windows: Windows, size: Shape, include_pad: bool) -> torch.Tensor:
+    """Elements that each average divides by, [1, 1, *counts].
+
+    Padding counts only if `include_pad`, and then as far as `pads` say: what ceil_mode lets a
+    window reach beyond them never counts.
+    """
+    ones = torch.ones(1, 1, *size, dtype=torch.int64)
+    if not include_pad:
+        return integer.sum_pool(ones, windows)
+    rank = len(size)
+    widths = [windows.pads[a + side] for a in reversed(range(rank)) for side in (0, rank)]
+    padded = torch.nn.functional.pad(ones, widths, value=1)
+    bare = Windows(
+        windows.kernel, windows.strides, (0,) * 2 * rank, windows.dilations, windows.counts
+    )
+    return integer.sum_pool(padded, bare)
+
+
+def average_pool(call: Call) -> Pending:
+    """AveragePool, with what ONNX Runtime counts."""
+    x = activation(call, 0)
+    if call.attributes.get("channels_last", 0):
+        raise call.refuse("channels_last is not read")
+    kernel = call.integers("kernel_shape", [])
+    windows = windows_of(call, kernel, x.shape[2:], pool=True)
+    include = bool(call.attributes.get("count_include_pad", 0))
+    counts = counted(windows, x.shape[2:], include)
+    if int(counts.min()) < 1:
+        raise call.refuse("a window lies in the padding alone")
+
+    def compute(tensors: Tensors, target: QParams) -> torch.Tensor:
+        shifted = x.tensor(tensors).to(torch.int32) - x.params.zero
+        return average(integer.sum_pool(shifted, windows), counts, x.params, target)
+
+    return Pending(call.node, reads(x), compute, (*x.shape[:2], *windows.counts), "mean")
 
 
 # Elementwise ------------------------------------------------------------------------------
 
 
-def unary_functions(group: Group) -> list[tuple[str, dict[str, Any]]]:
-    """Names and attributes of the group's own unary operator and those after it."""
-    functions = []
-    if group.op in UNARY:
-        attributes = dict(group.attributes)
-        if group.op == "Clip":
-            attributes |= _bounds(group, constant_of(group, 1), constant_of(group, 2))
-        functions.append((group.op, attributes))
-    for node, constants in zip(group.unary, group.bounds, strict=True):
-        attributes = attributes_of(node)
-        if node.op_type == "Clip":
-            attributes |= _bounds(group, *constants)
-        functions.append((node.op_type, attributes))
-    return functions
+def pair(call: Call) -> Pending:
+    """Add, Sub, Mul, Div of two quantized tensors: a 65536-entry table."""
+    a, b = activation(call, 0), activation(call, 1)
+    shape = _broadcast(call, a, b)
+    make = tables.PAIRS[call.op]
+
+    def kernel(tensors: Tensors, target: QParams) -> torch.Tensor:
+        table = torch.from_numpy(make(a.params, b.params, target).reshape(-1))
+        left = (a.tensor(tensors).to(torch.int32) - a.params.low) * 256
+        index = left + (b.tensor(tensors).to(torch.int32) - b.params.low)
+        if call.op == "Div" and bool(_undefined(index, a.params, b.params).any()):
+            raise call.refuse("divides 0 by 0")
+        return table[index]
+
+    return Pending(call.node, reads(a, b), kernel, shape, call.op)
 
 
-def _bounds(group: Group, low: np.ndarray | None, high: np.ndarray | None) -> dict[str, float]:
-    """Bounds of Clip, which are inputs since opset 11."""
-    least = group.attributes.get("min", -np.inf) if low is None else float(low)
-    greatest = group.attributes.get("max", np.inf) if high is None else float(high)
-    return {"min": least, "max": greatest}
+def _undefined(index: torch.Tensor, a: QParams, b: QParams) -> torch.Tensor:
+    return index == (a.zero - a.low) * 256 + b.zero - b.low
 
 
-def _unary(group: Group, tensors: Tensors) -> torch.Tensor:
-    x = operand_of(group, 0)
-    source = params_of(group, x)
-    table = unary_table(source, target_of(group), unary_functions(group))
-    return lookup(codes_of(x, tensors), source, table)
+def _broadcast(call: Call, *sources: Source) -> Shape:
+    shapes = [s.shape for s in sources]
+    try:
+        return tuple(np.broadcast_shapes(*shapes))
+    except ValueError:
+        listed = ", ".join(str(list(s)) for s in shapes)
+        raise call.refuse(f"shapes {listed} do not broadcast") from None
 
 
-def _scalar(group: Group) -> int | None:
-    """Position of an operand that is a float scalar constant, if there is one."""
-    for index, operand in enumerate(group.operands):
-        if operand is not None and operand.params is None and operand.value is not None:
-            if operand.value.size != 1:
-                raise group.refuse(f"float constant {operand.name} is no scalar: quantize it")
-            return index
-    return None
+def extremum(call: Call) -> Pending:
+    """Max and Min of any number of tensors: each at the scale of the result, then the choice."""
+    sources = [activation(call, i) for i in range(len(call.operands))]
+    choose = torch.maximum if call.op == "Max" else torch.minimum
 
-
-_REAL: dict[str, Callable[[Any, Any], Any]] = {
-    "Add": np.add,
-    "Sub": np.subtract,
-    "Mul": np.multiply,
-    "Div": np.divide,
-    "Max": np.maximum,
-    "Min": np.minimum,
-}
-
-
-def _pair(group: Group, tensors: Tensors) -> torch.Tensor:
-    """Two tensors: a 65536-entry table; a tensor and a float scalar: a 256-entry table."""
-    if len(group.operands) != 2:
-        raise group.refuse(f"takes 2 inputs here, not {len(group.operands)}")
-    position = _scalar(group)
-    if position is not None:
-        x = operand_of(group, 1 - position)
-        source, target = params_of(group, x), target_of(group)
-        codes = source.codes()
-        real = ((codes - source.zero).astype(F32) * source.unit).astype(F32)
-        scalar = F32(operand_of(group, position).value.reshape(()))  # type: ignore[union-attr]
-        pair = (scalar, real) if position == 0 else (real, scalar)
-        if group.op == "Div" and scalar == 0:
-            raise group.refuse("its scalar is 0")
-        with np.errstate(divide="ignore"):  # k / 0 is infinite, and saturates
-            table = quantize_float(_REAL[group.op](*pair).astype(F32), target)
-        return lookup(codes_of(x, tensors), source, table)
-    if group.op not in PAIRS:
-        raise group.refuse("has no integer definition for two quantized tensors")
-    a, b = operand_of(group, 0), operand_of(group, 1)
-    pa, pb = params_of(group, a), params_of(group, b)
-    if pa.scale.size > 1 or pb.scale.size > 1:
-        raise group.refuse("operands need one scale each")
-    pairs = torch.from_numpy(PAIRS[group.op](pa, pb, target_of(group)).reshape(-1))
-    left = (codes_of(a, tensors).to(torch.int32) - pa.low) * 256
-    return pairs[left + (codes_of(b, tensors).to(torch.int32) - pb.low)]
-
-
-KERNELS: dict[str, Callable[[Group, Tensors], torch.Tensor]] = {
-    "Conv": _conv,
-    "Gemm": _gemm,
-    "MatMul": _matmul,
-    "GlobalAveragePool": _global_average_pool,
-    "AveragePool": _average_pool,
-    "ReduceMean": _reduce,
-    "ReduceSum": _reduce,
-    "ReduceMax": moves.reduce_max,
-    "Requantize": _unary,
-    "Concat": moves.concat,
-    "Pad": moves.pad,
-    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Max", "Min"), _pair),
-    **dict.fromkeys(("Expand", "Flatten", "Gather", "MaxPool", "Reshape", "Slice"), moves.move),
-    **dict.fromkeys(("Split", "Squeeze", "Transpose", "Unsqueeze"), moves.move),
-    **dict.fromkeys(UNARY, _unary),
-}
-
-
-def clamp_codes(group: Group, result: torch.Tensor) -> torch.Tensor:
-    """Apply Relu, Clip after the operator as a clamp of codes, which rounding commutes with."""
-    if not group.unary or group.op in UNARY:
+    def kernel(tensors: Tensors, target: QParams) -> torch.Tensor:
+        result = rescaled(sources[0], tensors, target)
+        for each in sources[1:]:
+            result = choose(result, rescaled(each, tensors, target))
         return result
-    target = target_of(group)
-    for op, attributes in unary_functions(group):
-        if op not in MONOTONE:
-            raise group.refuse(f"{op} follows without a quantization between")
-        ends = (-np.inf, np.inf)
-        if op == "Relu":
-            ends = (0.0, np.inf)
-        elif op == "Clip":
-            ends = (attributes["min"], attributes["max"])
-        low, high = quantize_float(np.asarray(ends, dtype=F32), target).tolist()
-        result = result.clamp(low, high)
-    return result
+
+    return Pending(call.node, reads(*sources), kernel, _broadcast(call, *sources), call.op)
+
+
+def total(call: Call) -> Pending:
+    """Sum: of two as Add, of more in float32 from left to right, as the file says."""
+    sources = [activation(call, i) for i in range(len(call.operands))]
+    if len(sources) == 2:
+        return pair(replace(call, op="Add"))
+
+    def kernel(tensors: Tensors, target: QParams) -> torch.Tensor:
+        reals = [tables.dequantize(s.tensor(tensors).numpy(), s.params) for s in sources]
+        result = reals[0]
+        for each in reals[1:]:
+            result = result + each
+        return torch.from_numpy(tables.quantize_float(result, target).astype(np.int16))
+
+    return Pending(call.node, reads(*sources), kernel, _broadcast(call, *sources), "Sum")
+
+
+def rescaled(operand: Source, tensors: Tensors, target: QParams) -> torch.Tensor:
+    """An operand's codes at the scale of the result."""
+    codes = operand.tensor(tensors)
+    if operand.params.same_as(target):
+        return codes
+    return lookup(codes, operand.params, tables.requantize_table(operand.params, target))
+
+
+def concat(call: Call) -> Pending:
+    """Concat: each part at the scale of the result, then side by side."""
+    sources = [activation(call, i) for i in range(len(call.operands))]
+    axis, shape = concatenated(call, [s.shape for s in sources])
+
+    def kernel(tensors: Tensors, target: QParams) -> torch.Tensor:
+        return torch.cat([rescaled(s, tensors, target) for s in sources], dim=axis)
+
+    return Pending(call.node, reads(*sources), kernel, shape, "Concat")
+
+
+def concatenated(call: Call, shapes: list[Shape]) -> tuple[int, Shape]:
+    """Axis and shape of a Concat."""
+    rank = len(shapes[0])
+    axis = call.attributes.get("axis", 1) % rank
+    rest = {(*s[:axis], *s[axis + 1 :]) for s in shapes}
+    if len(rest) > 1 or any(len(s) != rank for s in shapes):
+        raise call.refuse(f"shapes {', '.join(str(list(s)) for s in shapes)} along axis {axis}")
+    size = sum(s[axis] for s in shapes)
+    return axis, (*shapes[0][:axis], size, *shapes[0][axis + 1 :])
+
+
+OPERATORS: dict[str, Callable[[Call], Pending]] = {
+    "Add": pair,
+    "AveragePool": average_pool,
+    "Concat": concat,
+    "Conv": conv,
+    "Div": pair,
+    "Gemm": gemm,
+    "GlobalAveragePool": global_average_pool,
+    "MatMul": matmul,
+    "Max": extremum,
+    "Min": extremum,
+    "Mul": pair,
+    "ReduceMean": reduce_mean,
+    "ReduceSum": reduce_sum,
+    "Sub": pair,
+    "Sum": total,
+}

@@ -1,9 +1,9 @@
 """Compare the oracle with ONNX Runtime, operator by operator.
 
-Each group of the graph becomes a model of its own: exposing inner tensors of the whole network
-as outputs would keep ONNX Runtime from fusing what it fuses in use. The groups run in order
-under ENABLE_ALL, each fed with what ONNX Runtime itself computed before, and the oracle gets the
-same inputs: a difference never spreads to the next operator.
+What the file says between integer tensors becomes a model of its own: exposing inner tensors of
+the whole network as outputs would keep ONNX Runtime from fusing what it fuses in use. They run
+in order under ENABLE_ALL, each fed with what ONNX Runtime itself computed before, and the oracle
+gets the same inputs: a difference never spreads to the next operator.
 """
 
 import platform
@@ -19,16 +19,12 @@ import onnxruntime as ort
 import torch
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as KernelMissing
 
+from models.extract import submodel
 from models.quantgraph import Group, QuantizedGraph
 from models.reference import Reference, evaluate
 
 # What decides which of ONNX Runtime's int8 kernels run (numerics.md, section 1).
 CPU_FLAGS = ("avx2", "fma", "avx_vnni", "avx512_vnni", "avx512bw", "amx_int8", "asimddp", "i8mm")
-_TYPES = {
-    np.dtype(np.uint8): onnx.TensorProto.UINT8,
-    np.dtype(np.int8): onnx.TensorProto.INT8,
-    np.dtype(np.float32): onnx.TensorProto.FLOAT,
-}
 
 
 @dataclass
@@ -102,48 +98,34 @@ def session(model: onnx.ModelProto | str) -> ort.InferenceSession:
     return exact_session(data, options)
 
 
-def extract(
-    graph: QuantizedGraph, group: Group, tensors: dict[str, np.ndarray], dtype: np.dtype
-) -> onnx.ModelProto:
-    """Make a model of one group.
+@dataclass(frozen=True)
+class Part:
+    """What the file itself says between integer tensors and the next one.
 
-    Parameters
+    Attributes
     ----------
-    graph : QuantizedGraph
-        Where the group comes from.
-    group : Group
-        Becomes the whole graph.
-    tensors : dict
-        At least its activations: shapes and types of the model's inputs.
-    dtype : np.dtype
-        Of its output.
+    model : onnx.ModelProto
+        The user's nodes from `inputs` to `output`, found by going back through the file: the
+        reading in `models.quantgraph` has no say in which they are.
+    inputs : tuple of str
+        Integer tensors, or inputs of the graph.
+    output : str
     """
-    names = list(dict.fromkeys(group.activations()))
-    sources, made = list(group.sources), {n for node in group.sources for n in node.output}
-    needed = {name for node in sources for name in node.input if name}
-    constants = needed - made - set(names)
-    initializers = [
-        onnx.numpy_helper.from_array(graph.constants[name], name) for name in sorted(constants)
-    ]
-    inputs = [
-        onnx.helper.make_tensor_value_info(n, _TYPES[tensors[n].dtype], tensors[n].shape)
-        for n in names
-    ]
-    output = onnx.helper.make_tensor_value_info(group.output, _TYPES[np.dtype(dtype)], None)
-    single = onnx.helper.make_graph(sources, "group", inputs, [output], initializers)
-    model = onnx.helper.make_model(single, opset_imports=graph.model.opset_import)
-    model.ir_version = graph.model.ir_version
-    return model
+
+    model: onnx.ModelProto
+    inputs: tuple[str, ...]
+    output: str
 
 
-def run_group(
-    graph: QuantizedGraph, group: Group, tensors: dict[str, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Evaluate one group by the oracle and by ONNX Runtime on the same inputs: ours, theirs."""
-    feeds = {name: tensors[name] for name in group.activations()}
-    ours = evaluate(group, {n: torch.from_numpy(a) for n, a in feeds.items()}).numpy()
-    theirs = session(extract(graph, group, tensors, ours.dtype)).run(None, feeds)[0]
-    return ours, theirs
+def part(graph: QuantizedGraph, output: str) -> Part:
+    """Cut the nodes out that make a tensor from integers."""
+    integers = graph.integers() | set(graph.inputs)
+    nodes = graph.file.between([output], integers - {output})
+    read = {name for node in nodes for name in node.input}
+    made = {group.output: (group.dtype, group.shape) for group in graph.groups}
+    made |= {name: (graph.file.types[name], graph.shapes[name]) for name in graph.inputs}
+    inputs = {name: made[name] for name in made if name in read & integers}
+    return Part(submodel(graph.file, nodes, inputs, [output]), tuple(inputs), output)
 
 
 @torch.no_grad()
@@ -169,45 +151,57 @@ def compare(
         ``platform``; ``operators``, one row per operator type; ``network``, the outputs of the
         oracle against one session of the whole file, in steps of the output scale.
     """
-    graph = QuantizedGraph(path)
-    tensors = dict(feeds)
+    reference = Reference(path)
+    graph = reference.graph
+    tensors = {n: torch.from_numpy(np.ascontiguousarray(a)) for n, a in feeds.items()}
+    integers = graph.integers()
     figures: dict[str, OpFigures] = {}
-    uses = Counter(name for group in graph.groups for name in group.activations())
+    parts = {
+        g.output: part(graph, g.output) for g in graph.groups if g.final or g.output in integers
+    }
+    uses = Counter(name for group in graph.groups for name in group.reads)
+    uses.update(name for each in parts.values() for name in each.inputs)
     for group in graph.groups:
         progress(group)
-        ours, theirs = run_group(graph, group, tensors)
-        row = figures.setdefault(group.op, OpFigures(group.op))
-        if group.op == "DequantizeLinear":  # float: compare representations
-            row.add(ours.view(np.int32), theirs.view(np.int32))
-        else:
-            row.add(ours, theirs)
-        tensors[group.output] = theirs
-        for name in group.activations():
-            uses[name] -= 1
-            if not uses[name] and name not in feeds:
-                del tensors[name]
+        ours, read = evaluate(group, tensors), list(group.reads)
+        if group.final or group.output in integers:
+            each = parts[group.output]
+            fed = {name: tensors[name].numpy() for name in each.inputs}
+            theirs = session(each.model).run(None, fed)[0]
+            row = figures.setdefault(group.op, OpFigures(group.op))
+            if group.final:  # float: compare representations
+                row.add(ours.numpy().view(np.int32), theirs.view(np.int32))
+            else:
+                row.add(ours.numpy(), theirs)
+                ours = torch.from_numpy(theirs)
+            read += each.inputs
+        if not group.final:
+            tensors[group.output] = ours
+        uses.subtract(read)
+        for name in {*read, group.output}:
+            if not uses[name]:
+                tensors.pop(name, None)
     return {
         "platform": platform_figures(),
         "operators": [asdict(row) | {"rate": row.rate} for row in figures.values()],
-        "network": compare_network(graph, feeds),
+        "network": compare_network(reference, feeds),
     }
 
 
-def compare_network(graph: QuantizedGraph, feeds: dict[str, np.ndarray]) -> dict[str, Any]:
+def compare_network(reference: Reference, feeds: dict[str, np.ndarray]) -> dict[str, Any]:
     """Run the whole file in one session and by the oracle, and compare the outputs."""
-    reference = Reference(graph.model)
     ours = reference.run(feeds, keep=reference.output_names)
-    data = graph.model.SerializeToString()
-    theirs = session(onnx.load_from_string(data)).run(reference.output_names, feeds)
+    theirs = session(reference.graph.model).run(reference.output_names, feeds)
+    made = {group.output: group for group in reference.groups if not group.final}
     scales = {
-        group.output: group.operands[0].params.unit
-        for group in graph.groups
-        if group.op == "DequantizeLinear" and group.operands[0] and group.operands[0].params
+        group.output: float(made[group.reads[0]].params.unit)
+        for group in reference.groups
+        if group.final
     }
     elements = mismatches = 0
     greatest = 0.0
     for name, other in zip(reference.output_names, theirs, strict=True):
-        steps = np.abs(ours[name].astype(np.float64) - other) / float(scales.get(name, 1.0))
+        steps = np.abs(ours[name].astype(np.float64) - other) / scales.get(name, 1.0)
         elements += steps.size
         mismatches += int(np.count_nonzero(steps > 0.5))
         greatest = max(greatest, float(steps.max(initial=0)))

@@ -1,393 +1,270 @@
-"""Read a quantized ONNX graph as a list of integer operations.
+"""Read a quantized ONNX graph as a list of integer operations, forward, node by node.
 
-Two ways of writing int8 networks are read. QDQ: float operators between DequantizeLinear and
-QuantizeLinear nodes; each operator with its neighbours is one `Group`, and the integer tensor is
-the output of the QuantizeLinear. QOperator: QLinearConv and the like, each a group by itself.
-Whatever is neither raises UnsupportedGraph: a float island would not be integer arithmetic.
+Every tensor of the file is given a meaning (`models.values.Value`) by the node that makes it and
+the meanings of what the node reads; no pattern is looked for. A float tensor behind a
+DequantizeLinear stands for codes, and so does what moves make of it; an operator on such tensors
+is `Pending` until a QuantizeLinear says at which scale its result is wanted; an elementwise
+function is a table. What has no meaning in integers raises UnsupportedGraph, by node.
 """
 
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+import torch
 
+from models import bare, constants, host, qoperators, quantization
 from models.errors import ModelsError
-from models.tables import UNARY, QParams, quantize_float
-
-INTEGER_MOVES = (
-    *("Clip", "Concat", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Max", "Min"),
-    *("Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"),
+from models.floats import Floats, tabulated
+from models.onnxfile import CODES, MICROSOFT, STANDARD, OnnxFile, UnsupportedGraph, load
+from models.operands import lookup
+from models.operators import OPERATORS
+from models.tables import QParams, dequantize, quantize_float, requantize_table
+from models.values import (
+    Call,
+    Codes,
+    Compute,
+    Constant,
+    Function,
+    Group,
+    Host,
+    Integers,
+    Pending,
+    Shape,
+    Tensors,
+    Value,
 )
 
-# Inputs of the QOperator forms: x = tensor with scale and zero point, c = plain constant,
-# y = scale and zero point of the output. (numerics.md section 1 lists the forms to accept.)
-QOPERATORS = {
-    "QLinearConv": ("Conv", "xxyc"),
-    "QLinearMatMul": ("MatMul", "xxy"),
-    "QGemm": ("Gemm", "xxcy"),
-    "QLinearAdd": ("Add", "xxy"),
-    "QLinearMul": ("Mul", "xxy"),
-    "QLinearConcat": ("Concat", "yx*"),
-    "QLinearGlobalAveragePool": ("GlobalAveragePool", "xy"),
-    "QLinearAveragePool": ("AveragePool", "xy"),
-    "QLinearReduceMean": ("ReduceMean", "xy"),
-    "QLinearSigmoid": ("Sigmoid", "xy"),
-    "QLinearLeakyRelu": ("LeakyRelu", "xy"),
-    "QLinearSoftmax": ("Softmax", "xy"),
-}
+__all__ = ["Group", "QuantizedGraph", "UnsupportedGraph", "load"]
 
-
-class UnsupportedGraph(ModelsError):  # noqa: N818 - the name the commands promise
-    """The graph holds something that has no integer definition here.
-
-    Attributes
-    ----------
-    node, op, reason : str
-        Which node, its operator type, and why.
-    """
-
-    def __init__(self, node: onnx.NodeProto, reason: str):
-        self.node, self.op, self.reason = _label(node), node.op_type, reason
-        super().__init__(f"node {self.node} ({self.op}): {reason}")
-
-
-@dataclass(frozen=True)
-class Operand:
-    """One input of a group.
-
-    Attributes
-    ----------
-    name : str
-        ONNX name of the integer tensor, or of the constant.
-    params : QParams, optional
-        How integers stand for reals; None for float tensors, shapes and indices.
-    value : np.ndarray, optional
-        The constant's value; None for an activation.
-    """
-
-    name: str
-    params: QParams | None = None
-    value: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class Group:
-    """One integer operation: operands in, one integer tensor out.
-
-    Attributes
-    ----------
-    node : onnx.NodeProto
-        The operator that gives the group its name.
-    op : str
-        What to compute, in float operator names; "QuantizeLinear" for a graph input,
-        "DequantizeLinear" for a float graph output, "Requantize" for a change of scale.
-    operands : tuple
-        In ONNX order; None where an optional input is absent.
-    attributes : dict
-        The node's attributes.
-    unary : tuple of onnx.NodeProto
-        Unary operators between `node` and the QuantizeLinear, in order.
-    bounds : tuple
-        For each of `unary`, the constants given as its second and third input (Clip).
-    output : str
-        ONNX name of the result.
-    params : QParams, optional
-        Of the result; None for a float graph output and for moves of bare integers.
-    index : int
-        Which output of `node` (Split has several).
-    sources : tuple of onnx.NodeProto
-        All nodes of the group, from dequantization to quantization, in order.
-    """
-
-    node: onnx.NodeProto
-    op: str
-    operands: tuple[Operand | None, ...]
-    attributes: dict[str, Any]
-    output: str
-    params: QParams | None = None
-    unary: tuple[onnx.NodeProto, ...] = ()
-    bounds: tuple[tuple[np.ndarray | None, np.ndarray | None], ...] = ()
-    index: int = 0
-    sources: tuple[onnx.NodeProto, ...] = field(default=(), compare=False)
-
-    @property
-    def name(self) -> str:
-        """Name of the node, or of its first output where it has none."""
-        return _label(self.node)
-
-    def activations(self) -> list[str]:
-        """Names of the operands that are computed, not constant."""
-        return [o.name for o in self.operands if o is not None and o.value is None]
-
-    def refuse(self, reason: str) -> UnsupportedGraph:
-        """Make the error that says why this group cannot be computed."""
-        return UnsupportedGraph(self.node, reason)
-
-
-def _label(node: onnx.NodeProto) -> str:
-    return node.name or (node.output[0] if node.output else "?")
+_TORCH = {np.dtype(np.uint8): torch.uint8, np.dtype(np.int8): torch.int8}
 
 
 class QuantizedGraph:
-    """The groups of a quantized ONNX model in execution order.
+    """The groups of a quantized ONNX model in an order of execution.
 
     Parameters
     ----------
     model : str, Path or onnx.ModelProto
         The model; external data is read from beside the file.
+    shapes : dict, optional
+        Shapes of inputs; others are as declared, 1 where an axis is free.
 
     Members
     -------
     groups : list of Group
     inputs, outputs : list of str
         Names of the graph's inputs (without initializers) and outputs.
+    shapes : dict
+        Of the inputs.
+    names : dict
+        For every tensor that is 8-bit integers or stands for codes, where its codes are: the name
+        of a group's output or of a graph input, or a constant.
 
     Raises
     ------
     UnsupportedGraph
-        A node stands outside the quantized forms above.
+        A node has no integer definition.
     ModelsError
-        The file is missing or no ONNX file.
+        The file is missing or no ONNX file, or damaged.
     """
 
-    def __init__(self, model: str | Path | onnx.ModelProto):
+    def __init__(self, model: str | Path | onnx.ModelProto, shapes: dict[str, Shape] | None = None):
         self.model = model if isinstance(model, onnx.ModelProto) else load(Path(model))
-        graph = self.model.graph
-        self.constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-        self.producers = {name: node for node in graph.node for name in node.output if name}
-        self.inputs = [v.name for v in graph.input if v.name not in self.constants]
-        self.outputs = [v.name for v in graph.output]
-        self._fold_constants()
+        self.file = OnnxFile(self.model)
+        self.inputs, self.outputs = self.file.inputs, self.file.outputs
+        self.shapes = {name: self._input_shape(name, shapes or {}) for name in self.inputs}
         self.groups: list[Group] = []
-        self._integers: dict[str, QParams | None] = {}  # integer activations made so far
-        for node in graph.node:
-            self._visit(node)
-        made = {group.output for group in self.groups}
+        self._values: dict[str, Value] = {}
+        self._floats = Floats(self._values, self.groups)
+        self._host = host.HostPart(self.file, self.shapes)
+        for name in self.inputs:
+            kind, shape = self.file.types[name], self.shapes[name]
+            integers = kind in CODES
+            self._values[name] = Integers(name, kind, shape, given=True) if integers else Host(name)
+        for node in self.file.nodes:
+            self._read(node)
         for name in self.outputs:
-            if name not in made:
-                self.groups.append(self._float_output(name))
+            self._output(name)
+        self.names = self._kept()
 
-    def _fold_constants(self) -> None:
-        """Evaluate Constant, Identity and QuantizeLinear nodes on constants."""
-        for node in self.model.graph.node:
-            if node.op_type == "Constant":
-                values = attributes_of(node)
-                if "value" not in values:
-                    raise UnsupportedGraph(node, f"constant given as {sorted(values)}")
-                self.constants[node.output[0]] = values["value"]
-            elif node.input and all(not name or name in self.constants for name in node.input):
-                if node.op_type == "Identity":
-                    self.constants[node.output[0]] = self.constants[node.input[0]]
-                elif node.op_type == "QuantizeLinear":
-                    value = self.constants[node.input[0]]
-                    params = self._params(node, node.input[1:], value.ndim)
-                    self.constants[node.output[0]] = quantize_float(value, params)
+    def _input_shape(self, name: str, given: dict[str, Shape]) -> Shape:
+        declared = self.file.shapes[name]
+        if name in given:
+            return given[name]
+        if declared is None:
+            raise ModelsError(f"input {name} declares no shape")
+        return tuple(1 if n is None else n for n in declared)
 
-    def _visit(self, node: onnx.NodeProto) -> None:
-        """Make the group that ends at this node, if one does."""
-        if all(name in self.constants for name in node.output):
-            return
-        if node.op_type == "QuantizeLinear":
-            group = self._qdq_group(node)
-        elif node.op_type in QOPERATORS:
-            group = self._qoperator_group(node)
-        elif node.op_type in INTEGER_MOVES and self._is_integer(node.input[0]):
-            for index in range(len(node.output)):
-                self._add(self._move_group(node, index))
-            return
-        else:  # a float operator: belongs to the QuantizeLinear further down
-            return
-        self._add(group)
+    def _kept(self) -> dict[str, str | Constant]:
+        """Where the codes of every tensor are."""
+        names: dict[str, str | Constant] = {}
+        for name, value in self._values.items():
+            if isinstance(value, Codes | Integers):
+                names[name] = value.name
+            elif isinstance(value, Constant):
+                codes = value.array if value.codes is None else value.codes
+                if codes.dtype in CODES:
+                    names[name] = Constant(name, codes)
+        return names
 
-    def _add(self, group: Group) -> None:
-        self.groups.append(group)
-        self._integers[group.output] = group.params
+    def integers(self) -> set[str]:
+        """Names of the 8-bit integer tensors of the file that are no constants."""
+        return {name for name, value in self._values.items() if isinstance(value, Integers)}
 
-    def _is_integer(self, name: str) -> bool:
-        if name in self._integers:
-            return True
-        return any(
-            v.name == name and v.type.tensor_type.elem_type in (2, 3)  # UINT8, INT8
-            for v in self.model.graph.input
-        )
+    def _value(self, name: str) -> Value:
+        if name not in self._values:
+            self._values[name] = Constant(name, self.file.constants[name])
+        return self._values[name]
 
-    def _constant(self, node: onnx.NodeProto, name: str, what: str) -> np.ndarray:
-        if name not in self.constants:
-            raise UnsupportedGraph(node, f"{what} {name} must be constant")
-        return self.constants[name]
-
-    def _params(self, node: onnx.NodeProto, names, rank: int | None = None) -> QParams:
-        """Read scale and zero point, given as [scale name, zero point name]."""
-        scale = self._constant(node, names[0], "scale")
-        if len(names) > 1 and names[1]:
-            zero = self._constant(node, names[1], "zero point")
+    def _read(self, node: onnx.NodeProto) -> None:
+        """Say what the results of a node stand for."""
+        operands = tuple(self._value(name) if name else None for name in node.input)
+        call = Call.of(node, operands, self.file.opset)
+        standard = node.domain in STANDARD
+        quantizer = node.op_type if node.domain in (*STANDARD, MICROSOFT) else ""
+        output = node.output[0]
+        if any(a.type in (a.GRAPH, a.GRAPHS) for a in node.attribute):
+            raise call.refuse("control flow has no integer definition")
+        if standard and node.op_type in ("Shape", "Size"):
+            self._values[output] = self._shape(call)
+        elif quantizer == "DequantizeLinear" and not isinstance(call.operand(0), Host):
+            self._values[output] = self._dequantized(call)
+        elif quantizer == "QuantizeLinear":
+            self._values[output] = self._quantized(call)
+        elif qoperators.form(node.domain, node.op_type) is not None:
+            self._values[output] = self._qoperator(call)
+        elif not call.activations():
+            self._values |= constants.fold(call, self.model.opset_import)
+        elif host.belongs(call):
+            self._values |= {name: Host(name) for name in node.output if name}
+        elif not standard:
+            raise call.refuse(f"is an operator of the domain {node.domain!r}, which is not read")
+        elif any(isinstance(v, Integers) for v in call.operands):
+            for group, value in bare.read(call):
+                self.groups.append(group)
+                self._values[group.output] = value
         else:
-            zero = np.zeros_like(scale, dtype=np.uint8)  # ONNX's default
-        if scale.dtype != np.float32:
-            raise UnsupportedGraph(node, f"scale must be float32, not {scale.dtype}")
-        if zero.dtype not in (np.uint8, np.int8, np.int32):
-            raise UnsupportedGraph(node, f"integer type {zero.dtype} is not 8-bit (int32: bias)")
-        axis = None
-        if scale.size > 1:
-            axis = attributes_of(node).get("axis", 1)
-            axis = axis + rank if axis < 0 and rank is not None else axis
-        return QParams(scale.reshape(-1), zero.reshape(-1).astype(np.int64), zero.dtype, axis)
+            self._floats.read(call)
 
-    def _dequantized(self, node: onnx.NodeProto) -> Operand:
-        """Operand behind a DequantizeLinear node."""
-        name = node.input[0]
-        value = self.constants.get(name)
-        params = self._params(node, node.input[1:], None if value is None else value.ndim)
-        if value is None:
-            if not self._is_integer(name):
-                raise UnsupportedGraph(node, f"input {name} is no integer tensor made before")
-            if params.axis is not None or params.scale.size != 1:
-                raise UnsupportedGraph(node, "activations need one scale, not one per channel")
-        return Operand(name, params, value)
+    def _shape(self, call: Call) -> Constant:
+        """Shape and Size, which are fixed here."""
+        value, name = call.operand(0), call.node.output[0]
+        shape = self._host.type(value.name)[1] if isinstance(value, Host) else value.shape
+        if call.op == "Size":
+            return Constant(name, np.array(int(np.prod(shape)), np.int64))
+        first, end = call.attributes.get("start", 0), call.attributes.get("end", len(shape))
+        return Constant(name, np.array(shape, np.int64)[first:end])
 
-    def _operand(self, node: onnx.NodeProto, name: str) -> tuple[Operand | None, tuple]:
-        """Find what a float input of an operator stands for, and its DequantizeLinear."""
-        if not name:
-            return None, ()
-        if name in self.constants:
-            return Operand(name, None, self.constants[name]), ()
-        producer = self.producers.get(name)
-        if producer is None:
-            raise UnsupportedGraph(node, f"input {name} is a float graph input: quantize it")
-        if producer.op_type != "DequantizeLinear":
-            raise UnsupportedGraph(
-                node, f"input {name} comes in float from {producer.op_type} {_label(producer)}"
-            )
-        return self._dequantized(producer), (producer,)
+    def _dequantized(self, call: Call) -> Value:
+        """What a DequantizeLinear makes: codes and their meaning."""
+        value = call.operand(0)
+        if isinstance(value, Constant):
+            params = quantization.of_dequantize(call, value.array.dtype, value.array.ndim)
+            return Constant.quantized(call.node.output[0], value.array, params)
+        if not isinstance(value, Integers):
+            raise call.refuse(f"input {call.names[0]} is no 8-bit integer tensor")
+        params = quantization.of_dequantize(call, value.dtype, len(value.shape))
+        if not params.single:
+            raise call.refuse("activations need one scale, not one per channel")
+        return Codes(value.name, params, value.shape)
 
-    def _qdq_group(self, quantize: onnx.NodeProto) -> Group:
-        """Walk back from a QuantizeLinear to the operator it closes."""
-        params = self._params(quantize, quantize.input[1:])
-        if params.scale.size != 1 or params.dtype not in (np.uint8, np.int8):
-            raise UnsupportedGraph(quantize, "an activation needs one scale and 8 bits")
-        name = quantize.input[0]
-        node = self.producers.get(name)
-        base = {"output": quantize.output[0], "params": params}
+    def _quantized(self, call: Call) -> Value:
+        """What a QuantizeLinear makes: the result of whatever it closes."""
+        value, params = call.operand(0), quantization.of_quantize(call)
+        if isinstance(value, Constant):
+            return Constant(call.node.output[0], quantize_float(value.array, params))
+        if not params.single or params.dtype not in CODES:
+            raise call.refuse("an activation needs one scale and 8 bits")
+        return self._finished(call, value, params)
+
+    def _qoperator(self, call: Call) -> Value:
+        """QLinearConv and the like: the float operator, finished at once."""
+        if not call.activations():
+            raise call.refuse("all its operands are constant")
+        parts = qoperators.split(call)
+        if parts.call.op in OPERATORS:
+            return self._finished(call, OPERATORS[parts.call.op](parts.call), parts.target)
+        return self._finished(call, self._floats.function(parts.call), parts.target)
+
+    def _finished(self, call: Call, value: Value, params: QParams) -> Integers:
+        """Append the group that makes integers at the given parameters."""
+        output, node = call.node.output[0], call.node
+        if isinstance(value, Host):
+            kind, shape = self._host.type(value.name)
+            if kind != np.float32:
+                raise call.refuse(f"quantizes {kind}; float32 is read")
+            if value.name not in {*self.inputs, *(group.output for group in self.groups)}:
+                self.groups.append(self._host.group(value.name))
+            op, form, reads = "QuantizeLinear", "quantize", (value.name,)
+            compute = _quantizer(value.name, params)
+        elif isinstance(value, Codes):
+            op, form, reads, shape = "Requantize", "table", (value.name,), value.shape
+            compute = _requantizer(value, params)
+            made = next((g for g in self.groups if g.output == value.name and g.stands), None)
+            if made is not None:  # by a move, which this change of scale belongs to
+                op, node = made.op, made.node
+        elif isinstance(value, Function):
+            op, form, reads, shape = value.op, "table", (value.codes.name,), value.shape
+            node, compute = value.node, tabulated(value, params)
+        elif isinstance(value, Pending):
+            op, form, reads, shape = _operator(value.node), value.form, value.reads, value.shape
+            node, compute = value.node, _computed(value, params)
+        else:
+            raise call.refuse(f"input {call.names[0]} is integers already")
+        self.groups.append(
+            Group(node, op, output, reads, compute, shape, params.dtype, params, form)
+        )
+        return Integers(output, params.dtype, shape, params)
+
+    def _output(self, name: str) -> None:
+        """Last group of a float output of the graph."""
+        value, node = self._value(name), self.file.producers.get(name)
         if node is None:
-            if name not in self.inputs:
-                raise UnsupportedGraph(quantize, f"nobody makes its input {name}")
-            return Group(
-                quantize, "QuantizeLinear", (Operand(name),), {}, sources=(quantize,), **base
-            )
-        unary: list[onnx.NodeProto] = []
-        while node.op_type in UNARY:
-            before = self.producers.get(node.input[0])
-            if before is None or before.op_type == "DequantizeLinear":
-                break
-            unary.insert(0, node)
-            name, node = node.input[0], before
-        if node.op_type == "DequantizeLinear":
-            operands: tuple = (self._dequantized(node),)
-            return Group(quantize, "Requantize", operands, {}, sources=(node, quantize), **base)
-        found = [self._operand(node, each) for each in node.input]
-        dequantizers = {id(d): d for _, several in found for d in several}
-        return Group(
-            node,
-            node.op_type,
-            tuple(operand for operand, _ in found),
-            attributes_of(node),
-            unary=tuple(unary),
-            bounds=tuple(self._bounds(each) for each in unary),
-            index=list(node.output).index(name),
-            sources=(*dequantizers.values(), node, *unary, quantize),
-            **base,
+            raise ModelsError(f"graph output {name} is an input or a constant of the graph")
+        if isinstance(value, Integers):
+            return
+        if isinstance(value, Codes):
+            source, compute = value.name, _dequantizer(value)
+        elif isinstance(value, Function) and value.table.dtype == np.float32:
+            source, compute = value.codes.name, tabulated(value, None)
+        else:
+            what = "constant" if isinstance(value, Constant) else "computed in float: quantize it"
+            raise UnsupportedGraph(node, f"graph output {name} is {what}")
+        kind, reads = np.dtype(np.float32), (source,)
+        self.groups.append(
+            Group(node, "DequantizeLinear", name, reads, compute, value.shape, kind, final=True)
         )
 
-    def _bounds(self, node: onnx.NodeProto) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Second and third input of a unary operator: the bounds of Clip."""
-        names = [*node.input[1:3], "", ""][:2]
-        low, high = (self._constant(node, n, "bound") if n else None for n in names)
-        return low, high
 
-    def _qoperator_group(self, node: onnx.NodeProto) -> Group:
-        """Split the inputs of a QLinear… node into operands and output parameters."""
-        op, layout = QOPERATORS[node.op_type]
-        names = list(node.input)
-        if layout.endswith("x*"):
-            layout = layout[:-2] + "x" * ((len(names) - 2) // 3)
-        operands: list[Operand | None] = []
-        params: QParams | None = None
-        for kind in layout:
-            if kind == "x":
-                name, *quantization = names[:3]
-                operand_params = self._params(node, quantization)
-                if operand_params.scale.size > 1:  # per output channel: axis 0, MatMul's last
-                    axis = 0 if op in ("Conv", "Gemm") else 1
-                    if op == "Gemm" and not attributes_of(node).get("transB", 0):
-                        axis = 1
-                    operand_params = replace(operand_params, axis=axis)
-                value = self.constants.get(name)
-                if value is None and not self._is_integer(name):
-                    raise UnsupportedGraph(node, f"input {name} is no integer tensor made before")
-                operands.append(Operand(name, operand_params, value))
-                names = names[3:]
-            elif kind == "y":
-                if not names:
-                    raise UnsupportedGraph(node, "no output scale: the result would be float")
-                params, names = self._params(node, names[:2]), names[2:]
-            elif names:
-                name, names = names[0], names[1:]
-                value = self._constant(node, name, "bias") if name else None
-                operands.append(Operand(name, None, value) if name else None)
-        return Group(
-            node, op, tuple(operands), attributes_of(node), node.output[0], params, sources=(node,)
-        )
-
-    def _move_group(self, node: onnx.NodeProto, index: int) -> Group:
-        """Operator applied to integers as they are: only selects or moves them."""
-        operands = tuple(
-            Operand(name, self._integers.get(name), self.constants.get(name)) if name else None
-            for name in node.input
-        )
-        return Group(
-            node,
-            node.op_type,
-            operands,
-            attributes_of(node),
-            node.output[index],
-            self._integers.get(node.input[0]),
-            index=index,
-            sources=(node,),
-        )
-
-    def _float_output(self, name: str) -> Group:
-        """Last group: the DequantizeLinear behind a float output of the graph."""
-        node = self.producers.get(name)
-        if node is None:
-            raise ModelsError(f"graph output {name} is made by no node")
-        if node.op_type != "DequantizeLinear":
-            raise UnsupportedGraph(node, f"graph output {name} is computed in float")
-        operand = self._dequantized(node)
-        return Group(node, "DequantizeLinear", (operand,), {}, name, sources=(node,))
+def _operator(node: onnx.NodeProto) -> str:
+    """Float operator of a node."""
+    found = qoperators.form(node.domain, node.op_type)
+    return node.op_type if found is None else found[0]
 
 
-def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
-    """Attributes of a node as Python values; tensors as arrays, strings decoded."""
-    values: dict[str, Any] = {}
-    for attribute in node.attribute:
-        value = onnx.helper.get_attribute_value(attribute)
-        if isinstance(value, onnx.TensorProto):
-            value = numpy_helper.to_array(value)
-        values[attribute.name] = value.decode() if isinstance(value, bytes) else value
-    return values
+def _quantizer(name: str, params: QParams) -> Compute:
+    return lambda tensors: torch.from_numpy(quantize_float(tensors[name].numpy(), params))
 
 
-def load(path: Path) -> onnx.ModelProto:
-    """Read an ONNX file; ModelsError if it is missing or no ONNX file."""
-    if not path.is_file():
-        raise ModelsError(f"no ONNX file {path}")
-    try:
-        model = onnx.load(str(path))
-    except Exception as error:  # protobuf's DecodeError is not importable under a stable name
-        raise ModelsError(f"{path} is no ONNX file: {error}") from error
-    if not model.graph.node:
-        raise ModelsError(f"{path} holds no graph")
-    return model
+def _dequantizer(value: Codes) -> Compute:
+    return lambda tensors: torch.from_numpy(dequantize(tensors[value.name].numpy(), value.params))
+
+
+def _requantizer(value: Codes, params: QParams) -> Compute:
+    if value.params.same_as(params):
+        return lambda tensors: tensors[value.name]
+    table = requantize_table(value.params, params)
+    return lambda tensors: lookup(tensors[value.name], value.params, table)
+
+
+def _computed(value: Pending, params: QParams) -> Compute:
+    """An operator, and its steps on codes."""
+
+    def compute(tensors: Tensors) -> torch.Tensor:
+        result = value.kernel(tensors, params).to(_TORCH[params.dtype])
+        for step in value.steps:
+            result = step.apply(result, params)
+        return result
+
+    return compute

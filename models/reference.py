@@ -6,7 +6,7 @@ float32 roundings of ONNX Runtime's kernels, everything else is a table or a mov
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,50 +14,35 @@ import onnx
 import torch
 
 from models.errors import ModelsError
-from models.operators import KERNELS, clamp_codes
 from models.quantgraph import Group, QuantizedGraph, UnsupportedGraph
-from models.tables import dequantize, quantize_float
+from models.values import Constant
 
 __all__ = ["Reference", "UnsupportedGraph", "evaluate"]
 
+Feeds = Mapping[str, np.ndarray]
 
-def evaluate(group: Group, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+
+def evaluate(group: Group, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """Compute one group.
 
     Parameters
     ----------
     group : Group
         What to compute.
-    tensors : dict
-        Its activations by ONNX name: uint8 or int8, float32 for a graph input.
+    tensors : mapping
+        What it reads, by ONNX name: uint8 or int8, graph inputs as the file types them.
 
     Returns
     -------
     torch.Tensor
-        uint8 or int8; float32 for a graph output.
+        uint8 or int8; float32 for a float output of the graph.
 
     Raises
     ------
     UnsupportedGraph
-        The operator, or the way it is used, has no integer definition.
+        The values leave what is defined: an accumulator leaves int32, 0 is divided by 0.
     """
-    operand = group.operands[0]
-    if group.op == "QuantizeLinear":
-        assert operand is not None and group.params is not None
-        return torch.from_numpy(quantize_float(tensors[operand.name].numpy(), group.params))
-    if group.op == "DequantizeLinear":
-        assert operand is not None and operand.params is not None
-        return torch.from_numpy(dequantize(tensors[operand.name].numpy(), operand.params))
-    if group.params is None and group.op == "Clip":
-        raise group.refuse("bounds on bare integers are not read: put them before the quantizer")
-    if group.op not in KERNELS:
-        raise group.refuse("has no integer definition")
-    result = clamp_codes(group, KERNELS[group.op](group, tensors))
-    if group.params is not None:
-        dtype = torch.uint8 if group.params.dtype == np.uint8 else torch.int8
-    else:
-        dtype = next(t.dtype for name, t in tensors.items() if name in group.activations())
-    return result.to(dtype).contiguous()
+    return group.compute(tensors).contiguous()
 
 
 class Reference:
@@ -70,6 +55,8 @@ class Reference:
 
     Members
     -------
+    graph : QuantizedGraph
+        As read with free axes of size 1.
     input_names, output_names : list of str
         The graph's inputs and outputs.
     groups : list of Group
@@ -84,94 +71,135 @@ class Reference:
     """
 
     def __init__(self, model: str | Path | onnx.ModelProto):
-        graph = QuantizedGraph(model)
-        self.groups = graph.groups
-        self.input_names = graph.inputs
-        self.output_names = graph.outputs
-        self._shapes = {
-            value.name: [d.dim_value or None for d in value.type.tensor_type.shape.dim]
-            for value in graph.model.graph.input
-        }
-        for group in self.groups:
-            if group.op not in KERNELS and group.op not in ("QuantizeLinear", "DequantizeLinear"):
-                raise group.refuse("has no integer definition")
+        self.graph = QuantizedGraph(model)
+        self.groups = self.graph.groups
+        self.input_names = self.graph.inputs
+        self.output_names = self.graph.outputs
 
     def integer_outputs(self) -> list[str]:
         """Names of the integer tensors behind the graph's float outputs."""
-        return [
-            group.activations()[0]
-            for group in self.groups
-            if group.output in self.output_names and group.op == "DequantizeLinear"
-        ]
+        return [group.reads[0] for group in self.groups if group.final]
 
     def input_shape(self, name: str) -> list[int | None]:
         """Shape of an input; None where it is free."""
-        return self._shapes.get(name, [])
+        return self.graph.file.shapes.get(name) or []
 
     def run(
         self,
-        feeds: dict[str, np.ndarray],
+        feeds: Feeds,
         keep: Iterable[str] | None = None,
         progress: Callable[[Group], None] = lambda group: None,
+        as_codes: bool = False,
     ) -> dict[str, np.ndarray]:
         """Run the graph.
 
         Parameters
         ----------
         feeds : dict
-            Every graph input by name; float32 (quantized first) or the integers themselves.
+            Every graph input that anything reads, by name, as the file types it.
         keep : iterable of str, optional
-            Which tensors to return; others are freed when last used. Default: all.
+            Which tensors to return; others are freed when last used. Default: all. May name
+            any 8-bit integer tensor of the file, any float tensor that stands for codes (then
+            the codes are returned), and the graph's outputs.
         progress : callable
             Is told each group before it runs.
+        as_codes : bool
+            Whether a float output of the graph that stands for codes is returned as codes, too.
 
         Returns
         -------
         dict
-            Every integer activation under its ONNX name (in QDQ graphs the output of the
-            QuantizeLinear), and the graph's outputs.
+            By ONNX name; the graph's outputs as the file types them.
 
         Raises
         ------
         ModelsError
-            A feed is missing, unknown or of the wrong shape, or `keep` names no tensor.
+            A feed is missing, unknown, or of the wrong type or shape, or `keep` names no tensor.
         """
-        wanted = None if keep is None else set(keep)
-        unknown = (wanted or set()) - {group.output for group in self.groups}
+        graph = self._graph_for(feeds)
+        finals = {g.output for g in graph.groups if g.final}
+        outputs = {g.output for g in graph.groups}
+        wanted = outputs if keep is None else set(keep)
+        unknown = wanted - outputs - set(graph.names)
         if unknown:
             raise ModelsError(f"no tensor {', '.join(sorted(unknown))} in the graph")
-        tensors = self._feeds(feeds)
-        uses = Counter(name for group in self.groups for name in group.activations())
+        if as_codes:
+            finals -= set(graph.names)
+        places = {n: graph.names.get(n, n) for n in wanted - finals}
         results: dict[str, np.ndarray] = {}
-        with torch.no_grad():
-            for group in self.groups:
-                progress(group)
-                tensors[group.output] = evaluate(group, tensors)
-                if wanted is None or group.output in wanted:
-                    results[group.output] = tensors[group.output].numpy()
-                for name in group.activations():
-                    uses[name] -= 1
-                for name in [*group.activations(), group.output]:
-                    if uses[name] == 0:
-                        tensors.pop(name, None)
+        for name, place in places.items():
+            if isinstance(place, Constant):
+                results[name] = place.array
+            elif place in feeds:
+                results[name] = np.asarray(feeds[place])
+        for group, result, _ in self.steps(feeds, graph, progress):
+            if group.final:
+                results |= {group.output: result.numpy()} if group.output in wanted & finals else {}
+            else:
+                results |= {n: result.numpy() for n, p in places.items() if p == group.output}
         return results
 
-    def _feeds(self, feeds: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    def steps(
+        self,
+        feeds: Feeds,
+        graph: QuantizedGraph | None = None,
+        progress: Callable[[Group], None] = lambda group: None,
+    ) -> Iterator[tuple[Group, torch.Tensor, Mapping[str, torch.Tensor]]]:
+        """Run the graph step by step.
+
+        Parameters
+        ----------
+        feeds, progress : see `run`.
+        graph : QuantizedGraph, optional
+            As read for the shapes of the feeds.
+
+        Yields
+        ------
+        Group, torch.Tensor, dict
+            Each group, its result, and all tensors that it or a later group reads. What no later
+            group reads is forgotten before the next one runs.
+        """
+        graph = graph or self._graph_for(feeds)
+        tensors = self._feeds(feeds, graph)
+        uses = Counter(name for group in graph.groups for name in group.reads)
+        for group in graph.groups:
+            progress(group)
+            with torch.no_grad():
+                result = evaluate(group, tensors)
+            if not group.final:
+                tensors[group.output] = result
+            yield group, result, tensors
+            uses.subtract(group.reads)
+            for name in {*group.reads, group.output}:
+                if uses[name] == 0:
+                    tensors.pop(name, None)
+
+    def _graph_for(self, feeds: Feeds) -> QuantizedGraph:
+        """The graph for the shapes of the feeds, which decide where axes are free."""
+        given = {name: np.shape(feeds[name]) for name in self.input_names if name in feeds}
+        if given == {name: self.graph.shapes[name] for name in given}:
+            return self.graph
+        for name, shape in given.items():
+            declared = self.graph.file.shapes[name]
+            fits = declared is None or len(declared) == len(shape)
+            if not fits or any(
+                n is not None and n != m for n, m in zip(declared or (), shape, strict=False)
+            ):
+                raise ModelsError(f"input {name} must have shape {declared}, not {list(shape)}")
+        return QuantizedGraph(self.graph.model, given)
+
+    def _feeds(self, feeds: Feeds, graph: QuantizedGraph) -> dict[str, torch.Tensor]:
         """Check the inputs against the graph's."""
-        missing = [name for name in self.input_names if name not in feeds]
-        if missing or len(feeds) > len(self.input_names):
+        read = {name for group in graph.groups for name in group.reads}
+        needed = [name for name in self.input_names if name in read]
+        if not set(needed) <= set(feeds) <= set(self.input_names):
             raise ModelsError(f"inputs must be {self.input_names}, not {sorted(feeds)}")
         tensors = {}
-        for name in self.input_names:
-            array, shape = np.asarray(feeds[name]), self._shapes[name]
-            fits = len(shape) == array.ndim and all(
-                n is None or n == m for n, m in zip(shape, array.shape, strict=True)
-            )
-            if not fits:
-                raise ModelsError(f"input {name} must have shape {shape}, not {list(array.shape)}")
-            if array.dtype not in (np.float32, np.uint8, np.int8):
-                raise ModelsError(f"input {name} must be float32 or 8-bit, not {array.dtype}")
-            if array.dtype == np.float32 and not np.isfinite(array).all():
+        for name in needed:
+            array, kind = np.asarray(feeds[name]), graph.file.types[name]
+            if array.dtype != kind:
+                raise ModelsError(f"input {name} must be {kind}, not {array.dtype}")
+            if kind.kind == "f" and not np.isfinite(array).all():
                 raise ModelsError(f"input {name} holds values that are not finite")
             tensors[name] = torch.from_numpy(np.ascontiguousarray(array))
         return tensors

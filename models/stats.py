@@ -70,11 +70,11 @@ def tensor_stats(group: Group, codes: np.ndarray, params: QParams) -> TensorStat
 
 
 def network_stats(groups: list[Group], tensors: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-    """Measure every integer tensor of a run, in execution order."""
+    """Measure every integer tensor that the file names, in execution order."""
     return [
         asdict(tensor_stats(group, tensors[group.output], group.params))
         for group in groups
-        if group.params is not None and group.output in tensors
+        if group.params is not None and not group.stands and group.output in tensors
     ]
 
 

@@ -5,7 +5,6 @@ evaluated here once, with IEEE float32 roundings exactly where ONNX Runtime's ke
 (numerics.md sections 2 and 4), and applied by lookup.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +34,11 @@ class QParams:
     zero_point: np.ndarray
     dtype: np.dtype
     axis: int | None = None
+
+    @property
+    def single(self) -> bool:
+        """Whether there is one scale for all elements."""
+        return self.scale.size == 1
 
     @property
     def low(self) -> int:
@@ -78,9 +82,13 @@ class QParams:
 
 
 def saturate(rounded: np.ndarray, zero_point: Any, params: QParams) -> np.ndarray:
-    """Add the zero point to rounded float32 values and clamp to the integer range."""
+    """Add the zero point to rounded float32 values and clamp; no number (NaN) is the least code.
+
+    The last is what ONNX Runtime's kernels for x86 make of it.
+    """
     # In float64, so that the sum of a large value and the zero point is not rounded again.
-    codes = np.clip(rounded.astype(np.float64) + zero_point, params.low, params.high)
+    real = rounded.astype(np.float64) + zero_point
+    codes = np.clip(np.where(np.isnan(real), -np.inf, real), params.low, params.high)
     return codes.astype(params.dtype)
 
 
@@ -96,60 +104,9 @@ def dequantize(codes: np.ndarray, params: QParams) -> np.ndarray:
     return (codes.astype(np.int64) - zero).astype(F32) * scale
 
 
-def _gelu(x: np.ndarray, attributes: dict[str, Any]) -> np.ndarray:
-    if attributes.get("approximate", "none") != "none":
-        inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
-        return 0.5 * x * (1 + np.tanh(inner))
-    return 0.5 * x * (1 + _erf(x / math.sqrt(2)))
-
-
-def _erf(x: np.ndarray) -> np.ndarray:
-    return np.vectorize(math.erf)(x)
-
-
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    # Written without overflow on either side.
-    e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
-
-
-def _hard_sigmoid(x: np.ndarray, attributes: dict[str, Any]) -> np.ndarray:
-    return np.clip(attributes.get("alpha", 0.2) * x + attributes.get("beta", 0.5), 0, 1)
-
-
-# Unary operators by ONNX name: float64 in, float64 out; bounds of Clip come as attributes.
-UNARY: dict[str, Callable[[np.ndarray, dict[str, Any]], np.ndarray]] = {
-    "Abs": lambda x, a: np.abs(x),
-    "Clip": lambda x, a: np.clip(x, a["min"], a["max"]),
-    "Elu": lambda x, a: np.where(x > 0, x, a.get("alpha", 1.0) * np.expm1(np.minimum(x, 0))),
-    "Erf": lambda x, a: _erf(x),
-    "Exp": lambda x, a: np.exp(x),
-    "Gelu": _gelu,
-    "HardSigmoid": _hard_sigmoid,
-    "HardSwish": lambda x, a: x * np.clip(x / 6 + 0.5, 0, 1),
-    "Identity": lambda x, a: x,
-    "LeakyRelu": lambda x, a: np.where(x >= 0, x, a.get("alpha", 0.01) * x),
-    "Neg": lambda x, a: -x,
-    "Relu": lambda x, a: np.maximum(x, 0),
-    "Sigmoid": lambda x, a: _sigmoid(x),
-    "Softplus": lambda x, a: np.logaddexp(x, 0),
-    "Sqrt": lambda x, a: np.sqrt(x),
-    "Tanh": lambda x, a: np.tanh(x),
-}
-MONOTONE = ("Clip", "Identity", "Relu")  # commute with rounding: clamp codes instead of reals
-
-
-def unary_table(
-    source: QParams, target: QParams, functions: list[tuple[str, dict[str, Any]]]
-) -> np.ndarray:
-    """Table of dequantize → functions → quantize on all 256 codes, ascending.
-
-    Each function is evaluated in float64 and rounded to float32 once.
-    """
-    real = dequantize(source.codes(), source)
-    for op, attributes in functions:
-        real = UNARY[op](real.astype(np.float64), attributes).astype(F32)
-    return quantize_float(real, target)
+def requantize_table(source: QParams, target: QParams) -> np.ndarray:
+    """Table of a change of scale, on all 256 codes, ascending."""
+    return quantize_float(dequantize(source.codes(), source), target)
 
 
 def fma32(a: Any, b: Any, c: Any) -> np.ndarray:
@@ -212,10 +169,10 @@ def mul_table(a: QParams, b: QParams, y: QParams) -> np.ndarray:
     return saturate(np.rint(product * scale + F32(y.zero)), 0, y)
 
 
-def extremum_table(a: QParams, b: QParams, y: QParams, greatest: bool) -> np.ndarray:
-    """Max or Min of two tensors whose scales may differ, on all pairs."""
-    choose = np.maximum if greatest else np.minimum
-    real = choose(dequantize(a.codes(), a)[:, None], dequantize(b.codes(), b)[None, :])
+def div_table(a: QParams, b: QParams, y: QParams) -> np.ndarray:
+    """Div of two tensors in float32, on all pairs; 0 / 0 is no number."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        real = dequantize(a.codes(), a)[:, None] / dequantize(b.codes(), b)[None, :]
     return quantize_float(real, y)
 
 
@@ -223,6 +180,5 @@ PAIRS: dict[str, Callable[[QParams, QParams, QParams], np.ndarray]] = {
     "Add": add_table,
     "Sub": sub_table,
     "Mul": mul_table,
-    "Max": lambda a, b, y: extremum_table(a, b, y, True),
-    "Min": lambda a, b, y: extremum_table(a, b, y, False),
+    "Div": div_table,
 }

@@ -6,8 +6,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from models.ortcheck import run_group
-from models.quantgraph import QuantizedGraph
+from models.extract import as_written
+from models.ortcheck import session
+from models.reference import Reference
 
 ONNX_TYPE = {np.uint8: TensorProto.UINT8, np.int8: TensorProto.INT8}
 
@@ -66,10 +67,14 @@ class Builder:
 
 
 def both(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Oracle's and ONNX Runtime's result of a model that is one group."""
-    graph = QuantizedGraph(model)
-    (group,) = graph.groups
-    return run_group(graph, group, feeds)
+    """Oracle's and ONNX Runtime's result (ENABLE_ALL) of a model with one output."""
+    (ours,) = Reference(model).run(feeds, keep=[model.graph.output[0].name]).values()
+    return ours, session(model).run(None, feeds)[0]
+
+
+def as_the_file_says(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """ONNX Runtime's outputs, node by node, in float."""
+    return as_written(model).run(None, feeds)
 
 
 def random_codes(rng: np.random.Generator, shape, dtype=np.uint8) -> np.ndarray:

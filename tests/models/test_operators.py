@@ -252,7 +252,7 @@ def test_reduce_mean_differs_by_one_step_and_seldom(kind, bound):
 
 
 def test_reduce_mean_twin_without_the_count_is_seen(monkeypatch):
-    monkeypatch.setattr(operators, "_average", lambda group, total, count: total)
+    monkeypatch.setattr(operators, "average", lambda total, count, x, target: total)
     with pytest.raises(AssertionError):
         test_reduce_mean_differs_by_one_step_and_seldom("random", 1e-4)
 
@@ -412,5 +412,8 @@ def test_float_island_is_named():
 def test_float_graph_input_is_named():
     builder = Builder()
     builder.inputs.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 4]))
-    builder.op("Add", ["x", "x"])
-    assert "quantize it" in _refused(builder).reason
+    builder.op("MatMul", ["x", builder.dequantize("w", Q(0.1), np.ones((4, 4)))])
+    z = builder.dequantize("z", Q(0.1), shape=(4, 4))
+    builder.op("Add", ["y_f", z], "sum_f")
+    with pytest.raises(UnsupportedGraph, match=r"node add \(Add\): input y_f is a float"):
+        Reference(builder.model(Q(0.1, 0), "sum_f"))

@@ -1,0 +1,256 @@
+"""Float operators between DequantizeLinear and QuantizeLinear, read in terms of codes."""
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import torch
+
+from models import functions, moves
+from models.onnxfile import UnsupportedGraph, label
+from models.operands import lookup
+from models.operators import OPERATORS, concatenated
+from models.tables import QParams, dequantize, quantize_float
+from models.values import (
+    Call,
+    Codes,
+    Compute,
+    Constant,
+    Function,
+    Group,
+    Host,
+    Pending,
+    Step,
+    Tensors,
+    Value,
+)
+
+PAIRS = ("Add", "Div", "Max", "Min", "Mul", "Sub", "Sum")
+"""Operators on several quantized tensors that have definitions of their own."""
+CLAMPS = ("Clip", "Relu")
+
+
+def tabulated(value: Function, params: QParams | None) -> Compute:
+    """A function by table, at the parameters of its result (None: float), and its steps."""
+    table = value.table if params is None else quantize_float(value.table, params)
+
+    def compute(tensors: Tensors) -> torch.Tensor:
+        result = lookup(tensors[value.codes.name], value.codes.params, table)
+        for step in value.steps:
+            result = step.apply(result, params)
+        return result
+
+    return compute
+
+
+class Floats:
+    """Reads float operators.
+
+    Parameters
+    ----------
+    values : dict
+        What every tensor of the file stands for, as far as is known; grows.
+    groups : list of Group
+        Made so far; a float tensor that stands for codes of its own gets one.
+    """
+
+    def __init__(self, values: dict[str, Value], groups: list[Group]):
+        self._values, self._groups = values, groups
+
+    def read(self, call: Call) -> None:
+        """Say what the results of a node stand for.
+
+        Raises
+        ------
+        UnsupportedGraph
+            They stand for nothing in integers.
+        """
+        for value, name in zip(call.operands, call.names, strict=True):
+            if isinstance(value, Host):
+                raise call.refuse(
+                    f"input {name} is a float that nothing has quantized: quantize it"
+                )
+        for index, name in enumerate(call.node.output):
+            if not name:
+                continue
+            if call.op in (*moves.MOVES, *moves.SELECTIONS):
+                self._values[name] = self._moved(call, index, name)
+            elif index:
+                raise call.refuse("only its first result is read")
+            elif call.op in functions.ELEMENTWISE:
+                self._values[name] = self._elementwise(call)
+            elif call.op == "Concat":
+                self._values[name] = self._concatenated(call, name)
+            elif call.op in OPERATORS:
+                self._values[name] = OPERATORS[call.op](self._on_codes(call))
+            else:
+                raise call.refuse("has no integer definition")
+
+    def _append(
+        self, node: onnx.NodeProto, op: str, to: Codes, reads: tuple[str, ...], compute: Compute
+    ) -> None:
+        kind, params = to.params.dtype, to.params
+        self._groups.append(
+            Group(node, op, to.name, reads, compute, to.shape, kind, params, stands=True)
+        )
+
+    def _codes(
+        self, call: Call, like: Codes, name: str, reads: tuple[str, ...], compute: Compute
+    ) -> Codes:
+        """Append the group of a float tensor that stands for codes."""
+        codes = replace(like, name=name)
+        self._append(call.node, call.op, codes, reads, compute)
+        return codes
+
+    # Moves --------------------------------------------------------------------------------
+
+    def _moved(self, call: Call, index: int, name: str) -> Value:
+        """What a move makes of its first operand."""
+        value = call.operand(0)
+        if isinstance(value, Function) and call.op in moves.SELECTIONS:
+            value = self._as_codes(value, call.names[0])
+        if (
+            isinstance(value, Codes)
+            and call.op == "Pad"
+            and not moves.pad_is_exact(call, value.params)
+        ):
+            value = as_function(call, value)
+        if not isinstance(value, Codes | Function | Pending):
+            raise call.refuse("moves a constant by what is computed")
+        move = moves.read(call, value.shape, index)
+        shape = moves.shape_after(move, value.shape)
+        if not isinstance(value, Codes):
+            return value.followed(Step(call.op, move, call.op in moves.MOVES), shape)
+        source, params = value.name, value.params
+
+        def compute(tensors: Tensors) -> torch.Tensor:
+            return move(tensors[source], params)
+
+        return self._codes(call, replace(value, shape=shape), name, (source,), compute)
+
+    def _concatenated(self, call: Call, name: str) -> Value:
+        """Concat: of equal parameters a move, else at the scale of the result."""
+        call = self._on_codes(call)
+        pending = OPERATORS["Concat"](call)
+        parts = [v for v in call.operands if isinstance(v, Codes)]
+        if len(parts) != len(call.operands) or any(
+            not v.params.same_as(parts[0].params) for v in parts
+        ):
+            return pending
+        axis, shape = concatenated(call, [v.shape for v in parts])
+        names = [v.name for v in parts]
+
+        def compute(tensors: Tensors) -> torch.Tensor:
+            return torch.cat([tensors[each] for each in names], dim=axis)
+
+        return self._codes(call, replace(parts[0], shape=shape), name, pending.reads, compute)
+
+    def _on_codes(self, call: Call) -> Call:
+        """The call with every function that stands for codes turned into them."""
+        pairs = zip(call.operands, call.names, strict=True)
+        return replace(call, operands=tuple(self._as_codes(v, n) for v, n in pairs))
+
+    def _as_codes(self, value: Value | None, name: str) -> Value | None:
+        """A function whose values are all reals that its codes stand for: Relu, most of all."""
+        if not isinstance(value, Function) or value.settled is not None:
+            return value
+        params = value.codes.params
+        if value.table.dtype != np.float32 or np.isnan(value.table).any():
+            return value
+        if not np.array_equal(dequantize(quantize_float(value.table, params), params), value.table):
+            return value
+        codes, reads = Codes(name, params, value.shape), (value.codes.name,)
+        self._append(value.node, value.ops[-1], codes, reads, tabulated(value, params))
+        self._values[name] = codes
+        return codes
+
+    # Functions and pairs ------------------------------------------------------------------
+
+    def _elementwise(self, call: Call) -> Value:
+        """A function of one tensor, an operator on several, or a clamp behind an operator."""
+        first = call.operand(0)
+        if call.op in CLAMPS and isinstance(first, Pending):
+            function = None if first.function is None else self._maybe(call)
+            return replace(first.followed(_clamp(call), first.shape), function=function)
+        if call.op in CLAMPS and isinstance(first, Function) and first.settled is not None:
+            return first.followed(_clamp(call), first.shape)
+        if call.op in PAIRS and len(call.operands) > 1:
+            on_codes = self._on_codes(call)
+            if all(
+                isinstance(v, Codes) or (isinstance(v, Constant) and v.codes is not None)
+                for v in on_codes.operands
+            ):
+                return replace(OPERATORS[call.op](on_codes), function=self._maybe(call))
+        return self.function(call)
+
+    def _maybe(self, call: Call) -> Function | None:
+        """The same as a function of one tensor, if it is one."""
+        try:
+            return self.function(call)
+        except UnsupportedGraph:
+            return None
+
+    def function(self, call: Call) -> Function:
+        """An elementwise function of one tensor and scalars.
+
+        Raises
+        ------
+        UnsupportedGraph
+            There are several tensors, or a constant that is no scalar.
+        """
+        parts = [self._part(call, i) for i in range(len(call.operands))]
+        first, *others = [p for p in parts if isinstance(p, Function)]
+        if any(not p.alike(first) for p in others):
+            raise _not_on_codes(call)
+        if first.settled is not None:
+            raise call.refuse(f"follows {first.settled} without a quantization between")
+        arrays = [
+            None if p is None else p.table if isinstance(p, Function) else p.array.reshape(-1)[:1]
+            for p in parts
+        ]
+        table = np.broadcast_to(functions.evaluate(call, arrays), (256,)).copy()
+        shape = tuple(np.broadcast_shapes(*(p.shape for p in parts if p is not None)))
+        node = first.node if first.ops else call.node
+        made = replace(first, node=node, table=table, ops=(*first.ops, call.op))
+        if shape == made.shape:
+            return made
+        return made.followed(Step("Expand", moves.expanded(shape), True), shape)
+
+    def _part(self, call: Call, index: int) -> Function | Constant | None:
+        """An operand of a function: of codes, or constant."""
+        value, name = call.operands[index], call.names[index]
+        if isinstance(value, Pending):
+            value = value.function
+            if value is None:
+                raise _not_on_codes(call)
+        if isinstance(value, Codes):
+            return as_function(call, value)
+        if isinstance(value, Constant):
+            if value.array.size and (value.array != value.array.flat[0]).any():
+                raise call.refuse(f"constant {name} is no scalar: quantize it")
+            return value
+        if value is None or isinstance(value, Function):
+            return value
+        raise call.refuse(f"input {name} is integers: dequantize it")
+
+
+def as_function(call: Call, codes: Codes) -> Function:
+    """Codes as the function that does nothing."""
+    table = dequantize(codes.params.codes(), codes.params)
+    return Function(call.node, codes, table, codes.shape)
+
+
+def _clamp(call: Call) -> Step:
+    low, high = (0.0, np.inf) if call.op == "Relu" else functions.clip_bounds(call)
+    return Step(call.op, moves.clamp(low, high))
+
+
+def _not_on_codes(call: Call) -> UnsupportedGraph:
+    """Why operands that are no single tensor of codes cannot be computed with."""
+    for value, name in zip(call.operands, call.names, strict=True):
+        if isinstance(value, Function | Pending):
+            return call.refuse(
+                f"input {name} comes in float from {value.node.op_type} {label(value.node)}, "
+                "behind which only Relu, Clip, moves and maxima may stand: quantize it"
+            )
+    return call.refuse("has no integer definition for several quantized tensors")

@@ -1,0 +1,314 @@
+"""What a tensor of the file stands for, as the reader goes forward through the nodes.
+
+Every tensor is one of: a constant; integers as they are; a float tensor that stands for codes;
+a function of one such tensor; the result of an operator that a QuantizeLinear is to finish; a
+float that the host computes before anything is quantized. A float tensor's value does not depend
+on who reads it: each QuantizeLinear behind it makes integers of its own.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+
+from models.onnxfile import UnsupportedGraph, attributes_of, label
+from models.tables import QParams, dequantize
+
+Tensors = Mapping[str, torch.Tensor]
+Shape = tuple[int, ...]
+Compute = Callable[[Tensors], torch.Tensor]
+"""From the tensors that a group reads to its result."""
+Move = Callable[[torch.Tensor, QParams | None], torch.Tensor]
+"""Moves or selects elements; told how codes stand for reals (None: elements are what they are)."""
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A known array. `codes` and `params` say how it was quantized, if it was."""
+
+    name: str
+    array: np.ndarray
+    codes: np.ndarray | None = None
+    params: QParams | None = None
+
+    @classmethod
+    def quantized(cls, name: str, codes: np.ndarray, params: QParams) -> "Constant":
+        """A dequantized constant."""
+        return cls(name, dequantize(codes, params), codes, params)
+
+    @property
+    def shape(self) -> Shape:
+        """Of the array."""
+        return self.array.shape
+
+
+@dataclass(frozen=True)
+class Integers:
+    """8-bit integers as they are.
+
+    Attributes
+    ----------
+    name : str
+        ONNX name.
+    dtype, shape : np.dtype, tuple
+    params : QParams, optional
+        How they were made; what they mean is for their readers to say.
+    given : bool
+        Whether they are a graph input, or a move of one.
+    """
+
+    name: str
+    dtype: np.dtype
+    shape: Shape
+    params: QParams | None = None
+    given: bool = False
+
+
+@dataclass(frozen=True)
+class Codes:
+    """A float tensor that stands for codes: real = (code - zero point) · scale.
+
+    Attributes
+    ----------
+    name : str
+        ONNX name under which the codes are kept.
+    params : QParams
+    shape : tuple
+    """
+
+    name: str
+    params: QParams
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Step:
+    """What follows an operator or a function before the next QuantizeLinear.
+
+    Attributes
+    ----------
+    op : str
+        ONNX operator.
+    apply : Move
+        A move, a maximum or a clamp: each gives the same before and after rounding.
+    commutes : bool
+        Whether a function of each element may change places with it.
+    """
+
+    op: str
+    apply: Move
+    commutes: bool = False
+
+
+@dataclass(frozen=True)
+class Function:
+    """An elementwise float function of one tensor of codes.
+
+    Attributes
+    ----------
+    node : onnx.NodeProto
+        The first operator of the function.
+    codes : Codes
+    table : np.ndarray
+        Its value on every code, ascending; float32, or what Cast and comparisons give.
+    shape : tuple
+        After the steps.
+    steps : tuple of Step
+    ops : tuple of str
+        Its operators.
+    """
+
+    node: onnx.NodeProto
+    codes: Codes
+    table: np.ndarray
+    shape: Shape
+    steps: tuple[Step, ...] = ()
+    ops: tuple[str, ...] = ()
+
+    @property
+    def op(self) -> str:
+        """The operator that gives it its name."""
+        return (*self.ops, *(step.op for step in self.steps))[0]
+
+    @property
+    def settled(self) -> str | None:
+        """The first step that further functions may not change places with, if there is one."""
+        return next((step.op for step in self.steps if not step.commutes), None)
+
+    def alike(self, other: "Function") -> bool:
+        """Whether both are functions of the same elements, in the same places."""
+        return (self.codes.name, self.steps, self.shape) == (
+            other.codes.name,
+            other.steps,
+            other.shape,
+        ) and self.codes.params.same_as(other.codes.params)
+
+    def followed(self, step: Step, shape: Shape) -> "Function":
+        """With a step behind it."""
+        return replace(self, steps=(*self.steps, step), shape=shape)
+
+
+Kernel = Callable[[Tensors, QParams], torch.Tensor]
+"""Computes codes at the parameters of the result; int16, not yet cast to their type."""
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A float result that exists only after the next QuantizeLinear.
+
+    Attributes
+    ----------
+    node : onnx.NodeProto
+        The operator.
+    reads : tuple of str
+        Codes that it needs.
+    kernel : Kernel
+    shape : tuple
+        After the steps.
+    form : str
+        Which definition of docs/numerics.md it is.
+    steps : tuple of Step
+    function : Function, optional
+        The same as a function of one tensor, for further operators that are no clamps.
+    """
+
+    node: onnx.NodeProto
+    reads: tuple[str, ...]
+    kernel: Kernel
+    shape: Shape
+    form: str
+    steps: tuple[Step, ...] = ()
+    function: Function | None = None
+
+    def followed(self, step: Step, shape: Shape) -> "Pending":
+        """With a step behind it."""
+        function = None if self.function is None else self.function.followed(step, shape)
+        return replace(self, steps=(*self.steps, step), shape=shape, function=function)
+
+
+@dataclass(frozen=True)
+class Host:
+    """A tensor that the host computes from the graph's inputs, before anything is quantized."""
+
+    name: str
+
+
+Value = Constant | Integers | Codes | Function | Pending | Host
+
+
+@dataclass(frozen=True)
+class Call:
+    """One node, its attributes and what its operands stand for.
+
+    Attributes
+    ----------
+    node : onnx.NodeProto
+    operands : tuple
+        None where an optional one is absent.
+    opset : int
+        Of the standard operators.
+    op : str
+        The float operator, also for QOperator nodes.
+    attributes : dict
+    names : tuple of str
+        ONNX names of the operands.
+    """
+
+    node: onnx.NodeProto
+    operands: tuple[Value | None, ...]
+    opset: int
+    op: str
+    attributes: dict[str, Any]
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, node: onnx.NodeProto, operands: tuple[Value | None, ...], opset: int) -> "Call":
+        """Read a node."""
+        names = tuple(node.input)
+        return cls(node, operands, opset, node.op_type, attributes_of(node), names)
+
+    def refuse(self, reason: str) -> UnsupportedGraph:
+        """The error that names this node."""
+        return UnsupportedGraph(self.node, reason)
+
+    def operand(self, index: int) -> Value:
+        """An operand that must be there."""
+        value = self.operands[index] if index < len(self.operands) else None
+        if value is None:
+            raise self.refuse(f"input {index} is missing")
+        return value
+
+    def constant(self, index: int) -> np.ndarray | None:
+        """A constant operand; None where it is absent."""
+        value = self.operands[index] if index < len(self.operands) else None
+        if value is None:
+            return None
+        if not isinstance(value, Constant):
+            raise self.refuse(f"input {self.names[index]} must be constant")
+        return value.array
+
+    def integers(self, name: str, default: list[int]) -> list[int]:
+        """An attribute that lists integers, or its default."""
+        return [int(n) for n in self.attributes.get(name, default)]
+
+    def activations(self) -> list[Value]:
+        """Operands that are no constants."""
+        return [v for v in self.operands if v is not None and not isinstance(v, Constant)]
+
+    def axes(self, rank: int) -> list[int]:
+        """Axes, an input or an attribute; not negative, as listed; empty if none are."""
+        listed = self.constant(1)
+        axes = self.integers("axes", []) if listed is None else listed.reshape(-1).tolist()
+        if any(not -rank <= a < rank for a in axes):
+            raise self.refuse(f"axes {axes} of a tensor of rank {rank}")
+        return [a % rank for a in axes]
+
+
+@dataclass(frozen=True)
+class Group:
+    """One step of the integer evaluation: codes in, one tensor out.
+
+    Attributes
+    ----------
+    node : onnx.NodeProto
+        The operator that gives the group its name.
+    op : str
+        What it computes, in float operator names; "QuantizeLinear" for a graph input,
+        "DequantizeLinear" for a float graph output, "Requantize" for a change of scale.
+    output : str
+        ONNX name of the result: of integers, or of a float tensor that stands for them.
+    reads : tuple of str
+        Codes (or graph inputs) that it needs.
+    compute : callable
+        From them to the result.
+    shape, dtype : tuple, np.dtype
+        Of the result.
+    params : QParams, optional
+        How the result's codes stand for reals; None for bare integers and float results.
+    form : str
+        Which definition of docs/numerics.md it is.
+    final : bool
+        Whether it is a float output of the graph.
+    stands : bool
+        Whether `output` names a float tensor that stands for the codes.
+    """
+
+    node: onnx.NodeProto
+    op: str
+    output: str
+    reads: tuple[str, ...]
+    compute: Compute = field(compare=False)
+    shape: Shape
+    dtype: np.dtype
+    params: QParams | None = None
+    form: str = "move"
+    final: bool = False
+    stands: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of the node, or of its first output where it has none."""
+        return label(self.node)

@@ -1,0 +1,494 @@
+"""Functions, pairs, means and products in the forms that files have, against ONNX Runtime."""
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from models import functions
+from models.quantgraph import QuantizedGraph, UnsupportedGraph
+from models.reference import Reference
+from tests.models.net import S8, U8, Net, agree
+from tests.models.qdq import Q
+
+SHAPE = (1, 12, 6, 6)
+FINE = Q(0.0213, 11, np.int8)
+
+
+def _refused(net: Net) -> str:
+    with pytest.raises(UnsupportedGraph) as caught:
+        QuantizedGraph(net.model())
+    return str(caught.value)
+
+
+# Functions of one tensor ------------------------------------------------------------------
+
+SINGLE = [
+    *("Abs", "Acos", "Asinh", "Atan", "Ceil", "Celu", "Cos", "Cosh", "Elu", "Erf", "Exp"),
+    *("Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Log", "Mish"),
+    *("Neg", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh"),
+    *("Softplus", "Softsign", "Sqrt", "Tan", "Tanh", "ThresholdedRelu"),
+]
+
+
+@pytest.mark.parametrize("kind", SINGLE)
+def test_functions_of_one_tensor(kind):
+    net = Net(20)
+    net.end(net.op(kind, [net.start((1, 4, 16, 16))]), FINE)
+    agree(net, limit=1, share=0.002)
+
+
+ATTRIBUTES = {
+    "Celu": {"alpha": 0.7},
+    "Elu": {"alpha": 0.3},
+    "Gelu": {"approximate": "tanh"},
+    "HardSigmoid": {"alpha": 0.3, "beta": 0.4},
+    "LeakyRelu": {"alpha": 0.2},
+    "Selu": {"alpha": 1.2, "gamma": 0.9},
+    "Shrink": {"bias": 0.2, "lambd": 1.1},
+    "ThresholdedRelu": {"alpha": 0.6},
+}
+
+
+@pytest.mark.parametrize("kind", ATTRIBUTES)
+def test_attributes_of_functions(kind):
+    plain, other = Net(20), Net(20)
+    for net, attributes in ((plain, {}), (other, ATTRIBUTES[kind])):
+        net.end(net.op(kind, [net.start((1, 4, 16, 16))], **attributes), FINE)
+    agree(other, limit=1, share=0.002)
+    feeds = plain.feeds()
+    results = [Reference(n.model()).run(feeds)[n.outputs[0].name] for n in (plain, other)]
+    assert (results[0] != results[1]).any(), "the attribute makes no difference"
+
+
+def _hard_swish(net, x):
+    gate = net.op("Clip", [net.op("Add", [x, net.floats(3)]), net.floats(0), net.floats(6)])
+    return net.op("Div", [net.op("Mul", [x, gate]), net.floats(6)])
+
+
+def _where(net, x):
+    return net.op("Where", [net.op("Greater", [x, net.floats(0.3)]), x, net.op("Exp", [x])])
+
+
+def _integers(net, x):
+    whole = net.op("Cast", [x], to=TensorProto.INT32)
+    doubled = net.op("Mul", [whole, net.constant(np.int32(3))])
+    halved = net.op("Div", [doubled, net.constant(np.int32(2))])
+    return net.op("Cast", [halved], to=TensorProto.FLOAT)
+
+
+SUBGRAPHS = {
+    "x · sigmoid(x)": lambda n, x: n.op("Mul", [x, n.op("Sigmoid", [x])]),
+    "hard swish, spelled out": _hard_swish,
+    "x + x": lambda n, x: n.op("Tanh", [n.op("Add", [x, x])]),
+    "mish, spelled out": lambda n, x: n.op("Mul", [x, n.op("Tanh", [n.op("Softplus", [x])])]),
+    "where": _where,
+    "through integers": _integers,
+    "through float16": lambda n, x: n.op(
+        "Cast", [n.op("Cast", [x], to=TensorProto.FLOAT16)], to=TensorProto.FLOAT
+    ),
+    "square": lambda n, x: n.op("Pow", [x, n.floats(2)]),
+    "square root of a square": lambda n, x: n.op("Sqrt", [n.op("Pow", [x, n.floats(2)])]),
+    "prelu": lambda n, x: n.op("PRelu", [x, n.floats([[[0.1]]])]),
+    "normalised": lambda n, x: n.op(
+        "Div", [n.op("Sub", [x, n.floats(0.4)]), n.floats([[[[0.7]]]])]
+    ),
+    "moved between": lambda n, x: n.op(
+        "Tanh", [n.op("Reshape", [n.op("Sigmoid", [x]), n.ints([1, -1])])]
+    ),
+    "alike constant of many elements": lambda n, x: n.op("Mul", [x, n.floats(np.full(6, 0.3))]),
+    "quantized constants": lambda n, x: n.op(
+        "Sigmoid", [n.op("Mul", [x, n.dequantize(n.constant(np.int8(30)))])]
+    ),
+    "bounds through quantizers": lambda n, x: n.op(
+        "Clip", [x, *(n.dequantize(n.constant(np.int8(c))) for c in (-20, 45))]
+    ),
+    "k / x": lambda n, x: n.op("Div", [n.floats(2), x]),
+    "largest of three": lambda n, x: n.op("Max", [x, n.floats(0.3), n.op("Neg", [x])]),
+    "mean with a constant": lambda n, x: n.op("Mean", [x, n.floats(0.5), n.op("Exp", [x])]),
+}
+
+
+@pytest.mark.parametrize("name", SUBGRAPHS)
+def test_float_subgraphs_of_one_tensor_are_tables(name):
+    net = Net(17)
+    net.end(SUBGRAPHS[name](net, net.start((1, 4, 16, 6))), FINE)
+    agree(net, limit=1, share=0.002)
+    tables = [g for g in Reference(net.model()).groups if g.form == "table" and not g.stands]
+    assert len(tables) == 1
+
+
+def test_twin_a_function_evaluated_wrongly_is_seen(monkeypatch):
+    monkeypatch.setitem(functions._SINGLE, "Mish", lambda x, a: x * np.tanh(np.abs(x)))
+    with pytest.raises(AssertionError, match="steps"):
+        test_functions_of_one_tensor("Mish")
+
+
+def test_a_function_behind_another_result_and_several_tensors_are_refused():
+    net = Net()
+    x, y = net.start((1, 4), name="x"), net.start((1, 4), name="y")
+    net.end(net.op("Mul", [x, net.op("Sigmoid", [y])]))
+    assert "(Mul): input t13 comes in float from Sigmoid" in _refused(net)
+    net = Net()
+    net.end(net.op("Pow", [net.start((1, 4), name="x"), net.start((1, 4), name="y")]))
+    assert "(Pow): has no integer definition for several quantized tensors" in _refused(net)
+    net = Net()
+    pooled = net.op("MaxPool", [net.op("Tanh", [net.start(SHAPE)])], kernel_shape=[2, 2])
+    net.end(net.op("Exp", [pooled]))
+    assert "(Exp): follows MaxPool without a quantization between" in _refused(net)
+
+
+def test_float_constants_that_are_no_scalars_are_refused():
+    for kind in ("Add", "Mul", "Div", "PRelu"):
+        net = Net()
+        net.end(net.op(kind, [net.start((1, 4, 3)), net.floats([[0.1], [0.2], [0.3], [0.4]])]))
+        assert "is no scalar: quantize it" in _refused(net)
+
+
+# Pairs ------------------------------------------------------------------------------------
+
+OPERANDS = {
+    "channels": (1, 12, 1, 1),
+    "channels, rank 3": (12, 1, 1),
+    "elements": (1, 12, 6, 6),
+    "rows": (6, 1),
+    "scalar": (),
+    "one element": (1,),
+    "rank 5": (1, 1, 1, 1, 1),
+    "five axes": (2, 1, 12, 1, 6),
+}
+
+
+@pytest.mark.parametrize("kind", ["Add", "Sub", "Mul", "Max", "Min"])
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("operand", OPERANDS)
+def test_quantized_constants_of_any_shape(kind, first, operand):
+    net = Net()
+    codes = net.rng.integers(0, 256, OPERANDS[operand]).astype(np.uint8)
+    names = [net.start(SHAPE, Q(0.05, 131)), net.dequantize(net.constant(codes), Q(0.05, 100))]
+    net.end(net.op(kind, names[::-1] if first else names), Q(0.1, 120))
+    agree(net, limit=1, share=0.12)
+
+
+@pytest.mark.parametrize("kind", ["Add", "Sub", "Mul", "Div", "Max", "Min"])
+@pytest.mark.parametrize("shape", [(), (1, 1, 1), (1, 1, 1, 1, 1)])
+def test_float_scalars_of_any_rank(kind, shape):
+    net = Net()
+    scalar = net.floats(np.full(shape, 1.7))
+    y = net.through(net.op(kind, [net.start((1, 4, 6, 6)), scalar]), Q(0.11, 7, np.int8))
+    net.end(net.op("GlobalAveragePool", [y]), Q(0.051, 0, np.int8))
+    agree(net, limit=1, share=0.2)
+
+
+@pytest.mark.parametrize("kind", ["Add", "Sub", "Mul", "Max", "Min"])
+@pytest.mark.parametrize("other", [(1, 12, 6, 6), (12, 1, 6), (6,), (1, 12, 1, 1), (3, 1, 1, 1, 1)])
+def test_activations_that_broadcast(kind, other):
+    net = Net()
+    a, b = net.start(SHAPE, S8, "a"), net.start(other, Q(0.03, 20, np.int8), "b")
+    net.end(net.op(kind, [a, b]), Q(0.117, 5, np.int8))
+    agree(net, limit=1, share=0.02)
+
+
+def test_division_of_activations_and_by_constants():
+    net = Net()
+    a, b = net.start(SHAPE, S8, "a"), net.start((6,), Q(0.03, 0), "b")
+    feeds = net.feeds() | {"b": np.linspace(0.5, 7, 6, dtype=np.float32)}
+    divisors = net.constant(np.arange(3, 15, dtype=np.int8).reshape(12, 1, 1))
+    net.end(net.op("Div", [a, b]), FINE)
+    net.end(net.op("Div", [a, net.dequantize(divisors)]), FINE)
+    agree(net, feeds, limit=1, share=0.002)
+    feeds["b"][2] = 0
+    feeds["a"][0, 0, 0, 2] = 0
+    with pytest.raises(UnsupportedGraph, match=r"Div\): divides 0 by 0"):
+        Reference(net.model()).run(feeds)
+
+
+@pytest.mark.parametrize("kind", ["Max", "Min"])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_extrema_of_several_with_other_scales(kind, count):
+    net = Net()
+    scales = [S8, Q(0.02, 9, np.int8), Q(0.06, 99)]
+    names = [net.start((1, 12, 6, 6), q, f"x{i}") for i, q in enumerate(scales[:count])]
+    net.end(net.op(kind, names), Q(0.07, 3, np.int8))
+    agree(net)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_sums_of_several(count):
+    net = Net()
+    names = [net.start((1, 12, 6, 6), Q(0.03 + 0.0141 * i, 99 + i), f"x{i}") for i in range(count)]
+    net.end(net.op("Sum", names), Q(0.237, 117))
+    agree(net, limit=1, share=0.002)
+
+
+@pytest.mark.parametrize("kind", ["Add", "Mul"])
+@pytest.mark.parametrize("clamp", ["Relu", "Clip"])
+def test_clamps_behind_pairs(kind, clamp):
+    net = Net()
+    a, b = net.start(SHAPE, S8, "a"), net.start(SHAPE, Q(0.03, 20, np.int8), "b")
+    bounds = [] if clamp == "Relu" else [net.floats(-1.03), net.floats(2.5)]
+    net.end(net.op(clamp, [net.op(kind, [a, b]), *bounds]), Q(0.0817, 5, np.int8))
+    agree(net, limit=1, share=0.01)
+
+
+# Integers as they are ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bounds", [(-100, 90), (-100, None), (None, 50)])
+def test_clip_of_codes(bounds):
+    net = Net()
+    codes = net.quantize(net.input(SHAPE))
+    given = ["" if b is None else net.constant(np.int8(b)) for b in bounds]
+    net.output(net.dequantize(net.op("Clip", [codes, *given])))
+    agree(net)
+
+
+@pytest.mark.parametrize("kind", ["Max", "Min"])
+def test_extrema_of_codes(kind):
+    net = Net()
+    codes = [net.quantize(net.input(SHAPE, f"x{i}")) for i in range(2)]
+    limit = net.constant(np.full((6,), 20, np.int8))
+    net.output(net.op(kind, [*codes, limit]), np.int8)
+    agree(net)
+
+
+def test_arithmetic_on_codes_is_refused():
+    net = Net()
+    codes = net.quantize(net.input(SHAPE))
+    net.output(net.op("Add", [codes, codes]), np.int8)
+    assert "(Add): is not read on integers as they are" in _refused(net)
+
+
+# Means ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("axes", [[2], [-1, -2], [0], [2, 3, 4], [1], None])
+@pytest.mark.parametrize("keepdims", [0, 1])
+@pytest.mark.parametrize("opset", [13, 18])
+def test_means_over_any_axes(axes, keepdims, opset):
+    net = Net(opset)
+    x = net.start((1, 5, 3, 6, 7))
+    if opset < 18:
+        listed = {} if axes is None else {"axes": axes}
+        y = net.op("ReduceMean", [x], keepdims=keepdims, **listed)
+    else:
+        listed = [] if axes is None else [net.ints(axes)]
+        y = net.op("ReduceMean", [x, *listed], keepdims=keepdims)
+    net.end(net.op("Reshape", [y, net.ints([1, -1])]), Q(0.0213, 2, np.int8))
+    agree(net, limit=1, share=0.01)
+
+
+def test_means_over_axes_of_size_one():
+    net = Net()
+    net.end(net.op("ReduceMean", [net.start((1, 5, 1, 7))], axes=[0, 2], keepdims=0), FINE)
+    agree(net)
+
+
+def test_a_mean_and_views_behind_it():
+    net = Net()
+    pooled = net.op("GlobalAveragePool", [net.start((1, 6, 5, 5))])
+    flat = net.op("Flatten", [pooled])
+    net.end(net.op("Gemm", [net.through(flat, FINE), net.weight((4, 6))], transB=1), FINE)
+    net.end(net.op("Squeeze", [net.op("Clip", [pooled, net.floats(-0.2)]), net.ints([2])]), FINE)
+    agree(net, limit=1, share=0.1)
+
+
+# Products ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 12), (1, 1, 12), (1, 5, 3, 12), (3, 12)])
+def test_tokens_by_a_constant_matrix(shape):
+    net = Net()
+    net.end(net.op("MatMul", [net.start(shape), net.weight((12, 7), axis=1)]), Q(0.3, 3, np.int8))
+    agree(net, limit=1, share=0.02)
+
+
+def test_a_constant_matrix_by_activations():
+    net = Net()
+    left = net.weight((7, 12), q=Q(0.02, 0, np.int8))
+    net.end(net.op("MatMul", [left, net.start((12, 5))]), Q(0.3, 3, np.int8))
+    agree(net, limit=1, share=0.04)
+
+
+@pytest.mark.parametrize("trans_a", [0, 1])
+@pytest.mark.parametrize("trans_b", [0, 1])
+@pytest.mark.parametrize(("alpha", "beta"), [(1.0, 1.0), (0.5, 1.0), (1.0, 2.0), (0.3, 0.7)])
+def test_gemm(trans_a, trans_b, alpha, beta):
+    net = Net()
+    x = net.start((6, 4) if trans_a else (4, 6))
+    weight = net.weight((9, 6) if trans_b else (6, 9), axis=0 if trans_b else 1)
+    bias = net.floats(net.rng.normal(0, 1, (9,)))
+    attributes = {"transA": trans_a, "transB": trans_b, "alpha": alpha, "beta": beta}
+    net.end(net.op("Gemm", [x, weight, bias], **attributes), Q(0.113, 3, np.int8))
+    agree(net, limit=1, share=0.06)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 9), (4, 1), (4, 9)])
+def test_gemm_adds_whatever_broadcasts(shape):
+    net = Net()
+    bias = net.floats(net.rng.normal(0, 1, shape))
+    y = net.op("Gemm", [net.start((4, 6)), net.weight((9, 6)), bias], transB=1)
+    net.end(y, Q(0.113, 3, np.int8))
+    agree(net, limit=1, share=0.06)
+
+
+def test_a_relu_between_a_dequantizer_and_a_product():
+    net = Net()
+    x = net.op("Relu", [net.start((1, 4, 5, 5))])
+    net.end(net.op("Conv", [x, net.weight((6, 4, 3, 3))]), Q(0.5, 3, np.int8))
+    agree(net, limit=1, share=0.02)
+
+
+# QOperator forms --------------------------------------------------------------------------
+
+
+def _qparams(net, scale, zero, dtype=np.uint8):
+    return [net.floats(scale), net.constant(dtype(zero))]
+
+
+def _qlinear_conv(net, channels_last=False):
+    shape = (1, 6, 7, 4) if channels_last else (1, 4, 6, 7)
+    x = net.input(shape, dtype=np.uint8)
+    weight = net.constant(net.rng.integers(-99, 99, (5, 4, 3, 3)).astype(np.int8))
+    scales = [net.floats(net.rng.uniform(0.01, 0.03, 5)), net.constant(np.zeros(5, np.int8))]
+    bias = net.constant(net.rng.integers(-3000, 3000, 5).astype(np.int32))
+    given = [x, *_qparams(net, 0.05, 117), weight, *scales, *_qparams(net, 1.1, 103), bias]
+    attributes = {"channels_last": 1, "domain": "com.microsoft"} if channels_last else {}
+    return net.op("QLinearConv", given, pads=[1, 0, 1, 2], **attributes)
+
+
+def _qlinear_pair(kind):
+    def make(net):
+        a = [net.input(SHAPE, "a", np.uint8), *_qparams(net, 0.04, 99)]
+        b = [net.input((12, 1, 1), "b", np.uint8), *_qparams(net, 0.03, 101)]
+        return net.op(kind, [*a, *b, *_qparams(net, 0.21, 120)], domain="com.microsoft")
+
+    return make
+
+
+def _qlinear_concat(net):
+    parts = [
+        each
+        for i in range(2)
+        for each in (net.input((1, 3, 4), f"x{i}", np.uint8), *_qparams(net, 0.04 + 0.02 * i, 99))
+    ]
+    given = [*_qparams(net, 0.05, 120), *parts]
+    return net.op("QLinearConcat", given, axis=1, domain="com.microsoft")
+
+
+def _qlinear_single(kind, **attributes):
+    def make(net):
+        x = [net.input((1, 4, 6, 6), dtype=np.uint8), *_qparams(net, 0.04, 120)]
+        given = [*x, *_qparams(net, 0.02, 100)]
+        return net.op(kind, given, domain="com.microsoft", **attributes)
+
+    return make
+
+
+def _qlinear_matmul(net):
+    a = [net.input((1, 5, 12), dtype=np.uint8), *_qparams(net, 0.04, 120)]
+    codes = net.constant(net.rng.integers(-99, 99, (12, 7)).astype(np.int8))
+    scales = [net.floats(net.rng.uniform(0.01, 0.03, 7)), net.constant(np.zeros(7, np.int8))]
+    return net.op("QLinearMatMul", [*a, codes, *scales, *_qparams(net, 0.5, 101)])
+
+
+def _qgemm(net):
+    a = [net.input((3, 12), dtype=np.uint8), *_qparams(net, 0.04, 120)]
+    b = [net.constant(net.rng.integers(-99, 99, (7, 12)).astype(np.int8))]
+    b += _qparams(net, 0.02, 0, np.int8)
+    bias = net.constant(net.rng.integers(-3000, 3000, 7).astype(np.int32))
+    given = [*a, *b, bias, *_qparams(net, 0.5, 101)]
+    return net.op("QGemm", given, transB=1, domain="com.microsoft")
+
+
+QOPERATORS = {
+    "QLinearConv": _qlinear_conv,
+    "QLinearConv, channels last": lambda net: _qlinear_conv(net, True),
+    "QLinearMatMul": _qlinear_matmul,
+    "QGemm": _qgemm,
+    "QLinearAdd": _qlinear_pair("QLinearAdd"),
+    "QLinearMul": _qlinear_pair("QLinearMul"),
+    "QLinearConcat": _qlinear_concat,
+    "QLinearGlobalAveragePool": _qlinear_single("QLinearGlobalAveragePool"),
+    "QLinearAveragePool": _qlinear_single("QLinearAveragePool", kernel_shape=[2, 2]),
+    "QLinearLeakyRelu": _qlinear_single("QLinearLeakyRelu", alpha=0.2),
+    "QLinearSigmoid": _qlinear_single("QLinearSigmoid"),
+}
+
+
+@pytest.mark.parametrize("form", QOPERATORS)
+def test_qoperator_forms(form):
+    net = Net()
+    net.domains.append(helper.make_opsetid("com.microsoft", 1))
+    net.output(QOPERATORS[form](net), np.uint8)
+    agree(net, limit=1 if "Average" in form else 0, share=0.02)
+
+
+def test_domains_are_told_apart():
+    for domain, op in (("my.ops", "Relu"), ("com.microsoft", "Relu"), ("", "QLinearAdd")):
+        net = Net()
+        net.domains.append(helper.make_opsetid(domain or "com.microsoft", 1))
+        x = net.input(SHAPE)
+        x = net.through(x) if op == "Relu" else net.quantize(x)
+        net.output(net.op(op, [x], domain=domain))
+        assert f"({op}):" in _refused(net)
+
+
+def test_microsoft_quantizers_are_read():
+    net = Net()
+    net.domains.append(helper.make_opsetid("com.microsoft", 1))
+    net.end(net.op("Relu", [net.start(SHAPE, U8)]), Q(0.03))
+    for node in net.nodes:
+        if "Quantize" in node.op_type or "Dequantize" in node.op_type:
+            node.domain = "com.microsoft"
+    agree(net)
+
+
+# The host ---------------------------------------------------------------------------------
+
+PREFIXES = {
+    "x / 255": lambda n, x: n.op("Div", [x, n.floats(255)]),
+    "per channel": lambda n, x: n.op(
+        "Div", [n.op("Sub", [x, n.floats([[[0.1]], [[0.2]], [[0.3]]])]), n.floats([[[0.7]]] * 3)]
+    ),
+    "sigmoid": lambda n, x: n.op("Sigmoid", [x]),
+    "a convolution": lambda n, x: n.op("Conv", [x, n.floats(np.ones((2, 3, 2, 2)) / 7)]),
+    "a pool": lambda n, x: n.op("MaxPool", [x], kernel_shape=[2, 2]),
+    "its own shape": lambda n, x: n.op("Reshape", [x, n.op("Shape", [n.op("Abs", [x])])]),
+    "another input": lambda n, x: n.op("Sub", [x, n.input((1, 3, 1, 6), "y")]),
+    "not moved": lambda n, x: n.op("Transpose", [x], perm=[0, 2, 3, 1]),
+}
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_what_stands_before_the_first_quantizer_is_evaluated_as_it_stands(prefix):
+    net = Net()
+    y = net.through(PREFIXES[prefix](net, net.input((1, 3, 6, 6))), Q(0.021, 77))
+    net.end(net.op("Relu", [y]), Q(0.021, 77))
+    agree(net)
+
+
+def test_an_image_of_bytes_cast_to_float():
+    net = Net()
+    real = net.op("Cast", [net.input((1, 6, 6, 3), dtype=np.uint8)], to=TensorProto.FLOAT)
+    moved = net.op("Transpose", [real], perm=[0, 3, 1, 2])
+    scaled = net.op("Mul", [moved, net.floats([[[0.01]], [[0.02]], [[0.03]]])])
+    net.end(net.op("Relu", [net.through(scaled, Q(0.02))]), Q(0.02))
+    agree(net)
+
+
+def test_indices_into_a_table_of_embeddings():
+    net = Net()
+    net.inputs.append(helper.make_tensor_value_info("tokens", TensorProto.INT64, [1, 5]))
+    rows = net.op("Gather", [net.floats(net.rng.normal(0, 1, (9, 8))), "tokens"])
+    net.end(net.op("MatMul", [net.through(rows, Q(0.02, 0, np.int8)), net.weight((8, 6), 1)]), FINE)
+    agree(net, {"tokens": np.array([[1, 8, 0, 3, 3]])}, limit=1, share=0.05)
+
+
+def test_the_host_and_codes_do_not_mix():
+    net = Net()
+    x = net.input(SHAPE)
+    net.end(net.op("Add", [net.through(x), x]))
+    assert "(Add): input x is a float that nothing has quantized" in _refused(net)
+    net = Net()
+    net.output(net.op("Relu", [net.input(SHAPE)]))
+    assert "computed in float: quantize it" in _refused(net)
