@@ -14,7 +14,7 @@ import torch
 from models import integer, tables
 from models.moves import reduced_axes
 from models.operands import Source, activation, lookup, reads, source
-from models.tables import F32, QParams
+from models.tables import F32, QParams, dequantize, quantize_float
 from models.values import Call, Constant, Kernel, Pending, Shape, Tensors
 from models.windows import Windows, windows_of
 
@@ -203,9 +203,21 @@ def global_average_pool(call: Call) -> Pending:
 
 
 def reduce_mean(call: Call) -> Pending:
-    """ReduceMean over any axes."""
-    axes = reduced_axes(call, len(activation(call, 0).shape))
-    return _mean(call, axes, bool(call.attributes.get("keepdims", 1)))
+    """ReduceMean over any axes; over axes of size 1 it only moves.
+
+    ONNX Runtime computes it in float (GlobalAveragePool has an integer kernel).
+    """
+    x = activation(call, 0)
+    axes = reduced_axes(call, len(x.shape))
+    mean = _mean(call, axes, bool(call.attributes.get("keepdims", 1)))
+    if any(x.shape[a] > 1 for a in axes):
+        return mean
+
+    def requantized(tensors: Tensors, target: QParams) -> torch.Tensor:
+        table = quantize_float(dequantize(x.params.codes(), x.params), target)
+        return lookup(x.tensor(tensors), x.params, table).reshape(mean.shape)
+
+    return Pending(call.node, reads(x), requantized, mean.shape, "move")
 
 
 def reduce_sum(call: Call) -> Pending:

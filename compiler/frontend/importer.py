@@ -529,10 +529,12 @@ class Importer:
     def _same_elements(
         self, node: onnx.NodeProto, operands: Sequence[Operand | None]
     ) -> Operand | None:
-        """What an operator only moves: a reduction over axes of size 1, a concat of like codes."""
+        """What a reduction over axes of size 1 only moves; None for any other operator."""
         first = operands[0]
         assert first is not None
-        if node.op_type in windows.REDUCTIONS and first.type is not None:
+        # ONNX Runtime has a kernel for GlobalAveragePool, which rounds otherwise on ties.
+        moving = set(windows.REDUCTIONS) - {"GlobalAveragePool"}
+        if node.op_type in moving and first.type is not None:
             listed = operands[1].array if len(operands) > 1 and operands[1] is not None else None
             shape = first.kind.onnx_shape
             axes, keep = windows.reduced_axes(node, shape, listed)

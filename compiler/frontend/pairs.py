@@ -131,8 +131,8 @@ def _constant(site: Site, operand: Operand, shape: tuple[int, ...], axes: Axes) 
     if not operand.quantization.single:
         raise site.refuse(f"constant {operand.name} needs one scale and 8 bits")
     kind = operand.quantization.type(shape, axes)
-    codes = operand.array.reshape(shape)
-    return Operand(site.builder.constant(operand.name, kind, codes), kind)
+    own = kind.reshaped(operand.array.shape)
+    return Operand(site.builder.constant(operand.name, own, operand.array), kind)
 
 
 def _rescaled(site: Site, operand: Operand) -> Operand:
@@ -151,10 +151,8 @@ def _rescaled(site: Site, operand: Operand) -> Operand:
     )
     if known is not None:
         codes = op.evaluate([known], [operand.kind], target)
-        name = site.builder.constant(
-            site.builder.inner(operand.name), target, target.in_file_order(codes)
-        )
-        return Operand(name, target)
+        inner = site.builder.inner(operand.name)
+        return Operand(site.builder.constant(inner, target, target.in_file_order(codes)), target)
     return site.emit(op, target)
 
 

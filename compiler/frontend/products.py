@@ -87,9 +87,6 @@ def _channels_first(site: Site) -> Operand:
 
 def gemm(site: Site) -> Operand:
     """Gemm and QGemm with constant weights: a 1×1×1 convolution over the rows."""
-    for name in ("alpha", "beta"):
-        if site.attributes.get(name, 1.0) != 1.0:
-            raise site.refuse(f"{name} is {site.attributes[name]}; only 1 is read")
     source = site.activation(0)
     if len(source.kind.onnx_shape) != 2:
         raise site.refuse(f"a matrix of shape {list(source.kind.onnx_shape)}")
@@ -210,7 +207,10 @@ def _product(
             f"weights minus their zero point reach {centred.min()}..{centred.max()}; "
             "the array multiplies by -128..127: use symmetric int8 weights"
         )
-    unit = np.float32(source.scale) * np.broadcast_to(quantization.scale, channels)
+    alpha = np.float32(site.attributes.get("alpha", 1.0) if site.op == "Gemm" else 1.0)
+    if alpha <= 0:
+        raise site.refuse(f"alpha is {alpha}; it must be positive")
+    unit = alpha * np.float32(source.scale) * np.broadcast_to(quantization.scale, channels)
     scale = (unit / np.float32(site.target.scale[0])).astype(np.float32)
     split = [split_scale(s) for s in scale]
     shift = np.array([n for _, n in split], np.int64)
@@ -230,7 +230,8 @@ def _bias(site: Site, unit: npt.NDArray[np.float32], channels: int) -> npt.NDArr
     A bias in other units (float, or integers with a scale of their own) is rounded to them.
     """
     operand = site.operands[2] if len(site.operands) > 2 else None
-    if operand is None:
+    beta = np.float32(site.attributes.get("beta", 1.0) if site.op == "Gemm" else 1.0)
+    if operand is None or beta == 0:
         return np.zeros(channels, np.int32)
     if operand.array is None:
         raise site.refuse(f"bias {operand.name} must be constant")
@@ -240,9 +241,11 @@ def _bias(site: Site, unit: npt.NDArray[np.float32], channels: int) -> npt.NDArr
             f"bias {operand.name} has shape {list(operand.array.shape)} for {channels} channels"
         )
     quantization = operand.quantization
-    if quantization is not None and not _is_in_units(quantization, unit):
+    if quantization is not None and not (beta == 1 and _is_in_units(quantization, unit)):
         scale, zero = quantization.along(values.ndim)
         values = (values.astype(np.int64) - zero).astype(np.float32) * np.float32(scale)
+    if beta != 1 and values.dtype == np.float32:
+        values = beta * values
     if values.dtype == np.float32:
         wide = np.rint(values.astype(np.float64) / unit)
     elif values.dtype == np.int32:

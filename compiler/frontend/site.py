@@ -11,7 +11,7 @@ import onnx
 
 from compiler.frontend.model import Array, Model, Unsupported, attributes_of, label, refuse
 from compiler.frontend.quantization import Quantization
-from compiler.ir import COMPILER, AnyOperation, Port, Value
+from compiler.ir import COMPILER, FILE, AnyOperation, Port, Value
 from compiler.ops import Rearrange, View
 from compiler.tensor import TensorType
 from hw.arch.axes import Axes, aligned, canonical_of, carried, file_axes, positions, standard
@@ -139,16 +139,21 @@ class Builder:
     # Forms --------------------------------------------------------------------------------
 
     def constant(self, name: str, kind: TensorType, codes: Array) -> str:
-        """A value known at compile time; `codes` in the file's shape. Returns its name."""
-        canonical = kind.in_lanes(codes)
-        result = name
+        """A value known at compile time; returns its name.
+
+        Parameters
+        ----------
+        name: of the file's constant whose codes these are, or what the compiler calls its own.
+        kind: as the operator sees it.
+        codes: in that shape.
+        """
         known = self.values.get(name)
-        if known is not None and (known.type != kind or known.constant is None):
-            result = self.inner(name)
-        if result not in self.values:
-            origin = COMPILER if result != name else "file"
-            self.values[result] = Value(result, kind, canonical, origin)
-        return result
+        if known is not None and known.type == kind and known.constant is not None:
+            return name
+        origin = FILE if name in self._taken and known is None else COMPILER
+        name = name if origin == FILE else self.inner(name)
+        self.values[name] = Value(name, kind, kind.in_lanes(codes), origin)
+        return name
 
     def in_form(self, operand: Operand, axes: Axes, node: onnx.NodeProto) -> Operand:
         """The operand with other elements along C, T, H and W.

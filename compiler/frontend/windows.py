@@ -18,7 +18,7 @@ from compiler.ops import (
     Reduce,
     UnaryTable,
     Window,
-    make_table,
+    stored_codes,
 )
 from compiler.tensor import TensorType, Triple
 from hw.arch.axes import aligned
@@ -181,7 +181,7 @@ def reduction(site: Site) -> Operand:
     result = site.result(kept, aligned(kept, [3 if k is None else k for k in onto]))
     elements = int(np.prod([shape[a] for a in axes], initial=1))
     if not places:
-        operand = _requantized(site, source)
+        operand = _mean_of_one(site, source)
     elif site.op in ("GlobalMaxPool", "ReduceMax"):
         operand = _maximum(site, source, places, result)
     elif 0 in places:
@@ -201,16 +201,17 @@ def reduction(site: Site) -> Operand:
     return Operand(operand.name, operand.kind.reshaped(final))
 
 
-def _requantized(site: Site, source: Operand) -> Operand:
-    """What goes over axes of size 1 only changes the scale."""
+def _mean_of_one(site: Site, source: Operand) -> Operand:
+    """The mean over axes of size 1: its rule on every code."""
     kind = site.target.like(source.kind)
-    codes = np.frombuffer(make_table(source.kind, kind), kind.dtype)
+    mean = _mean(site, source.kind, 1)
+    codes = mean(stored_codes(source.kind) - source.kind.zero_point, site.low, site.high)
     op = UnaryTable(
         name=site.builder.op_name(site.node),
         inputs=(source.name,),
         output=site.output(),
-        table=np.clip(codes, site.low, site.high).astype(kind.dtype).tobytes(),
-        function="requantize",
+        table=codes.astype(kind.dtype).tobytes(),
+        function="mean of one",
     )
     return site.emit(op, kind)
 
