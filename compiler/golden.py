@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from compiler import interpreter
 from compiler.ir import CompilerError, Graph
+from hw.arch.arrays import ArraysError, read_arrays, write_arrays
 
 Array = npt.NDArray[Any]
 
@@ -40,10 +40,9 @@ def load(path: Path) -> dict[str, Array]:
         The file is damaged.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise CompilerError(f"the recorded arrays {path} cannot be read: {error}") from error
+        return read_arrays(path)
+    except ArraysError as error:
+        raise CompilerError(f"the recorded arrays {error}") from error
 
 
 def compare(graph: Graph, source: Path, folder: Path, enabled: bool = True) -> Verdict:
@@ -68,7 +67,7 @@ def compare(graph: Graph, source: Path, folder: Path, enabled: bool = True) -> V
     lines, state = ["skipped, as asked\n"], "skipped"
     if enabled and not graph.host:
         lines, state = _compared(graph, feeds, recorded, path), "equal"
-    np.savez(folder / "golden.npz", **recorded)  # type: ignore[arg-type]
+    write_arrays(folder / "golden.npz", recorded)
     return Verdict(state, "".join(lines))
 
 

@@ -15,8 +15,9 @@ import dataclasses
 import json
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from compiler import golden, output, printer
 from compiler.codegen.build import generate
@@ -44,10 +45,13 @@ CHAINS: tuple[Pass, ...] = (FUSE_CHAINS,)
 Progress = Callable[[str, int], None]
 """Told each step before it starts, and how many steps there are (0: not known yet)."""
 Dump = Callable[[str, str], None]
+Verify = Callable[[Path, Graph], Mapping[str, Any]]
+"""Proves a staged build folder (all but build.json is there) right against the user's file; returns
+what was proven, for build.json. Raises CompilerError where it is not right."""
 
 
-STAGES = 4
-"""Steps beside the back end's operators: import, optimize, golden, write."""
+STAGES = 5
+"""Steps beside the back end's operators: import, optimize, golden, write, proof."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ class Built:
     network, config, fuse, hfa, objective: what was built, for which configuration, how.
     output: the build folder.
     golden: ``equal``, ``skipped`` (asked for) or ``absent`` (nothing recorded beside the file).
+    proof: what was proven, and on which input; None if nothing was.
     instructions: in the program.
     weight_bytes: weights, parameters and tables in the DRAM image.
     dram_bytes: DRAM that a run uses.
@@ -90,6 +95,7 @@ class Built:
     objective: str
     output: str
     golden: str
+    proof: Mapping[str, Any] | None
     instructions: int
     weight_bytes: int
     dram_bytes: int
@@ -146,6 +152,7 @@ def build(
     target: Path,
     options: Options | None = None,
     progress: Progress = lambda step, total: None,
+    verify: Verify | None = None,
 ) -> Built:
     """Compile a quantized ONNX file into a build folder.
 
@@ -156,12 +163,13 @@ def build(
     target: build folder; replaced if it is one already.
     options: see `Options`.
     progress: see `Progress`; every stage, and every operator of the back end, is a step.
+    verify: see `Verify`; the package `proof` has one.
 
     Raises
     ------
     CompilerError
-        The file cannot be read or compiled, its recorded outputs differ, or the policy names
-        what does not exist. Nothing is written.
+        The file cannot be read or compiled, its recorded outputs differ, what was built is not
+        right, or the policy names what does not exist. Nothing is written.
     """
     options = options or Options()
     options.policy.check(config)
@@ -185,7 +193,9 @@ def build(
         output.copy_model(source, folder / "model.onnx")
         if graph.host:
             (folder / HOST_MODEL).write_bytes(graph.host)
-        built = _summary(graph, program, config, options, target, verdict.state, start)
+        progress("proof", steps)
+        proof = None if verify is None else verify(folder, graph)
+        built = _summary(graph, program, config, options, target, verdict.state, proof, start)
         (folder / "build.json").write_text(json.dumps(dataclasses.asdict(built), indent=2) + "\n")
     return built
 
@@ -226,6 +236,7 @@ def _summary(
     options: Options,
     target: Path,
     verdict: str,
+    proof: Mapping[str, Any] | None,
     start: float,
 ) -> Built:
     return Built(
@@ -236,6 +247,7 @@ def _summary(
         objective=options.policy.objective,
         output=str(target),
         golden=verdict,
+        proof=proof,
         instructions=len(program.instructions),
         weight_bytes=sum(len(data) for _, data in program.image),
         dram_bytes=program.memory_bytes,

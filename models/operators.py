@@ -217,7 +217,7 @@ def reduce_mean(call: Call) -> Pending:
         table = quantize_float(dequantize(x.params.codes(), x.params), target)
         return lookup(x.tensor(tensors), x.params, table).reshape(mean.shape)
 
-    return Pending(call.node, reads(x), requantized, mean.shape, "move")
+    return Pending(call.node, reads(x), requantized, mean.shape, "table")
 
 
 def reduce_sum(call: Call) -> Pending:

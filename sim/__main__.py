@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hw.arch.arrays import write_arrays
 from sim.backend import BACKENDS, Options, make_backend
 from sim.build import Arrays, Build
 from sim.energy import EnergyError, EnergyTable
@@ -89,8 +90,7 @@ def _save_outputs(path: Path, build: Build, outputs: Arrays) -> None:
             raise InputError(f"the graph has an output {key!r}, so {port.name!r} has no scale key")
         arrays[key] = np.asarray(build.program.tensor(port.tensor).scale, np.float32)
     try:
-        with path.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
+        write_arrays(path, arrays)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hw.arch.arrays import ArraysError, read_arrays
 from hw.arch.config import AcceleratorConfig, ConfigError
 from hw.arch.encoding import EncodingError
 from hw.arch.program import HOST_MODEL, Program, ProgramError
@@ -201,12 +201,7 @@ def read_npz(path: Path) -> Arrays:
     InputError
         If it is missing or damaged.
     """
-    if path.is_file() and not zipfile.is_zipfile(path):
-        raise InputError(f"{path} is not an .npz archive of arrays, or it is truncated")
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return dict(archive)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is not an .npz archive of arrays: {error}") from error
+        return read_arrays(path)
+    except ArraysError as error:
+        raise InputError(str(error)) from error

@@ -72,7 +72,8 @@ class Function:
         for node in self.nodes:
             if node.output[0] not in values:
                 values[node.output[0]] = _evaluated(node, values, opset)
-        return np.asarray(values[self.result], np.float32)
+        with np.errstate(over="ignore"):
+            return np.asarray(values[self.result], np.float32)
 
 
 def is_elementwise(node: onnx.NodeProto) -> bool:
@@ -187,8 +188,8 @@ def _evaluated(node: onnx.NodeProto, values: Mapping[str, Array], opset: int) ->
             )
         except Exception as error:  # the evaluator raises whatever its kernels raise
             raise refuse(node, f"does not evaluate on the codes of its operand: {error}") from error
-    if np.asarray(result).dtype == np.float64:
-        return np.asarray(result).astype(np.float32)
+        if np.asarray(result).dtype == np.float64:
+            return np.asarray(result).astype(np.float32)
     return np.asarray(result)
 
 
