@@ -59,13 +59,20 @@ def _quantize(model: Model, node: onnx.NodeProto) -> None:
 
 
 def _evaluate(model: Model, node: onnx.NodeProto) -> None:
+    graph = onnx.helper.make_graph(
+        [node],
+        "constant",
+        [onnx.helper.make_empty_tensor_value_info(name) for name in node.input if name],
+        [onnx.helper.make_empty_tensor_value_info(name) for name in node.output if name],
+    )
+    single = onnx.helper.make_model(graph, opset_imports=model.proto.opset_import)
     try:
-        evaluator = ReferenceEvaluator(node)
+        evaluator = ReferenceEvaluator(single)
         feeds = {name: model.constants[name] for name in node.input if name}
         results = evaluator.run(None, feeds)
     except Exception as error:  # the evaluator raises whatever its kernels raise
         raise FileError(
             f"node {label(node)} ({node.op_type}): its constant operands do not evaluate: {error}"
         ) from error
-    named = zip(node.output, results, strict=False)
-    model.constants.update({name: np.asarray(value) for name, value in named if name})
+    named = zip(filter(None, node.output), results, strict=True)
+    model.constants.update({name: np.asarray(value) for name, value in named})

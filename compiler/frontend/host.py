@@ -8,9 +8,7 @@ the quantizer. Layers with weights are not preprocessing: they are refused.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
-import numpy as np
 import onnx
 from onnx import numpy_helper
 
@@ -41,15 +39,6 @@ def check(node: onnx.NodeProto) -> None:
         )
 
 
-def dtype_of(model: Model, name: str) -> np.dtype[Any]:
-    """NumPy type of a graph input."""
-    for value in model.inputs:
-        if value.name == name:
-            kind = value.type.tensor_type.elem_type
-            return np.dtype(str(onnx.helper.tensor_dtype_to_np_dtype(kind)))
-    return np.dtype(np.float32)
-
-
 def part(model: Model, nodes: Sequence[onnx.NodeProto], sources: Iterable[str]) -> bytes:
     """The model that makes every source which is no graph input; empty if there is none."""
     given = {value.name for value in model.inputs}
@@ -68,7 +57,9 @@ def part(model: Model, nodes: Sequence[onnx.NodeProto], sources: Iterable[str]) 
             "host",
             [value for value in model.inputs if value.name in needed],
             [
-                onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, model.shapes.get(n))
+                onnx.helper.make_tensor_value_info(
+                    n, onnx.helper.np_dtype_to_tensor_dtype(model.dtypes[n]), model.shapes[n]
+                )
                 for n in wanted
             ],
             [numpy_helper.from_array(model.constants[name], name) for name in constants],
@@ -89,7 +80,7 @@ def signature(model: Model, sources: Sequence[str], part: bytes) -> tuple[Input,
         Input(
             value.name,
             tuple(d.dim_value for d in value.type.tensor_type.shape.dim),
-            dtype_of(model, value.name).name,
+            model.dtypes[value.name].name,
             value.name in read,
         )
         for value in model.inputs

@@ -49,7 +49,7 @@ CONVERTERS: dict[str, Callable[[Site], Operand]] = {
     **dict.fromkeys(pairs.KINDS, pairs.pair),
 }
 """Operators computed from quantized operands to a quantized result."""
-POOLS = ("MaxPool",)
+POOLS = ("GlobalMaxPool", "MaxPool", "ReduceMax")
 """Operators that keep the quantization but reduce: they may stand where moves may."""
 KEPT = (*moves.MOVES, *POOLS)
 QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
@@ -65,11 +65,14 @@ class Pending:
     node: the operator.
     operands: in ONNX order.
     steps: clamps, moves and maximum pools after it, with the output that is used.
+    function: the same as a function of one activation, for operators after it that are none of
+        these; None where the operator has two.
     """
 
     node: onnx.NodeProto
     operands: Sequence[Operand | None]
     steps: tuple[tuple[onnx.NodeProto, int], ...] = ()
+    function: Function | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -266,6 +269,8 @@ class Importer:
         target = self._target(node)
         found = self._resolve(node, name)
         if isinstance(found, Hosted):
+            if self.model.dtypes.get(name) != np.float32:
+                raise refuse(node, f"quantizes {name}, which is {self.model.dtypes.get(name)}")
             result = self._written(node, name, target, output)
         elif isinstance(found, Pending):
             result = self._compute(found, target)
@@ -363,7 +368,7 @@ class Importer:
         if isinstance(found, Operand):
             dtype = found.kind.dtype
         elif isinstance(found, Hosted):
-            dtype = host.dtype_of(self.model, name)
+            dtype = self.model.dtypes.get(name, np.uint8)
         quantization = parameters(self.model, node, node.input[1], zero, dtype)
         if not quantization.single:
             raise refuse(node, "an activation needs one scale and 8 bits")
@@ -376,12 +381,9 @@ class Importer:
             return Operand(name, None, array, quantization)
         found = self._resolve(node, name)
         if isinstance(found, Hosted):
-            if host.dtype_of(self.model, name) != quantization.dtype:
-                raise refuse(
-                    node,
-                    f"reads {name} as {quantization.dtype}; it is "
-                    f"{host.dtype_of(self.model, name)}",
-                )
+            given = self.model.dtypes.get(name)
+            if given != quantization.dtype:
+                raise refuse(node, f"reads {name} as {quantization.dtype}; it is {given}")
             return self._written(node, name, quantization, name)
         if not isinstance(found, Operand) or name not in self._integers:
             raise refuse(node, f"its input {name} holds no 8-bit integers")
@@ -418,21 +420,25 @@ class Importer:
             raise refuse(node, self._why_not(node))
         elif any(name in self._integers for name in node.input):
             self._on_integers(node, found)
+        elif functions.is_nothing(node) and first is not None:
+            self._read[node.output[0]] = first
         elif self._is_function(node, found):
+            found = [f.function if isinstance(f, Pending) else f for f in found]
             operands = [f for f in found if isinstance(f, Operand | Function) or f is None]
             self._read[node.output[0]] = functions.apply(self.model, node, operands)
-        elif isinstance(first, Pending) and (
-            functions.clamp(self.model, node) is not None or functions.is_nothing(node)
-        ):
+        elif isinstance(first, Pending) and functions.clamp(self.model, node) is not None:
             self._follow(node, 0, first)
         else:
             self._start(node, found)
 
     def _is_function(self, node: onnx.NodeProto, found: Sequence[Read | None]) -> bool:
         """Elementwise on one activation: codes meet constants, or a function is in it."""
-        if not functions.is_elementwise(node) or any(isinstance(f, Pending) for f in found):
+        pending = [f for f in found if isinstance(f, Pending)]
+        if not functions.is_elementwise(node) or any(f.function is None for f in pending):
             return False
-        if any(isinstance(f, Function) for f in found):
+        if pending and functions.clamp(self.model, node) is not None:
+            return False  # a clamp of codes: the operator keeps its own arithmetic
+        if pending or any(isinstance(f, Function) for f in found):
             return True
         codes = [f for f in found if isinstance(f, Operand) and f.type is not None]
         if node.op_type in pairs.KINDS:
@@ -471,12 +477,25 @@ class Importer:
         if node.op_type not in POOLS:
             return moves.move(self.builder, self.model, node, index, source)
         target = of_type(source.kind)
-        site = site_at(self.builder, self.model, node, node.op_type, [source], target)
-        return windows.max_pool(site)
+        operands = [source, *self._scalars(node)]
+        site = site_at(self.builder, self.model, node, node.op_type, operands, target)
+        if node.op_type == "MaxPool":
+            return windows.max_pool(site)
+        return windows.reduction(site)
 
     def _follow(self, node: onnx.NodeProto, index: int, first: Pending) -> None:
-        steps = (*first.steps, (node, index))
-        self._read[node.output[index]] = dataclasses.replace(first, steps=steps)
+        steps, function = (*first.steps, (node, index)), first.function
+        if function is not None and node.op_type in KEPT:
+            function = None  # moved alike, but the operator's own result is what is moved
+        elif function is not None:
+            function = functions.apply(self.model, node, [function, *self._scalars(node)])
+        self._read[node.output[index]] = dataclasses.replace(first, steps=steps, function=function)
+
+    def _scalars(self, node: onnx.NodeProto) -> list[Operand | None]:
+        """Operands of a node behind its first, which are constants."""
+        return [
+            Operand(n, None, self.model.constants.get(n)) if n else None for n in node.input[1:]
+        ]
 
     def _on_integers(self, node: onnx.NodeProto, found: Sequence[Read | None]) -> None:
         """An operator on bare integers: only what selects among codes."""
@@ -524,17 +543,28 @@ class Importer:
         if same is not None:
             self._settle(node.output[0], same)
             return
-        self._read[node.output[0]] = Pending(node, operands)
+        self._read[node.output[0]] = Pending(node, operands, (), self._function(node, operands))
+
+    def _function(
+        self, node: onnx.NodeProto, operands: Sequence[Operand | None]
+    ) -> Function | None:
+        """An operator on one activation and scalars (x · x) as a function of it."""
+        if node.op_type not in pairs.KINDS:
+            return None
+        active = {(o.name, o.kind) for o in operands if o is not None and o.type is not None}
+        scalars = [o for o in operands if o is not None and o.type is None]
+        if len(active) != 1 or any(o.array is None or o.array.size != 1 for o in scalars):
+            return None
+        return functions.apply(self.model, node, operands)
 
     def _same_elements(
         self, node: onnx.NodeProto, operands: Sequence[Operand | None]
     ) -> Operand | None:
-        """What a reduction over axes of size 1 only moves; None for any other operator."""
+        """What a mean over axes of size 1 only moves; None for any other operator."""
         first = operands[0]
         assert first is not None
-        # ONNX Runtime has a kernel for GlobalAveragePool, which rounds otherwise on ties.
-        moving = set(windows.REDUCTIONS) - {"GlobalAveragePool"}
-        if node.op_type in moving and first.type is not None:
+        # Not GlobalAveragePool: ONNX Runtime has a kernel for it, which rounds otherwise on ties.
+        if node.op_type == "ReduceMean" and first.type is not None:
             listed = operands[1].array if len(operands) > 1 and operands[1] is not None else None
             shape = first.kind.onnx_shape
             axes, keep = windows.reduced_axes(node, shape, listed)

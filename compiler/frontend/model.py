@@ -6,6 +6,7 @@ import heapq
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError
@@ -78,7 +79,7 @@ class Model:
     producers: node behind each tensor.
     inputs: graph inputs that are no initializers.
     names: of every tensor in the file.
-    shapes: static ONNX shapes, as far as ONNX's shape inference knows them.
+    shapes, dtypes: static shapes and element types, as far as ONNX's shape inference knows them.
     problems: findings about the graph as a whole (dynamic axes).
 
     Raises
@@ -108,7 +109,7 @@ class Model:
         del graph.node[:]
         graph.node.extend(ordered)
         self.producers = {name: node for node in graph.node for name in node.output if name}
-        self.shapes = _static_shapes(proto)
+        self.shapes, self.dtypes = _static_types(proto)
         self.nodes = self._reachable(graph)
         self.names = {v.name for v in (*graph.input, *graph.output, *graph.initializer)}
         self.names |= {n for node in graph.node for n in (*node.input, *node.output)}
@@ -234,17 +235,23 @@ def _ordered(graph: onnx.GraphProto, producers: dict[str, onnx.NodeProto]) -> li
     return copies
 
 
-def _static_shapes(proto: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """Shapes without symbolic axes; batch axes were fixed before."""
+def _static_types(
+    proto: onnx.ModelProto,
+) -> tuple[dict[str, tuple[int, ...]], dict[str, np.dtype[Any]]]:
+    """Shapes without symbolic axes (batch axes were fixed before), and element types."""
     try:
         graph = shape_inference.infer_shapes(proto).graph
     except (RuntimeError, ValueError):  # a node it cannot infer; importers know their own shapes
         graph = proto.graph
-    shapes = {}
+    shapes, dtypes = {}, {}
     for value in (*graph.input, *graph.value_info, *graph.output):
         tensor = value.type.tensor_type
+        if tensor.elem_type:
+            dtypes[value.name] = np.dtype(
+                str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+            )
         if tensor.HasField("shape"):
             dims = [d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim]
             if all(d >= 0 for d in dims):
                 shapes[value.name] = tuple(dims)
-    return shapes
+    return shapes, dtypes

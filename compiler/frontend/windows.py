@@ -180,7 +180,9 @@ def reduction(site: Site) -> Operand:
     kept = tuple(1 if a in axes else n for a, n in enumerate(shape))
     result = site.result(kept, aligned(kept, [3 if k is None else k for k in onto]))
     elements = int(np.prod([shape[a] for a in axes], initial=1))
-    if not places:
+    if not places and site.op in ("GlobalMaxPool", "ReduceMax"):
+        operand = source
+    elif not places:
         operand = _mean_of_one(site, source)
     elif site.op in ("GlobalMaxPool", "ReduceMax"):
         operand = _maximum(site, source, places, result)

@@ -36,15 +36,26 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     result = {}
     try:
         with zipfile.ZipFile(path) as archive:
+            if len(archive.namelist()) not in (_count(path), 0xFFFF):
+                raise ArraysError(f"{path} is not an .npz archive of arrays: members are missing")
             for member in archive.namelist():
                 with archive.open(member) as file:
                     value = np.lib.format.read_array(file, allow_pickle=False)
                 result[member.removesuffix(SUFFIX)] = value
+    except ArraysError:
+        raise
     except OSError as error:
         raise ArraysError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception as error:  # zipfile, zlib and numpy raise many kinds on damaged members
         raise ArraysError(f"{path} is not an .npz archive of arrays: {error}") from error
     return result
+
+
+def _count(path: Path) -> int:
+    """Members as the archive's end says: of a damaged directory zipfile may list fewer."""
+    data = path.read_bytes()[-(1 << 16) :]
+    end = data.rfind(b"PK\x05\x06")
+    return int.from_bytes(data[end + 10 : end + 12], "little")
 
 
 def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:

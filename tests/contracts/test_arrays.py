@@ -57,7 +57,6 @@ def test_damage_is_one_error(tmp_path):
             read_arrays(path)
     with pytest.raises(ArraysError, match="cannot read"):
         read_arrays(tmp_path / "none.npz")
-    (tmp_path / "pickle.npz").write_bytes(b"")
     np.savez(tmp_path / "pickle.npz", x=np.array([{}], object))
-    with pytest.raises(ArraysError, match="not an .npz archive"):
+    with pytest.raises(ArraysError, match="is not an"):
         read_arrays(tmp_path / "pickle.npz")
