@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from compiler import golden
 from compiler.check import check
 from compiler.codegen.policy import AUTO, NAMES, OBJECTIVES, Policy
 from compiler.pipeline import Options, build
@@ -45,9 +46,14 @@ def _parser() -> argparse.ArgumentParser:
         help="what --hfa auto minimizes (default: cycles)",
     )
     builder.add_argument(
-        "--no-golden",
-        action="store_true",
-        help="do not compare with the outputs recorded beside the file",
+        "--golden",
+        choices=golden.MODES,
+        default=golden.CHECK,
+        help="outputs recorded beside the file: must be equal, may differ by a step (counts are "
+        "reported), or are not looked at",
+    )
+    builder.add_argument(
+        "--no-golden", dest="golden", action="store_const", const=golden.OFF, help="--golden off"
     )
     checker = commands.add_parser(
         "check",
@@ -66,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
 def _build(args: argparse.Namespace, config: AcceleratorConfig) -> int:
     target = args.output or Path("build") / args.onnx.stem
     policy = Policy(args.hfa, args.objective)
-    options = Options(fuse=args.fuse == "on", golden=not args.no_golden, policy=policy)
+    options = Options(fuse=args.fuse == "on", golden=args.golden, policy=policy)
     with tqdm(desc=f"build {args.onnx.stem}", leave=False, disable=None) as bar:
 
         def advance(step: str, total: int) -> None:
@@ -83,6 +89,8 @@ def _build(args: argparse.Namespace, config: AcceleratorConfig) -> int:
             f"weights, about {built.cycles_estimated:,} cycles; golden {built.golden}; "
             f"{built.wall_s:.1f} s"
         )
+        for name, (elements, count) in built.golden_differences.items():
+            print(f"{name}: {count} of {elements} elements differ from the recording by a step")
     return 0
 
 

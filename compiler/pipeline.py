@@ -61,12 +61,12 @@ class Options:
     Attributes
     ----------
     fuse: join operators; off, every operator stores its result.
-    golden: run the integer reference on the recorded input (seconds at paper size).
+    golden: how a recording is compared, one of golden.MODES.
     policy: how layers choose between direct and transformed (hFA).
     """
 
     fuse: bool = True
-    golden: bool = True
+    golden: str = golden.CHECK
     policy: Policy = Policy()  # noqa: RUF009 (frozen)
 
 
@@ -78,7 +78,9 @@ class Built:
     ----------
     network, config, fuse, hfa, objective: what was built, for which configuration, how.
     output: the build folder.
-    golden: ``equal``, ``skipped`` (asked for) or ``absent`` (nothing recorded beside the file).
+    golden: ``equal``, ``differs`` (by rounding, as accepted), ``skipped`` (asked for) or ``absent``
+        (nothing recorded beside the file).
+    golden_differences: what differs from the recording: elements, differing elements, by name.
     proof: what was proven, and on which input; None if nothing was.
     instructions: in the program.
     weight_bytes: weights, parameters and tables in the DRAM image.
@@ -95,6 +97,7 @@ class Built:
     objective: str
     output: str
     golden: str
+    golden_differences: Mapping[str, tuple[int, int]]
     proof: Mapping[str, Any] | None
     instructions: int
     weight_bytes: int
@@ -195,7 +198,7 @@ def build(
             (folder / HOST_MODEL).write_bytes(graph.host)
         progress("proof", steps)
         proof = None if verify is None else verify(folder, graph)
-        built = _summary(graph, program, config, options, target, verdict.state, proof, start)
+        built = _summary(graph, program, config, options, target, verdict, proof, start)
         (folder / "build.json").write_text(json.dumps(dataclasses.asdict(built), indent=2) + "\n")
     return built
 
@@ -235,7 +238,7 @@ def _summary(
     config: AcceleratorConfig,
     options: Options,
     target: Path,
-    verdict: str,
+    verdict: golden.Verdict,
     proof: Mapping[str, Any] | None,
     start: float,
 ) -> Built:
@@ -246,7 +249,8 @@ def _summary(
         hfa=options.policy.hfa,
         objective=options.policy.objective,
         output=str(target),
-        golden=verdict,
+        golden=verdict.state,
+        golden_differences=verdict.differences,
         proof=proof,
         instructions=len(program.instructions),
         weight_bytes=sum(len(data) for _, data in program.image),

@@ -528,8 +528,6 @@ class Importer:
 
     def _start(self, node: onnx.NodeProto, found: Sequence[Read | None]) -> None:
         """An operator of its own: its result waits for a QuantizeLinear."""
-        if node.op_type not in CONVERTERS:
-            raise refuse(node, self._why_not(node))
         for name, each in zip(node.input, found, strict=True):
             if isinstance(each, Pending | Function):
                 maker = each.node if isinstance(each, Pending) else each.last
@@ -538,6 +536,8 @@ class Importer:
                     f"its input {name} comes in float from {maker.op_type} {label(maker)}: "
                     "quantize it",
                 )
+        if node.op_type not in CONVERTERS:
+            raise refuse(node, self._why_not(node))
         operands = [f for f in found if f is None or isinstance(f, Operand)]
         same = self._same_elements(node, operands)
         if same is not None:

@@ -70,7 +70,7 @@ def test_build_writes_everything(source, tmp_path, capsys):
 def test_same_input_same_bytes(source, tmp_path):
     config = AcceleratorConfig.load("tiny")
     for name in ("a", "b"):
-        build(source, config, tmp_path / name, Options(golden=False))
+        build(source, config, tmp_path / name, Options(golden="off"))
     for name in ("program.bin", "program.asm", "golden.npz"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
@@ -79,7 +79,7 @@ def test_unfused_build_stores_more(source, tmp_path):
     config = AcceleratorConfig.load("tiny")
     counts = {}
     for fuse in (True, False):
-        build(source, config, tmp_path / "out", Options(fuse, golden=False))
+        build(source, config, tmp_path / "out", Options(fuse, golden="off"))
         counts[fuse] = len(Program.load(tmp_path / "out" / "program.bin").tensors)
     assert counts[False] > counts[True]
 
@@ -93,8 +93,30 @@ def test_recorded_outputs_that_differ_stop_the_build(source, tmp_path, capsys):
     assert main(["build", str(source), "--config", "tiny", "-o", str(target)]) == 2
     assert "1 of 10 elements differ from net.npz, first at [0, 3]" in capsys.readouterr().err
     assert not target.exists()
-    arguments = ["build", str(source), "--config", "tiny", "-o", str(target), "--no-golden"]
+    arguments = ["build", str(source), "--config", "tiny", "-o", str(target), "--golden", "off"]
     assert main(arguments) == 0
+
+
+def test_a_recording_may_differ_by_rounding_if_that_is_accepted(source, tmp_path, capsys):
+    recorded = golden.load(source.with_suffix(".npz"))
+    codes, reals = recorded[f"output:{OUTPUT}"].copy(), recorded["output:logits"].copy()
+    step = np.diff(np.unique(reals)).min()
+    codes[0, 3] += 1 if codes[0, 3] < 255 else -1
+    reals[0, 3] += step
+    rewrite(source.with_suffix(".npz"), **{f"output__{OUTPUT}": codes, "output__logits": reals})
+    target = tmp_path / "out"
+    arguments = ["build", str(source), "--config", "tiny", "-o", str(target), "--golden"]
+    assert main([*arguments, "check"]) == 2
+    capsys.readouterr()
+    assert main([*arguments, "report", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["golden"] == "differs"
+    assert report["golden_differences"] == {"logits": [10, 1], OUTPUT: [10, 1]}
+    assert set(golden.load(target / "golden.npz")) == {"input:clip"}  # what differs is no golden
+    reals[0, 3] += 2 * step  # twin: more than rounding
+    rewrite(source.with_suffix(".npz"), **{"output__logits": reals})
+    assert main([*arguments, "report"]) == 2
+    assert "by more than a step" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -129,7 +151,7 @@ def test_without_recorded_arrays_the_report_says_so(source, tmp_path):
 
 def test_rebuilding_replaces_only_build_folders(source, tmp_path, capsys):
     target = tmp_path / "out"
-    arguments = ["build", str(source), "--config", "tiny", "--no-golden", "-o", str(target)]
+    arguments = ["build", str(source), "--config", "tiny", "--golden", "off", "-o", str(target)]
     assert main(arguments) == 0
     (target / "stale").write_text("")
     assert main(arguments) == 0
