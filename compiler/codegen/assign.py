@@ -1,7 +1,8 @@
 """Assign every value a layout, and insert relayouts where operands would meet in other lanes.
 
-Where an operator wants equal maps, the map is chosen that moves the fewest rows; constants move
-for nothing. A ragged result of a concat or a slice of channels is made dense where its readers
+Where an operator wants equal maps, the map is chosen that moves the fewest rows. Constants move for
+nothing, and what a convolution makes, or the host writes, for a single reader is made where the
+reader wants it. A ragged result of a concat or a slice of channels is made dense where its readers
 save more than that costs, or where blocks would become many.
 """
 
@@ -13,7 +14,9 @@ from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 from compiler.codegen.contracts import broken
+from compiler.codegen.fused_plan import tensor_of
 from compiler.codegen.rearrange import moves_of
+from compiler.codegen.support import refusal
 from compiler.ir import (
     COMPILER,
     AnyOperation,
@@ -37,6 +40,8 @@ from compiler.ir import (
 from hw.arch.config import AcceleratorConfig
 from hw.arch.layout import LaneMap, TensorLayout, ceil_div
 
+LANEWISE = (Convolution, Pool, Reduce, TemporalResidual, UnaryTable, View)
+"""Operators of one operand that leave its lanes as they are (convolutions: depthwise ones)."""
 LAYER_CYCLES = 500
 """What a layer costs however small it is: latencies of a load, the array, a drain and a store."""
 MOST_BLOCKS = 2
@@ -71,8 +76,11 @@ def assign_layout(graph: Graph, config: AcceleratorConfig) -> Assigned:
 
 
 def check_layouts(assigned: Assigned) -> None:
-    """Raise CompilerError where an operator's contract is broken."""
+    """Raise CompilerError where a layout is not its value's or a contract is broken."""
     verify(assigned.graph)
+    for name, layout in assigned.layouts.items():
+        if layout.shape != assigned.graph.type(name).shape:
+            raise CompilerError(f"{name}: a layout of {layout.shape} is not that of its type")
     for op in assigned.graph.ops:
         check_operator(op, assigned.layouts)
 
@@ -92,7 +100,8 @@ class _Assignment:
         self.values = dict(graph.values)
         self.layouts: dict[str, TensorLayout] = {}
         self.ops: list[AnyOperation] = []
-        self.readers = graph.consumers()
+        self.readers, self.uses = graph.consumers(), graph.uses()
+        self.makers: dict[str, AnyOperation] = {}
         self.moved: dict[tuple[str, LaneMap], str] = {}
         self.origins: dict[str, str] = {}
         self.thinned: dict[str, str] = {}
@@ -106,14 +115,18 @@ class _Assignment:
         """Assign all."""
         for op in self.graph.ops:
             names = [self.thinned.get(name, name) for name in op.inputs]
-            wanted = self._wanted(op, names)
+            wanted = self._fitting(op, names, self._wanted(op, names))
             names = [self._in_lanes(n, w) for n, w in zip(names, wanted, strict=True)]
-            self.ops.append(dataclasses.replace(op, inputs=tuple(names)))
-            self._lay(op.output, self._result(op, names))
+            self._append(dataclasses.replace(op, inputs=tuple(names)))
+            self._lay(op.output, self._result(op, wanted))
             if isinstance(op, Rearrange) or (isinstance(op, Concat | Slice) and op.axis == 0):
                 self._thin_out(op.output)
         graph = self.graph.replaced(self.ops, self.values)
         return Assigned(graph, {name: self.layouts[name] for name in graph.values})
+
+    def _append(self, op: AnyOperation) -> None:
+        self.ops.append(op)
+        self.makers[op.output] = op
 
     def _lay(self, name: str, lane_map: LaneMap) -> None:
         _, frames, height, width = self.values[name].type.shape
@@ -155,9 +168,8 @@ class _Assignment:
             case _:
                 assert_never(op)
 
-    def _result(self, op: AnyOperation, names: Sequence[str]) -> LaneMap:
+    def _result(self, op: AnyOperation, maps: Sequence[LaneMap]) -> LaneMap:
         """The map of a result whose operands lie as they shall."""
-        maps = [self._map(name) for name in names]
         shape = self.values[op.output].type.shape
         match op:
             case Convolution():
@@ -183,6 +195,19 @@ class _Assignment:
             case _:
                 assert_never(op)
 
+    def _fitting(
+        self, op: AnyOperation, names: Sequence[str], wanted: list[LaneMap]
+    ) -> list[LaneMap]:
+        """Those maps, or dense ones where ragged operands do not fit the memories."""
+        if not isinstance(op, Convolution) or wanted[0].is_dense:
+            return wanted
+        kinds = self.values[names[0]].type, self.values[op.output].type
+        source = tensor_of(kinds[0], self.lanes, wanted[0])
+        target = tensor_of(kinds[1], self.lanes, self._result(op, wanted))
+        if refusal(op, [source], target, self.config) is None:
+            return wanted
+        return [self._dense(kinds[0].shape[0])]
+
     def _meeting(self, op: AnyOperation, names: Sequence[str]) -> list[LaneMap]:
         """The map for all operands that moves the fewest rows; one channel is spread."""
         channels = self.values[op.output].type.shape[0]
@@ -195,11 +220,7 @@ class _Assignment:
         """Rows that relayouts of operands read and write, and what else a wide result costs."""
         shape = self.values[op.output].type.shape
         total = len(lane_map.blocks) * math.prod(shape[1:])
-        for name in names:
-            layout = self.layouts[name]
-            if layout.lane_map != lane_map and self.values[name].constant is None:
-                total += (layout.blocks + len(lane_map.blocks)) * layout.positions
-        return total
+        return total + sum(self._cost(name, lane_map) for name in names)
 
     # Relayouts
 
@@ -213,15 +234,61 @@ class _Assignment:
         known = self.moved.get((name, lane_map))
         if known is not None:
             return known
+        path = self._path(name)
+        if path and self._detour(path, lane_map) <= self._relayout_rows(name, lane_map):
+            for made in path:
+                self._lay(made, lane_map)
+            return name
         value = self.values[name]
         moved = self._new_name(name)
         self.values[moved] = Value(moved, value.type, value.constant, COMPILER)
         if value.constant is None:
-            self.ops.append(Relayout(name=moved, inputs=(name,), output=moved, lane_map=lane_map))
+            self._append(Relayout(name=moved, inputs=(name,), output=moved, lane_map=lane_map))
         self._lay(moved, lane_map)
         self.moved[name, lane_map] = moved
         self.origins[moved] = name
         return moved
+
+    def _cost(self, name: str, lane_map: LaneMap) -> int:
+        """Rows that pass because a value shall lie in other lanes, roughly."""
+        if self._map(name) == lane_map or self.values[name].constant is not None:
+            return 0
+        rows = self._relayout_rows(name, lane_map)
+        path = self._path(name)
+        return min(rows, self._detour(path, lane_map)) if path else rows
+
+    def _relayout_rows(self, name: str, lane_map: LaneMap) -> int:
+        layout = self.layouts[name]
+        return (layout.blocks + len(lane_map.blocks)) * layout.positions + LAYER_CYCLES
+
+    def _path(self, name: str) -> list[str]:
+        """Values that can all be made in other lanes, so that a value is; () where they cannot.
+
+        From the value back to a convolution or an input, which choose the lanes of what they make.
+        Nothing else reads them.
+        """
+        path = [name]
+        while self.uses[path[-1]] == 1:
+            op = self.makers.get(path[-1])
+            if op is None or (isinstance(op, Convolution) and op.groups == 1):
+                return path if self.values[path[-1]].constant is None else []
+            if not isinstance(op, LANEWISE) or (isinstance(op, Convolution) and not op.depthwise):
+                return []
+            path.append(op.inputs[0])
+        return []
+
+    def _detour(self, path: Sequence[str], lane_map: LaneMap) -> int:
+        """Rows that pass because the values of a path are made in other lanes, roughly."""
+        extra = len(lane_map.blocks) - self.layouts[path[0]].blocks
+        if extra <= 0:
+            return 0
+        rows = sum(2 * self.layouts[name].positions for name in path)
+        maker = self.makers.get(path[-1])
+        if isinstance(maker, Convolution):
+            source = self.layouts[maker.inputs[0]]
+            results = math.prod(maker.convolved(self.values[maker.inputs[0]].type)[1:])
+            rows += results * source.blocks * math.prod(maker.kernel)
+        return extra * rows
 
     def _new_name(self, name: str) -> str:
         number = 1

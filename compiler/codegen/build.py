@@ -26,6 +26,7 @@ from compiler.codegen.placement import place
 from compiler.codegen.policy import Policy
 from compiler.codegen.roofline import roofline_cycles
 from compiler.codegen.support import reason
+from compiler.codegen.transfers import TransferError
 from compiler.ir import (
     AnyOperation,
     Chain,
@@ -44,6 +45,7 @@ from compiler.ir import (
     View,
 )
 from hw.arch.config import AcceleratorConfig
+from hw.arch.encoding import EncodingError
 from hw.arch.isa import Begin
 from hw.arch.program import Layer, Program
 
@@ -96,7 +98,9 @@ def _layer(graph: Graph, op: AnyOperation, emitter: Emitter) -> Layer:
     check_operator(op, layouts)
     try:
         kind, tiling = _lower(emitter, op)
-    except RefusedError as error:
+        for instruction in emitter.instructions[first:]:
+            instruction.encode()
+    except (RefusedError, TransferError, EncodingError) as error:
         raise CompilerError(f"{op.name} ({type(op).__name__}): {error}") from error
     algorithms = possible(tiling, emitter.policy)
     return Layer(

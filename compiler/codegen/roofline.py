@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 
 from compiler.codegen.depthwise_tiling import suits
+from compiler.codegen.rearrange import keeps_rows
 from compiler.ir import (
     AnyOperation,
     Chain,
@@ -141,7 +142,7 @@ def roofline_cycles(
     graph, op, layouts, config: the operator, how its tensors lie, for what.
     algorithms: transforms that the operator (of a chain: its temporal stage) can take.
     """
-    if isinstance(op, View):
+    if isinstance(op, View) or (isinstance(op, Rearrange) and keeps_rows(op)):
         return 0
     result = _beats(layouts[op.output], config)
     if isinstance(op, Slice | Concat | Rearrange | Relayout):
