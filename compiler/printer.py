@@ -75,14 +75,12 @@ def _text(value: Any) -> str:
 
 def print_layout(program: Program) -> str:
     """Where tensors lie in DRAM."""
-    lines = [f"{'address':>10} {'bytes':>11}  segments      T×H×W         tensor"]
+    lines = [f"{'address':>10} {'bytes':>11}  channels      T×H×W         tensor"]
     for tensor in sorted(program.tensors, key=lambda t: t.address):
         layout = tensor.layout
-        segments = "+".join(str(s) for s in layout.segments)
         space = f"{layout.frames}×{layout.height}×{layout.width}"
-        lines.append(
-            f"{tensor.address:#10x} {layout.nbytes:11,}  {segments:13} {space:13} {tensor.name}"
-        )
+        place = f"{tensor.address:#10x} {layout.nbytes:11,}"
+        lines.append(f"{place}  {layout.lane_map!s:13} {space:13} {tensor.name}")
     lines.append(f"{program.memory_bytes:,} bytes of DRAM in all")
     return "\n".join(lines) + "\n"
 

@@ -13,16 +13,20 @@ from compiler.codegen import (
     fused,
     rearrange,
     reduce,
+    relayout,
     temporal_residual,
 )
 from compiler.codegen.allocate import PAGE, ConstantPool
-from compiler.codegen.emitter import Emitter
+from compiler.codegen.assign import assign_layout, check_operator
+from compiler.codegen.depthwise_tiling import suits
+from compiler.codegen.emitter import Emitter, RefusedError
 from compiler.codegen.hfa import possible
-from compiler.codegen.layouts import place
 from compiler.codegen.link import link
+from compiler.codegen.placement import place
 from compiler.codegen.policy import Policy
 from compiler.codegen.roofline import roofline_cycles
 from compiler.codegen.support import reason
+from compiler.codegen.transfers import TransferError
 from compiler.ir import (
     AnyOperation,
     Chain,
@@ -34,12 +38,14 @@ from compiler.ir import (
     Pool,
     Rearrange,
     Reduce,
+    Relayout,
     Slice,
     TemporalResidual,
     UnaryTable,
     View,
 )
 from hw.arch.config import AcceleratorConfig
+from hw.arch.encoding import EncodingError
 from hw.arch.isa import Begin
 from hw.arch.program import Layer, Program
 
@@ -73,7 +79,9 @@ def generate(
         why = reason(op, graph.input_types(op), graph.type(op.output), config)
         if why is not None:
             raise CompilerError(f"{op.name} ({type(op).__name__}): {why}")
-    placement = place(graph, config.lane_block, PAGE)
+    assigned = assign_layout(graph, config)
+    graph = assigned.graph
+    placement = place(assigned, PAGE)
     constants = ConstantPool(placement.end)
     emitter = Emitter(config, placement.tensors, constants, policy, placement.scratch)
     emitter.instructions.append(Begin(config.fingerprint))
@@ -86,8 +94,14 @@ def generate(
 
 def _layer(graph: Graph, op: AnyOperation, emitter: Emitter) -> Layer:
     first = len(emitter.instructions)
-    kind, tiling = _lower(emitter, op)
     layouts = {name: emitter.tensors[name].layout for name in (*op.inputs, op.output)}
+    check_operator(op, layouts)
+    try:
+        kind, tiling = _lower(emitter, op)
+        for instruction in emitter.instructions[first:]:
+            instruction.encode()
+    except (RefusedError, TransferError, EncodingError) as error:
+        raise CompilerError(f"{op.name} ({type(op).__name__}): {error}") from error
     algorithms = possible(tiling, emitter.policy)
     return Layer(
         name=op.name,
@@ -107,29 +121,35 @@ def _lower(emitter: Emitter, op: AnyOperation) -> tuple[str, dict[str, Any]]:
     target = emitter.tensors[op.output]
     match op:
         case Convolution():
-            if depthwise.suits(op, emitter.config):
+            if suits(op, emitter.config):
                 return "conv_depthwise", depthwise.lower(emitter, op, sources[0], target)
-            kind = "conv_grouped" if op.groups > 1 else "conv"
-            return kind, convolution.lower(emitter, op, sources[0], target)
+            name = "conv_grouped" if op.groups > 1 else "conv"
+            return name, convolution.lower(emitter, op, sources[0], target)
         case Elementwise():
             return op.kind.value, elementwise.lower(emitter, op, sources, target)
         case UnaryTable():
             return op.function, copies.lower_table(emitter, op, sources[0], target)
         case Reduce():
-            return "mean", reduce.lower_mean(emitter, op, sources[0], target)
+            layer = reduce.mean_layer(op, sources[0], target, emitter.config)
+            return "mean", reduce.lower(emitter, layer)
         case Pool():
-            return f"{op.kind.value}_pool", reduce.lower_pool(emitter, op, sources[0], target)
+            layer = reduce.pool_layer(op, sources[0], target, emitter.config)
+            return f"{op.kind.value}_pool", reduce.lower(emitter, layer)
         case TemporalResidual():
             report = temporal_residual.lower(emitter, op, sources[0], target)
             return "temporal_residual", report
         case Concat():
             return "concat", copies.lower_concat(emitter, op, sources, target)
         case Slice():
-            return "slice", copies.lower_slice(emitter, op, sources[0], target)
+            layers = copies.slice_layers(op, sources[0], target, emitter.config)
+            return "slice", copies.lower_moves(emitter, layers)
         case View():
             return "view", {}
         case Rearrange():
-            return "rearrange", rearrange.lower(emitter, op, sources[0], target)
+            moves = list(rearrange.layers(op, sources[0], target, emitter.config))
+            return "rearrange", copies.lower_moves(emitter, moves)
+        case Relayout():
+            return "relayout", relayout.lower(emitter, op, sources[0], target)
         case Chain():
             return "chain", fused.lower(emitter, op, sources[0], target)
         case _:

@@ -10,31 +10,49 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from compiler.codegen.emitter import Emitter
+from compiler.codegen.emitter import Emitter, Probe, RefusedError, holds
 from compiler.codegen.energy import layer_picojoules
 from compiler.codegen.gemm import GemmEmission, Job, Packing
-from compiler.codegen.geometry import Axis, merge
+from compiler.codegen.geometry import Axis, merge, product
 from compiler.codegen.hfa import (
     Candidate,
     decide,
     fold,
     general_refusal,
-    refusal,
+    sizes,
     transformed,
     turned,
 )
+from compiler.codegen.hfa import refusal as algorithm_refusal
+from compiler.codegen.limits import MAX_COORDINATE, MAX_DILATION, MAX_POOL, MAX_STRIDE
 from compiler.codegen.policy import SUPPORTED, Policy
 from compiler.codegen.tiles import Kernel
-from compiler.codegen.tiling import Problem, Tiling, choose
+from compiler.codegen.tiling import Problem, Tiling, candidates, choose
 from compiler.codegen.transfers import View
 from compiler.ir import Convolution
-from compiler.tensor import CompilerError
 from hw.arch.config import AcceleratorConfig
-from hw.arch.layout import ceil_div
+from hw.arch.layout import Channels, TensorLayout, ceil_div
 from hw.arch.numerics import pack_parameters
 from hw.arch.program import Tensor
 
 Axes = tuple[Axis, Axis, Axis]
+NO_WEIGHTS: npt.NDArray[np.int8] = np.zeros((0,) * 7, np.int8)
+
+
+def axis_refusal(axis: Axis) -> str | None:
+    """Why fields do not hold a window along an axis, or None if they do."""
+    if axis.stride > MAX_STRIDE:
+        return f"stride {axis.stride}; the address generators step by at most {MAX_STRIDE}"
+    if axis.dilation > MAX_DILATION:
+        return f"dilation {axis.dilation}; at most {MAX_DILATION}"
+    if not axis.free and max(axis.size, axis.pad) > MAX_COORDINATE:
+        return (
+            f"a window on a map of {axis.size}, padded by {axis.pad}; at most {MAX_COORDINATE} "
+            f"along an axis"
+        )
+    if axis.pool > MAX_POOL:
+        return f"a fused pool of {axis.pool}; at most {MAX_POOL} along an axis"
+    return None
 
 
 def axes_of(op: Convolution, source: Tensor) -> Axes:
@@ -47,16 +65,21 @@ def axes_of(op: Convolution, source: Tensor) -> Axes:
         span = sizes[d] + op.pad_begin[k] + op.pad_end[k] - (kernel - 1) * dilation - 1
         pool = op.pool.kernel[k] if op.pool else 1
         out = (span // stride + 1) // pool * pool
+        # What does not matter need not fit its field.
+        stride = stride if out > 1 else 1
+        dilation = dilation if kernel > 1 else 1
         axes.append(Axis(sizes[d], out, kernel, stride, dilation, op.pad_begin[k], pool))
     return axes[0], axes[1], axes[2]
 
 
-def spread_weights(op: Convolution, source: Tensor) -> npt.NDArray[np.int8]:
-    """Dense weights by stored lane, [Cout, input lanes, kt, ky, kx]; zero where a lane pads."""
-    lanes = source.layout.lane_channels()
+def gathered_weights(op: Convolution, source: TensorLayout) -> npt.NDArray[np.int8]:
+    """Weights by the operand's lanes, [Cout, lanes, kt, ky, kx]; zero where a lane has no channel.
+
+    Of several lanes with one channel the first counts.
+    """
     out, per_group = op.weight.shape[:2]
-    dense = np.zeros((out, lanes.size, *op.weight.shape[2:]), np.int8)
-    lane_of = np.flatnonzero(lanes >= 0)  # lane of each channel, channels ascend
+    dense = np.zeros((out, source.blocks * source.lanes, *op.weight.shape[2:]), np.int8)
+    lane_of = source.lane_map.first_lanes()
     for group in range(op.groups):
         outputs = slice(group * out // op.groups, (group + 1) * out // op.groups)
         inputs = lane_of[group * per_group : (group + 1) * per_group]
@@ -64,54 +87,71 @@ def spread_weights(op: Convolution, source: Tensor) -> npt.NDArray[np.int8]:
     return dense
 
 
-def blocked_weights(dense: npt.NDArray[np.int8], config: AcceleratorConfig) -> npt.NDArray[np.int8]:
-    """[Cout, lanes, kt, ky, kx] to blocks [groups, blocks, kt, ky, kx, rows, cols]."""
+def blocked_weights(
+    dense: npt.NDArray[np.int8], target: TensorLayout, config: AcceleratorConfig
+) -> npt.NDArray[np.int8]:
+    """Channels to columns: [Cout, lanes, ...] to [groups, blocks, kt, ky, kx, rows, cols].
+
+    A column computes what its lane of the result holds; zero where that is no channel.
+    """
     rows, cols = config.array.rows, config.array.cols
-    groups = ceil_div(dense.shape[0], cols)
+    columns = target.lane_channels()
+    groups = ceil_div(columns.size, cols)
     wide = np.zeros((groups * cols, *dense.shape[1:]), np.int8)
-    wide[: dense.shape[0]] = dense
+    used = np.flatnonzero(columns >= 0)
+    wide[used] = dense[columns[used]]
     split = wide.reshape(groups, cols, dense.shape[1] // rows, rows, *dense.shape[2:])
     return np.ascontiguousarray(split.transpose(0, 2, 4, 5, 6, 3, 1))
 
 
-def packed_parameters(op: Convolution, channels: int, width: int) -> list[bytes]:
-    """Requantization parameters, `width` channels at a time; padded channels get zeros."""
-    padded = ceil_div(channels, width) * width
+def packed_parameters(op: Convolution, channels: Channels, width: int) -> list[bytes]:
+    """Requantization parameters of some channels (−1: none, zeros), `width` at a time."""
+    padded = ceil_div(channels.size, width) * width
     columns = np.zeros((3, padded), np.int64)
-    columns[:, :channels] = op.bias, op.multiplier, op.shift
+    used = np.flatnonzero(channels >= 0)
+    columns[:, used] = np.stack([op.bias, op.multiplier, op.shift])[:, channels[used]]
     data = pack_parameters(*columns.tolist())
     size = 8 * width
     return [data[i : i + size] for i in range(0, len(data), size)]
 
 
-def _diagonal(blocks: npt.NDArray[np.int8]) -> tuple[list[int], int]:
-    """First used input block of every output group, and how many blocks the widest group uses."""
-    used = np.asarray(blocks.any(axis=(2, 3, 4, 5, 6)))
-    spans = []
-    for row in used:
-        where = np.flatnonzero(row)
-        spans.append((int(where[0]), int(where[-1]) + 1) if where.size else (0, 1))
-    width = max(high - low for low, high in spans)
-    last = blocks.shape[1] - width
-    return [min(low, last) for low, _ in spans], width
+def spans(
+    op: Convolution, source: TensorLayout, target: TensorLayout, config: AcceleratorConfig
+) -> tuple[list[int], int]:
+    """First input block of every output group's sum, and how many blocks the widest sum takes."""
+    columns = target.lane_channels()
+    size = config.array.cols
+    parts = [columns[i : i + size] for i in range(0, columns.size, size)]
+    if op.groups == 1:
+        return [0] * len(parts), source.blocks
+    block_of = (source.lane_map.first_lanes() // source.lanes).reshape(op.groups, -1)
+    low, high = block_of.min(axis=1), block_of.max(axis=1)
+    found = []
+    for part in parts:
+        groups = part[part >= 0] * op.groups // op.out_channels
+        found.append((int(low[groups].min()), int(high[groups].max()) + 1))
+    width = max(b - a for a, b in found)
+    return [min(a, source.blocks - width) for a, _ in found], width
 
 
 def _packings(op: Convolution, source: Tensor, axes: Axes, lanes: int) -> list[Packing]:
     """Ways to fill the lanes of a thin input."""
-    channels = source.layout.channels
-    if source.layout.blocks != 1 or 2 * channels > lanes or op.groups != 1:
+    used = int(source.layout.lane_map.first_lanes().max()) + 1
+    if source.layout.blocks != 1 or 2 * used > lanes or op.groups != 1:
         return []
     return [
-        Packing(d, channels, min(axis.kernel, lanes // channels))
+        Packing(d, used, min(axis.kernel, lanes // used))
         for d, axis in enumerate(axes)
         if axis.kernel > 1 and axis.dilation == 1
     ]
 
 
-def _packed_weights(op: Convolution, packing: Packing, lanes: int) -> npt.NDArray[np.int8]:
-    """Dense weights over packed rows, [Cout, packed lanes, kt, ky, kx]; the packed axis is gone."""
-    # [Cout, tap, channel, other taps]
-    moved = np.moveaxis(op.weight, 4 - packing.axis, 1)
+def _packed_weights(
+    dense: npt.NDArray[np.int8], packing: Packing, lanes: int
+) -> npt.NDArray[np.int8]:
+    """Weights over packed rows, [Cout, packed lanes, kt, ky, kx]; the packed axis is gone."""
+    # [Cout, tap, lane, other taps]
+    moved = np.moveaxis(dense[:, : packing.lanes], 4 - packing.axis, 1)
     out, kernel, channels = moved.shape[:3]
     rows = ceil_div(kernel, packing.taps)
     wide = np.zeros((out, rows, lanes, *moved.shape[3:]), np.int8)
@@ -122,46 +162,70 @@ def _packed_weights(op: Convolution, packing: Packing, lanes: int) -> npt.NDArra
     return np.expand_dims(flat, 4 - packing.axis)
 
 
-def jobs(op: Convolution, source: Tensor, target: Tensor, config: AcceleratorConfig) -> list[Job]:
-    """The convolution in every form worth trying."""
+def jobs(
+    op: Convolution,
+    source: Tensor,
+    target: Tensor,
+    config: AcceleratorConfig,
+    constants: bool = True,
+) -> list[Job]:
+    """The convolution in every form worth trying; without `constants` only their sizes."""
     merged, levels = merge(axes_of(op, source))
-    kernel = Kernel(merged, source.signed, source.zero_point, target.zero_point, op.low, op.high)
-    fields: dict[str, Any] = {
-        "source": View.of(source).merged(levels),
-        "target": View.of(target).merged(levels),
-        "parameters": packed_parameters(op, op.out_channels, config.array.cols),
-    }
-    blocks = blocked_weights(spread_weights(op, source), config)
-    first, reduced = _diagonal(blocks)
-    joinable = len({b - a for a, b in itertools.pairwise(first)}) <= 1
-    kept = np.stack([b[f : f + reduced] for b, f in zip(blocks, first, strict=True)])
-    problem = Problem(
-        axes=merged,
-        blocks=source.layout.blocks,
-        reduced=reduced,
-        groups=blocks.shape[0],
-        out_blocks=target.layout.blocks,
-        joinable=joinable,
+    first, reduced = spans(op, source.layout, target.layout, config)
+    plain = Job(
+        problem=Problem(
+            axes=merged,
+            blocks=source.layout.blocks,
+            reduced=reduced,
+            groups=len(first),
+            out_blocks=target.layout.blocks,
+            joinable=len({b - a for a, b in itertools.pairwise(first)}) <= 1,
+        ),
+        source=View.of(source).merged(levels),
+        target=View.of(target).merged(levels),
+        weights=NO_WEIGHTS,
+        parameters=(),
+        first_block=first,
+        kernel=Kernel(merged, source.signed, source.zero_point, target.zero_point, op.low, op.high),
     )
-    result = [Job(problem=problem, weights=kept, first_block=first, kernel=kernel, **fields)]
-    result += [
-        _packed_job(op, packing, result[0], config)
-        for packing in _packings(op, source, merged, config.lane_block)
+    packings = _packings(op, source, merged, config.lane_block)
+    forms = [plain, *(_packed_job(packing, plain, config) for packing in packings)]
+    if not constants:
+        return forms
+    dense = gathered_weights(op, source.layout)
+    parameters = packed_parameters(op, target.layout.lane_channels(), config.array.cols)
+    return [
+        dataclasses.replace(
+            job, parameters=parameters, weights=_weights(dense, job, target.layout, config)
+        )
+        for job in forms
     ]
-    return result
 
 
-def _packed_job(op: Convolution, packing: Packing, plain: Job, config: AcceleratorConfig) -> Job:
+def _weights(
+    dense: npt.NDArray[np.int8], job: Job, target: TensorLayout, config: AcceleratorConfig
+) -> npt.NDArray[np.int8]:
+    """Weights of a form, int8 [groups, reduced, kt, ky, kx, rows, cols]."""
+    if job.packing is not None:
+        dense = _packed_weights(dense, job.packing, config.lane_block)
+    blocks = blocked_weights(dense, target, config)
+    reduced = job.problem.reduced
+    if reduced == blocks.shape[1]:
+        return blocks
+    return np.stack([b[f : f + reduced] for b, f in zip(blocks, job.first_block, strict=True)])
+
+
+def _packed_job(packing: Packing, plain: Job, config: AcceleratorConfig) -> Job:
     axis = plain.problem.axes[packing.axis]
     packed = list(plain.problem.axes)
     packed[packing.axis] = Axis(axis.out, axis.out, pool=axis.pool)
     axes = packed[0], packed[1], packed[2]
-    blocks = blocked_weights(_packed_weights(op, packing, config.lane_block), config)
+    rows = ceil_div(axis.kernel, packing.taps)
     problem = dataclasses.replace(
         plain.problem,
         axes=axes,
-        blocks=blocks.shape[1],
-        reduced=blocks.shape[1],
+        blocks=rows,
+        reduced=rows,
         raw_blocks=1,
         raw_axes=plain.problem.axes,
         pack_window=packing.taps,
@@ -169,8 +233,6 @@ def _packed_job(op: Convolution, packing: Packing, plain: Job, config: Accelerat
     return dataclasses.replace(
         plain,
         problem=problem,
-        weights=blocks,
-        first_block=[0] * blocks.shape[0],
         kernel=dataclasses.replace(plain.kernel, axes=axes),
         packing=packing,
     )
@@ -188,13 +250,46 @@ def direct_candidates(
     return found
 
 
+def expressible(job: Job, tiling: Tiling, config: AcceleratorConfig) -> bool:
+    """Whether instructions hold what a tiling asks for."""
+    return holds(lambda: GemmEmission(Probe(config), job, tiling).probe())
+
+
+def refusal(
+    op: Convolution, source: Tensor, target: Tensor, config: AcceleratorConfig
+) -> str | None:
+    """Why no direct form of a convolution runs, or None if one does."""
+    axes = axes_of(op, source)
+    why = next(filter(None, map(axis_refusal, axes)), None)
+    if why is not None:
+        return why
+    pools = [axis.pool for axis in axes]
+    rows = config.memory.accumulator_rows
+    if product(pools) > rows:
+        return f"a fused pool of {pools} windows does not fit {rows} accumulator rows"
+    for job in jobs(op, source, target, config, constants=False):
+        if any(expressible(job, tiling, config) for tiling in candidates(job.problem, config)):
+            return None
+    needed = source.layout.blocks * product([axis.source((0, axis.pool))[1] for axis in axes])
+    return (
+        f"no tile fits: one result reads {sizes(op.kernel)} positions of {op.in_channels} "
+        f"channels, {needed} rows of {source.layout.lanes} bytes; {config.name} has "
+        f"{config.memory.activation_rows} scratchpad rows, a bank of them for results"
+    )
+
+
 def evaluate(job: Job, config: AcceleratorConfig, objective: str) -> Candidate | None:
     """A form with its best tiling; None where none fits."""
 
     def energy(tiling: Tiling) -> float:
         return layer_picojoules(job, tiling, config)
 
-    choice = choose(job.problem, config, energy if objective == "energy" else None)
+    choice = choose(
+        job.problem,
+        config,
+        energy if objective == "energy" else None,
+        lambda tiling: expressible(job, tiling, config),
+    )
     if choice is None:
         return None
     tiling, others = choice
@@ -222,17 +317,13 @@ def plan(
 
     Raises
     ------
-    CompilerError
+    RefusedError
         If not even the smallest tile fits the memories.
     """
     policy = policy or Policy()
     direct = direct_candidates(op, source, target, config, policy)
     if not direct:
-        raise CompilerError(
-            f"{op.name} (Convolution): no tile of {source.layout.channels} channels with kernel "
-            f"{op.kernel} fits the {config.memory.activation_rows} scratchpad rows and "
-            f"{config.memory.weight_bytes} weight bytes of {config.name}"
-        )
+        raise RefusedError(refusal(op, source, target, config) or "no tile fits")
     if "hfa" not in config.features:
         # Between equals the first form: min() keeps it.
         return min(direct, key=lambda c: c.tiling.cycles), {}
@@ -241,7 +332,7 @@ def plan(
     why = general_refusal(op, config, policy)
     if why is None:
         forms = jobs(op, source, target, config)
-        found += transformed_candidates(op, source, forms, config, policy, refused)
+        found += transformed_candidates(op, source, target, forms, config, policy, refused)
     return decide(found, refused, why, config, policy)
 
 
@@ -262,6 +353,7 @@ def lower(emitter: Emitter, op: Convolution, source: Tensor, target: Tensor) -> 
 def transformed_candidates(
     op: Convolution,
     source: Tensor,
+    target: Tensor,
     forms: Sequence[Job],
     config: AcceleratorConfig,
     policy: Policy,
@@ -273,13 +365,13 @@ def transformed_candidates(
     except ValueError as error:
         refused.update({a.name: str(error) for a in SUPPORTED})
         return []
-    parameters = packed_parameters(folded, op.out_channels, config.array.cols)
+    parameters = packed_parameters(folded, target.layout.lane_channels(), config.array.cols)
     forms = [*forms, *(t for t in map(turned, forms) if t is not None)]
     found = []
     for algorithm in SUPPORTED:
         why, best = "", []
         for form in forms:
-            reason = refusal(op, form, algorithm, config)
+            reason = algorithm_refusal(op, form, algorithm, config)
             if reason is None:
                 job = transformed(form, algorithm, parameters)
                 candidate = evaluate(job, config, policy.objective)

@@ -24,25 +24,6 @@ from hw.arch.layout import ceil_div
 from hw.arch.program import Tensor
 from hw.arch.timing import STRIP_LINES
 
-MAX_WINDOW = 3
-
-
-def suits(op: Convolution, config: AcceleratorConfig) -> bool:
-    """Whether the DEPTHWISE mode computes this operator (else it runs block-diagonally)."""
-    t, h, w = op.kernel
-    dilated = any(d > 1 and k > 1 for d, k in zip(op.dilation, op.kernel, strict=True))
-    temporal = h == w == 1 and op.stride[1] == op.stride[2] == 1
-    windowed = (t,) if temporal else (h, w)
-    stride = (op.stride[0],) if temporal else op.stride[1:]
-    return (
-        "depthwise" in config.features
-        and op.depthwise
-        and op.pool is None
-        and not dilated
-        and max(windowed) <= MAX_WINDOW
-        and max(stride) <= MAX_WINDOW
-    )
-
 
 def weight_blocks(
     op: Convolution, source: Tensor, order: Triple, config: AcceleratorConfig
@@ -74,16 +55,7 @@ def weight_blocks(
 def parameter_blocks(op: Convolution, source: Tensor, config: AcceleratorConfig) -> list[bytes]:
     """Parameters of each lane block, filled up to `cols` channels."""
     lanes, cols = config.lane_block, config.array.cols
-    of_lane = source.layout.lane_channels()
-    chosen = np.where(of_lane >= 0, of_lane, 0)
-    valid = of_lane >= 0
-    picked = dataclasses.replace(
-        op,
-        bias=(op.bias[chosen] * valid).astype(np.int32),
-        multiplier=op.multiplier[chosen] * valid,
-        shift=op.shift[chosen] * valid,
-    )
-    blocks = packed_parameters(picked, of_lane.size, lanes)
+    blocks = packed_parameters(op, source.layout.lane_channels(), lanes)
     return [block + bytes(8 * (cols - lanes)) for block in blocks]
 
 

@@ -10,14 +10,15 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from compiler.codegen.convolution import axes_of
-from compiler.codegen.depthwise_tiling import DepthwiseProblem, DepthwiseTiling
+from compiler.codegen.convolution import axes_of, axis_refusal
+from compiler.codegen.depthwise_tiling import DepthwiseProblem, DepthwiseTiling, order_of
+from compiler.codegen.emitter import RefusedError
 from compiler.codegen.energy import depthwise_picojoules
-from compiler.codegen.geometry import Triple, merge
+from compiler.codegen.geometry import merge
 from compiler.codegen.hfa import Way, decide, sizes
 from compiler.codegen.policy import OFF, SUPPORTED, Policy
 from compiler.codegen.tiles import DIRECT
-from compiler.ir import CompilerError, Convolution
+from compiler.ir import Convolution
 from hw.arch.config import AcceleratorConfig
 from hw.arch.program import Tensor
 from hw.arch.winograd import Algorithm
@@ -42,16 +43,23 @@ class DepthwiseWay(Way):
     others: Sequence[DepthwiseTiling]
 
 
-def order_of(op: Convolution) -> Triple:
-    """Tensor axes that the array's x, y, t stand for: a temporal kernel slides along time."""
-    t, h, w = op.kernel
-    return (2, 0, 1) if h == w == 1 and t > 1 else (0, 1, 2)
-
-
 def problem_of(op: Convolution, source: Tensor, config: AcceleratorConfig) -> DepthwiseProblem:
     """The direct form of a layer."""
     axes, _ = merge(axes_of(op, source))
     return DepthwiseProblem(config, axes, order_of(op), source.layout.blocks)
+
+
+def unfit(op: Convolution, source: Tensor, config: AcceleratorConfig) -> str | None:
+    """Why mode DEPTHWISE does not run a layer that suits it, or None if it does."""
+    why = next(filter(None, map(axis_refusal, axes_of(op, source))), None)
+    problem = problem_of(op, source, config)
+    if why is not None or problem.fits():
+        return why
+    return (
+        f"no tile of a depthwise kernel {sizes(op.kernel)} over lines of {problem.axes[0].size} "
+        f"positions fits {config.name} ({config.memory.activation_rows} scratchpad rows, lines of "
+        f"{config.memory.line_pixels})"
+    )
 
 
 def general_refusal(config: AcceleratorConfig, policy: Policy) -> str | None:
@@ -103,18 +111,13 @@ def plan(
 
     Raises
     ------
-    CompilerError
+    RefusedError
         If not even one line fits.
     """
     problem = problem_of(op, source, config)
     direct = evaluate(problem, policy.objective)
     if direct is None:
-        raise CompilerError(
-            f"{op.name} (Convolution): no tile of a depthwise convolution over lines of "
-            f"{problem.axes[0].size} pixels fits {config.name} "
-            f"({config.memory.activation_rows} scratchpad rows, lines of "
-            f"{config.memory.line_pixels})"
-        )
+        raise RefusedError(unfit(op, source, config) or "no tile fits")
     if "hfa" not in config.features:
         return direct, {}
     found = [direct]

@@ -8,24 +8,50 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from compiler.codegen.allocate import Region, split_banks
 from compiler.codegen.geometry import Axis, Triple, balanced, cuts, product, tile_sizes
+from compiler.codegen.limits import MAX_COUNT, MAX_DELTA, MAX_STRIDE, MAX_WINDOW
 from compiler.codegen.tiles import DIRECT
 from compiler.codegen.tiling import (
     ARRAY_OVERHEAD,
     DRAIN_OVERHEAD,
     LOAD_OVERHEAD,
-    MAX_POSITIONS,
     PORT_EFFICIENCY,
     STORE_OVERHEAD,
 )
+from compiler.ir import Convolution
 from hw.arch.config import TILE_POINTS, AcceleratorConfig
 from hw.arch.layout import ceil_div
 from hw.arch.timing import LINE_HAZARD, STRIP_LINES, TILE_PAUSE
 from hw.arch.winograd import Algorithm
+
+
+def order_of(op: Convolution) -> Triple:
+    """Tensor axes that the array's x, y, t stand for: a temporal kernel slides along time."""
+    t, h, w = op.kernel
+    return (2, 0, 1) if h == w == 1 and t > 1 else (0, 1, 2)
+
+
+def suits(op: Convolution, config: AcceleratorConfig) -> bool:
+    """Whether the DEPTHWISE mode computes this operator (else it runs block-diagonally)."""
+    x, y, t = order_of(op)
+    kernel, stride = op.kernel[::-1], op.stride[::-1]  # along x, y, t
+    dilated = any(d > 1 and k > 1 for d, k in zip(op.dilation, op.kernel, strict=True))
+    return (
+        "depthwise" in config.features
+        and op.depthwise
+        and op.pool is None
+        and not dilated
+        and max(kernel[x], kernel[y], stride[x], stride[y]) <= MAX_WINDOW
+        and stride[t] <= MAX_STRIDE
+    )
+
+
+LONGEST_FRAME = 1 << 20
+"""Positions of a streamed frame, padding included."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -201,7 +227,10 @@ class DepthwiseProblem:
         a, b, c = self.order
         line = self.line(part[a])
         frame = line * self.stream(self.axes[b], part[b])
-        if line > MAX_POSITIONS or frame > 1 << 20:
+        lines = frame // line
+        if max(line, lines) > MAX_COUNT or frame > LONGEST_FRAME:
+            return None
+        if not self._deltas_fit([max(e) for e in extents], (line, lines, part[c]), blocks):
             return None
         if self.window[1] > 1 and line > config.memory.line_pixels:
             return None
@@ -223,6 +252,18 @@ class DepthwiseProblem:
         return DepthwiseTiling(
             blocks, load, (part[0], part[1], part[2]), output, source, cycles, beats
         )
+
+    def _deltas_fit(self, size: Sequence[int], counts: Triple, blocks: int) -> bool:
+        """Whether the stream's way through an operand of some size fits the fields of its deltas.
+
+        Padding is streamed, but not stored: the way may be longer than the operand.
+        """
+        pitches = (1, size[0], size[0] * size[1], product(size))
+        along = [pitches[d] for d in self.order]
+        time = self.axes[self.order[2]]
+        steps = [(n - 1) * pitch for n, pitch in zip(counts, along, strict=True)]
+        steps += [(blocks - 1) * pitches[3], (time.kernel - 1) * time.dilation * along[2]]
+        return sum(steps) * time.stride <= MAX_DELTA
 
     def work(self, tiling: DepthwiseTiling) -> DepthwiseWork:
         """What a tiling does on the array; the parts along the axes are independent."""
@@ -273,8 +314,15 @@ class DepthwiseProblem:
         ----------
         merit: what is minimized; default: cycles.
         """
+        return sorted(self._candidates(), key=merit or (lambda t: t.cycles))[:4]
+
+    def fits(self) -> bool:
+        """Whether there is a tiling."""
+        return next(self._candidates(), None) is not None
+
+    def _candidates(self) -> Iterator[DepthwiseTiling]:
         config = self.config
-        limit = min(config.memory.activation_rows, MAX_POSITIONS)
+        limit = min(config.memory.activation_rows, MAX_COUNT)
         unit = STRIP_LINES if self.tiled else 1
         units = (unit, unit, 1)
         sizes = [
@@ -287,11 +335,9 @@ class DepthwiseProblem:
             config.parameter_rows * config.parameter_row_beats // (2 * self.parameter_beats),
         )
         chunks = sorted({ceil_div(self.blocks, n) for n in range(1, self.blocks + 1)})
-        found = [
-            tiling
-            for load in itertools.product(*sizes)
-            for blocks in chunks
-            if blocks <= capacity
-            and (tiling := self._try((load[0], load[1], load[2]), blocks)) is not None
-        ]
-        return sorted(found, key=merit or (lambda t: t.cycles))[:4]
+        for load in itertools.product(*sizes):
+            for blocks in chunks:
+                if blocks <= capacity:
+                    tiling = self._try((load[0], load[1], load[2]), blocks)
+                    if tiling is not None:
+                        yield tiling

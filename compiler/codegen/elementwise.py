@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from compiler.codegen.emitter import Emitter
-from compiler.codegen.streams import Tile, flat, line_boxes, slot_rows, split_box, stream
+from compiler.codegen.limits import MAX_COUNT
+from compiler.codegen.streams import (
+    Stream,
+    Tile,
+    emit,
+    flat,
+    line_boxes,
+    slot_rows,
+    split_box,
+)
 from compiler.codegen.transfers import Box, View
-from compiler.ir import CompilerError, Elementwise, ElementwiseKind
+from compiler.ir import Elementwise, ElementwiseKind
 from hw.arch import isa
-from hw.arch.isa import FIXED_POINT, ElementwiseOp, deltas
+from hw.arch.config import AcceleratorConfig
+from hw.arch.isa import ElementwiseOp, UnitInstruction, deltas
 from hw.arch.numerics import Affine, Factor, Product
 from hw.arch.program import Tensor
 
@@ -46,7 +56,6 @@ def _fields(op: Elementwise) -> dict[str, Any]:
             }
         case None:
             one = Factor.of(1.0)
-            assert one.fixed == 1 << FIXED_POINT
             extremum = op.kind is ElementwiseKind.MAXIMUM
             return {
                 "op": ElementwiseOp.MAX if extremum else ElementwiseOp.MIN,
@@ -75,12 +84,12 @@ def _strides(operand: Box, box: Box) -> tuple[int, ...]:
     )
 
 
-def lower(
-    emitter: Emitter, op: Elementwise, sources: Sequence[Tensor], target: Tensor
-) -> dict[str, Any]:
-    """Emit an operator on two tensors."""
+def layer(
+    op: Elementwise, sources: Sequence[Tensor], target: Tensor, config: AcceleratorConfig
+) -> Stream:
+    """An operator on two tensors, tile by tile."""
     views, to = [View.of(s) for s in sources], View.of(target)
-    limit = min(slot_rows(3, emitter.config), (1 << 12) - 1)
+    limit = min(slot_rows(3, config), MAX_COUNT)
     if all(v.sizes == to.sizes and v.blocks == to.blocks for v in views):
         views, to = [flat(v) for v in views], flat(to)
         boxes = line_boxes(target.layout.rows, limit)
@@ -90,25 +99,30 @@ def lower(
     tiles = [Tile((_operand_box(views[0], b, to), _operand_box(views[1], b, to)), b) for b in boxes]
     fields = _fields(op)
 
-    def compute(tile: Tile, rows: Sequence[int], result: int) -> None:
+    def compute(tile: Tile, rows: Sequence[int], result: int) -> Iterator[UnitInstruction]:
         box = tile.target
         counts = (*box.size, box.blocks)
-        emitter.emit(
-            isa.Elementwise(
-                signed=(int(sources[0].signed), int(sources[1].signed)),
-                counts=counts,
-                source0=rows[0],
-                source0_deltas=deltas(counts, _strides(tile.sources[0], box)),
-                source1=rows[1],
-                source1_deltas=deltas(counts, _strides(tile.sources[1], box)),
-                destination=result,
-                destination_deltas=deltas(counts, box.pitches()),
-                low=op.low,
-                high=op.high,
-                **fields,
-            )
+        yield isa.Elementwise(
+            signed=(int(sources[0].signed), int(sources[1].signed)),
+            counts=counts,
+            source0=rows[0],
+            source0_deltas=deltas(counts, _strides(tile.sources[0], box)),
+            source1=rows[1],
+            source1_deltas=deltas(counts, _strides(tile.sources[1], box)),
+            destination=result,
+            destination_deltas=deltas(counts, box.pitches()),
+            low=op.low,
+            high=op.high,
+            **fields,
         )
 
-    if not stream(emitter, views, to, tiles, compute):
-        raise CompilerError(f"{op.name} ({op.kind.value}): no tile fits {emitter.config.name}")
-    return {"rows": tiles[0].target.rows}
+    return Stream(views, to, tiles, compute)
+
+
+def lower(
+    emitter: Emitter, op: Elementwise, sources: Sequence[Tensor], target: Tensor
+) -> dict[str, Any]:
+    """Emit an operator on two tensors."""
+    stream = layer(op, sources, target, emitter.config)
+    emit(emitter, stream)
+    return {"rows": stream.tiles[0].target.rows}

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from compiler.codegen.allocate import ConstantPool, RingPlacer
 from compiler.codegen.dependencies import DependencyTracker
+from compiler.codegen.limits import MAX_BEATS
 from compiler.codegen.policy import Policy
+from compiler.codegen.transfers import TransferError
+from compiler.ir import CompilerError
 from hw.arch.config import AcceleratorConfig
-from hw.arch.isa import Instruction, Load, Space, Unit, UnitInstruction
+from hw.arch.encoding import EncodingError
+from hw.arch.isa import Instruction, Load, Space, Unit, UnitInstruction, deltas
+from hw.arch.layout import ceil_div
 from hw.arch.program import Tensor
+
+
+class RefusedError(CompilerError):
+    """Why an operator cannot run on a configuration; whoever asked knows which operator."""
 
 
 class Emitter:
@@ -59,13 +68,24 @@ class Emitter:
 
     def load_constant(self, data: bytes, space: Space, local: int) -> Load:
         """A transfer of constant bytes, whole beats, to consecutive beats from `local`."""
-        beats, rest = divmod(len(data), self.config.port.bytes)
-        assert rest == 0, (len(data), self.config.port.bytes)
-        address = self.constant(data)
-        limit = (1 << 15) - 1
-        if beats <= limit:
-            return Load(dram=address, space=space, local=local, beats=beats)
-        raise AssertionError(f"a constant of {beats} beats in one transfer")
+        width = self.config.port.bytes
+        beats, rest = divmod(len(data), width)
+        if rest:
+            raise ValueError(f"a constant of {len(data)} bytes is no multiple of {width}")
+        if beats <= MAX_BEATS:
+            return Load(dram=self.constant(data), space=space, local=local, beats=beats)
+        runs = next(n for n in range(ceil_div(beats, MAX_BEATS), beats + 1) if beats % n == 0)
+        counts = (runs, 1, 1)
+        size = beats // runs
+        return Load(
+            dram=self.constant(data),
+            space=space,
+            local=local,
+            beats=size,
+            counts=counts,
+            dram_deltas=deltas(counts, (size * width, 0, 0)),
+            local_deltas=deltas(counts, (size, 0, 0)),
+        )
 
     def table(self, table: bytes | None) -> int:
         """Bring a lookup table on chip; returns the instruction's `table` field, 0 for none."""
@@ -74,3 +94,23 @@ class Emitter:
         index = self._tables.take(1)
         self.emit(self.load_constant(table, Space.TABLE, index * self.config.table_beats))
         return index + 1
+
+
+class Probe(Emitter):
+    """An emitter that keeps nothing: it only sees whether instructions hold their fields."""
+
+    def __init__(self, config: AcceleratorConfig):
+        super().__init__(config, {}, ConstantPool(0))
+
+    def emit(self, instruction: UnitInstruction) -> None:
+        """Raise EncodingError where a field overflows."""
+        instruction.encode()
+
+
+def holds(emit: Callable[[], None]) -> bool:
+    """Whether a piece of emission, given a `Probe`, fits the instructions' fields."""
+    try:
+        emit()
+    except (EncodingError, TransferError):
+        return False
+    return True

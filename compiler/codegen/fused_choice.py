@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from compiler.codegen import convolution, hfa
-from compiler.codegen.depthwise import suits
 from compiler.codegen.depthwise_choice import chain_record, left_in_chain
 from compiler.codegen.depthwise_choice import plan as plan_depthwise
+from compiler.codegen.depthwise_tiling import suits
 from compiler.codegen.fused_plan import FusedPlan, Links, tensor_of
 from compiler.codegen.fused_sizing import candidates
 from compiler.codegen.hfa import general_refusal

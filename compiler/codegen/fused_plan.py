@@ -17,14 +17,13 @@ from compiler.codegen.fused_strips import Strip
 from compiler.codegen.geometry import Axis, Range
 from compiler.codegen.transfers import Box
 from compiler.ir import Chain, Convolution, TemporalResidual, TensorType
-from hw.arch.layout import TensorLayout
+from hw.arch.layout import LaneMap, TensorLayout
 from hw.arch.program import Tensor
 
 
-def tensor_of(kind: TensorType, lanes: int, segments: tuple[int, ...] = ()) -> Tensor:
-    """A tensor that lies nowhere: what is asked of it is its layout and quantization."""
-    channels, frames, height, width = kind.shape
-    layout = TensorLayout(segments or (channels,), frames, height, width, lanes)
+def tensor_of(kind: TensorType, lanes: int, lane_map: LaneMap | None = None) -> Tensor:
+    """A tensor that lies nowhere, dense without `lane_map`; asked are layout and quantization."""
+    layout = TensorLayout(lane_map or LaneMap.dense(kind.shape[0], lanes), *kind.shape[1:])
     return Tensor(
         "", 0, layout, kind.signed, kind.scale, kind.zero_point, kind.onnx_shape, kind.axes
     )
@@ -64,14 +63,11 @@ class Links:
         window, pointwise = convolutions
         operand = source
         if residual is not None:
-            # Lane by lane: the segments stay.
-            operand = tensor_of(op.between[0], lanes, source.layout.segments)
+            operand = tensor_of(op.between[0], lanes)
         result = tensor_of(op.between[-1], lanes)
         inner = operand
         if temporal is not None:
             inner = tensor_of(op.between[-2], lanes)
-        else:
-            result = tensor_of(op.between[-1], lanes, source.layout.segments)
         return cls(residual, temporal, window, pointwise, source, operand, inner, result, target)
 
 

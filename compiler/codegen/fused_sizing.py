@@ -14,9 +14,9 @@ from compiler.codegen.fused_strips import strips_of
 from compiler.codegen.gemm import Job
 from compiler.codegen.geometry import Axis, Range, balanced, cuts, product
 from compiler.codegen.hfa import fold, refusal, transformed
+from compiler.codegen.limits import MAX_COUNT
 from compiler.codegen.policy import OFF, SUPPORTED, Policy
 from compiler.codegen.tiles import Kernel
-from compiler.codegen.tiling import MAX_POSITIONS
 from compiler.codegen.transfers import Box
 from hw.arch.config import AcceleratorConfig
 
@@ -49,7 +49,8 @@ def temporal_forms(
             folded = fold(op, links.operand)
         except ValueError:
             continue  # the folded bias leaves its 32 bits
-        parameters = packed_parameters(folded, op.out_channels, config.array.cols)
+        lanes = links.inner.layout.lane_channels()
+        parameters = packed_parameters(folded, lanes, config.array.cols)
         for algorithm in SUPPORTED:
             wanted = policy.forced is None or policy.forced == algorithm
             if wanted and refusal(op, job, algorithm, config) is None:
@@ -115,7 +116,7 @@ class _Sizing:
             return None
         if self.form is not None:
             box = self.links.inner.layout.width, self.inner_lines, self.count
-            self.temporal = GemmStage.fitting(self.config, *self.form, box, 1 << 12)
+            self.temporal = GemmStage.fitting(self.config, *self.form, box, MAX_COUNT)
             if self.temporal is None:
                 return None
         room = self.config.weight_beats - self.window_beats - self.temporal_beats
@@ -150,7 +151,7 @@ class _Sizing:
         """The pointwise stage, all weights on chip or two groups of them at least."""
         job, kernel = self.pointwise_form
         box = kernel.axes[0].out, self.lines, self.count
-        stage = GemmStage.fitting(self.config, job, kernel, box, 1 << 12)
+        stage = GemmStage.fitting(self.config, job, kernel, box, MAX_COUNT)
         if stage is not None and stage.item_beats * len(stage.groups) <= room:
             return stage
         one = job.problem.reduced * self.config.weight_block_beats
@@ -233,7 +234,7 @@ class _Sizing:
         line = layout.width * (layout.frames + 1)
         blocks = min(layout.blocks, rows // line)
         blocks = balanced(layout.blocks, blocks)
-        limit = min(rows // (line * blocks), MAX_POSITIONS // layout.width)
+        limit = min(rows // (line * blocks), MAX_COUNT // layout.width)
         lines = balanced(layout.height, limit)
         return tuple(
             Box((0, y, 0), (layout.width, n, layout.frames), block, count)

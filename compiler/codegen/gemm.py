@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from compiler.codegen.emitter import Emitter
-from compiler.codegen.geometry import Axis, Range, Triple, cuts
+from compiler.codegen.geometry import Axis, Range, Triple, cuts, product
 from compiler.codegen.schedule import Ring, Slots, Step, run
 from compiler.codegen.tiles import (
     DIRECT,
@@ -78,6 +78,14 @@ class Job:
         return self.first_block[1] - self.first_block[0] if len(self.first_block) > 1 else 0
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Piece:
+    """Weights of one transfer: first and count of input blocks, and of taps along x, y, t."""
+
+    blocks: Range
+    taps: Ranges
+
+
 def _boxes(ranges: Sequence[Sequence[Range]]) -> list[Ranges]:
     """All combinations of ranges along x, y, t; x varies fastest."""
     return [(x, y, t) for t, y, x in itertools.product(ranges[2], ranges[1], ranges[0])]
@@ -95,12 +103,16 @@ class GemmEmission:
         self.axes = job.problem.axes
         self.tiles = _boxes([cuts(a.out, n) for a, n in zip(self.axes, tiling.load, strict=True)])
         self.groups = cuts(job.problem.groups, tiling.group)
-        self.pieces = cuts(job.problem.reduced, tiling.piece)
-        config = emitter.config
-        self.piece_beats = (
-            tiling.piece * self.problem.taps * tiling.group * config.weight_block_beats
-        )
-        self.weight_base = emitter.weights.take(self.piece_beats * tiling.weight_slots)
+        config, pieces = emitter.config, tiling.pieces
+        taps = _boxes([cuts(a.kernel, n) for a, n in zip(self.axes, pieces.taps, strict=True)])
+        self.pieces = [
+            Piece(blocks, box)
+            for blocks in cuts(job.problem.reduced, pieces.blocks)
+            for box in taps
+        ]
+        piece_blocks = pieces.blocks * product(pieces.taps) * tiling.group
+        self.piece_beats = piece_blocks * config.weight_block_beats
+        self.weight_base = emitter.weights.take(self.piece_beats * pieces.slots)
         self.group_parameter_beats = config.requantize_steps * config.parameter_row_beats
         parameter_slot = tiling.group * self.group_parameter_beats
         self.parameter_slots = min(len(self.groups), emitter.parameters.capacity // parameter_slot)
@@ -112,9 +124,9 @@ class GemmEmission:
     def emit(self) -> None:
         """Emit the whole layer."""
         tiling = self.tiling
-        spread = tiling.weight_slots < len(self.groups) * len(self.pieces)
+        spread = tiling.pieces.slots < len(self.groups) * len(self.pieces)
         rings = {
-            "weight": Ring(tiling.weight_slots, self._fill_weights),
+            "weight": Ring(tiling.pieces.slots, self._fill_weights),
             "parameter": Ring(self.parameter_slots, self._fill_parameters),
         }
         if self.job.packing is None:
@@ -123,6 +135,26 @@ class GemmEmission:
             rings["raw"] = Ring(tiling.input_slots, self._fill_raw)
         transformed = self.job.kernel.algorithm != DIRECT
         run(self.emitter, rings, self._steps(), late=transformed)
+
+    def probe(self) -> None:
+        """Emit a few instructions of every kind: the first, the largest and the last tile's."""
+        largest = max(self._numbers(), key=lambda n: self._source_box(n, self.axes, 1).rows)
+        groups, pieces = ({0, len(parts) - 1} for parts in (self.groups, self.pieces))
+        for tile in {0, largest, len(self.tiles) - 1}:
+            fill = self._fill_input if self.job.packing is None else self._fill_raw
+            for instruction in fill(tile, 0):
+                self.emitter.emit(instruction)
+            if self.job.packing is not None:
+                self._packing_step(tile).body({"raw": 0})
+            parts = parts_of(
+                self.axes, self.job.kernel.algorithm, self.tiles[tile], self.tiling.accumulator
+            )
+            slots = {"weight": 0, "parameter": 0, "input": 0}
+            for part, group in itertools.product({parts[0], parts[-1]}, groups):
+                for piece in pieces:
+                    self._array(tile, part, group, piece, 1, slots)
+                self._drain(tile, part, group, 1, 1, 0)
+            self._store(tile, 0, 1)
 
     # Steps
 
@@ -205,8 +237,12 @@ class GemmEmission:
 
     def _fill_weights(self, key: Hashable, slot: int) -> list[UnitInstruction]:
         assert isinstance(key, tuple)
-        (first, count), (block, blocks) = self.groups[key[0]], self.pieces[key[1]]
-        part = self.job.weights[first : first + count, block : block + blocks]
+        piece = self.pieces[key[1]]
+        x, y, t, blocks, groups = (
+            slice(first, first + count)
+            for first, count in (*piece.taps, piece.blocks, self.groups[key[0]])
+        )
+        part = self.job.weights[groups, blocks, t, y, x]
         data = weight_bytes(part, self.job.kernel.algorithm, self.config)
         local = self.weight_base + slot * self.piece_beats
         return [self.emitter.load_constant(data, Space.WEIGHT, local)]
@@ -310,7 +346,7 @@ class GemmEmission:
         box = self._source_box(tile, self.axes, self.problem.blocks)
         pitches = box.pitches()
         first_group, count = self.groups[group]
-        first_block, blocks = self.pieces[piece]
+        first_block, blocks = self.pieces[piece].blocks
         skipped = self.job.first_block[first_group] + first_block
         row = self._operand_row(tile, slots) + skipped * pitches[3]
         self.emitter.emit(
@@ -325,6 +361,7 @@ class GemmEmission:
                 bank=bank,
                 block_step=self.job.block_step,
                 accumulate=piece > 0,
+                taps=self.pieces[piece].taps,
             )
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from compiler.codegen.allocate import PAGE, ConstantPool, align
 from compiler.codegen.emitter import Emitter
-from compiler.codegen.layouts import Placement
+from compiler.codegen.placement import Placement
 from compiler.ir import CompilerError, Graph, Port
 from hw.arch.config import FEATURES, AcceleratorConfig
 from hw.arch.isa import (

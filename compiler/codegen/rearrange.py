@@ -1,78 +1,183 @@
-"""Lowering of rearrangements: positions change their order, channels stay in their lanes."""
+"""Lowering of rearrangements: rows change their order, and which position or channel they are.
+
+A row holds one position of some channels; its lanes cannot part. Channels and positions of operand
+and result are cut into digits that both have in common. Digits that are channels on both sides go
+along the lanes. One that turns from a channel into a position takes a block of its own for each of
+its values in the operand's lane map; one that turns from a position into a channel does so in the
+result's. Then every element's row is known on both sides, and the rows that move are loops over
+digits; where their order stays, no byte moves and the result is the operand under another map.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import functools
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from compiler.codegen.copies import move
-from compiler.codegen.emitter import Emitter
+from compiler.codegen.streams import Stream
 from compiler.codegen.transfers import Box, View
-from compiler.ir import CompilerError, Rearrange
-from hw.arch.axes import Digits, positions
+from compiler.ir import Rearrange
+from hw.arch.axes import Axes, Digit, Digits, positions
+from hw.arch.config import AcceleratorConfig
+from hw.arch.layout import LaneMap, ceil_div
 from hw.arch.program import Tensor
 
-POSITION_LEVELS = 3
-"""Nested loops over positions in one transfer."""
+Index: TypeAlias = npt.NDArray[np.int64]
+LEVELS = 3
+"""Loops over rows in one transfer."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Level:
-    """One loop over positions: its length, and rows per step in operand and result."""
+    """One loop over rows: its length, and rows per step in operand and result."""
 
     size: int
     source: int
     target: int
 
 
-def refusal(op: Rearrange) -> str | None:
-    """Why a rearrangement cannot be lowered, or None."""
-    if op.source[0] != op.target[0]:
-        return "its elements move between channels and positions, out of their lanes"
-    levels = levels_of(op)
-    if levels is None:
-        return "its axes are cut at places that do not divide each other"
-    if len(levels) > POSITION_LEVELS:
-        return f"it moves {len(levels)} axes at once; {POSITION_LEVELS} at most"
-    return None
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Moves:
+    """What moves in a rearrangement.
 
-
-def levels_of(op: Rearrange) -> list[Level] | None:
-    """Loops that move every position, innermost of the result first.
-
-    None where operand and result have no common cuts.
+    Attributes
+    ----------
+    levels: loops over the rows of a lane block and of the blocks that go with it, innermost of the
+        result first.
+    lane, part: of every channel of the operand: its place among the channels that stay together in
+        a row, and among the blocks that become positions.
+    channel: the result's channel by that place and by what its position was, [lanes, parts].
+    parts: blocks of the operand that become positions, for each one that stays.
     """
-    source, target = _pitched(positions(op.source)), _pitched(positions(op.target))
-    cuts = {end for size, stride, _ in (*source, *target) for end in (stride, stride * size)}
-    levels = []
-    for size, stride, _ in source:
-        inside = sorted(c for c in cuts if stride < c < stride * size)
-        for begin, end in zip((stride, *inside), (*inside, stride * size), strict=True):
-            places = _pitch_at(source, begin), _pitch_at(target, begin)
-            if end % begin or None in places:
-                return None
-            levels.append(Level(end // begin, places[0] or 0, places[1] or 0))
-    return _merged(sorted(levels, key=lambda level: level.target))
+
+    levels: tuple[Level, ...]
+    lane: Index
+    part: Index
+    channel: Index
+    parts: int
+
+    @property
+    def alias(self) -> bool:
+        """All rows keep their order."""
+        return all(level.source == level.target for level in self.levels)
+
+    def demanded(self, lane_map: LaneMap) -> LaneMap:
+        """The operand's map if its rows can be moved as they are, else one whose rows can."""
+        if self.result(lane_map) is not None:
+            return lane_map
+        lanes, count = lane_map.lanes, self.channel.shape[0]
+        table = np.full((ceil_div(count, lanes) * lanes, self.parts), -1, np.int64)
+        table[self.lane, self.part] = np.arange(self.lane.size)
+        blocked = table.reshape(-1, lanes, self.parts).transpose(0, 2, 1)
+        return LaneMap.of(blocked.reshape(-1, lanes))
+
+    def result(self, lane_map: LaneMap) -> LaneMap | None:
+        """The result's map; None where channels share a row that have to part."""
+        table, lanes = lane_map.table(), lane_map.lanes
+        if len(table) % self.parts:
+            return None
+        together = table.reshape(-1, self.parts, lanes)
+        held = together >= 0
+        place = np.where(held, self.lane[together], -1)
+        part = np.arange(self.parts)[None, :, None]
+        if (place != place[:, :1]).any() or (held & (self.part[together] != part)).any():
+            return None
+        first = place[:, 0]
+        channels = np.where(first[:, :, None] >= 0, self.channel[first], -1)
+        return LaneMap.of(channels.transpose(0, 2, 1).reshape(-1, lanes))
 
 
-def _pitched(digits: Digits) -> list[tuple[int, int, int]]:
-    """Digits of a dense index with the rows that a step of each takes: (size, stride, rows)."""
-    result, rows = [], 1
-    for size, stride in reversed(digits):
-        result.append((size, stride, rows))
-        rows *= size
+def refusal(op: Rearrange) -> str | None:
+    """Why no rows can be found that move, or None."""
+    if moves_of(op.source, op.target) is not None:
+        return None
+    return (
+        "its axes are cut at places that do not divide each other: channels and positions would "
+        "change inside the lanes of a row"
+    )
+
+
+def keeps_rows(op: Rearrange) -> bool:
+    """Whether the result is the operand's bytes, in their order."""
+    moves = moves_of(op.source, op.target)
+    return moves is not None and moves.alias
+
+
+@functools.lru_cache(maxsize=256)
+def moves_of(source: Axes, target: Axes) -> Moves | None:
+    """What moves between two sets of axes; None where they have no digits in common."""
+    strides = {end for digits in (*source, *target) for n, s in digits for end in (s, n * s)}
+    before_c, after_c = _atoms(source[0], strides), _atoms(target[0], strides)
+    before_p, after_p = _atoms(positions(source), strides), _atoms(positions(target), strides)
+    if before_c is None or after_c is None or before_p is None or after_p is None:
+        return None
+    stay = [atom for atom in before_c if atom in after_c]
+    to_position = [atom for atom in after_p if atom in before_c]
+    to_channel = [atom for atom in before_p if atom in after_c]
+    rows_before = _pitches([*to_position, *before_p])
+    rows_after = _pitches([*to_channel, *after_p])
+    levels = [Level(a[0], rows_before[a], rows_after[a]) for a in (*to_position, *before_p)]
+    channels = np.arange(math.prod(n for n, _ in before_c))
+    values = _values(channels, before_c)
+    ends = np.arange(math.prod(n for n, _ in after_c))
+    ends_values = _values(ends, after_c)
+    channel = np.empty((_size(stay), _size(to_channel)), np.int64)
+    channel[_index(ends_values, stay), _index(ends_values, to_channel)] = ends
+    return Moves(
+        levels=_merged(sorted(levels, key=lambda level: level.target)),
+        lane=_index(values, stay),
+        part=_index(values, to_position),
+        channel=channel,
+        parts=_size(to_position),
+    )
+
+
+def _atoms(digits: Digits, strides: set[int]) -> list[Digit] | None:
+    """Digits cut at all places where a digit of either side begins or ends, outermost first."""
+    result: list[Digit] = []
+    for size, stride in digits:
+        inside = sorted(s for s in strides if stride < s < stride * size)
+        ends = [stride, *inside, stride * size]
+        if any(high % low for low, high in itertools.pairwise(ends)):
+            return None
+        result += [(high // low, low) for low, high in itertools.pairwise(ends)][::-1]
     return result
 
 
-def _pitch_at(digits: list[tuple[int, int, int]], stride: int) -> int | None:
-    """Rows between elements that lie `stride` apart in the file's tensor."""
-    for size, own, rows in digits:
-        if own <= stride < own * size and stride % own == 0:
-            return rows * (stride // own)
-    return None
+def _size(atoms: Sequence[Digit]) -> int:
+    return math.prod(size for size, _ in atoms)
 
 
-def _merged(levels: list[Level]) -> list[Level]:
+def _pitches(atoms: Sequence[Digit]) -> dict[Digit, int]:
+    """Rows per step of each digit where the last one is the innermost."""
+    result, rows = {}, 1
+    for atom in reversed(atoms):
+        result[atom] = rows
+        rows *= atom[0]
+    return result
+
+
+def _values(index: Index, atoms: Sequence[Digit]) -> dict[Digit, Index]:
+    """Value of every digit of an index."""
+    pitches = _pitches(atoms)
+    return {atom: index // pitches[atom] % atom[0] for atom in atoms}
+
+
+def _index(values: dict[Digit, Index], atoms: Sequence[Digit]) -> Index:
+    """Undo `_values` for some of the digits."""
+    pitches = _pitches(atoms)
+    zero = np.zeros_like(next(iter(values.values()), np.zeros(1, np.int64)))
+    return np.asarray(sum((values[atom] * pitches[atom] for atom in atoms), zero))
+
+
+def _merged(levels: Sequence[Level]) -> tuple[Level, ...]:
     result: list[Level] = []
     for level in levels:
         last = result[-1] if result else None
@@ -82,26 +187,35 @@ def _merged(levels: list[Level]) -> list[Level]:
             result[-1] = Level(last.size * level.size, last.source, last.target)
         else:
             result.append(level)
-    return result
+    return tuple(result)
 
 
-def _view(whole: View, levels: list[Level], side: str) -> View:
-    """A tensor seen with the loops as its x, y and t."""
-    rows = [(level.size, getattr(level, side)) for level in levels]
-    rows += [(1, 0)] * (POSITION_LEVELS - len(rows))
-    (x, px), (y, py), (t, pt) = rows
-    lanes = whole.lanes
-    pitches = (px * lanes, py * lanes, pt * lanes, whole.pitches[3])
-    return View(whole.address, whole.blocks, (x, y, t), pitches, lanes)
+def layers(
+    op: Rearrange, source: Tensor, target: Tensor, config: AcceleratorConfig
+) -> Iterator[Stream]:
+    """Strided copies, none where no row moves; loops beyond those of a transfer are unrolled."""
+    moves = moves_of(op.source, op.target)
+    if moves is None or moves.alias:
+        return
+    inner, outer = moves.levels[:LEVELS], moves.levels[LEVELS:]
+    rows = math.prod(level.size for level in moves.levels)
+    blocks = source.layout.blocks // moves.parts
+    for place in itertools.product(*(range(level.size) for level in outer)):
+        first = [
+            sum(n * getattr(level, side) for n, level in zip(place, outer, strict=True))
+            for side in ("source", "target")
+        ]
+        origin = _view(source, blocks, inner, "source", first[0], rows)
+        to = _view(target, blocks, inner, "target", first[1], rows)
+        yield move(origin, to, Box((0, 0, 0), to.sizes, 0, blocks), config)
 
 
-def lower(emitter: Emitter, op: Rearrange, source: Tensor, target: Tensor) -> dict[str, Any]:
-    """Emit a rearrangement as strided copies."""
-    why = refusal(op)
-    levels = levels_of(op)
-    if why is not None or levels is None:
-        raise CompilerError(f"{op.name} (Rearrange): {why}")
-    origin = _view(View.of(source), levels, "source")
-    to = _view(View.of(target), levels, "target")
-    move(emitter, origin, to, Box((0, 0, 0), to.sizes, 0, to.blocks), None)
-    return {}
+def _view(
+    tensor: Tensor, blocks: int, levels: Sequence[Level], side: str, first: int, rows: int
+) -> View:
+    """A tensor from a row on, with the loops as its x, y and t."""
+    steps = [(level.size, getattr(level, side)) for level in levels] + [(1, 0)] * LEVELS
+    (x, px), (y, py), (t, pt) = steps[:LEVELS]
+    lanes = tensor.layout.lanes
+    pitches = (px * lanes, py * lanes, pt * lanes, rows * lanes)
+    return View(tensor.address + first * lanes, blocks, (x, y, t), pitches, lanes)

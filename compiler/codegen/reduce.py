@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from compiler.codegen.emitter import Emitter
+from compiler.codegen.emitter import Emitter, RefusedError
 from compiler.codegen.geometry import Axis, cuts, product, tile_sizes
-from compiler.codegen.streams import Tile, slot_rows, stream
+from compiler.codegen.limits import (
+    MAX_COUNT,
+    MAX_REDUCE_COORDINATE,
+    MAX_REDUCE_STRIDE,
+    MAX_REDUCE_WINDOW,
+)
+from compiler.codegen.streams import Stream, Tile, emit, slot_rows
 from compiler.codegen.transfers import Box, View, row_field
-from compiler.ir import CompilerError, Pool, PoolKind, Reduce
+from compiler.ir import Pool, PoolKind, Reduce
 from hw.arch import isa
 from hw.arch.config import AcceleratorConfig
-from hw.arch.isa import ReduceOp, deltas
+from hw.arch.isa import ReduceOp, UnitInstruction, deltas
 from hw.arch.layout import ceil_div
 from hw.arch.numerics import Mean
 from hw.arch.program import Tensor
 
-MAX_WINDOW = 255
 Axes = tuple[Axis, Axis, Axis]
 
 
@@ -40,7 +45,7 @@ def pool_axes(op: Pool, source: Tensor) -> Axes:
             sizes[d],
             out[2 - d],
             op.window.kernel[2 - d],
-            op.window.stride[2 - d],
+            op.window.stride[2 - d] if out[2 - d] > 1 else 1,
             1,
             op.window.pad_begin[2 - d],
         )
@@ -69,12 +74,16 @@ def _source_box(axes: Axes, box: Box) -> Box:
 def _tiles(axes: Axes, blocks: int, config: AcceleratorConfig) -> list[Tile]:
     """The tiling that loads least; empty where no tile fits."""
     half = slot_rows(2, config)
-    whole = config.memory.activation_rows - config.memory.activation_bank_rows
-    return _tiles_within(axes, blocks, half) or _tiles_within(axes, blocks, whole)
+    return _tiles_within(axes, blocks, half) or _tiles_within(axes, blocks, _most_rows(config))
+
+
+def _most_rows(config: AcceleratorConfig) -> int:
+    """Rows of an operand where the result takes a single bank."""
+    return config.memory.activation_rows - config.memory.activation_bank_rows
 
 
 def _tiles_within(axes: Axes, blocks: int, limit: int) -> list[Tile]:
-    sizes = [tile_sizes(a.out, 1, 4095, 10) for a in axes]
+    sizes = [tile_sizes(a.out, 1, MAX_COUNT, 10) for a in axes]
     best: tuple[int, tuple[int, int, int]] | None = None
     for load in itertools.product(*sizes):
         parts = [
@@ -134,30 +143,54 @@ def reduction(
     )
 
 
-def _lower(
-    emitter: Emitter,
-    name: str,
+def layer(
     axes: Axes,
     source: Tensor,
     target: Tensor,
     fields: dict[str, Any],
-) -> dict[str, Any]:
-    tiles = _tiles(axes, source.layout.blocks, emitter.config)
+    config: AcceleratorConfig,
+) -> Stream:
+    """Windows of a tensor, tile by tile.
 
-    def compute(tile: Tile, rows: Sequence[int], result: int) -> None:
-        emitter.emit(reduction(axes, tile.sources[0], tile.target, rows[0], result, fields))
-
-    views = [View.of(source)]
-    if not tiles or not stream(emitter, views, View.of(target), tiles, compute):
-        raise CompilerError(
-            f"{name}: no tile of windows {[a.kernel for a in axes]} fits "
-            f"{slot_rows(2, emitter.config)} scratchpad rows of {emitter.config.name}"
+    Raises
+    ------
+    RefusedError
+        If fields do not hold a window, or the scratchpad not what one result reads.
+    """
+    for axis in axes:
+        why = axis_refusal(axis)
+        if why is not None:
+            raise RefusedError(why)
+    tiles = _tiles(axes, source.layout.blocks, config)
+    if not tiles:
+        rows = product([axis.source((0, 1))[1] for axis in axes])
+        raise RefusedError(
+            f"a window of {rows} positions; {config.name} has {_most_rows(config)} scratchpad rows "
+            f"beside those of the result"
         )
-    return {"load": list(tiles[0].target.size), "blocks": tiles[0].target.blocks}
+
+    def compute(tile: Tile, rows: Sequence[int], result: int) -> Iterator[UnitInstruction]:
+        yield reduction(axes, tile.sources[0], tile.target, rows[0], result, fields)
+
+    return Stream([View.of(source)], View.of(target), tiles, compute)
 
 
-def lower_pool(emitter: Emitter, op: Pool, source: Tensor, target: Tensor) -> dict[str, Any]:
-    """Emit a maximum or average pool."""
+def axis_refusal(axis: Axis) -> str | None:
+    """Why fields do not hold a window along an axis, or None if they do."""
+    if axis.kernel > MAX_REDUCE_WINDOW:
+        return f"a window of {axis.kernel}; at most {MAX_REDUCE_WINDOW} along an axis"
+    if axis.stride > MAX_REDUCE_STRIDE:
+        return f"stride {axis.stride}; at most {MAX_REDUCE_STRIDE}"
+    if not axis.free and max(axis.size, axis.pad) > MAX_REDUCE_COORDINATE:
+        return (
+            f"a window on a map of {axis.size}, padded by {axis.pad}; at most "
+            f"{MAX_REDUCE_COORDINATE} along an axis"
+        )
+    return None
+
+
+def pool_layer(op: Pool, source: Tensor, target: Tensor, config: AcceleratorConfig) -> Stream:
+    """A maximum or average pool."""
     fields = {
         "op": ReduceOp.MAX if op.kind is PoolKind.MAX else ReduceOp.SUM,
         "signed": int(source.signed),
@@ -167,12 +200,11 @@ def lower_pool(emitter: Emitter, op: Pool, source: Tensor, target: Tensor) -> di
     }
     if op.mean is not None:
         fields |= mean_fields(op.mean)
-    axes = pool_axes(op, source)
-    return _lower(emitter, f"{op.name} (Pool)", axes, source, target, fields)
+    return layer(pool_axes(op, source), source, target, fields, config)
 
 
-def lower_mean(emitter: Emitter, op: Reduce, source: Tensor, target: Tensor) -> dict[str, Any]:
-    """Emit a mean over whole axes."""
+def mean_layer(op: Reduce, source: Tensor, target: Tensor, config: AcceleratorConfig) -> Stream:
+    """A mean over whole axes."""
     fields = {
         "op": ReduceOp.SUM,
         "signed": int(source.signed),
@@ -181,5 +213,13 @@ def lower_mean(emitter: Emitter, op: Reduce, source: Tensor, target: Tensor) -> 
         "high": op.high,
         **mean_fields(op.mean),
     }
-    axes = mean_axes(op, source)
-    return _lower(emitter, f"{op.name} (Reduce)", axes, source, target, fields)
+    return layer(mean_axes(op, source), source, target, fields, config)
+
+
+def lower(emitter: Emitter, stream: Stream) -> dict[str, Any]:
+    """Emit a pool or a mean; returns the tiling for the report."""
+    emit(emitter, stream)
+    return {
+        "load": list(stream.tiles[0].target.size),
+        "blocks": stream.tiles[0].target.blocks,
+    }

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from compiler.codegen.depthwise import suits
+from compiler.codegen.depthwise_tiling import suits
+from compiler.codegen.rearrange import keeps_rows
 from compiler.ir import (
     AnyOperation,
     Chain,
@@ -18,6 +19,7 @@ from compiler.ir import (
     Convolution,
     Graph,
     Rearrange,
+    Relayout,
     Slice,
     TensorType,
     View,
@@ -119,8 +121,7 @@ def _chain(
     array = 0
     for stage, operand, _ in op.links([source], target):
         if isinstance(stage, Convolution):
-            channels, frames, height, width = operand.shape
-            layout = TensorLayout((channels,), frames, height, width, config.lane_block)
+            layout = TensorLayout.dense(operand.shape, config.lane_block)
             tried = algorithms if stage.kernel[0] > 1 and not stage.depthwise else ()
             array += _least_cycles(stage, layout, stage.convolved(operand)[1:], tried, config)
             beats += ceil_div(stage.weight.size, config.port.bytes)
@@ -141,10 +142,10 @@ def roofline_cycles(
     graph, op, layouts, config: the operator, how its tensors lie, for what.
     algorithms: transforms that the operator (of a chain: its temporal stage) can take.
     """
-    if isinstance(op, View):
+    if isinstance(op, View) or (isinstance(op, Rearrange) and keeps_rows(op)):
         return 0
     result = _beats(layouts[op.output], config)
-    if isinstance(op, Slice | Concat | Rearrange):
+    if isinstance(op, Slice | Concat | Rearrange | Relayout):
         return 2 * result
     beats = result + sum(_beats(layouts[name], config) for name in op.inputs)
     if isinstance(op, Chain):

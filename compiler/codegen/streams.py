@@ -1,16 +1,21 @@
-"""Layers that stream tiles through the vector unit, or straight from load to store."""
+"""Layers that stream tiles through the vector unit, or straight from load to store.
+
+A lowering describes such a layer (`Stream`); whether it fits (`check`) and how it is emitted
+(`emit`) is the same for all.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Hashable, Iterable, Sequence
 
-from compiler.codegen.allocate import split_banks
-from compiler.codegen.emitter import Emitter
+from compiler.codegen.allocate import Region, split_banks
+from compiler.codegen.emitter import Emitter, RefusedError
 from compiler.codegen.geometry import balanced, cuts
 from compiler.codegen.schedule import Ring, Slots, Step, run
-from compiler.codegen.transfers import Box, View, load_box, store_box
+from compiler.codegen.transfers import Box, TransferError, View, load_box, store_box
 from hw.arch.config import AcceleratorConfig
+from hw.arch.encoding import EncodingError
 from hw.arch.isa import UnitInstruction
 from hw.arch.layout import ceil_div
 
@@ -23,8 +28,25 @@ class Tile:
     target: Box
 
 
-Compute = Callable[[Tile, Sequence[int], int], None]
-"""Emits the computation of a tile, told the rows of its operands and of its result."""
+Compute = Callable[[Tile, Sequence[int], int], Iterable[UnitInstruction]]
+"""The computation of a tile, told the rows of its operands and of its result."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stream:
+    """Tiles that pass through the scratchpad one after another.
+
+    Attributes
+    ----------
+    sources, target: what is read, in the order of a tile's boxes, and what is written.
+    tiles: in order.
+    compute: what the vector unit does with a tile; None where its bytes are only moved.
+    """
+
+    sources: Sequence[View]
+    target: View
+    tiles: Sequence[Tile]
+    compute: Compute | None = None
 
 
 def flat(view: View) -> View:
@@ -82,77 +104,110 @@ def slot_rows(streams: int, config: AcceleratorConfig) -> int:
     return banks * config.memory.activation_bank_rows // 2
 
 
-def copy(emitter: Emitter, source: View, target: View, tiles: Sequence[Tile]) -> None:
-    """Move boxes from one tensor to another without touching their bytes."""
-    regions = split_banks([emitter.config.memory.activation_rows], emitter.config)
-    assert regions is not None
-    region, slots = regions[0], 4
-
-    def fill(key: Hashable, slot: int) -> list[UnitInstruction]:
-        assert isinstance(key, int)
-        return [load_box(source, tiles[key].sources[0], region.slot(slot, slots))]
-
-    def step(number: int) -> Step:
-        def body(places: Slots) -> None:
-            row = region.slot(places["input"], slots)
-            emitter.emit(store_box(target, tiles[number].target, row))
-
-        return Step({"input": number}, body)
-
-    run(emitter, {"input": Ring(slots, fill)}, [step(n) for n in range(len(tiles))])
+COPY_SLOTS = 4
+"""Tiles of a copy that are on their way at a time."""
 
 
 def copy_limit(config: AcceleratorConfig) -> int:
-    """Rows of a tile of `copy`."""
-    return config.memory.activation_rows // 4
+    """Rows of a tile that is only moved."""
+    return config.memory.activation_rows // COPY_SLOTS
 
 
-def stream(
-    emitter: Emitter,
-    sources: Sequence[View],
-    target: View,
-    tiles: Sequence[Tile],
-    compute: Compute,
-) -> bool:
-    """Load, compute and store tiles, each stage two tiles deep.
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Places:
+    """Regions of a stream and how many tiles each input has on chip."""
 
-    Every operand and the result has banks of its own. Operands that do not fit twice are loaded
-    when the tile before is done. Returns False, with nothing emitted, where they do not fit once.
+    inputs: Sequence[Region]
+    output: Region
+    depth: int
+
+
+def _places(layer: Stream, config: AcceleratorConfig) -> _Places | None:
+    """Every operand and the result has banks of its own; None where they do not fit.
+
+    Two tiles are on chip, or one, which is loaded when the one before is done.
     """
-    count = len(sources)
-    largest = [max(tile.sources[i].rows for tile in tiles) for i in range(count)]
-    result_rows = 2 * max(tile.target.rows for tile in tiles)
-    depth, regions = 2, None
+    if layer.compute is None:
+        regions = split_banks([config.memory.activation_rows], config)
+        return None if regions is None else _Places(regions, regions[0], COPY_SLOTS)
+    largest, result = _largest(layer)
     for depth in (2, 1):
-        regions = split_banks([result_rows, *(depth * r for r in largest)], emitter.config)
+        regions = split_banks([2 * result, *(depth * rows for rows in largest)], config)
         if regions is not None:
-            break
-    if regions is None:
-        return False
-    output, inputs = regions[0], regions[1:]
+            return _Places(regions[1:], regions[0], depth)
+    return None
+
+
+def _largest(layer: Stream) -> tuple[list[int], int]:
+    """Rows of the largest box of each operand, and of the result."""
+    operands = zip(*(tile.sources for tile in layer.tiles), strict=True)
+    rows = [max(box.rows for box in boxes) for boxes in operands]
+    return rows, max(tile.target.rows for tile in layer.tiles)
+
+
+def check(layer: Stream, config: AcceleratorConfig) -> None:
+    """Raise RefusedError unless tiles fit the scratchpad and instructions hold their fields."""
+    places = _places(layer, config)
+    if places is None:
+        rows, result = _largest(layer)
+        memory = config.memory
+        raise RefusedError(
+            f"no tile fits: operands of {rows} rows and two results of {result} need banks of "
+            f"their own; {config.name} has {memory.activation_banks} of "
+            f"{memory.activation_bank_rows} rows"
+        )
+    numbers = {0, len(layer.tiles) - 1}
+    numbers.add(max(range(len(layer.tiles)), key=lambda n: layer.tiles[n].target.rows))
+    try:
+        for number in numbers:
+            for instruction in _sample(layer, layer.tiles[number]):
+                instruction.encode()
+    except (EncodingError, TransferError) as error:
+        raise RefusedError(f"an instruction cannot express it: {error}") from error
+
+
+def _sample(layer: Stream, tile: Tile) -> Iterable[UnitInstruction]:
+    for view, box in zip(layer.sources, tile.sources, strict=True):
+        yield load_box(view, box, 0)
+    if layer.compute is not None:
+        yield from layer.compute(tile, [0] * len(tile.sources), 0)
+    yield store_box(layer.target, tile.target, 0)
+
+
+def emit(emitter: Emitter, layer: Stream) -> None:
+    """Load, compute and store tiles.
+
+    Raises
+    ------
+    RefusedError
+        If they do not fit (`check`).
+    """
+    check(layer, emitter.config)
+    places = _places(layer, emitter.config)
+    assert places is not None  # check
+    depth = places.depth
 
     def ring(i: int) -> Ring:
         def fill(key: Hashable, slot: int) -> list[UnitInstruction]:
             assert isinstance(key, Box)
-            return [load_box(sources[i], key, inputs[i].slot(slot, depth))]
+            return [load_box(layer.sources[i], key, places.inputs[i].slot(slot, depth))]
 
         return Ring(depth, fill)
 
     def step(number: int) -> Step:
-        tile = tiles[number]
+        tile = layer.tiles[number]
 
         def body(slots: Slots) -> None:
-            rows = [inputs[i].slot(slots[str(i)], depth) for i in range(count)]
-            result = output.slot(number % 2, 2)
-            compute(tile, rows, result)
-            emitter.emit(store_box(target, tile.target, result))
+            rows = [region.slot(slots[str(i)], depth) for i, region in enumerate(places.inputs)]
+            result = rows[0]
+            if layer.compute is not None:
+                result = places.output.slot(number % 2, 2)
+                for instruction in layer.compute(tile, rows, result):
+                    emitter.emit(instruction)
+            emitter.emit(store_box(layer.target, tile.target, result))
 
         # Boxes are the keys: an operand that tiles share is loaded once.
-        return Step({str(i): tile.sources[i] for i in range(count)}, body)
+        return Step({str(i): tile.sources[i] for i in range(len(layer.sources))}, body)
 
-    run(
-        emitter,
-        {str(i): ring(i) for i in range(count)},
-        [step(number) for number in range(len(tiles))],
-    )
-    return True
+    rings = {str(i): ring(i) for i in range(len(layer.sources))}
+    run(emitter, rings, [step(number) for number in range(len(layer.tiles))])

@@ -1,12 +1,29 @@
-"""Why the back end cannot run an operator, before anything is emitted."""
+"""Why the back end cannot run an operator, before anything is emitted.
+
+Limits of fields and the search for a tile are the lowerings' own: what is accepted here is emitted.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import assert_never
 
-from compiler.codegen import depthwise, fused_choice, rearrange, reduce
+from compiler.codegen import (
+    convolution,
+    copies,
+    depthwise_choice,
+    elementwise,
+    fused_choice,
+    rearrange,
+    reduce,
+    relayout,
+    temporal_residual,
+)
+from compiler.codegen.depthwise_tiling import suits
+from compiler.codegen.emitter import RefusedError
+from compiler.codegen.fused_plan import tensor_of
 from compiler.codegen.policy import Policy
+from compiler.codegen.streams import Stream, check
 from compiler.ir import (
     AnyOperation,
     Chain,
@@ -16,6 +33,7 @@ from compiler.ir import (
     Pool,
     Rearrange,
     Reduce,
+    Relayout,
     Slice,
     TemporalResidual,
     TensorType,
@@ -23,12 +41,7 @@ from compiler.ir import (
     View,
 )
 from hw.arch.config import AcceleratorConfig
-
-MAX_COORDINATE = 2047
-MAX_STRIDE = 7
-MAX_DILATION = 15
-MAX_POOL = 7
-REDUCE_COORDINATE = 1023
+from hw.arch.program import Tensor
 
 
 def reason(
@@ -46,41 +59,93 @@ def reason(
     config: the accelerator.
     policy: given, a chain is also refused where its stages are better computed apart.
     """
+    if isinstance(op, Chain):
+        return _chain(op, inputs[0], output, config, policy)
+    if isinstance(op, View):
+        return None
+    lanes = config.lane_block
+    sources = [tensor_of(kind, lanes) for kind in inputs]
+    if isinstance(op, Rearrange):
+        return _rearrange(op, inputs[0], output, config)
+    return refusal(op, sources, tensor_of(output, lanes), config)
+
+
+def refusal(
+    op: AnyOperation,
+    sources: Sequence[Tensor],
+    target: Tensor,
+    config: AcceleratorConfig,
+) -> str | None:
+    """Why an operator cannot run on tensors that lie as they do, or None if it can.
+
+    Parameters
+    ----------
+    op: the operator; of a chain, what lies between its stages is dense.
+    sources, target: operands and result; where they lie does not matter.
+    config: the accelerator.
+    """
+    if isinstance(op, Convolution):
+        if suits(op, config):
+            return depthwise_choice.unfit(op, sources[0], config)
+        return convolution.refusal(op, sources[0], target, config)
+    if isinstance(op, Rearrange) and (why := rearrange.refusal(op)) is not None:
+        return why
+    if isinstance(op, Relayout):
+        return relayout.refusal(sources[0], target, config)
+    try:
+        for stream in _streams(op, sources, target, config):
+            if stream.compute is not None and "vector" not in config.features:
+                return f"configuration {config.name} has no vector unit"
+            check(stream, config)
+    except RefusedError as error:
+        return str(error)
+    return None
+
+
+def _streams(
+    op: AnyOperation,
+    sources: Sequence[Tensor],
+    target: Tensor,
+    config: AcceleratorConfig,
+) -> Iterator[Stream]:
+    """What an operator moves through the scratchpad, if it does not need the array."""
     match op:
-        case Convolution():
-            return _convolution(op, inputs[0], config)
-        case View():
-            return None
+        case View() | Chain() | Convolution() | Relayout():
+            return
         case Concat():
-            needs_vector = any(table is not None for table in op.tables)
-            return _vector(config) if needs_vector else None
+            fields = [int(table is not None) for table in op.tables]
+            yield from copies.concat_layers(op, sources, target, config, fields)
         case Slice():
-            return _slice(op, config)
+            yield from copies.slice_layers(op, sources[0], target, config)
         case Rearrange():
-            return rearrange.refusal(op)
+            yield from rearrange.layers(op, sources[0], target, config)
         case Elementwise():
-            return _elementwise(op, inputs, output) or _vector(config)
+            yield elementwise.layer(op, sources, target, config)
         case Pool():
-            return _windows(op.window.kernel, op.window.stride, inputs[0]) or _vector(config)
+            yield reduce.pool_layer(op, sources[0], target, config)
         case Reduce():
-            kernel = [inputs[0].shape[a] for a in op.axes]
-            return _windows(kernel, (1,), inputs[0]) or _vector(config)
+            yield reduce.mean_layer(op, sources[0], target, config)
         case TemporalResidual():
-            if inputs[0].shape[1] > reduce.MAX_WINDOW:
-                return f"{inputs[0].shape[1]} frames; at most {reduce.MAX_WINDOW} are averaged"
-            return _vector(config)
+            yield temporal_residual.layer(op, sources[0], target, config)
         case UnaryTable():
-            return _vector(config)
-        case Chain():
-            return _chain(op, inputs[0], output, config, policy)
+            yield copies.table_layer(sources[0], target, config, 1)
         case _:
             assert_never(op)
 
 
-def _vector(config: AcceleratorConfig) -> str | None:
-    if "vector" in config.features:
-        return None
-    return f"configuration {config.name} has no vector unit"
+def _rearrange(
+    op: Rearrange, source: TensorType, output: TensorType, config: AcceleratorConfig
+) -> str | None:
+    """A dense operand may have to take other lanes first."""
+    moves = rearrange.moves_of(op.source, op.target)
+    if moves is None:
+        return rearrange.refusal(op)
+    dense = tensor_of(source, config.lane_block)
+    demanded = moves.demanded(dense.layout.lane_map)
+    moved = tensor_of(source, config.lane_block, demanded)
+    target = tensor_of(output, config.lane_block, moves.result(demanded))
+    why = relayout.refusal(dense, moved, config) if demanded != dense.layout.lane_map else None
+    return why or refusal(op, [moved], target, config)
 
 
 def _chain(
@@ -95,54 +160,3 @@ def _chain(
         if why is not None:
             return f"{stage.name}: {why}"
     return None if policy is None else fused_choice.refusal(op, source, output, config, policy)
-
-
-def _convolution(op: Convolution, source: TensorType, config: AcceleratorConfig) -> str | None:
-    if max(op.stride) > MAX_STRIDE:
-        return f"stride {max(op.stride)}; the address generators step by at most {MAX_STRIDE}"
-    if max(op.dilation) > MAX_DILATION:
-        return f"dilation {max(op.dilation)}; at most {MAX_DILATION}"
-    if max(source.shape[1:]) > MAX_COORDINATE:
-        return f"a map of {list(source.shape[1:])}; at most {MAX_COORDINATE} along an axis"
-    if op.pool is not None and max(op.pool.kernel) > MAX_POOL:
-        return f"a fused pool of {op.pool.kernel}; at most {MAX_POOL} along an axis"
-    window = op.pool.kernel if op.pool is not None else (1, 1, 1)
-    rows = config.memory.accumulator_rows
-    if window[0] * window[1] * window[2] > rows:
-        return f"a fused pool of {window} windows does not fit {rows} accumulator rows"
-    if depthwise.suits(op, config):
-        return None
-    taps = op.kernel[0] * op.kernel[1] * op.kernel[2]
-    blocks = config.weight_beats // config.weight_block_beats
-    if taps * 2 > blocks:
-        return f"a kernel of {taps} taps; {blocks // 2} weight blocks fit half the scratchpad"
-    return None
-
-
-def _slice(op: Slice, config: AcceleratorConfig) -> str | None:
-    if op.axis == 0 and (op.start % config.lane_block or op.step != 1):
-        return (
-            f"a channel slice from {op.start} step {op.step}: only whole lane blocks of "
-            f"{config.lane_block} can be moved"
-        )
-    return None
-
-
-def _elementwise(op: Elementwise, inputs: Sequence[TensorType], output: TensorType) -> str | None:
-    for kind in inputs:
-        if kind.shape[0] != output.shape[0]:
-            return (
-                f"{kind.shape[0]} channels repeated over {output.shape[0]}: lanes cannot be "
-                f"broadcast"
-            )
-    return None
-
-
-def _windows(kernel: Sequence[int], stride: Sequence[int], source: TensorType) -> str | None:
-    if max(kernel) > reduce.MAX_WINDOW:
-        return f"a window of {max(kernel)}; at most {reduce.MAX_WINDOW} along an axis"
-    if max(stride) > MAX_STRIDE:
-        return f"stride {max(stride)}; at most {MAX_STRIDE}"
-    if max(source.shape[1:]) > REDUCE_COORDINATE:
-        return f"a map of {list(source.shape[1:])}; at most {REDUCE_COORDINATE} along an axis"
-    return None

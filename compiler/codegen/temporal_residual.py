@@ -3,49 +3,73 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from compiler.codegen.elementwise import affine_fields
-from compiler.codegen.emitter import Emitter
+from compiler.codegen.emitter import Emitter, RefusedError
 from compiler.codegen.geometry import Axis
+from compiler.codegen.limits import MAX_COUNT, MAX_REDUCE_WINDOW
 from compiler.codegen.reduce import mean_fields, reduction
-from compiler.codegen.streams import Tile, slot_rows, split_box, stream
+from compiler.codegen.streams import Stream, Tile, emit, slot_rows, split_box
 from compiler.codegen.transfers import Box, View
-from compiler.ir import CompilerError, TemporalResidual
-from hw.arch.isa import Elementwise, ElementwiseOp, Reduce, ReduceOp, deltas
+from compiler.ir import TemporalResidual
+from hw.arch.config import AcceleratorConfig
+from hw.arch.isa import (
+    Elementwise,
+    ElementwiseOp,
+    Reduce,
+    ReduceOp,
+    UnitInstruction,
+    deltas,
+)
 from hw.arch.program import Tensor
 
 
-def lower(emitter: Emitter, op: TemporalResidual, source: Tensor, target: Tensor) -> dict[str, Any]:
-    """Emit T − 1 differences and the mean frame; all frames of some pixels make a tile."""
+def layer(
+    op: TemporalResidual,
+    source: Tensor,
+    target: Tensor,
+    config: AcceleratorConfig,
+    tables: tuple[int, int] = (0, 0),
+) -> Stream:
+    """T − 1 differences and the mean frame; all frames of some pixels make a tile.
+
+    Parameters
+    ----------
+    op, source, target, config: the operator, its tensors, for what.
+    tables: instruction fields of the tables of differences and mean.
+
+    Raises
+    ------
+    RefusedError
+        If the scratchpad does not hold all frames of a pixel, or a field their number.
+    """
     view, to = View.of(source).merged(1), View.of(target).merged(1)
     frames = source.layout.frames
-    limit = min(slot_rows(2, emitter.config), 4095 * frames)
+    if frames > MAX_REDUCE_WINDOW:
+        raise RefusedError(f"{frames} frames; at most {MAX_REDUCE_WINDOW} are averaged")
+    limit = min(slot_rows(2, config), MAX_COUNT * frames)
     whole = Box((0, 0, 0), view.sizes, 0, view.blocks)
     tiles = [Tile((box,), box) for box in split_box(whole, limit, keep=(2,))]
-    difference = emitter.table(op.difference_table)
-    average = emitter.table(op.average_table)
 
-    def compute(tile: Tile, rows: Sequence[int], result: int) -> None:
+    def compute(tile: Tile, rows: Sequence[int], result: int) -> Iterator[UnitInstruction]:
         box = tile.target
         pitches = box.pitches()
-        pixels = box.size[0]
-        emitter.emit(
-            differences(
-                op, source, (frames, pixels, box.blocks), rows[0], pitches, result, pitches,
-                difference,
-            )
-        )  # fmt: skip
+        counts = (frames, box.size[0], box.blocks)
+        yield differences(op, source, counts, rows[0], pitches, result, pitches, tables[0])
         last = result + (frames - 1) * pitches[2]
-        emitter.emit(mean_frame(op, source, box, rows[0], last, pitches[3], average))
+        yield mean_frame(op, source, box, rows[0], last, pitches[3], tables[1])
 
-    if not stream(emitter, [view], to, tiles, compute):
-        raise CompilerError(
-            f"{op.name} (TemporalResidual): {frames} frames of one pixel do not fit "
-            f"{slot_rows(2, emitter.config)} scratchpad rows of {emitter.config.name}"
-        )
-    return {"pixels": tiles[0].target.size[0], "blocks": tiles[0].target.blocks}
+    return Stream([view], to, tiles, compute)
+
+
+def lower(emitter: Emitter, op: TemporalResidual, source: Tensor, target: Tensor) -> dict[str, Any]:
+    """Emit a temporal residual; returns the tiling for the report."""
+    tables = emitter.table(op.difference_table), emitter.table(op.average_table)
+    stream = layer(op, source, target, emitter.config, tables)
+    emit(emitter, stream)
+    return {"pixels": stream.tiles[0].target.size[0], "blocks": stream.tiles[0].target.blocks}
 
 
 def differences(

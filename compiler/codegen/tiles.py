@@ -194,6 +194,7 @@ def array_instruction(
     bank: int,
     block_step: int = 0,
     accumulate: bool = False,
+    taps: Sequence[Range] | None = None,
 ) -> Array:
     """ARRAY for one part.
 
@@ -207,6 +208,7 @@ def array_instruction(
     bank: accumulator bank.
     block_step: input blocks from one output block's first to the next one's (block diagonal).
     accumulate: add to an earlier instruction's sums.
+    taps: first and count along x, y, t, in mode GEMM; default: all.
     """
     common = {
         "accumulate": int(accumulate),
@@ -217,8 +219,8 @@ def array_instruction(
         "dilations": tuple(axis.dilation for axis in kernel.axes),
     }
     if kernel.algorithm == DIRECT:
-        return _gemm(kernel, part, operand, groups, blocks, block_step, common)
-    assert block_step == 0, "groups of an hFA layer share the transformed activations"
+        chosen = taps or [(0, axis.kernel) for axis in kernel.axes]
+        return _gemm(kernel, part, operand, groups, blocks, block_step, chosen, common)
     return _hfa(kernel, part, operand, groups, blocks, common)
 
 
@@ -229,11 +231,15 @@ def _gemm(
     groups: int,
     blocks: int,
     block_step: int,
+    taps: Sequence[Range],
     common: dict[str, object],
 ) -> Array:
     axes, pitches = kernel.axes, operand.pitches
-    origin = [axis.start(first) for axis, first in zip(axes, part.first, strict=True)]
-    counts = (*part.count, groups, *(axis.kernel for axis in axes), blocks)
+    origin = [
+        axis.start(first) + tap * axis.dilation
+        for axis, first, (tap, _) in zip(axes, part.first, taps, strict=True)
+    ]
+    counts = (*part.count, groups, *(count for _, count in taps), blocks)
     strides = (
         *(p * a.stride for p, a in zip(pitches[:3], axes, strict=True)),
         block_step * pitches[3],

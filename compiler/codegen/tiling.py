@@ -2,7 +2,8 @@
 
 Two levels. A *load tile* is a box of outputs whose inputs (all blocks, halo included) lie in the
 scratchpad together. It is computed in *accumulator tiles* of at most `accumulator_rows` rows, each
-for a *group* of output blocks. The weights of a group come in *pieces* of some input blocks.
+for a *group* of output blocks. The weights of a group come in *pieces* of some input blocks, or,
+where the taps of one are too many, of some taps.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from compiler.codegen.geometry import (
     tile_sizes,
 )
 from compiler.codegen.hfa_cost import Work, part_sizes, units, work
+from compiler.codegen.limits import MAX_COUNT
 from compiler.codegen.tiles import DIRECT
 from hw.arch.config import AcceleratorConfig
 from hw.arch.layout import ceil_div
@@ -35,9 +37,10 @@ DRAIN_OVERHEAD = 28
 LOAD_OVERHEAD = 48
 STORE_OVERHEAD = 32
 PORT_EFFICIENCY = 0.97
-MAX_POSITIONS = 4095
 SHORT_RUN = 6
 """Beats below which runs do not hide their bursts' latency."""
+WEIGHT_SLOTS = 4
+"""Pieces of which each holds some taps of one input block: so many lie on chip."""
 TRAFFIC_WEIGHT = 16
 """Hidden port cycles count for one sixteenth: they cost energy, and others may need the port."""
 
@@ -79,6 +82,29 @@ class Problem:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Pieces:
+    """How the weights of a group of outputs come on chip.
+
+    Attributes
+    ----------
+    blocks: input blocks of a piece.
+    taps: of a piece along x, y, t; all of them unless `blocks` is 1.
+    slots: pieces resident at a time.
+    resident: all weights of the layer stay on chip.
+    """
+
+    blocks: int
+    taps: Triple
+    slots: int
+    resident: bool
+
+    def of(self, problem: Problem) -> int:
+        """Pieces of a group."""
+        cut = [ceil_div(a.kernel, n) for a, n in zip(problem.axes, self.taps, strict=True)]
+        return ceil_div(problem.reduced, self.blocks) * product(cut)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Tiling:
     """A choice, and what it is estimated to cost.
 
@@ -86,8 +112,7 @@ class Tiling:
     ----------
     load, accumulator: outputs per tile along x, y, t.
     group: output blocks computed together.
-    piece: input blocks whose weights come in one transfer.
-    weight_slots: pieces resident at a time.
+    pieces: of the weights.
     group_outer: all tiles for one group of outputs, then the next group.
     input_slots: 2 to load the next tile while one is computed.
     output, packed, input: scratchpad regions; `packed` only where operands are packed.
@@ -100,8 +125,7 @@ class Tiling:
     load: Triple
     accumulator: Triple
     group: int
-    piece: int
-    weight_slots: int
+    pieces: Pieces
     group_outer: bool
     input_slots: int
     output: Region
@@ -119,8 +143,9 @@ class Tiling:
             "load": list(self.load),
             "accumulator": list(self.accumulator),
             "group": self.group,
-            "piece": self.piece,
-            "weight_slots": self.weight_slots,
+            "piece": self.pieces.blocks,
+            "taps": list(self.pieces.taps),
+            "weight_slots": self.pieces.slots,
             "order": "group, tile" if self.group_outer else "tile, group",
             "input_slots": self.input_slots,
             "estimate": self.cycles,
@@ -171,7 +196,7 @@ def candidates(problem: Problem, config: AcceleratorConfig) -> Iterator[Tiling]:
     axes = problem.axes
     per_axis = []
     for axis, unit in zip(axes, units(axes, problem.algorithm), strict=True):
-        limit = min(MAX_POSITIONS // axis.stride, max(rows // problem.blocks, unit))
+        limit = min(MAX_COUNT // axis.stride, max(rows // problem.blocks, unit))
         sizes = tile_sizes(axis.out, unit, limit, 12)
         per_axis.append([min(size, axis.out) for size in sizes])
     for load in itertools.product(*per_axis):
@@ -200,22 +225,30 @@ def _regions(
     return split_banks(sizes, config)
 
 
-def _pieces(
-    problem: Problem, config: AcceleratorConfig, group: int
-) -> tuple[int, int, bool] | None:
-    """Input blocks per piece, slots, and whether all weights stay on chip."""
+def _pieces(problem: Problem, config: AcceleratorConfig, group: int) -> Pieces | None:
+    """The largest pieces of which several lie on chip; None where a single tap is too much."""
     capacity = config.weight_beats // config.weight_block_beats
     per_input = problem.taps * group
     total = problem.reduced * problem.taps * problem.groups
-    if total <= capacity:
+    x, y, t = (axis.kernel for axis in problem.axes)
+    if total <= capacity and problem.reduced <= MAX_COUNT:
         whole = ceil_div(problem.groups, group)
-        return problem.reduced, whole, True
+        return Pieces(problem.reduced, (x, y, t), whole, True)
     for slots in (4, 3, 2):
-        piece = min(problem.reduced, capacity // slots // per_input)
+        piece = min(problem.reduced, capacity // slots // per_input, MAX_COUNT)
         if piece >= 1:
-            piece = ceil_div(problem.reduced, ceil_div(problem.reduced, piece))
-            return piece, capacity // (piece * per_input), False
-    return None
+            piece = balanced(problem.reduced, piece)
+            return Pieces(piece, (x, y, t), capacity // (piece * per_input), False)
+    room = capacity // WEIGHT_SLOTS // group
+    if problem.algorithm != DIRECT or room < 1:
+        return None
+    if x > room:
+        taps = balanced(x, room), 1, 1
+    elif x * y > room:
+        taps = x, balanced(y, room // x), 1
+    else:
+        taps = x, y, balanced(t, room // (x * y))
+    return Pieces(1, taps, capacity // (product(taps) * group), False)
 
 
 def _evaluate(
@@ -235,18 +268,15 @@ def _evaluate(
     pieces = _pieces(problem, config, group)
     if accumulator is None or pieces is None:
         return None
-    piece, weight_slots, resident = pieces
-    if resident and group * ceil_div(problem.groups, group) > problem.groups:
+    if pieces.resident and group * ceil_div(problem.groups, group) > problem.groups:
         # Slots are of equal size; the last group's may be larger than it needs.
         capacity = config.weight_beats // config.weight_block_beats
-        if weight_slots * group * problem.reduced * problem.taps > capacity:
+        if pieces.slots * group * problem.reduced * problem.taps > capacity:
             return None
     regions = _regions(problem, config, load, group, slots)
     if regions is None:
         return None
-    parts, done, beats = _cost(
-        problem, config, load, accumulator, group, outer, (piece, weight_slots, resident)
-    )
+    parts, done, beats = _cost(problem, config, load, accumulator, group, outer, pieces)
     total = max(parts["array"], parts["drain"], parts["vector"], parts["port"]) + parts["fill"]
     if slots == 1:
         total += parts["input"]
@@ -254,8 +284,7 @@ def _evaluate(
         load,
         accumulator,
         group,
-        piece,
-        weight_slots,
+        pieces,
         outer,
         slots,
         output=regions[0],
@@ -300,12 +329,11 @@ def _cost(
     accumulator: Triple,
     group: int,
     outer: bool,
-    pieces: tuple[int, int, bool],
+    pieces: Pieces,
 ) -> tuple[dict[str, int], Work, int]:
     """Cycles by unit, summed over the layer (`fill` is what nothing hides); work; beats moved."""
     axes = problem.axes
-    piece, weight_slots, resident = pieces
-    pieces_per_group = ceil_div(problem.reduced, piece)
+    pieces_per_group = pieces.of(problem)
     groups = ceil_div(problem.groups, group)
     tiles = product([_tiles(a, n) for a, n in zip(axes, load, strict=True)])
     positions = product([a.out for a in axes])
@@ -329,9 +357,9 @@ def _cost(
     passes = groups if outer and tiles > 1 else 1
     loads, load_count = _load_cycles(problem, load) * passes, tiles * passes
     again = 1
-    if not resident:
+    if not pieces.resident:
         again = 1 if outer else tiles
-        if pieces_per_group > weight_slots:
+        if pieces_per_group > pieces.slots:
             again = computed
     weights = blocks * config.weight_block_beats * again
     weight_loads = groups * pieces_per_group * again
@@ -378,6 +406,7 @@ def choose(
     problem: Problem,
     config: AcceleratorConfig,
     merit: Callable[[Tiling], float] | None = None,
+    accept: Callable[[Tiling], bool] = lambda tiling: True,
 ) -> tuple[Tiling, list[Tiling]] | None:
     """The cheapest tiling and the runners-up; None where nothing fits.
 
@@ -385,15 +414,17 @@ def choose(
     ----------
     problem, config: what is tiled, for what.
     merit: what is minimized; default: cycles, and a little of what hides behind them.
+    accept: whether instructions can express a tiling.
     """
 
     def cycles(tiling: Tiling) -> float:
         return tiling.cycles + tiling.parts["port"] // TRAFFIC_WEIGHT
 
     ranked = sorted(candidates(problem, config), key=merit or cycles)
-    if not ranked:
+    first = next((n for n, tiling in enumerate(ranked) if accept(tiling)), None)
+    if first is None:
         return None
-    return ranked[0], _distinct(ranked[1:], 3)
+    return ranked[first], _distinct(ranked[first + 1 :], 3)
 
 
 def _distinct(tilings: Sequence[Tiling], count: int) -> list[Tiling]:

@@ -5,11 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
+from compiler.codegen.limits import MAX_BEATS, MAX_COUNT
+from compiler.ir import CompilerError
 from hw.arch.isa import ADDRESS_BITS, Load, Space, Store, deltas
 from hw.arch.program import Tensor
 
-MAX_BEATS = (1 << 16) - 1
-MAX_COUNT = (1 << 12) - 1
+RUN_LEVELS = 3
+"""Levels of runs in a transfer."""
+
+
+class TransferError(CompilerError):
+    """A box that one instruction cannot transfer."""
 
 
 def row_field(row: int) -> int:
@@ -53,6 +59,16 @@ class View:
             (layout.width, layout.height, layout.frames),
             (lanes, row, frame, frame * layout.frames),
             lanes,
+        )
+
+    def part(self, first: int, blocks: int, step: int = 1) -> View:
+        """Some blocks, evenly spaced."""
+        x, y, t, block = self.pitches
+        return dataclasses.replace(
+            self,
+            address=self.address + first * block,
+            blocks=blocks,
+            pitches=(x, y, t, step * block),
         )
 
     def merged(self, levels: int) -> View:
@@ -107,8 +123,9 @@ def _nest(
             levels.append((count, dram, local))
     beats = levels[0][0]
     outer = levels[1:]
-    assert len(outer) <= 3, outer
-    outer += [(1, 0, 0)] * (3 - len(outer))
+    if len(outer) > RUN_LEVELS:
+        raise TransferError(f"a box of {len(outer)} levels of runs; a transfer has {RUN_LEVELS}")
+    outer += [(1, 0, 0)] * (RUN_LEVELS - len(outer))
     counts = tuple(level[0] for level in outer)
     return (
         beats,

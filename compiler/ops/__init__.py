@@ -12,7 +12,7 @@ from compiler.ops.base import Operation, Table, apply_table, stored_codes
 from compiler.ops.chain import Chain
 from compiler.ops.convolution import Convolution
 from compiler.ops.elementwise import Elementwise, ElementwiseKind, broadcast
-from compiler.ops.move import Concat, Rearrange, Slice, View
+from compiler.ops.move import Concat, Rearrange, Relayout, Slice, View
 from compiler.ops.pool import Pool, PoolKind, Window
 from compiler.ops.reduce import Reduce
 from compiler.ops.residual import TemporalResidual
@@ -29,6 +29,7 @@ AnyOperation: TypeAlias = (
     | Slice
     | View
     | Rearrange
+    | Relayout
     | Chain
 )
 
@@ -44,6 +45,7 @@ __all__ = [
     "PoolKind",
     "Rearrange",
     "Reduce",
+    "Relayout",
     "Slice",
     "Table",
     "TemporalResidual",

@@ -1,4 +1,4 @@
-"""Operators that only select or move codes: concat, slice, views and permutations."""
+"""Operators that only select or move codes: concat, slice, views, permutations, relayouts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from compiler.ops.base import Operation, Table, apply_table
 from compiler.tensor import Codes, Shape, TensorType
 from hw.arch.axes import Axes, canonical_of, covers, from_canonical, to_canonical
+from hw.arch.layout import LaneMap
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -149,3 +150,32 @@ class Rearrange(Operation):
     ) -> Codes:
         flat = from_canonical(operands[0], self.source, (inputs[0].elements,))
         return to_canonical(flat, self.target)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Relayout(Operation):
+    """The same tensor in other lanes; the back end inserts it where operands do not meet.
+
+    Attributes
+    ----------
+    lane_map: of the result.
+    """
+
+    lane_map: LaneMap
+
+    def infer(self, inputs: Sequence[TensorType]) -> Shape:
+        self.check_arity(inputs, 1)
+        channels = inputs[0].shape[0]
+        if self.lane_map.channels != channels:
+            raise self.error(f"lanes for {self.lane_map.channels} of {channels} channels")
+        return inputs[0].shape
+
+    def check(self, inputs: Sequence[TensorType], output: TensorType) -> None:
+        super().check(inputs, output)
+        if inputs[0].quantization != output.quantization:
+            raise self.error("other lanes keep scale and zero point")
+
+    def evaluate(
+        self, operands: Sequence[Codes], inputs: Sequence[TensorType], output: TensorType
+    ) -> Codes:
+        return operands[0]

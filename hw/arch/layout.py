@@ -1,23 +1,237 @@
 """How activation tensors lie in DRAM: [block][T][H][W][lane], lane block L = array rows.
 
-A tensor's channels are split into blocks of L lanes. Where channels do not fill whole blocks (or
-where a concat joined several such tensors) the channels are a list of *segments*: each segment
-starts on a block boundary and its last block is padded. The padded lanes hold no information.
+A row is one position of one block: L lanes of a byte. Which channel a lane holds is the tensor's
+*lane map*. A dense tensor has channels 0..L−1 in its first block, and so on; a concat of 5 and 7
+channels has two blocks that are not full, a channel slice may begin at any lane. Operators that
+work lane by lane leave a map as it is, so a map is part of a tensor's type: operands meet lane by
+lane only where their maps agree. Lanes of no channel hold anything.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+Channels: TypeAlias = npt.NDArray[np.int64]
+"""Channel of each lane, −1 where it holds none."""
 
 
 def ceil_div(value: int, divisor: int) -> int:
     """Smallest integer not below value / divisor."""
     return -(-value // divisor)
+
+
+class Run(NamedTuple):
+    """Neighbouring lanes of a block whose channels lie evenly: lane + i holds channel + i·step.
+
+    With step 0 all lanes hold the same channel.
+    """
+
+    lane: int
+    length: int
+    channel: int
+    step: int = 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LaneMap:
+    """Which channel every lane holds.
+
+    Attributes
+    ----------
+    lanes: L.
+    blocks: runs of each block, by lane. Maps are equal where lanes hold the same channels, if they
+        come from `of` or another constructor below: it makes each run as long as it can be.
+    """
+
+    lanes: int
+    blocks: tuple[tuple[Run, ...], ...]
+
+    def __post_init__(self) -> None:
+        """Refuse what is no map.
+
+        Raises
+        ------
+        ValueError
+            If runs overlap, leave the block or are out of order, a block is empty, or a channel
+            has no lane.
+        """
+        if self.lanes < 1 or not self.blocks:
+            raise ValueError(f"a lane map of {len(self.blocks)} blocks of {self.lanes} lanes")
+        for number, block in enumerate(self.blocks):
+            if not block:
+                raise ValueError(f"block {number} holds no channel")
+            end = 0
+            for run in block:
+                if run.lane < end or run.length < 1 or run.lane + run.length > self.lanes:
+                    raise ValueError(f"block {number}: {run} does not follow lane {end}")
+                if min(run.channel, run.channel + (run.length - 1) * run.step) < 0:
+                    raise ValueError(f"block {number}: {run} leaves the channels")
+                end = run.lane + run.length
+        held = np.unique(self.table())
+        held = held[held >= 0]
+        if not np.array_equal(held, np.arange(held.size)) or not held.size:
+            raise ValueError(f"channels of a lane map are 0, 1, ...; these are {held.tolist()}")
+
+    # Constructors
+
+    @classmethod
+    def of(cls, table: Channels) -> LaneMap:
+        """The map of a table: channel of every lane [blocks, L], −1 for none."""
+        return cls(table.shape[1], tuple(tuple(_runs(row)) for row in table.tolist()))
+
+    @classmethod
+    def dense(cls, channels: int, lanes: int) -> LaneMap:
+        """Channels in order, every block full but the last."""
+        return cls(
+            lanes,
+            tuple(
+                (Run(0, min(lanes, channels - first), first),)
+                for first in range(0, channels, lanes)
+            ),
+        )
+
+    @classmethod
+    def spread(cls, lanes: int) -> LaneMap:
+        """One channel in all lanes of one block."""
+        return cls(lanes, ((Run(0, lanes, 0, 0 if lanes > 1 else 1),),))
+
+    @classmethod
+    def joined(cls, maps: Sequence[LaneMap]) -> LaneMap:
+        """The blocks of several maps one after another, their channels counted through."""
+        blocks: list[tuple[Run, ...]] = []
+        first = 0
+        for lane_map in maps:
+            blocks += (
+                tuple(run._replace(channel=run.channel + first) for run in block)
+                for block in lane_map.blocks
+            )
+            first += lane_map.channels
+        return cls(maps[0].lanes, tuple(blocks))
+
+    # Questions
+
+    @property
+    def channels(self) -> int:
+        """Channels that have a lane."""
+        return int(self.table().max()) + 1
+
+    @property
+    def is_dense(self) -> bool:
+        """Channels lie in order and fill all blocks but the last."""
+        return self == LaneMap.dense(self.channels, self.lanes)
+
+    def table(self) -> Channels:
+        """Channel of every lane, [blocks, L]; −1 where the lane holds none."""
+        return _table(self)
+
+    def first_lanes(self) -> npt.NDArray[np.int64]:
+        """A lane of every channel, the first one, counted through all blocks: [channels]."""
+        flat = self.table().reshape(-1)
+        where = np.flatnonzero(flat >= 0)
+        _, first = np.unique(flat[where], return_index=True)
+        return np.asarray(where[first])
+
+    # Other maps
+
+    def taken(self, channels: Sequence[int]) -> tuple[LaneMap, tuple[int, ...]]:
+        """Keep some channels, in their lanes; blocks that hold none of them go.
+
+        Parameters
+        ----------
+        channels: those that stay; the i-th becomes channel i.
+
+        Returns
+        -------
+        The map, and which blocks are left.
+        """
+        renamed = np.full(self.channels + 1, -1, np.int64)  # the last for lanes without a channel
+        renamed[np.asarray(channels)] = np.arange(len(channels))
+        table = renamed[self.table()]
+        kept = np.flatnonzero((table >= 0).any(axis=1))
+        return LaneMap.of(table[kept]), tuple(int(block) for block in kept)
+
+    def merged(self, positions: int) -> LaneMap:
+        """The map where `positions` neighbours of each channel become channels of their own.
+
+        Position i of channel c becomes channel c·positions + i (row-major order), and every block
+        as many blocks: the bytes stay where they are.
+        """
+        table = self.table()[:, None, :]
+        inner = np.arange(positions)[None, :, None]
+        wide = np.where(table >= 0, table * positions + inner, -1)
+        return LaneMap.of(wide.reshape(-1, self.lanes))
+
+    def split(self, positions: int) -> LaneMap:
+        """Undo `merged`.
+
+        Raises
+        ------
+        ValueError
+            If channels that become neighbours do not lie in the same lane of following blocks.
+        """
+        table = self.table()
+        if len(table) % positions:
+            raise ValueError(f"{len(table)} blocks do not fall into {positions} positions")
+        outer = table.reshape(-1, positions, self.lanes)
+        first = np.where(outer[:, 0] >= 0, outer[:, 0] // positions, -1)
+        result = LaneMap.of(first)
+        if result.merged(positions) != self:
+            raise ValueError(f"neighbours of {positions} channels do not share a lane")
+        return result
+
+    def __str__(self) -> str:
+        """``24`` where dense, else channels of the blocks: ``0..4 | 5..11``, ``6..11@6``."""
+        if self.is_dense:
+            return str(self.channels)
+        named = [",".join(map(_run_name, block)) for block in self.blocks[:NAMED_BLOCKS]]
+        more = len(self.blocks) - NAMED_BLOCKS
+        return " | ".join([*named, f"{more} more"] if more > 0 else named)
+
+
+NAMED_BLOCKS = 8
+"""Blocks of a map that are written out for people."""
+
+
+def _run_name(run: Run) -> str:
+    last = run.channel + (run.length - 1) * run.step
+    name = str(run.channel) if run.length == 1 else f"{run.channel}..{last}"
+    if run.length > 1 and run.step != 1:
+        name += f"/{run.step}"
+    return f"{name}@{run.lane}" if run.lane else name
+
+
+@functools.lru_cache(maxsize=4096)
+def _table(lane_map: LaneMap) -> Channels:
+    table = np.full((len(lane_map.blocks), lane_map.lanes), -1, np.int64)
+    for row, block in zip(table, lane_map.blocks, strict=True):
+        for lane, length, channel, step in block:
+            row[lane : lane + length] = channel + step * np.arange(length)
+    table.setflags(write=False)
+    return table
+
+
+def _runs(row: Sequence[int]) -> Iterator[Run]:
+    """Longest runs of a block, from the first lane on."""
+    lane = 0
+    while lane < len(row):
+        channel = row[lane]
+        if channel < 0:
+            lane += 1
+            continue
+        end = lane + 1
+        step = 1
+        if end < len(row) and row[end] >= 0:
+            step = row[end] - channel
+            while end < len(row) and row[end] >= 0 and row[end] - row[end - 1] == step:
+                end += 1
+        yield Run(lane, end - lane, channel, step)
+        lane = end
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,26 +240,53 @@ class TensorLayout:
 
     Attributes
     ----------
-    segments: channels of each lane-aligned segment.
+    lane_map: channels of the blocks' lanes.
     frames, height, width: T, H, W.
-    lanes: L.
     """
 
-    segments: tuple[int, ...]
+    lane_map: LaneMap
     frames: int
     height: int
     width: int
-    lanes: int
+
+    @classmethod
+    def dense(cls, shape: Sequence[int], lanes: int) -> TensorLayout:
+        """A tensor [C, T, H, W] whose channels lie in order, without gaps."""
+        channels, frames, height, width = shape
+        return cls(LaneMap.dense(channels, lanes), frames, height, width)
+
+    @classmethod
+    def from_mapping(cls, content: Mapping[str, Any]) -> TensorLayout:
+        """Undo `dataclasses.asdict`, also by way of JSON.
+
+        Raises
+        ------
+        ValueError
+            If the lane map is none.
+        """
+        lane_map = content["lane_map"]
+        blocks = tuple(tuple(Run(*run) for run in block) for block in lane_map["blocks"])
+        return cls(**{**content, "lane_map": LaneMap(lane_map["lanes"], blocks)})
+
+    @property
+    def lanes(self) -> int:
+        """L."""
+        return self.lane_map.lanes
 
     @property
     def channels(self) -> int:
         """Real channels."""
-        return sum(self.segments)
+        return self.lane_map.channels
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(C, T, H, W)."""
+        return self.channels, self.frames, self.height, self.width
 
     @property
     def blocks(self) -> int:
-        """Lane blocks, padding included."""
-        return sum(ceil_div(s, self.lanes) for s in self.segments)
+        """Lane blocks."""
+        return len(self.lane_map.blocks)
 
     @property
     def positions(self) -> int:
@@ -62,19 +303,13 @@ class TensorLayout:
         """Bytes in DRAM."""
         return self.rows * self.lanes
 
-    def lane_channels(self) -> npt.NDArray[np.int64]:
-        """Channel of every lane, [blocks·L]; −1 where the lane only pads."""
-        result = np.full(self.blocks * self.lanes, -1, np.int64)
-        lane = channel = 0
-        for size in self.segments:
-            result[lane : lane + size] = np.arange(channel, channel + size)
-            lane += ceil_div(size, self.lanes) * self.lanes
-            channel += size
-        return result
+    def lane_channels(self) -> Channels:
+        """Channel of every lane, [blocks·L]; −1 where the lane holds none."""
+        return self.lane_map.table().reshape(-1)
 
     def pack(self, tensor: npt.NDArray[Any], fill: int = 0) -> npt.NDArray[np.uint8]:
-        """[C, T, H, W] of u8 or s8 to the bytes in DRAM; padded lanes hold `fill`."""
-        expected = (self.channels, self.frames, self.height, self.width)
+        """[C, T, H, W] of u8 or s8 to the bytes in DRAM; lanes of no channel hold `fill`."""
+        expected = self.shape
         if tensor.shape != expected or tensor.dtype.itemsize != 1:
             raise ValueError(
                 f"a tensor of {tensor.dtype}{list(tensor.shape)} does not have the layout's shape "
@@ -94,8 +329,7 @@ class TensorLayout:
         wide = np.moveaxis(blocked, -1, 1).reshape(
             self.blocks * self.lanes, self.frames, self.height, self.width
         )
-        lanes = self.lane_channels()
-        real = np.ascontiguousarray(wide[lanes >= 0])
+        real = np.ascontiguousarray(wide[self.lane_map.first_lanes()])
         return real.view(np.int8) if signed else real
 
 

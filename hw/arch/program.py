@@ -271,12 +271,10 @@ class Program:
 
 
 def _tensor(content: dict[str, Any]) -> Tensor:
-    layout = dict(content["layout"])
-    layout["segments"] = tuple(layout["segments"])
     return Tensor(
         **{
             **content,
-            "layout": TensorLayout(**layout),
+            "layout": TensorLayout.from_mapping(content["layout"]),
             "shape": tuple(content["shape"]),
             "axes": _axes(content["axes"]),
         }

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hw.arch.isa import INSTRUCTION_BYTES, Begin, Halt, Load, encode
-from hw.arch.layout import TensorLayout
+from hw.arch.layout import LaneMap, TensorLayout
 from hw.arch.program import (
     COMPILER,
     MAGIC,
@@ -25,7 +25,8 @@ from hw.arch.program import (
 
 @pytest.fixture
 def program():
-    layout = TensorLayout((5, 3), 1, 2, 3, 4)
+    parts = [LaneMap.dense(5, 4), LaneMap.dense(3, 4)]
+    layout = TensorLayout(LaneMap.joined(parts), 1, 2, 3)
     shape = (1, 2, 3, 8)  # channels last
     axes = (((8, 1),), (), ((2, 24),), ((3, 8),))
     tensor = Tensor("x", 0x400, layout, True, 0.5, -3, shape, axes)

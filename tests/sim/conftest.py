@@ -103,7 +103,7 @@ def relu_model(path):
 
 def relu_program(config, low):
     """LOAD, COPY with a clamp, STORE."""
-    layout = TensorLayout((8,), 2, 3, 4, config.lane_block)
+    layout = TensorLayout.dense((8, 2, 3, 4), config.lane_block)
     shape = NETWORK["shape"]
     rows = layout.rows
     step = (1, 0, 0, 0)

@@ -80,7 +80,7 @@ def test_gemm_equals_torch(make_bench, tiny, case, signed):
     zero = -77 if signed else 131
     expected = conv(x, w, zero, stride=stride, padding=pad, dilation=dilation)
     out = expected.shape[1:]
-    bench.put_rows(0, TensorLayout((c,), *shape, 4).pack(x))
+    bench.put_rows(0, TensorLayout.dense((c, *shape), 4).pack(x))
     bench.put_weights(0, gemm_weights(w, 4, 4))
     instruction = gemm_instruction(
         shape,
@@ -130,7 +130,7 @@ def test_depthwise_equals_torch(make_bench, preset, kernel, emit):
     weight = rng.integers(-128, 128, (c, *kernel)).astype(np.int8)
     expected = conv(x, weight[:, None], 9, padding=pad, stride=(1, *emit), groups=c)
     passes = -(-ky * kx // rows)
-    bench.put_rows(0, TensorLayout((c,), t, h, w, rows).pack(x))
+    bench.put_rows(0, TensorLayout.dense((c, t, h, w), rows).pack(x))
     bench.put_weights(0, depthwise_weights(weight, rows, rows, passes))
     counts = (w + 2 * pad[2], h + 2 * pad[1], t, 2, 1, passes, kt, 1)
     starts = tuple(-p for p in reversed(pad))

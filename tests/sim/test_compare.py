@@ -9,7 +9,7 @@ import pytest
 
 from hw.arch.axes import standard, transposed
 from hw.arch.isa import Begin, Drain, Halt, Load, Space, Store, Unit
-from hw.arch.layout import TensorLayout
+from hw.arch.layout import LaneMap, TensorLayout
 from hw.arch.numerics import pack_parameters
 from hw.arch.program import Layer, Program, Tensor
 from sim import host
@@ -29,7 +29,8 @@ def relu(tiny, relu_build):
 
 def tensor(signed=False, order=(0, 1, 2, 3, 4), segments=(6,)):
     """A tensor whose file has its axes in another order."""
-    layout = TensorLayout(segments, 2, 1, 3, 4)
+    lane_map = LaneMap.joined([LaneMap.dense(size, 4) for size in segments])
+    layout = TensorLayout(lane_map, 2, 1, 3)
     shape = (1, sum(segments), 2, 1, 3)
     axes = transposed(standard(shape), shape, order)
     seen = tuple(shape[k] for k in order)

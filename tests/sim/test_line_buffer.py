@@ -24,7 +24,7 @@ def place_case(bench):
     c = 2 * rows
     x = rng.integers(0, 256, (c, FRAMES, HEIGHT, WIDTH)).astype(np.uint8)
     weight = rng.integers(-128, 128, (c, 1, 3, 3)).astype(np.int8)
-    bench.put_rows(0, TensorLayout((c,), FRAMES, HEIGHT, WIDTH, rows).pack(x))
+    bench.put_rows(0, TensorLayout.dense((c, FRAMES, HEIGHT, WIDTH), rows).pack(x))
     bench.put_weights(0, depthwise_weights(weight, rows, rows, -(-9 // rows)))
     expected = conv(x, weight[:, None], 9, padding=(0, 1, 1), groups=c)
     return expected.reshape(2, rows, FRAMES, HEIGHT, WIDTH).transpose(0, 2, 3, 4, 1)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from compiler import interpreter
+from compiler.codegen.assign import assign_layout
 from compiler.codegen.build import generate
 from compiler.ir import Convolution, Graph, Operation, Port, TensorType, Value, Window, verify
 from hw.arch.config import AcceleratorConfig
@@ -147,4 +148,6 @@ def execute(
     outcome = machine.run(program.code())
     assert outcome.halt_code == 0
     onnx_feeds = {port.onnx_name: feeds[port.value] for port in graph.inputs}
-    return Run(graph, program, config, machine.memory, interpreter.run(graph, onnx_feeds))
+    # Tensors that only the back end knows are stored, too.
+    whole = assign_layout(graph, config).graph
+    return Run(graph, program, config, machine.memory, interpreter.run(whole, onnx_feeds))

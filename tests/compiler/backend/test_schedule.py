@@ -124,7 +124,8 @@ def test_tilings_fit_the_memories():
     blocks = CONFIG.weight_beats // CONFIG.weight_block_beats
     for tiling in found:
         assert np.prod(tiling.accumulator) * tiling.group <= CONFIG.memory.accumulator_rows
-        assert tiling.weight_slots * tiling.piece * 9 * tiling.group <= blocks
+        pieces = tiling.pieces
+        assert pieces.slots * pieces.blocks * np.prod(pieces.taps) * tiling.group <= blocks
         assert tiling.output.row + tiling.output.rows <= tiling.input.row
 
 
