@@ -1,6 +1,7 @@
 """Float operators between DequantizeLinear and QuantizeLinear, read in terms of codes."""
 
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 import onnx
@@ -28,6 +29,7 @@ from models.values import (
 PAIRS = ("Add", "Div", "Max", "Min", "Mul", "Sub", "Sum")
 """Operators on several quantized tensors that have definitions of their own."""
 CLAMPS = ("Clip", "Relu")
+MEANS = ("GlobalAveragePool", "ReduceMean", "ReduceSum")
 
 
 def tabulated(value: Function, params: QParams | None) -> Compute:
@@ -82,7 +84,7 @@ class Floats:
             elif call.op == "Concat":
                 self._values[name] = self._concatenated(call, name)
             elif call.op in OPERATORS:
-                self._values[name] = OPERATORS[call.op](self._on_codes(call))
+                self._values[name] = self._operator(self._on_codes(call), name)
             else:
                 raise call.refuse("has no integer definition")
 
@@ -144,6 +146,20 @@ class Floats:
             return torch.cat([tensors[each] for each in names], dim=axis)
 
         return self._codes(call, replace(parts[0], shape=shape), name, pending.reads, compute)
+
+    def _operator(self, call: Call, name: str) -> Value:
+        """An operator of its own; a mean of single elements only changes the shape."""
+        pending = OPERATORS[call.op](call)
+        value = call.operand(0)
+        shape = pending.shape
+        if call.op not in MEANS or not isinstance(value, Codes) or prod(shape) != prod(value.shape):
+            return pending
+        source = value.name
+
+        def compute(tensors: Tensors) -> torch.Tensor:
+            return tensors[source].reshape(shape)
+
+        return self._codes(call, replace(value, shape=shape), name, (source,), compute)
 
     def _on_codes(self, call: Call) -> Call:
         """The call with every function that stands for codes turned into them."""

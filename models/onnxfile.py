@@ -142,6 +142,7 @@ class OnnxFile:
             if node.op_type == "Constant" and node.domain in STANDARD:
                 self.constants[node.output[0]] = constant_value(node)
         self.nodes = [n for n in self.nodes if n.output[0] not in self.constants]
+        self._place = {id(node): at for at, node in enumerate(self.nodes)}
 
     def _ordered(self) -> list[onnx.NodeProto]:
         """Nodes that the outputs need, each behind what it reads."""
@@ -173,13 +174,16 @@ class OnnxFile:
 
     def between(self, outputs: Iterable[str], sources: Iterable[str]) -> list[onnx.NodeProto]:
         """Nodes from `sources` (names not gone behind) to `outputs`, in order of computation."""
-        wanted, stop = set(outputs), set(sources)
-        found = []
-        for node in reversed(self.nodes):
-            if wanted.intersection(set(node.output) - stop):
-                found.append(node)
-                wanted.update(name for name in node.input if name)
-        return found[::-1]
+        stop = set(sources)
+        found: set[int] = set()
+        stack = [name for name in outputs if name in self.producers]
+        while stack:
+            node = self.producers[stack.pop()]
+            at = self._place.get(id(node))  # None: a Constant node
+            if at is not None and at not in found:
+                found.add(at)
+                stack += [n for n in node.input if n not in stop and n in self.producers]
+        return [self.nodes[at] for at in sorted(found)]
 
 
 def _dtype(value: onnx.ValueInfoProto) -> np.dtype:

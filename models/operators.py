@@ -5,7 +5,7 @@ the QuantizeLinear that finishes it. Definitions: numerics.md sections 2 to 4.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -36,29 +36,39 @@ def _unit(x: QParams, weight: QParams, alpha: float = 1.0) -> np.ndarray:
     return (F32(F32(alpha) * x.unit) * weight.scale).astype(F32)
 
 
-def _bias(call: Call, index: int, unit: np.ndarray, beta: float = 1.0) -> np.ndarray | None:
-    """Bias in units of the accumulator, int64 in the shape of the file."""
+@dataclass(frozen=True)
+class _Bias:
+    """Bias in units of the accumulator, int64 in the shape of the file; what rounding it lost."""
+
+    units: np.ndarray | None = None
+    lost: float = 0.0
+
+
+def _bias(call: Call, index: int, unit: np.ndarray, beta: float = 1.0) -> _Bias:
+    """Read a bias; what is not at the accumulator's scale already is rounded to it."""
     value = call.operands[index] if index < len(call.operands) else None
     if value is None:
-        return None
+        return _Bias()
     name = call.names[index]
     if not isinstance(value, Constant):
         raise call.refuse(f"bias {name} must be constant")
     if value.array.dtype == np.int32:  # of a QOperator node
-        return value.array.astype(np.int64)
+        return _Bias(value.array.astype(np.int64))
     if value.array.dtype != np.float32:
         raise call.refuse(f"bias {name} is {value.array.dtype}; float32 and int32 are read")
     params = value.params
     if beta == 1.0 and params is not None and params.dtype == np.int32:
         same = np.allclose(params.scale, unit, rtol=BIAS_TOLERANCE, atol=0)
         if same and not params.zero_point.any():
-            return value.codes.astype(np.int64)
+            return _Bias(value.codes.astype(np.int64))
     # numerics.md section 1: what is at another scale becomes rint(b / (sx·sw)).
     real = (F32(beta) * value.array).astype(np.float64)
-    units = np.rint(real / unit.astype(np.float64))
+    exact = real / unit.astype(np.float64)
+    units = np.rint(exact)
     if not np.isfinite(units).all() or np.abs(units).max(initial=0) >= integer.INT32:
         raise call.refuse(f"bias {name} leaves int32 at x scale · weight scale")
-    return units.astype(np.int64)
+    lost = float((np.abs(units - exact) * unit).max(initial=0))
+    return _Bias(units.astype(np.int64), lost)
 
 
 def _finish(
@@ -111,9 +121,10 @@ def conv(call: Call) -> Pending:
         acc = integer.conv(centred, weight.centred(tensors), windows, groups)
         return acc.movedim(1, -1) if last else acc
 
-    compute = _finish(call, accumulate, unit, bias, -1 if last else 1, len(x.shape))
+    compute = _finish(call, accumulate, unit, bias.units, -1 if last else 1, len(x.shape))
     made = (*windows.counts, outputs) if last else (outputs, *windows.counts)
-    return Pending(call.node, reads(x), compute, (x.shape[0], *made), "product")
+    shape = (x.shape[0], *made)
+    return Pending(call.node, reads(x), compute, shape, "product", lost=bias.lost)
 
 
 def gemm(call: Call) -> Pending:
@@ -136,8 +147,9 @@ def gemm(call: Call) -> Pending:
         left, right = a.centred(tensors), b.centred(tensors)
         return integer.matmul(left.T if turned[0] else left, right.T if turned[1] else right)
 
-    compute = _finish(call, accumulate, unit, bias, 1, 2)
-    return Pending(call.node, reads(a, b), compute, (rows, columns), "product")
+    compute = _finish(call, accumulate, unit, bias.units, 1, 2)
+    shape = (rows, columns)
+    return Pending(call.node, reads(a, b), compute, shape, "product", lost=bias.lost)
 
 
 def matmul(call: Call) -> Pending:
@@ -260,7 +272,8 @@ def average_pool(call: Call) -> Pending:
         shifted = x.tensor(tensors).to(torch.int32) - x.params.zero
         return average(integer.sum_pool(shifted, windows), counts, x.params, target)
 
-    return Pending(call.node, reads(x), compute, (*x.shape[:2], *windows.counts), "mean")
+    shape = (*x.shape[:2], *windows.counts)
+    return Pending(call.node, reads(x), compute, shape, "AveragePool")
 
 
 # Elementwise ------------------------------------------------------------------------------
@@ -307,7 +320,7 @@ def extremum(call: Call) -> Pending:
             result = choose(result, rescaled(each, tensors, target))
         return result
 
-    return Pending(call.node, reads(*sources), kernel, _broadcast(call, *sources), call.op)
+    return Pending(call.node, reads(*sources), kernel, _broadcast(call, *sources), "extremum")
 
 
 def total(call: Call) -> Pending:

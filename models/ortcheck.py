@@ -105,8 +105,7 @@ class Part:
     Attributes
     ----------
     model : onnx.ModelProto
-        The user's nodes from `inputs` to `output`, found by going back through the file: the
-        reading in `models.quantgraph` has no say in which they are.
+        The user's nodes from `inputs` to `output`.
     inputs : tuple of str
         Integer tensors, or inputs of the graph.
     output : str
@@ -117,15 +116,25 @@ class Part:
     output: str
 
 
+def cut(graph: QuantizedGraph, output: str) -> tuple[list[onnx.NodeProto], tuple[str, ...]]:
+    """The user's nodes that make a tensor from integers, and what they read.
+
+    They are found by going back through the file to integer tensors and inputs of the graph: the
+    reading in `models.quantgraph` has no say in which they are.
+    """
+    ends = (graph.integers() | set(graph.inputs)) - {output}
+    nodes = graph.file.between([output], ends)
+    read = dict.fromkeys(name for node in nodes for name in node.input)
+    return nodes, tuple(name for name in read if name in ends)
+
+
 def part(graph: QuantizedGraph, output: str) -> Part:
-    """Cut the nodes out that make a tensor from integers."""
-    integers = graph.integers() | set(graph.inputs)
-    nodes = graph.file.between([output], integers - {output})
-    read = {name for node in nodes for name in node.input}
+    """A model of what `cut` finds."""
+    nodes, inputs = cut(graph, output)
     made = {group.output: (group.dtype, group.shape) for group in graph.groups}
     made |= {name: (graph.file.types[name], graph.shapes[name]) for name in graph.inputs}
-    inputs = {name: made[name] for name in made if name in read & integers}
-    return Part(submodel(graph.file, nodes, inputs, [output]), tuple(inputs), output)
+    model = submodel(graph.file, nodes, {name: made[name] for name in inputs}, [output])
+    return Part(model, inputs, output)
 
 
 @torch.no_grad()

@@ -199,23 +199,25 @@ class QuantizedGraph:
             op, form, reads = "QuantizeLinear", "quantize", (value.name,)
             compute = _quantizer(value.name, params)
         elif isinstance(value, Codes):
-            op, form, reads, shape = "Requantize", "table", (value.name,), value.shape
+            op, form, reads, shape = "Requantize", "requantize", (value.name,), value.shape
             compute = _requantizer(value, params)
             made = next((g for g in self.groups if g.output == value.name and g.stands), None)
             if made is not None:  # by a move, which this change of scale belongs to
                 op, node = made.op, made.node
         elif isinstance(value, Function):
-            op, form, reads, shape = value.op, "table", (value.codes.name,), value.shape
+            op, form, reads, shape = value.op, "function", (value.codes.name,), value.shape
             node, compute = value.node, tabulated(value, params)
         elif isinstance(value, Pending):
             op, form, reads, shape = _operator(value.node), value.form, value.reads, value.shape
             node, compute = value.node, _computed(value, params)
         else:
             raise call.refuse(f"input {call.names[0]} is integers already")
+        lost = value.lost if isinstance(value, Pending) else 0.0
+        kind = params.dtype
         self.groups.append(
-            Group(node, op, output, reads, compute, shape, params.dtype, params, form)
+            Group(node, op, output, reads, compute, shape, kind, params, form, lost=lost)
         )
-        return Integers(output, params.dtype, shape, params)
+        return Integers(output, kind, shape, params)
 
     def _output(self, name: str) -> None:
         """Last group of a float output of the graph."""
@@ -233,7 +235,17 @@ class QuantizedGraph:
             raise UnsupportedGraph(node, f"graph output {name} is {what}")
         kind, reads = np.dtype(np.float32), (source,)
         self.groups.append(
-            Group(node, "DequantizeLinear", name, reads, compute, value.shape, kind, final=True)
+            Group(
+                node,
+                "DequantizeLinear",
+                name,
+                reads,
+                compute,
+                value.shape,
+                kind,
+                form="dequantize",
+                final=True,
+            )
         )
 
 

@@ -173,6 +173,8 @@ class Pending:
     steps : tuple of Step
     function : Function, optional
         The same as a function of one tensor, for further operators that are no clamps.
+    lost : float
+        How far rounding constants has moved the real result.
     """
 
     node: onnx.NodeProto
@@ -182,6 +184,7 @@ class Pending:
     form: str
     steps: tuple[Step, ...] = ()
     function: Function | None = None
+    lost: float = 0.0
 
     def followed(self, step: Step, shape: Shape) -> "Pending":
         """With a step behind it."""
@@ -292,6 +295,8 @@ class Group:
         Which definition of docs/numerics.md it is.
     final : bool
         Whether it is a float output of the graph.
+    lost : float
+        How far rounding constants (a float bias) has moved the real result.
     stands : bool
         Whether `output` names a float tensor that stands for the codes.
     """
@@ -307,6 +312,7 @@ class Group:
     form: str = "move"
     final: bool = False
     stands: bool = False
+    lost: float = 0.0
 
     @property
     def name(self) -> str:

@@ -113,7 +113,7 @@ def test_float_subgraphs_of_one_tensor_are_tables(name):
     net = Net(17)
     net.end(SUBGRAPHS[name](net, net.start((1, 4, 16, 6))), FINE)
     agree(net, limit=1, share=0.002)
-    tables = [g for g in Reference(net.model()).groups if g.form == "table" and not g.stands]
+    tables = [g for g in Reference(net.model()).groups if g.form == "function"]
     assert len(tables) == 1
 
 
@@ -278,9 +278,10 @@ def test_means_over_any_axes(axes, keepdims, opset):
 
 
 def test_means_over_axes_of_size_one():
-    net = Net()
-    net.end(net.op("ReduceMean", [net.start((1, 5, 1, 7))], axes=[0, 2], keepdims=0), FINE)
-    agree(net)
+    for q in (FINE, S8):
+        net = Net()
+        net.end(net.op("ReduceMean", [net.start((1, 5, 1, 7))], axes=[0, 2], keepdims=0), q)
+        agree(net)
 
 
 def test_a_mean_and_views_behind_it():
@@ -420,7 +421,7 @@ def test_qoperator_forms(form):
     net = Net()
     net.domains.append(helper.make_opsetid("com.microsoft", 1))
     net.output(QOPERATORS[form](net), np.uint8)
-    agree(net, limit=1 if "Average" in form else 0, share=0.02)
+    agree(net, limit=1 if "Average" in form else 0, share=0.2 if "Average" in form else 0.02)
 
 
 def test_domains_are_told_apart():

@@ -1,0 +1,48 @@
+"""Tensors that only the compiler knows: evaluated by its interpreter on the oracle's tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy.typing as npt
+
+from compiler.ir import COMPILER, AnyOperation, Codes, Graph
+
+Array = npt.NDArray[Any]
+
+
+def needed(graph: Graph, stored: Collection[str]) -> tuple[list[AnyOperation], set[str]]:
+    """Operators behind the compiler's own tensors, back to tensors of the file; and those."""
+    wanted, known = set(stored), set[str]()
+    operators = []
+    for op in reversed(graph.ops):
+        if op.output not in wanted:
+            continue
+        operators.append(op)
+        for name in op.inputs:
+            if graph.values[name].constant is not None:
+                continue
+            (wanted if graph.values[name].origin == COMPILER else known).add(name)
+    inputs = {port.value for port in graph.inputs}
+    return operators[::-1], known | (wanted & inputs)
+
+
+def evaluate(
+    graph: Graph, operators: Collection[AnyOperation], known: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Codes of the operators' results, in the shape that their type gives them.
+
+    Parameters
+    ----------
+    known: codes of the tensors of the file that they read, as the file has them.
+    """
+    tensors: dict[str, Codes] = dict(graph.constants())
+    tensors |= {name: graph.type(name).in_lanes(value) for name, value in known.items()}
+    results = {}
+    for op in operators:
+        operands = [tensors[name] for name in op.inputs]
+        made = op.evaluate(operands, graph.input_types(op), graph.type(op.output))
+        tensors[op.output] = made
+        results[op.output] = graph.type(op.output).in_file_order(made)
+    return results

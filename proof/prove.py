@@ -1,0 +1,226 @@
+"""Proof of one build: the emitted program against the oracle, the oracle against the user's file.
+
+(a) The program runs on the functional simulator; every tensor that it stores is compared, to the
+bit: those of the file with the oracle, those of the compiler's own with its interpreter. (b) The
+oracle, operator by operator, keeps the limits of `proof.limits` against the file's own nodes. So
+neither a wrong instruction nor a misreading that compiler and oracle share goes unnoticed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from compiler.ir import COMPILER, Graph
+from compiler.tensor import CompilerError
+from hw.arch.program import Program, Tensor
+from models.errors import ModelsError
+from models.quantgraph import QuantizedGraph
+from models.reference import Reference
+from models.values import Constant
+from proof import inner
+from proof.inputs import inputs_of
+from proof.written import Written
+from sim import host
+from sim.backend import Options, make_backend
+from sim.build import Arrays, Build
+from sim.compare import blame, difference, overwritten
+from sim.errors import InputError, SimulatorError
+from sim.functional.errors import MachineError
+
+Array = npt.NDArray[Any]
+Progress = Callable[[str, int], None]
+"""Told each step before it starts, and how many steps there are."""
+
+
+def prove(
+    folder: Path, graph: Graph, progress: Progress = lambda step, total: None
+) -> dict[str, Any]:
+    """Prove a build.
+
+    Parameters
+    ----------
+    folder: program.bin, config.yaml, model.onnx and, where there is one, golden.npz and host.onnx.
+    graph: what the program was made from.
+
+    Returns
+    -------
+    What was proven: ``input``; ``tensors`` and ``elements`` compared to the bit, ``compiler`` of
+    them the compiler's own; ``overwritten`` ones, which the end of a run does not show; ``forms``,
+    the figures of (b) by form; ``unproven`` nodes that ONNX Runtime does not run; ``seconds``.
+
+    Raises
+    ------
+    CompilerError
+        Something differs: names node or layer, element and both values.
+    """
+    try:
+        return _Proof(folder, graph, progress).run()
+    except ModelsError as error:
+        raise CompilerError(f"the oracle does not read the file: {error}") from error
+    except (InputError, SimulatorError, MachineError) as error:
+        raise CompilerError(f"the program does not run: {error}") from error
+
+
+class _Proof:
+    """The state of one proof."""
+
+    def __init__(self, folder: Path, graph: Graph, progress: Progress) -> None:
+        self.build = Build.load(folder)
+        self.graph = graph
+        self.progress = progress
+        self.inputs, self.origin = inputs_of(self.build)
+        self.seconds: dict[str, float] = {}
+        self.stored: dict[str, Tensor] = {}
+        self.compared: dict[str, int] = {}
+
+    @property
+    def program(self) -> Program:
+        """The emitted one."""
+        return self.build.program
+
+    def run(self) -> dict[str, Any]:
+        """See `prove`."""
+        reference = Reference(self.build.model)
+        steps = len(reference.groups) + 1
+        self.progress("simulate", steps)
+        began = time.perf_counter()
+        fed = self.build.feeds(self.inputs)
+        memory = host.start_image(self.program, fed)
+        self.result = make_backend("functional").run(
+            self.program, self.build.config, memory, Options(check_reads=True)
+        )
+        self.seconds["simulator"] = round(time.perf_counter() - began, 3)
+        lost = overwritten(self.program)
+        self.stored = {t.name: t for t in self.program.tensors if t.name not in lost}
+        own = {name for name, t in self.stored.items() if t.origin == COMPILER} - set(fed)
+        operators, sources = inner.needed(self.graph, own)
+        kept = {name: fed[name] for name in sources & set(fed)}
+        kept |= self._follow(reference, steps, sources - set(fed))
+        for name, codes in inner.evaluate(self.graph, operators, kept).items():
+            if name in own:
+                self._same(self.stored[name], codes)
+        missing = set(self.stored) - set(self.compared) - set(fed)
+        if missing:
+            raise CompilerError(
+                f"the program stores {min(missing)}, which neither the file nor the compiler makes"
+            )
+        return self._report(lost, own)
+
+    def _follow(self, reference: Reference, steps: int, sources: set[str]) -> Arrays:
+        """Run the oracle and compare what it makes with both sides; the codes of `sources`."""
+        feeds = {n: v for n, v in self.inputs.items() if n in set(reference.input_names)}
+        written = self.written = Written(reference.graph)
+        named, constants = self._places(reference.graph, sources)
+        kept: Arrays = {}
+
+        def settle(name: str, codes: Array) -> None:
+            if name in sources:
+                kept[name] = codes
+            if name in self.stored:
+                self._same(self.stored[name], codes)
+            self._output(name, codes)
+
+        for name, codes in constants.items():
+            settle(name, codes)
+        for place, value in feeds.items():
+            for name in named.get(place, ()):
+                settle(name, value)
+        groups = reference.groups
+        needs = {g.output: written.reads(g) for g in groups if written.concerns(g)}
+        uses = Counter(name for names in needs.values() for name in names)
+        alive: dict[str, torch.Tensor] = {}  # what the file's nodes go back to
+        began, apart = time.perf_counter(), 0.0
+        for group, made, tensors in reference.steps(
+            feeds, progress=lambda g: self.progress(g.name, steps)
+        ):
+            codes = made.numpy()
+            if group.final:
+                self._output(group.output, codes)
+            else:
+                for name in named.get(group.output, ()):
+                    settle(name, codes)
+            if group.output in needs:
+                start = time.perf_counter()
+                alive |= {n: tensors[n] for n in needs[group.output] if n in tensors}
+                written.check(group, codes, {n: alive[n].numpy() for n in needs[group.output]})
+                uses.subtract(needs[group.output])
+                apart += time.perf_counter() - start
+            if uses[group.output] and not group.final:
+                alive[group.output] = made
+            alive = {name: tensor for name, tensor in alive.items() if uses[name]}
+        self.seconds["oracle"] = round(time.perf_counter() - began - apart, 3)
+        self.seconds["written"] = round(apart, 3)
+        return kept
+
+    def _places(
+        self, read: QuantizedGraph, sources: set[str]
+    ) -> tuple[dict[str, list[str]], Arrays]:
+        """Names of tensors to look at by where the oracle has their codes; and constants."""
+        wanted = {t.name for t in self.stored.values() if t.origin != COMPILER} | sources
+        wanted |= {port.name for port in self.program.outputs if port.dtype != "float32"}
+        named: dict[str, list[str]] = {}
+        constants: Arrays = {}
+        for name in sorted(wanted):
+            place = read.names.get(name)
+            if place is None:
+                raise CompilerError(f"the file has no codes under the name {name}")
+            if isinstance(place, Constant):
+                constants[name] = place.array
+            else:
+                named.setdefault(place, []).append(name)
+        return named, constants
+
+    def _same(self, tensor: Tensor, codes: Array) -> None:
+        """Compare a stored tensor to the bit."""
+        got = host.read(self.result.memory, tensor)
+        if codes.shape != got.shape or codes.dtype != got.dtype:
+            raise CompilerError(
+                f"tensor {tensor.name} is stored as {got.dtype} {list(got.shape)}; it is "
+                f"{codes.dtype} {list(codes.shape)}"
+            )
+        found = difference(tensor.name, codes, got)
+        if found is not None:
+            raise CompilerError(str(blame(found, tensor, self.program, self.result.trace or ())))
+        self.compared[tensor.name] = got.size
+
+    def _output(self, name: str, value: Array) -> None:
+        """Compare an output of the graph as the user gets it, if the name is one's."""
+        port = next((port for port in self.program.outputs if port.name == name), None)
+        if port is None or (port.dtype == "float32") != (value.dtype == np.float32):
+            return
+        got = host.result(self.program, self.result.memory, port)
+        if value.shape != got.shape or value.dtype != got.dtype:
+            raise CompilerError(
+                f"output {name} is {got.dtype} {list(got.shape)}; the file makes {value.dtype} "
+                f"{list(value.shape)}"
+            )
+        found = difference(name, value, got)
+        if found is not None:
+            raise CompilerError(str(blame(found, port, self.program, self.result.trace or ())))
+
+    def _report(self, lost: tuple[str, ...], own: set[str]) -> dict[str, Any]:
+        return {
+            "input": self.origin,
+            "tensors": len(self.compared),
+            "compiler": len(own),
+            "elements": sum(self.compared.values()),
+            "overwritten": list(lost),
+            "forms": {
+                form: dataclasses.asdict(figures)
+                for form, figures in sorted(self.written.figures.items())
+            },
+            "unproven": self.written.unproven,
+            "seconds": self.seconds,
+        }
+
+
+__all__ = ["prove"]

@@ -1,0 +1,160 @@
+"""The oracle against the user's own nodes, evaluated in float as they are written.
+
+Between integer tensors of the file the nodes are cut out by going back through the file alone;
+ONNX Runtime evaluates them, without optimizations, on the codes of the oracle. So a node that was
+misread, or passed over, is found even where oracle and compiler agree about it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from compiler.tensor import CompilerError
+from models.extract import as_written
+from models.ortcheck import cut, part
+from models.quantgraph import QuantizedGraph
+from models.values import Group
+from proof.limits import LIMITS, Limit
+
+Array = npt.NDArray[Any]
+
+
+@dataclasses.dataclass(slots=True)
+class Figures:
+    """All groups of one form."""
+
+    operators: int = 0
+    elements: int = 0
+    differ: int = 0
+    beyond: int = 0
+    steps: int = 0
+    share: float = 0.0
+
+    def add(self, found: Figures) -> None:
+        """Count one group."""
+        self.operators += 1
+        self.elements += found.elements
+        self.differ += found.differ
+        self.beyond += found.beyond
+        self.steps = max(self.steps, found.steps)
+        self.share = max(self.share, found.differ / max(found.elements, 1))
+
+
+class Written:
+    """Compares groups with the file, one after the other.
+
+    Parameters
+    ----------
+    graph: as the oracle has read it.
+
+    Members
+    -------
+    figures: by form.
+    unproven: what ONNX Runtime could not evaluate, and why.
+    """
+
+    def __init__(self, graph: QuantizedGraph) -> None:
+        self._graph = graph
+        self._integers = graph.integers()
+        self.figures: dict[str, Figures] = {}
+        self.unproven: list[dict[str, str]] = []
+
+    def concerns(self, group: Group) -> bool:
+        """Whether a group makes integers of the file, or a float output of the graph."""
+        return bool(group.final or group.output in self._integers)
+
+    def reads(self, group: Group) -> tuple[str, ...]:
+        """Integer tensors and inputs of the graph that the file's nodes go back to."""
+        return tuple(cut(self._graph, group.output)[1])
+
+    def check(self, group: Group, result: Array, tensors: Mapping[str, Array]) -> None:
+        """Compare one group.
+
+        Parameters
+        ----------
+        group: made `result`.
+        tensors: what `reads` names.
+
+        Raises
+        ------
+        CompilerError
+            An element differs by more than its form may: names node, element and both values.
+        """
+        piece = part(self._graph, group.output)
+        last = piece.model.graph.node[-1]
+        limit = LIMITS[group.form]
+        real = last.input[0] if limit.steps and last.op_type == "QuantizeLinear" else ""
+        try:
+            if real:
+                piece.model.graph.output.append(onnx.ValueInfoProto(name=real))
+            fed = {name: tensors[name] for name in piece.inputs}
+            theirs = as_written(piece.model).run(None, fed)
+        except Exception as error:  # ONNX Runtime's exceptions have no common base
+            self.unproven.append({"node": group.name, "op": group.op, "reason": str(error)})
+            return
+        if group.final:
+            found = _floats(group, result, theirs[0])
+        else:
+            found = _codes(group, limit, result, theirs[0], theirs[1] if real else None)
+        self.figures.setdefault(group.form, Figures()).add(found)
+
+
+def _floats(group: Group, ours: Array, theirs: Array) -> Figures:
+    """A float output: the same number, or the same function in another float precision."""
+    _same_kind(group, ours, theirs)
+    wrong = ~(np.isclose(ours, theirs, rtol=1e-6, atol=0, equal_nan=True))
+    if wrong.any():
+        raise _error(group, ours, theirs, wrong)
+    return Figures(0, ours.size, int(np.count_nonzero(ours != theirs)))
+
+
+def _codes(group: Group, limit: Limit, ours: Array, theirs: Array, real: Array | None) -> Figures:
+    """Codes: differences at ties, and few others."""
+    _same_kind(group, ours, theirs)
+    where = np.flatnonzero(ours.reshape(-1) != theirs.reshape(-1))
+    if not where.size:
+        return Figures(0, ours.size)
+    distance = np.abs(
+        ours.reshape(-1)[where].astype(np.int64) - theirs.reshape(-1)[where].astype(np.int64)
+    )
+    found = Figures(0, ours.size, where.size, where.size, int(distance.max()))
+    far = where[distance > limit.steps]
+    if far.size:
+        raise _error(group, ours, theirs, far, f"; {limit.steps} step is allowed")
+    if real is None:
+        if where.size > limit.kernel * ours.size:
+            raise _error(group, ours, theirs, where, f" (limit {limit.kernel:.1e})")
+        return found
+    assert group.params is not None
+    unit = float(group.params.unit)
+    values = real.reshape(-1)[where].astype(np.float64) / unit
+    from_tie = np.abs(values - np.floor(values) - 0.5)
+    found.beyond = int(np.count_nonzero(from_tie > limit.reach + group.lost / unit))
+    if found.beyond > limit.beyond * ours.size:
+        beyond = where[from_tie > limit.reach + group.lost / unit]
+        raise _error(group, ours, theirs, beyond, f" beyond ties (limit {limit.beyond:.1e})")
+    return found
+
+
+def _same_kind(group: Group, ours: Array, theirs: Array) -> None:
+    if (ours.shape, ours.dtype) != (theirs.shape, theirs.dtype):
+        raise CompilerError(
+            f"node {group.name} ({group.op}): {group.output} is {ours.dtype} {list(ours.shape)}; "
+            f"the file makes {theirs.dtype} {list(theirs.shape)}"
+        )
+
+
+def _error(group: Group, ours: Array, theirs: Array, wrong: Array, more: str = "") -> CompilerError:
+    flat = np.flatnonzero(wrong) if wrong.dtype == bool else wrong
+    index = tuple(int(i) for i in np.unravel_index(int(flat[0]), ours.shape))
+    return CompilerError(
+        f"node {group.name} ({group.op}): {group.output} differs from the file's own nodes at "
+        f"{list(index)}: {ours[index]} instead of {theirs[index]} ({flat.size} of {ours.size} "
+        f"elements{more})"
+    )
