@@ -18,9 +18,9 @@ Array = npt.NDArray[Any]
 
 
 RECORDED_BY_ORT = (
-    "if ONNX Runtime recorded it: on a CPU without VNNI it saturates sums of U8 × S8 products unless "
-    "the option session.x64quantprecision of its session is 1; --golden report accepts steps of one, "
-    "--golden off builds without looking"
+    "if ONNX Runtime recorded it: on a CPU without VNNI it saturates sums of U8 × S8 products "
+    "unless the option session.x64quantprecision of its session is 1; --golden report accepts "
+    "steps of one, --golden off builds without looking"
 )
 CHECK, REPORT, OFF = "check", "report", "off"
 MODES = (CHECK, REPORT, OFF)
