@@ -6,15 +6,17 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from tqdm import tqdm
 
 from compiler import golden
 from compiler.check import check
 from compiler.codegen.policy import AUTO, NAMES, OBJECTIVES, Policy
-from compiler.pipeline import Options, build
+from compiler.ir import Graph
+from compiler.pipeline import Options, Verify, build
 from compiler.tensor import CompilerError
 from hw.arch.config import AcceleratorConfig, ConfigError
 
@@ -55,6 +57,11 @@ def _parser() -> argparse.ArgumentParser:
     builder.add_argument(
         "--no-golden", dest="golden", action="store_const", const=golden.OFF, help="--golden off"
     )
+    builder.add_argument(
+        "--no-verify",
+        action="store_true",
+        help="publish the build without the proof that it computes what the file says",
+    )
     checker = commands.add_parser(
         "check",
         help="say what is supported, what is not, and why, per node",
@@ -80,18 +87,39 @@ def _build(args: argparse.Namespace, config: AcceleratorConfig) -> int:
             bar.set_postfix_str(step)
             bar.update()
 
-        built = build(args.onnx, config, target, options, advance)
+        verify = None if args.no_verify else _verifier(bar)
+        built = build(args.onnx, config, target, options, advance, verify)
     if args.json:
         print(json.dumps(dataclasses.asdict(built)))
     else:
         print(
             f"{target}: {built.instructions:,} instructions, {built.weight_bytes:,} bytes of "
             f"weights, about {built.cycles_estimated:,} cycles; golden {built.golden}; "
-            f"{built.wall_s:.1f} s"
+            f"{_proven(built.proof)}; {built.wall_s:.1f} s"
         )
         for name, (elements, count) in built.golden_differences.items():
             print(f"{name}: {count} of {elements} elements differ from the recording by a step")
     return 0
+
+
+def _proven(proof: Mapping[str, Any] | None) -> str:
+    """What was proven, for people."""
+    if proof is None:
+        return "not proven"
+    return (
+        f"proven: {proof['tensors']} tensors equal to the oracle, "
+        f"{sum(f['operators'] for f in proof['forms'].values())} operators as the file writes them"
+    )
+
+
+def _verifier(bar: tqdm[NoReturn]) -> Verify:
+    """The proof of a build; it knows the simulator and the oracle, which the compiler does not."""
+    from proof.prove import prove
+
+    def verify(folder: Path, graph: Graph) -> Mapping[str, Any]:
+        return prove(folder, graph, lambda step, total: bar.set_postfix_str(f"proof: {step}"))
+
+    return verify
 
 
 def _check(args: argparse.Namespace, config: AcceleratorConfig) -> int:

@@ -5,7 +5,7 @@
 
 Each stage before `golden` makes a new graph, which is verified and dumped to
 `stages/NN-name.txt`. The stages after it happen inside the back end
-(`compiler.codegen.build.generate`) and are dumped from the program that it makes. A build folder
+(`compiler.codegen.build`) and are dumped from the program that it makes. A build folder
 appears complete or not at all.
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from compiler import golden, output, printer
-from compiler.codegen.build import generate
+from compiler.codegen.build import emit, lay_out
 from compiler.codegen.policy import Policy
 from compiler.codegen.support import reason
 from compiler.cost import program_cycles
@@ -190,14 +190,15 @@ def build(
         progress("golden", steps)
         verdict = golden.compare(graph, source, folder, options.golden)
         stages.dump("golden", verdict.text)
-        program = generate(graph, config, lambda name: progress(name, steps), options.policy)
+        assigned = lay_out(graph, config)
+        program = emit(assigned, config, lambda name: progress(name, steps), options.policy)
         progress("write", steps)
         _write(program, config, folder, stages)
         output.copy_model(source, folder / "model.onnx")
         if graph.host:
             (folder / HOST_MODEL).write_bytes(graph.host)
         progress("proof", steps)
-        proof = None if verify is None else verify(folder, graph)
+        proof = None if verify is None else verify(folder, assigned.graph)
         built = _summary(graph, program, config, options, target, verdict, proof, start)
         (folder / "build.json").write_text(json.dumps(dataclasses.asdict(built), indent=2) + "\n")
     return built

@@ -17,7 +17,7 @@ from compiler.codegen import (
     temporal_residual,
 )
 from compiler.codegen.allocate import PAGE, ConstantPool
-from compiler.codegen.assign import assign_layout, check_operator
+from compiler.codegen.assign import Assigned, assign_layout, check_operator
 from compiler.codegen.depthwise_tiling import suits
 from compiler.codegen.emitter import Emitter, RefusedError
 from compiler.codegen.hfa import possible
@@ -58,11 +58,36 @@ def generate(
     progress: Progress = lambda name: None,
     policy: Policy | None = None,
 ) -> Program:
+    """Lay out, lower every operator and link the program: `lay_out`, then `emit`."""
+    return emit(lay_out(graph, config), config, progress, policy)
+
+
+def lay_out(graph: Graph, config: AcceleratorConfig) -> Assigned:
+    """Give every value its lanes, with relayouts where operands do not meet.
+
+    Raises
+    ------
+    CompilerError
+        If an operator is not supported or fits no tile; names the node and the limit.
+    """
+    for op in graph.ops:
+        why = reason(op, graph.input_types(op), graph.type(op.output), config)
+        if why is not None:
+            raise CompilerError(f"{op.name} ({type(op).__name__}): {why}")
+    return assign_layout(graph, config)
+
+
+def emit(
+    assigned: Assigned,
+    config: AcceleratorConfig,
+    progress: Progress = lambda name: None,
+    policy: Policy | None = None,
+) -> Program:
     """Lower every operator and link the program.
 
     Parameters
     ----------
-    graph: typed and legal; each operator becomes one layer that stores its result.
+    assigned: each operator of the graph becomes one layer that stores its result.
     config: the accelerator.
     progress: is told each operator's name before it is lowered.
     policy: how layers choose between direct and transformed.
@@ -70,16 +95,11 @@ def generate(
     Raises
     ------
     CompilerError
-        If an operator is not supported or fits no tile; names the node and the limit. If the
-        policy names what does not exist.
+        If an operator fits no tile; names the node and the limit. If the policy names what does
+        not exist.
     """
     policy = policy or Policy()
     policy.check(config)
-    for op in graph.ops:
-        why = reason(op, graph.input_types(op), graph.type(op.output), config)
-        if why is not None:
-            raise CompilerError(f"{op.name} ({type(op).__name__}): {why}")
-    assigned = assign_layout(graph, config)
     graph = assigned.graph
     placement = place(assigned, PAGE)
     constants = ConstantPool(placement.end)
