@@ -137,7 +137,8 @@ class _Proof:
         groups = reference.groups
         needs = {g.output: written.reads(g) for g in groups if written.concerns(g)}
         uses = Counter(name for names in needs.values() for name in names)
-        alive: dict[str, torch.Tensor] = {}  # what the file's nodes go back to
+        # What the file's nodes go back to.
+        alive = {n: torch.from_numpy(v) for n, v in feeds.items() if uses[n]}
         began, apart = time.perf_counter(), 0.0
         for group, made, tensors in reference.steps(
             feeds, progress=lambda g: self.progress(g.name, steps)
