@@ -105,9 +105,9 @@ class _Proof:
         operators, sources = inner.needed(self.graph, own)
         kept = {name: fed[name] for name in sources & set(fed)}
         kept |= self._follow(reference, steps, sources - set(fed))
-        for name, codes in inner.evaluate(self.graph, operators, kept).items():
-            if name in own:
-                self._same(self.stored[name], codes)
+        made = inner.constants(self.graph, own) | inner.evaluate(self.graph, operators, kept)
+        for name in own & set(made):
+            self._same(self.stored[name], made[name])
         missing = set(self.stored) - set(self.compared) - set(fed)
         if missing:
             raise CompilerError(
@@ -149,7 +149,7 @@ class _Proof:
             else:
                 for name in named.get(group.output, ()):
                     settle(name, codes)
-            if group.output in needs:
+            if written.concerns(group):
                 start = time.perf_counter()
                 alive |= {n: tensors[n] for n in needs[group.output] if n in tensors}
                 written.check(group, codes, {n: alive[n].numpy() for n in needs[group.output]})

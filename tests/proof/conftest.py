@@ -8,8 +8,7 @@ import onnx
 import pytest
 
 from compiler.ir import Graph
-from compiler.onnx_import import import_onnx
-from compiler.pipeline import Options, back_end_accepts, build, optimize
+from compiler.pipeline import build
 from hw.arch.config import AcceleratorConfig
 from models.export import export
 from proof.prove import prove
@@ -41,10 +40,9 @@ def make(model: onnx.ModelProto | Path, folder: Path) -> Made:
     if isinstance(model, onnx.ModelProto):
         source = folder / "net.onnx"
         onnx.save(model, source)
-    build(source, TINY, folder / "build")
-    imported = import_onnx(source).graph
-    graph = optimize(imported, True, back_end_accepts(TINY, Options().policy))
-    return Made(folder / "build", graph)
+    graphs: list[Graph] = []
+    build(source, TINY, folder / "build", verify=lambda staged, graph: graphs.append(graph) or {})
+    return Made(folder / "build", graphs[0])
 
 
 @pytest.fixture(scope="session")

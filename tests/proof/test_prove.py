@@ -24,6 +24,7 @@ from tests.models.qdq import Q
 from tests.proof.conftest import Made, make
 
 WIDE = Q(0.11, 7, np.int8)
+OTHER = Q(0.17, 1, np.int8)
 
 
 # What is proven ---------------------------------------------------------------------------
@@ -61,6 +62,18 @@ def test_without_a_recording_the_input_is_random_and_the_compilers_own_tensors_c
     own = [t for t in Program.load(made.folder / "program.bin").tensors if t.origin == COMPILER]
     assert proven["compiler"] == len(own) > 0
     assert {"product", "function", "Add", "Mul", "extremum", "mean"} <= set(proven["forms"])
+
+
+def test_outputs_that_are_moves_and_constants_of_the_compilers_own(tmp_path):
+    net = Net()
+    x = net.start((1, 4, 6, 6))
+    channels = net.dequantize(net.constant(np.arange(4, dtype=np.int8).reshape(4, 1, 1)), OTHER)
+    m = net.through(net.op("Max", [x, channels]), Q(0.061, 9, np.int8))
+    y = net.through(net.op("Conv", [m, net.weight((4, 4, 1, 1))]), WIDE)
+    net.output(net.op("Reshape", [y, net.ints([1, 4, 36])]))
+    net.output(net.op("Identity", [y]))
+    proven = make(net.model(), tmp_path).prove()
+    assert proven["forms"]["dequantize"]["operators"] == 2 and proven["compiler"] >= 1
 
 
 @pytest.mark.parametrize("q", [S8, U8, Q(0.003, 255)])
