@@ -386,3 +386,6 @@ OPERATORS: dict[str, Callable[[Call], Pending]] = {
     "Sub": pair,
     "Sum": total,
 }
+
+FORMS = ("product", "mean", "AveragePool", "Add", "Sub", "Mul", "Div", "Sum", "extremum", "Concat")
+"""Definitions of docs/numerics.md that the operators follow."""

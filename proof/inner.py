@@ -28,6 +28,12 @@ def needed(graph: Graph, stored: Collection[str]) -> tuple[list[AnyOperation], s
     return operators[::-1], known | (wanted & inputs)
 
 
+def constants(graph: Graph, names: Collection[str]) -> dict[str, Array]:
+    """Those of the compiler's own tensors that are constant, in the shape of their type."""
+    known = {n: v for n, v in graph.constants().items() if n in names}
+    return {name: graph.type(name).in_file_order(codes) for name, codes in known.items()}
+
+
 def evaluate(
     graph: Graph, operators: Collection[AnyOperation], known: Mapping[str, Array]
 ) -> dict[str, Array]:

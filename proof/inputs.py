@@ -49,12 +49,15 @@ def inputs_of(build: Build) -> tuple[Arrays, str]:
 def _spread(
     rng: np.random.Generator, shape: tuple[int, ...], low: float = 0.0, high: float = 1.0
 ) -> npt.NDArray[np.float64]:
-    """Uniform values, half of them in blocks of equal ones."""
-    fine = rng.uniform(low, high, shape)
+    """Values of the whole range: half of them evenly spaced, half in blocks of equal ones."""
+    fine = np.empty(shape)
+    where = rng.random(shape) < 0.5
+    count = int(np.count_nonzero(where))
+    fine[where] = low + (high - low) * rng.permutation((np.arange(count) + 0.5) / max(count, 1))
     coarse = rng.uniform(low, high, [-(-n // COARSE) for n in shape])
     for axis, n in enumerate(shape):
         coarse = np.repeat(coarse, COARSE, axis=axis).take(np.arange(n), axis=axis)
-    return np.where(rng.random(shape) < 0.5, fine, coarse)
+    return np.where(where, fine, coarse)
 
 
 def _range(readers: list[Tensor]) -> tuple[float, float]:

@@ -105,9 +105,9 @@ class _Proof:
         operators, sources = inner.needed(self.graph, own)
         kept = {name: fed[name] for name in sources & set(fed)}
         kept |= self._follow(reference, steps, sources - set(fed))
-        for name, codes in inner.evaluate(self.graph, operators, kept).items():
-            if name in own:
-                self._same(self.stored[name], codes)
+        made = inner.constants(self.graph, own) | inner.evaluate(self.graph, operators, kept)
+        for name in own & set(made):
+            self._same(self.stored[name], made[name])
         missing = set(self.stored) - set(self.compared) - set(fed)
         if missing:
             raise CompilerError(
@@ -137,7 +137,8 @@ class _Proof:
         groups = reference.groups
         needs = {g.output: written.reads(g) for g in groups if written.concerns(g)}
         uses = Counter(name for names in needs.values() for name in names)
-        alive: dict[str, torch.Tensor] = {}  # what the file's nodes go back to
+        # What the file's nodes go back to.
+        alive = {n: torch.from_numpy(v) for n, v in feeds.items() if uses[n]}
         began, apart = time.perf_counter(), 0.0
         for group, made, tensors in reference.steps(
             feeds, progress=lambda g: self.progress(g.name, steps)
@@ -148,7 +149,7 @@ class _Proof:
             else:
                 for name in named.get(group.output, ()):
                     settle(name, codes)
-            if group.output in needs:
+            if written.concerns(group):
                 start = time.perf_counter()
                 alive |= {n: tensors[n] for n in needs[group.output] if n in tensors}
                 written.check(group, codes, {n: alive[n].numpy() for n in needs[group.output]})

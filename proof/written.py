@@ -67,7 +67,7 @@ class Written:
 
     def concerns(self, group: Group) -> bool:
         """Whether a group makes integers of the file, or a float output of the graph."""
-        return bool(group.final or group.output in self._integers)
+        return bool(group.final or (not group.stands and group.output in self._integers))
 
     def reads(self, group: Group) -> tuple[str, ...]:
         """Integer tensors and inputs of the graph that the file's nodes go back to."""
