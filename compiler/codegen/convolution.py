@@ -134,10 +134,14 @@ def spans(
     return [min(a, source.blocks - width) for a, _ in found], width
 
 
-def _packings(op: Convolution, source: Tensor, axes: Axes, lanes: int) -> list[Packing]:
-    """Ways to fill the lanes of a thin input."""
+def _packings(
+    op: Convolution, source: Tensor, axes: Axes, config: AcceleratorConfig
+) -> list[Packing]:
+    """Ways to fill the lanes of a thin input; the vector unit packs them."""
+    lanes = config.lane_block
     used = int(source.layout.lane_map.first_lanes().max()) + 1
-    if source.layout.blocks != 1 or 2 * used > lanes or op.groups != 1:
+    thin = source.layout.blocks == 1 and 2 * used <= lanes and op.groups == 1
+    if not thin or "vector" not in config.features:
         return []
     return [
         Packing(d, used, min(axis.kernel, lanes // used))
@@ -188,7 +192,7 @@ def jobs(
         first_block=first,
         kernel=Kernel(merged, source.signed, source.zero_point, target.zero_point, op.low, op.high),
     )
-    packings = _packings(op, source, merged, config.lane_block)
+    packings = _packings(op, source, merged, config)
     forms = [plain, *(_packed_job(packing, plain, config) for packing in packings)]
     if not constants:
         return forms

@@ -137,11 +137,15 @@ def feeds_of(graph: Graph, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def execute(
-    graph: Graph, config: AcceleratorConfig, program: Program | None = None, seed: int = 0
+    graph: Graph,
+    config: AcceleratorConfig,
+    program: Program | None = None,
+    seed: int = 0,
+    feeds: dict[str, np.ndarray] | None = None,
 ) -> Run:
     """Generate (unless given), prove the waits, run; reads of unwritten memory are errors."""
     program = program or generate(graph, config)
-    feeds = feeds_of(graph, seed)
+    feeds = feeds or feeds_of(graph, seed)
     memory = start_image(program, feeds)
     check_hazards(dynamic_trace(program, config, memory), config, program.memory_bytes)
     machine = FunctionalMachine(config, memory, program.store_window, check_reads=True)
