@@ -110,6 +110,7 @@ class Importer:
         self.findings: list[Unsupported] = list(model.problems)
         self._read: dict[str, Read] = {}
         self._integers: set[str] = set()
+        self._outputs = {value.name for value in model.proto.graph.output}
         self._host_nodes: list[onnx.NodeProto] = []
 
     def run(self, name: str) -> Graph | None:
@@ -286,7 +287,9 @@ class Importer:
 
     def _settle(self, name: str, operand: Operand, integer: bool = False) -> None:
         """Note what a tensor of the file stands for, and let its codes have its name."""
-        operand = self.builder.settle(operand, name, FILE)
+        # A float output of the graph is known by its reals, not by the codes behind it.
+        if integer or name not in self._outputs:
+            operand = self.builder.settle(operand, name, FILE)
         if integer:
             self._integers.add(name)
             if self._renamed(operand, name):

@@ -98,7 +98,7 @@ class Model:
         for tensor in graph.initializer:
             try:
                 self.constants[tensor.name] = numpy_helper.to_array(tensor)
-            except (ValueError, TypeError, OSError) as error:
+            except (ValueError, TypeError, KeyError, OSError) as error:
                 raise FileError(f"initializer {tensor.name} is damaged: {error}") from error
         self.inputs = [v for v in graph.input if v.name not in self.constants]
         self.problems: list[Unsupported] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -105,28 +104,51 @@ def max_pool(site: Site) -> Operand:
 
 
 def average_pool(site: Site) -> Operand:
-    """AveragePool over whole windows: padding, if any, must count."""
+    """AveragePool whose windows all average as many elements."""
     source = site.standard(0)
     window = _window(site, source.kind)
-    padded = any((*window.pad_begin, *window.pad_end))
-    if padded and not site.attributes.get("count_include_pad", 0):
-        raise site.refuse(
-            "windows of different sizes at the border (pads or ceil_mode without "
-            "count_include_pad) need one divisor each"
-        )
-    if padded and site.attributes.get("ceil_mode", 0):
-        raise site.refuse("ceil_mode with padding has no agreed divisor")
     op = Pool(
         name=site.builder.op_name(site.node),
         inputs=(source.name,),
         output=site.output(),
         kind=PoolKind.AVERAGE,
         window=window,
-        mean=_mean(site, source.kind, math.prod(window.kernel)),
+        mean=_mean(site, source.kind, _divisor(site, source.kind, window)),
         low=site.low,
         high=site.high,
     )
     return _emit_pool(site, op, source.kind)
+
+
+def _divisor(site: Site, source: TensorType, window: Window) -> int:
+    """Elements that every window of an average divides by.
+
+    Padding counts only with count_include_pad, and then as far as `pads` say: what ceil_mode lets
+    a window reach beyond them never counts (as in ONNX Runtime).
+
+    Raises
+    ------
+    Unsupported
+        Windows at the border have other divisors than those inside.
+    """
+    space = source.onnx_shape[2:]
+    kernel = [int(k) for k in site.attributes.get("kernel_shape", space)]
+    _, pads, _ = window_attributes(site, kernel, space)
+    counted = bool(site.attributes.get("count_include_pad", 0))
+    rank, divisor = len(space), 1
+    for d in range(rank):
+        begin, end = pads[d], pads[rank + d]
+        least, past = (-begin, space[d] + end) if counted else (0, space[d])
+        stride, last = window.stride[3 - rank + d], window.output(source.shape[1:])[3 - rank + d]
+        starts = [i * stride - begin for i in range(last)]
+        counts = {min(s + kernel[d], past) - max(s, least) for s in starts}
+        if len(counts) > 1 or min(counts) < 1:
+            raise site.refuse(
+                f"windows at the border average {min(counts)} to {max(counts)} elements along axis "
+                f"{d + 2}: one divisor for all of them is lowered"
+            )
+        divisor *= counts.pop()
+    return divisor
 
 
 def _emit_pool(site: Site, op: Pool, source: TensorType) -> Operand:
