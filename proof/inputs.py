@@ -10,6 +10,7 @@ import numpy.typing as npt
 from hw.arch.program import Input, Tensor
 from sim import host
 from sim.build import Arrays, Build
+from sim.errors import InputError
 
 SEED = 0
 COARSE = 8
@@ -81,9 +82,15 @@ def _widest(build: Build, result: Arrays, hosted: list[Input], rng: np.random.Ge
                 port.name: (lowest + (width - lowest) * shapes[port.name]).astype(port.dtype)
                 for port in hosted
             }
-            with np.errstate(all="ignore"):
-                fed = host.feeds(build.program, result | tried, build.host_model)
+            try:
+                with np.errstate(all="ignore"):
+                    fed = host.feeds(build.program, result | tried, build.host_model)
+            except InputError:  # an index out of bounds, no finite number: not this range
+                continue
             codes = sum(np.unique(value).size for value in fed.values())
             if codes > best:
                 best, chosen = codes, tried
+    if best < 0:
+        names = ", ".join(port.name for port in hosted)
+        raise InputError(f"no random values of {names} pass through the host's part: record some")
     result.update(chosen)

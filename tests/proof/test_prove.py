@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from compiler.tensor import CompilerError
 from hw.arch.program import COMPILER, Program
@@ -99,6 +99,17 @@ def test_random_inputs_span_what_the_host_computes(tmp_path):
     (fed,) = build.feeds(inputs_of(build)[0]).values()
     assert len(np.unique(fed)) > 200
     assert made.prove()["forms"]["quantize"]["operators"] == 1
+
+
+def test_random_indices_stay_within_their_table(tmp_path):
+    net = Net()
+    net.inputs.append(helper.make_tensor_value_info("tokens", TensorProto.INT64, [1, 5]))
+    rows = net.op("Gather", [net.floats(net.rng.normal(0, 1, (9, 8))), "tokens"])
+    net.end(net.op("MatMul", [net.through(rows, Q(0.02, 0, np.int8)), net.weight((8, 6), 1)]), WIDE)
+    made = make(net.model(), tmp_path)
+    tokens = inputs_of(Build.load(made.folder))[0]["tokens"]
+    assert -9 <= tokens.min() and tokens.max() < 9 and len(np.unique(tokens)) > 1
+    made.prove()
 
 
 # Twins of the program: the file is right, the program is of a wrong one -----------------------
