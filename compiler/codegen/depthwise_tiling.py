@@ -12,7 +12,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from compiler.codegen.allocate import Region, split_banks
-from compiler.codegen.geometry import Axis, Triple, balanced, cuts, product, tile_sizes
+from compiler.codegen.geometry import (
+    Axis,
+    Triple,
+    balanced,
+    cuts,
+    halved_sizes,
+    product,
+    tile_sizes,
+)
 from compiler.codegen.limits import MAX_COUNT, MAX_DELTA, MAX_STRIDE, MAX_WINDOW
 from compiler.codegen.tiles import DIRECT
 from compiler.codegen.tiling import (
@@ -325,10 +333,21 @@ class DepthwiseProblem:
         limit = min(config.memory.activation_rows, MAX_COUNT)
         unit = STRIP_LINES if self.tiled else 1
         units = (unit, unit, 1)
-        sizes = [
+        usual = [
             [min(size, axis.out) for size in tile_sizes(axis.out, n, limit, 10)]
             for axis, n in zip(self.axes, units, strict=True)
         ]
+        others = [halved_sizes(axis.out, n) for axis, n in zip(self.axes, units, strict=True)]
+        found = False
+        for sizes in (usual, others):
+            for tiling in self._tilings(sizes):
+                found = True
+                yield tiling
+            if found:
+                return
+
+    def _tilings(self, sizes: Sequence[Sequence[int]]) -> Iterator[DepthwiseTiling]:
+        config = self.config
         capacity = min(
             config.memory.accumulator_rows,
             config.weight_beats // (2 * self.block_beats),

@@ -96,6 +96,16 @@ def tile_sizes(total: int, unit: int, limit: int, choices: int = 8) -> list[int]
     return sizes
 
 
+def halved_sizes(total: int, unit: int) -> list[int]:
+    """Sizes down to a single unit, for where no size worth trying first fits."""
+    count = ceil_div(total, unit)
+    sizes = [count]
+    while count > 1:
+        count //= 2
+        sizes.append(count)
+    return [min(n * unit, total) for n in sizes]
+
+
 def product(values: Sequence[int]) -> int:
     """Product of integers."""
     result = 1

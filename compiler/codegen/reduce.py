@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from compiler.codegen.emitter import Emitter, RefusedError
-from compiler.codegen.geometry import Axis, cuts, product, tile_sizes
+from compiler.codegen.geometry import Axis, cuts, halved_sizes, product, tile_sizes
 from compiler.codegen.limits import (
     MAX_COUNT,
     MAX_REDUCE_COORDINATE,
@@ -73,8 +73,15 @@ def _source_box(axes: Axes, box: Box) -> Box:
 
 def _tiles(axes: Axes, blocks: int, config: AcceleratorConfig) -> list[Tile]:
     """The tiling that loads least; empty where no tile fits."""
-    half = slot_rows(2, config)
-    return _tiles_within(axes, blocks, half) or _tiles_within(axes, blocks, _most_rows(config))
+    usual = [tile_sizes(axis.out, 1, MAX_COUNT, 10) for axis in axes]
+    others = [[n for n in halved_sizes(axis.out, 1) if n <= MAX_COUNT] for axis in axes]
+    for sizes, limit in itertools.product(
+        (usual, others), (slot_rows(2, config), _most_rows(config))
+    ):
+        tiles = _tiles_within(axes, blocks, sizes, limit)
+        if tiles:
+            return tiles
+    return []
 
 
 def _most_rows(config: AcceleratorConfig) -> int:
@@ -82,8 +89,9 @@ def _most_rows(config: AcceleratorConfig) -> int:
     return config.memory.activation_rows - config.memory.activation_bank_rows
 
 
-def _tiles_within(axes: Axes, blocks: int, limit: int) -> list[Tile]:
-    sizes = [tile_sizes(a.out, 1, MAX_COUNT, 10) for a in axes]
+def _tiles_within(
+    axes: Axes, blocks: int, sizes: Sequence[Sequence[int]], limit: int
+) -> list[Tile]:
     best: tuple[int, tuple[int, int, int]] | None = None
     for load in itertools.product(*sizes):
         parts = [

@@ -20,6 +20,7 @@ from compiler.codegen.geometry import (
     Triple,
     balanced,
     cuts,
+    halved_sizes,
     product,
     tile_sizes,
 )
@@ -191,14 +192,31 @@ def _group_sizes(problem: Problem, config: AcceleratorConfig) -> list[int]:
 
 
 def candidates(problem: Problem, config: AcceleratorConfig) -> Iterator[Tiling]:
-    """Every tiling that fits, of the sizes worth trying."""
+    """Every tiling that fits, of the sizes worth trying; of all sizes where none of those does."""
     rows = config.memory.activation_rows
     axes = problem.axes
-    per_axis = []
-    for axis, unit in zip(axes, units(axes, problem.algorithm), strict=True):
+    least = units(axes, problem.algorithm)
+    smallest = [min(unit, axis.out) for unit, axis in zip(least, axes, strict=True)]
+    if _regions(problem, config, (smallest[0], smallest[1], smallest[2]), 1, 1) is None:
+        return
+    usual, others = [], []
+    for axis, unit in zip(axes, least, strict=True):
         limit = min(MAX_COUNT // axis.stride, max(rows // problem.blocks, unit))
         sizes = tile_sizes(axis.out, unit, limit, 12)
-        per_axis.append([min(size, axis.out) for size in sizes])
+        usual.append([min(size, axis.out) for size in sizes])
+        others.append([size for size in halved_sizes(axis.out, unit) if size <= max(limit, unit)])
+    found = False
+    for per_axis in (usual, others):
+        for tiling in _tilings(problem, config, per_axis):
+            found = True
+            yield tiling
+        if found:
+            return
+
+
+def _tilings(
+    problem: Problem, config: AcceleratorConfig, per_axis: Sequence[Sequence[int]]
+) -> Iterator[Tiling]:
     for load in itertools.product(*per_axis):
         for slots in (2, 1):
             for group in _group_sizes(problem, config):

@@ -12,7 +12,7 @@ from compiler.codegen.build import generate
 from compiler.codegen.emitter import Probe
 from compiler.codegen.limits import MAX_BEATS, MAX_COORDINATE, MAX_COUNT, highest
 from compiler.codegen.support import reason
-from compiler.ir import CompilerError, Graph, Reduce
+from compiler.ir import CompilerError, Graph, Pool, PoolKind, Reduce, Window
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, Load, Space
 from hw.arch.numerics import Mean
@@ -179,6 +179,33 @@ def test_a_mean_of_a_map_that_does_not_fit_is_refused():
     with pytest.raises(CompilerError, match=r"mean \(Reduce\): a window of 4096 positions"):
         generate(graph, CONFIGS["tiny"])
     assert execute(graph, CONFIGS["base"]).differing() == []
+
+
+# Large maps, small memories
+
+
+def pooled(shape, kernel, stride) -> Graph:
+    x = kind(shape)
+    window = Window(kernel, stride)
+    op = Pool(
+        name="pool", inputs=("x",), output="y", kind=PoolKind.MAX, window=window, low=0, high=255
+    )
+    return network({"x": x}, [op], {"y": kind(op.infer([x]))})
+
+
+SMALL_TILES = {
+    "pool": pooled((1, 1, 700, 900), (1, 2, 2), (1, 2, 2)),
+    "convolution": single((1, 1, 1000, 1000), 1, (1, 2, 2), stride=(1, 3, 3)),
+    "depthwise": single((2, 1, 800, 800), 2, (1, 3, 3), groups=2, stride=(1, 2, 2)),
+}
+
+
+@pytest.mark.parametrize("name", SMALL_TILES)
+def test_large_maps_are_cut_as_small_as_it_takes(name):
+    config = CONFIGURATIONS["few rows"]
+    graph = SMALL_TILES[name]
+    (op,) = graph.ops
+    assert reason(op, graph.input_types(op), graph.type(op.output), config) is None
 
 
 # Fields

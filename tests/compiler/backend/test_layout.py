@@ -36,6 +36,7 @@ from hw.arch.isa import Array
 from hw.arch.layout import LaneMap, TensorLayout
 from hw.arch.numerics import Affine, Mean, Product
 from tests.compiler.backend.harness import CONFIGS, convolution, execute, kind, network
+from tests.compiler.backend.test_chains import chain
 
 SPACE = (3, 4, 5)
 
@@ -273,6 +274,30 @@ def test_groups_find_their_channels(groups, config):
     net = Network((6, *SPACE))
     net.conv(net.concat(0, net.conv("v0", 5), net.conv("v0", 7)), 6, (1, 3, 3), groups=groups)
     assert execute(net.graph(), CONFIGS[config]).differing() == []
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize(("temporal", "trg"), [(True, True), (True, False), (False, False)])
+@pytest.mark.parametrize("producer", RAGGED)
+def test_chains_get_dense_operands(producer, temporal, trg, config):
+    net = Network((6, 3, 6, 7))
+    ragged_value = RAGGED[producer](net, "v0")
+    shape = net.type(ragged_value).shape
+    made = chain(shape, temporal=temporal, trg=trg)
+    (op,) = made.ops
+    operand = net.binary(ragged_value, net.constant(shape))
+    t = net.type(operand)
+    if trg:  # its arithmetic is that of its operand's type
+        t = made.type("x")
+        table = make_table(net.type(operand), t)
+        lookup = UnaryTable(name="", inputs=(operand,), output="", table=table, function="scale")
+        operand = net.add(lookup, t)
+    net.add(dataclasses.replace(op, inputs=(operand,)), made.type("y"))
+    graph = net.graph()
+    assigned = assign_layout(graph, CONFIGS[config])
+    last = assigned.graph.ops[-1]
+    assert assigned.layouts[last.inputs[0]].lane_map.is_dense
+    assert execute(graph, CONFIGS[config]).differing() == []
 
 
 # What it costs
