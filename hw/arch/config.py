@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from hw.arch.isa import INSTRUCTION_BYTES, LOCAL_BITS
+from hw.arch.codes import BUILT, FEATURE_BITS, FEATURES, INSTRUCTION_BYTES, LOCAL_BITS
 from hw.arch.parts import (
     ArrayConfig,
     ConfigError,
@@ -37,20 +37,12 @@ __all__ = [
 
 CONFIG_DIRECTORY = Path(__file__).resolve().parent.parent / "configs"
 
-FEATURES = (
-    "depthwise",
-    "vector",
-    "hfa",
-    "sfu",
-    "residual",
-    "drain_table",
-    "attention",
-    "hfa_nested",
-    "hfa_depthwise",
-)
-"""Optional parts of the circuit. Bit i of a feature mask stands for FEATURES[i]."""
-
-NEEDS = {"hfa_nested": ("hfa",), "hfa_depthwise": ("hfa", "depthwise")}
+NEEDS = {
+    "hfa_nested": ("hfa",),
+    "hfa_depthwise": ("hfa", "depthwise"),
+    "fold": ("vector",),
+    "attention": ("fold",),
+}
 """Features that extend others."""
 
 TRANSFORM_BITS = {"hfa": (15, 14), "hfa_nested": (16, 16)}
@@ -59,11 +51,6 @@ widest are F(4×4,3×3) and, nested, F(2,3)⊗F(4×4,3×3) (winograd.Algorithm.i
 
 EXACT_DIVISION_BITS = 36
 """Two native multiplier widths (hw/compute/exact_division.py)."""
-
-BUILT = ("depthwise", "vector", "hfa", "hfa_nested", "hfa_depthwise")
-"""Those that the circuit has. Verilog, compiler and simulators refuse a configuration with
-others (`AcceleratorConfig.require_built`)."""
-
 
 TILE_POINTS = 16
 """Products of a tile of F(2×2,3×3), in each column."""
@@ -244,6 +231,11 @@ class AcceleratorConfig:
     def feature_mask(self) -> int:
         """Features as bits, in the order of `FEATURES`."""
         return sum(1 << FEATURES.index(f) for f in self.features)
+
+    @property
+    def missing_features(self) -> int:
+        """Mask of everything that the circuit does not have."""
+        return ~self.feature_mask & ((1 << FEATURE_BITS) - 1)
 
     def require_built(self) -> None:
         """Refuse features that the circuit does not have.

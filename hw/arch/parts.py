@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from hw.arch.codes import ACCUMULATOR_BITS, ADDRESS_BITS, LINE_BITS, TABLE_BITS
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be built; the message names the value and the limit."""
@@ -109,17 +111,19 @@ class MemoryConfig:
             raise ConfigError(
                 f"memory.transformed_rows must be a power of two up to 4096 or 0, not {rows}"
             )
-        if self.activation_rows > 1 << 16:
+        if self.activation_rows > 1 << ADDRESS_BITS:
             raise ConfigError(
                 f"the activation scratchpad has {self.activation_rows} rows; the ISA addresses "
-                f"{1 << 16}"
+                f"{1 << ADDRESS_BITS}"
             )
-        if self.accumulator_rows > 2048:
-            raise ConfigError(
-                f"memory.accumulator_rows is {self.accumulator_rows}; the ISA addresses 2048"
-            )
-        if self.line_pixels > 4096:
-            raise ConfigError(f"memory.line_pixels is {self.line_pixels}; the ISA addresses 4096")
+        for name, most in (
+            ("accumulator_rows", 1 << ACCUMULATOR_BITS - 1),  # two banks
+            ("line_pixels", 1 << LINE_BITS),
+            ("tables", (1 << TABLE_BITS) - 1),
+        ):
+            value = getattr(self, name)
+            if value > most:
+                raise ConfigError(f"memory.{name} is {value}; the ISA addresses {most}")
         if not 32 <= self.accumulator_bits <= 48:
             raise ConfigError(
                 f"memory.accumulator_bits must be 32..48, not {self.accumulator_bits}"

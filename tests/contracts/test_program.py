@@ -35,7 +35,7 @@ def program():
         network="net",
         config="tiny",
         fingerprint=0xFEDCBA9876543210,
-        instructions=(Begin(1, 2), Load(dram=64, waits=(0, 1, 2, 3, 4, 63)), Halt()),
+        instructions=(Begin(1, 2), Load(dram=64, waits=(0, 1, 2, 3, 63)), Halt()),
         code_address=0x100,
         image=((0x300, b"weights!"), (0x200, b"table")),
         memory_bytes=0x500,

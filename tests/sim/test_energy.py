@@ -23,6 +23,7 @@ from hw.arch.isa import (
     Space,
     Store,
     deltas,
+    is_built,
 )
 from hw.arch.winograd import F2, F4
 from sim.energy import Action, EnergyError, EnergyTable, count_actions
@@ -213,7 +214,7 @@ def test_drain_vector_and_transfers(make_bench, tiny):
     assert count_actions(Store(beats=7), tiny)[Action.DRAM_WRITE] == 7
 
 
-@pytest.mark.parametrize("opcode", list(Opcode))
+@pytest.mark.parametrize("opcode", [opcode for opcode in Opcode if is_built(CLASSES[opcode])])
 def test_every_instruction_has_a_rule(tiny, opcode):
     assert count_actions(CLASSES[opcode](), tiny)[Action.FETCH] == 16
 
