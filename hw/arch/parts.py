@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 from hw.arch.codes import ACCUMULATOR_BITS, ADDRESS_BITS, LINE_BITS, TABLE_BITS
 
 
 class ConfigError(ValueError):
     """A configuration that cannot be built; the message names the value and the limit."""
+
+
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def is_name(text: str) -> bool:
+    """Whether a text is a name: it decides files and folders, so it holds no dot and no slash."""
+    return NAME.fullmatch(text) is not None
 
 
 def is_power_of_two(value: int) -> bool:
