@@ -12,6 +12,8 @@ class ConfigError(ValueError):
     """A configuration that cannot be built; the message names the value and the limit."""
 
 
+MOST_ROWS = 4096
+"""Of FIFO and transformed activations."""
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -116,9 +118,9 @@ class MemoryConfig:
             if not is_power_of_two(value):
                 raise ConfigError(f"memory.{name} must be a power of two, not {value}")
         rows = self.transformed_rows
-        if rows and (not is_power_of_two(rows) or rows > 4096):
+        if rows and (not is_power_of_two(rows) or rows > MOST_ROWS):
             raise ConfigError(
-                f"memory.transformed_rows must be a power of two up to 4096 or 0, not {rows}"
+                f"memory.transformed_rows must be a power of two up to {MOST_ROWS} or 0, not {rows}"
             )
         if self.activation_rows > 1 << ADDRESS_BITS:
             raise ConfigError(
@@ -170,10 +172,11 @@ class PortConfig:
             )
         if not 1 <= self.outstanding <= 16:
             raise ConfigError(f"port.outstanding must be 1..16, not {self.outstanding}")
-        if self.store_fifo < 2 * self.max_burst or not is_power_of_two(self.store_fifo):
+        fifo = self.store_fifo
+        if not 2 * self.max_burst <= fifo <= MOST_ROWS or not is_power_of_two(fifo):
             raise ConfigError(
                 f"port.store_fifo must be a power of two and hold two bursts "
-                f"({2 * self.max_burst}), not {self.store_fifo}"
+                f"({2 * self.max_burst}), at most {MOST_ROWS} rows, not {fifo}"
             )
 
 

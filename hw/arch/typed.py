@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
-WHOLE = "the whole"
+WHOLE = "the file"
 NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
 
 

@@ -223,7 +223,7 @@ UNSOUND = [
     (("states",), [{"input": "z", "output": "logits", "initial": 0}], "from no input 'z'"),
     (("states",), [{"input": "clip", "output": "z", "initial": 0}], "to no output 'z'"),
     (("states",), [{"input": "clip", "output": "logits", "initial": 256}], "begins as 256"),
-    (("colour",), 1, "the whole has no 'colour'"),
+    (("colour",), 1, "the file has no 'colour'"),
 ]  # fmt: skip
 
 
@@ -264,8 +264,8 @@ def test_strangers_are_refused(saved, tmp_path):
         (joined(b"\xff", body), "header does not read"),
         (joined(b"[" * 100_000, body), "header does not read"),
         (joined(b'{"code": 1, "code": 2}', body), "names a value twice"),
-        (joined(b'{"scale": NaN}', body), "the whole has no 'scale'"),
-        (joined(b"[]", body), r"the whole is \[\], not a mapping"),
+        (joined(b'{"scale": NaN}', body), "the file has no 'scale'"),
+        (joined(b"[]", body), r"the file is \[\], not a mapping"),
         (joined(parts(data)[0], instruction), "unknown opcode 0"),
     ):
         saved.write_bytes(content)
