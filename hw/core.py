@@ -14,7 +14,7 @@ from hw.common.queue import UnitQueue
 from hw.common.register_copy import RegisterCopy
 from hw.control.fetch import INDEX_BITS, Fetch
 from hw.control.registers import settings_layout
-from hw.control.sequencer import QUEUED_UNITS, Sequencer
+from hw.control.sequencer import Sequencer
 from hw.control.supervisor import SOURCES
 from hw.memory.activation import ActivationScratchpad
 from hw.memory.arbiter import MemoryPort, address_layout
@@ -121,7 +121,7 @@ class Core(wiring.Component):
         reset = self._reset_copy(m, "completed")
         m.d.comb += self._sequencer.completed.eq(completed)
         waiting: dict[Unit, Value] = {}
-        for unit in QUEUED_UNITS:
+        for unit in Unit:
             if unit not in self._units:
                 continue
             name = unit.name.lower()

@@ -27,7 +27,6 @@ UNIT_COLOURS = {
     "ARRAY": BLUE,
     "DRAIN": GREEN,
     "VECTOR": PINK,
-    "SFU": YELLOW,
     "STORE": ORANGE,
 }
 STATE_COLOURS = {"working": BLUE, "memory": ORANGE, "token": PINK, "idle": GRID}

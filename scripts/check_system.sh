@@ -9,7 +9,6 @@ need() { # command, Debian package
 need "$1" python3
 need g++ g++
 need make make
-need perl perl
 if command -v "$1" >/dev/null 2>&1; then
     "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
         { missing="$missing python>=3.11"; packages="$packages python3.11"; }

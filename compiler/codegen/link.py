@@ -8,44 +8,29 @@ from compiler.codegen.allocate import PAGE, ConstantPool, align
 from compiler.codegen.emitter import Emitter
 from compiler.codegen.placement import Placement
 from compiler.ir import CompilerError, Graph, Port
-from hw.arch.config import FEATURES, AcceleratorConfig
-from hw.arch.isa import (
-    INSTRUCTION_BYTES,
-    Array,
-    ArrayMode,
-    Begin,
-    Elementwise,
-    Halt,
-    Instruction,
-    Reduce,
-)
+from hw.arch.codes import FEATURES
+from hw.arch.config import AcceleratorConfig
+from hw.arch.isa import INSTRUCTION_BYTES, RULES, Begin, Halt, Instruction
 from hw.arch.program import Feed, Input, Layer, Output, Program
+from hw.arch.rules import needs
 
 ADDRESS_SPACE = 1 << 32
 
 
-def _array_features(instruction: Array) -> set[str]:
-    match ArrayMode(instruction.mode):
-        case ArrayMode.GEMM:
-            return set()
-        case ArrayMode.DEPTHWISE:
-            return {"depthwise"}
-        case ArrayMode.HFA:
-            nested = instruction.transform_t and instruction.transform_s
-            return {"hfa", "hfa_nested"} if nested else {"hfa"}
-        case ArrayMode.HFA_DEPTHWISE:
-            return {"hfa", "depthwise", "hfa_depthwise"}
-
-
 def features_of(instructions: Iterable[Instruction]) -> int:
-    """Mask of the optional parts of the circuit that a program needs."""
-    needed = set()
+    """Mask of the optional parts of the circuit that a program needs (`rules.needs`)."""
+    mask = 0
     for instruction in instructions:
-        if isinstance(instruction, Elementwise | Reduce):
-            needed.add("vector")
-        elif isinstance(instruction, Array):
-            needed |= _array_features(instruction)
-    return sum(1 << FEATURES.index(name) for name in needed)
+        for bit, needed in _NEEDS[type(instruction)]:
+            if not mask & bit and needed(instruction):
+                mask |= bit
+    return mask
+
+
+_NEEDS = {
+    kind: [(1 << FEATURES.index(feature), needed) for feature, needed in needs(rules)]
+    for kind, rules in RULES.items()
+}
 
 
 def link(

@@ -12,12 +12,40 @@ ADDRESS_BITS = 16
 DELTA_BITS = 17
 LOCAL_BITS = 18
 """Local address of a transfer: rows or beats, whichever the space counts."""
+COUNT_BITS = 12
+ACCUMULATOR_BITS = 12
+"""Accumulator rows, bank 1 behind bank 0."""
+LINE_BITS = 12
+"""Entries of the line buffer."""
+STEP_BITS = 4
+"""Coordinate step: a stride or a dilation."""
+TABLE_BITS = 4
+"""0 for none, or 1 + the index of a table."""
 REGISTERS = 16
 LOOP_LEVELS = 4
 WAIT_BITS = 6
 MAX_WAIT = (1 << WAIT_BITS) - 1
 FIXED_POINT = 44
 """Fraction bits of the vector unit's affine arithmetic (numerics.AFFINE_FRACTION)."""
+LINE_HAZARD = 3
+"""Shortest line of a depthwise window with more than one row: line-buffer read to next read."""
+
+FEATURES = (
+    "depthwise",
+    "vector",
+    "hfa",
+    "hfa_nested",
+    "hfa_depthwise",
+    "fold",
+    "attention",
+)
+"""Optional parts of the circuit. Bit i of a feature mask stands for FEATURES[i]."""
+FEATURE_BITS = 16
+"""Of a feature mask."""
+
+BUILT = ("depthwise", "vector", "hfa", "hfa_nested", "hfa_depthwise")
+"""Those that the circuit has. What needs another one encodes and decodes, but is refused by
+every machine (`AcceleratorConfig.require_built` refuses configurations with others)."""
 
 
 class Unit(enum.IntEnum):
@@ -27,8 +55,7 @@ class Unit(enum.IntEnum):
     ARRAY = 1
     DRAIN = 2
     VECTOR = 3
-    SFU = 4
-    STORE = 5
+    STORE = 4
 
 
 class Space(enum.IntEnum):
@@ -58,7 +85,8 @@ class Opcode(enum.IntEnum):
     DRAIN = 19
     ELEMENTWISE = 20
     REDUCE = 21
-    SFU = 22
+    FOLD = 22
+    PERMUTE = 23
 
 
 class ErrorCode(enum.IntEnum):
@@ -105,6 +133,25 @@ class ReduceOp(enum.IntEnum):
     MAX = 0
     SUM = 1
     PACK = 2
+
+
+class FoldOp(enum.IntEnum):
+    """Operations that fold rows into groups; COLLECT and APPLY are the two passes of one."""
+
+    DOT = 0
+    MAX = 1
+    ARGMAX = 2
+    SOFTMAX_COLLECT = 3
+    SOFTMAX_APPLY = 4
+    NORM_COLLECT = 5
+    NORM_APPLY = 6
+
+
+class PermuteOp(enum.IntEnum):
+    """Operations that move bytes between lanes."""
+
+    SELECT = 0
+    TRANSPOSE = 1
 
 
 class Condition(enum.IntEnum):

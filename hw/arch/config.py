@@ -9,17 +9,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from hw.arch.isa import INSTRUCTION_BYTES, LOCAL_BITS
+from hw.arch.codes import BUILT, FEATURE_BITS, FEATURES, INSTRUCTION_BYTES, LOCAL_BITS
 from hw.arch.parts import (
     ArrayConfig,
     ConfigError,
     LaneConfig,
     MemoryConfig,
     PortConfig,
+    is_name,
     is_power_of_two,
 )
+from hw.arch.typed import TypedError, build
+from hw.arch.yaml_file import read_mapping
 
 __all__ = [
     "BUILT",
@@ -37,20 +38,12 @@ __all__ = [
 
 CONFIG_DIRECTORY = Path(__file__).resolve().parent.parent / "configs"
 
-FEATURES = (
-    "depthwise",
-    "vector",
-    "hfa",
-    "sfu",
-    "residual",
-    "drain_table",
-    "attention",
-    "hfa_nested",
-    "hfa_depthwise",
-)
-"""Optional parts of the circuit. Bit i of a feature mask stands for FEATURES[i]."""
-
-NEEDS = {"hfa_nested": ("hfa",), "hfa_depthwise": ("hfa", "depthwise")}
+NEEDS = {
+    "hfa_nested": ("hfa",),
+    "hfa_depthwise": ("hfa", "depthwise"),
+    "fold": ("vector",),
+    "attention": ("fold",),
+}
 """Features that extend others."""
 
 TRANSFORM_BITS = {"hfa": (15, 14), "hfa_nested": (16, 16)}
@@ -59,11 +52,6 @@ widest are F(4×4,3×3) and, nested, F(2,3)⊗F(4×4,3×3) (winograd.Algorithm.i
 
 EXACT_DIVISION_BITS = 36
 """Two native multiplier widths (hw/compute/exact_division.py)."""
-
-BUILT = ("depthwise", "vector", "hfa", "hfa_nested", "hfa_depthwise")
-"""Those that the circuit has. Verilog, compiler and simulators refuse a configuration with
-others (`AcceleratorConfig.require_built`)."""
-
 
 TILE_POINTS = 16
 """Products of a tile of F(2×2,3×3), in each column."""
@@ -75,7 +63,7 @@ class AcceleratorConfig:
 
     Attributes
     ----------
-    name: short name, e.g. ``base``.
+    name: short name, e.g. ``base``: letters, digits, - and _.
     array, memory, port, lanes: the parts.
     queue_depth: instructions that each unit's queue holds.
     features: optional parts of the circuit, a subset of `FEATURES`.
@@ -90,6 +78,11 @@ class AcceleratorConfig:
     features: tuple[str, ...] = ("depthwise", "vector")
 
     def __post_init__(self) -> None:
+        if not is_name(self.name):
+            raise ConfigError(
+                f"name is {self.name!r}; it must be 1 to 64 letters, digits, - and _ (a file "
+                f"without `name` lends its own)"
+            )
         if self.port.bytes != self.array.rows:
             raise ConfigError(
                 f"port.bytes is {self.port.bytes} but a scratchpad row has array.rows = "
@@ -104,6 +97,8 @@ class AcceleratorConfig:
         unknown = [f for f in self.features if f not in FEATURES]
         if unknown:
             raise ConfigError(f"unknown feature {unknown[0]!r}; known: {', '.join(FEATURES)}")
+        if len(set(self.features)) < len(self.features):
+            raise ConfigError(f"features name one twice: {', '.join(self.features)}")
         self._check_transforms()
         if self.lanes.requantize * 8 < self.port.bytes:
             raise ConfigError(
@@ -124,6 +119,11 @@ class AcceleratorConfig:
                     f"memory.{name} is {getattr(self.memory, name)}, that is {beats} beats of "
                     f"port.bytes; the ISA addresses {1 << LOCAL_BITS}"
                 )
+        if self.memory.parameter_columns < self.array.cols:
+            raise ConfigError(
+                f"memory.parameter_columns is {self.memory.parameter_columns}; one output block "
+                f"takes array.cols = {self.array.cols}"
+            )
         if not is_power_of_two(self.queue_depth) or not 2 <= self.queue_depth <= 16:
             raise ConfigError(f"queue_depth must be 2, 4, 8 or 16, not {self.queue_depth}")
         if self.weight_beats % self.weight_block_beats:
@@ -245,6 +245,11 @@ class AcceleratorConfig:
         """Features as bits, in the order of `FEATURES`."""
         return sum(1 << FEATURES.index(f) for f in self.features)
 
+    @property
+    def missing_features(self) -> int:
+        """Mask of everything that the circuit does not have."""
+        return ~self.feature_mask & ((1 << FEATURE_BITS) - 1)
+
     def require_built(self) -> None:
         """Refuse features that the circuit does not have.
 
@@ -276,25 +281,12 @@ class AcceleratorConfig:
         Raises
         ------
         ConfigError
-            If a key is unknown or missing, or a value breaks a limit.
+            If a key is unknown or missing, or a value has another type or breaks a limit.
         """
-        parts: dict[str, Any] = dict(content)
-        kinds = {
-            "array": ArrayConfig,
-            "memory": MemoryConfig,
-            "port": PortConfig,
-            "lanes": LaneConfig,
-        }
         try:
-            for key, kind in kinds.items():
-                parts[key] = kind(**parts[key])
-            if "features" in parts:
-                parts["features"] = tuple(parts["features"])
-            return cls(**parts)
-        except KeyError as error:
-            raise ConfigError(f"the configuration has no section {error}") from error
-        except TypeError as error:
-            raise ConfigError(f"the configuration has a wrong key: {error}") from error
+            return build(cls, content, "")
+        except TypedError as error:
+            raise ConfigError(str(error)) from error
 
     @classmethod
     def load(cls, source: str | Path) -> AcceleratorConfig:
@@ -303,7 +295,7 @@ class AcceleratorConfig:
         Raises
         ------
         ConfigError
-            If the file is missing, is not YAML, or breaks a limit.
+            If the file is missing, is not YAML, or breaks a limit; names the file.
         """
         path = Path(source)
         if not path.suffix:
@@ -312,9 +304,6 @@ class AcceleratorConfig:
             known = ", ".join(sorted(p.stem for p in CONFIG_DIRECTORY.glob("*.yaml")))
             raise ConfigError(f"no configuration file {path}; presets: {known}")
         try:
-            content = yaml.safe_load(path.read_text())
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{path} is not YAML: {error}") from error
-        if not isinstance(content, dict):
-            raise ConfigError(f"{path} must hold a mapping")
-        return cls.from_mapping({"name": path.stem, **content})
+            return cls.from_mapping({"name": path.stem, **read_mapping(path)})
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error

@@ -87,6 +87,20 @@ class Encodable:
         return cast("tuple[Field, ...]", cached)
 
     @classmethod
+    def field(cls, name: str) -> Field:
+        """Place and type of one field.
+
+        Raises
+        ------
+        AttributeError
+            If the class has no such field.
+        """
+        for field in cls.layout():
+            if field.name == name:
+                return field
+        raise AttributeError(f"{cls.__name__} has no field {name!r}")
+
+    @classmethod
     def width(cls) -> int:
         """Total bits of the fields."""
         return sum(f.width for f in cls.layout())

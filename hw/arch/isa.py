@@ -22,11 +22,12 @@ instruction is dispatched; register 0 is always zero.
 
 from __future__ import annotations
 
-import dataclasses
-from typing import ClassVar, TypeAlias, assert_never
+from typing import TypeAlias, assert_never
 
 from hw.arch.codes import (
     ADDRESS_BITS,
+    BUILT,
+    COUNT_BITS,
     DELTA_BITS,
     FIXED_POINT,
     INSTRUCTION_BYTES,
@@ -35,33 +36,61 @@ from hw.arch.codes import (
     MAX_WAIT,
     OPCODE_BITS,
     REGISTERS,
+    STEP_BITS,
+    TABLE_BITS,
     WAIT_BITS,
     ArrayMode,
     Condition,
     ElementwiseOp,
     ErrorCode,
+    FoldOp,
     Opcode,
+    PermuteOp,
     ReduceOp,
     Space,
     Unit,
     deltas,
     strides,
 )
-from hw.arch.encoding import Encodable, EncodingError, bits
-from hw.arch.unit_instructions import (
-    Array,
-    Drain,
-    Elementwise,
-    Load,
-    Reduce,
-    Sfu,
-    Store,
-    wait_field,
+from hw.arch.encoding import Encodable, EncodingError
+from hw.arch.instructions import (
+    array,
+    control,
+    drain,
+    elementwise,
+    fold,
+    load,
+    permute,
+    reduce,
+    store,
 )
+from hw.arch.instructions.array import Array
+from hw.arch.instructions.control import (
+    ALL_UNITS,
+    Add,
+    Begin,
+    Branch,
+    Fence,
+    Halt,
+    Loop,
+    Next,
+    Scalar,
+    Set,
+)
+from hw.arch.instructions.drain import Drain
+from hw.arch.instructions.elementwise import Elementwise
+from hw.arch.instructions.fold import Fold
+from hw.arch.instructions.load import Load
+from hw.arch.instructions.permute import Permute
+from hw.arch.instructions.reduce import Reduce
+from hw.arch.instructions.store import Store
+from hw.arch.rules import Lacks, Rule
 
 __all__ = [
     "ADDRESS_BITS",
+    "ALL_UNITS",
     "CLASSES",
+    "COUNT_BITS",
     "DELTA_BITS",
     "FIXED_POINT",
     "INSTRUCTION_BYTES",
@@ -70,6 +99,9 @@ __all__ = [
     "MAX_WAIT",
     "OPCODE_BITS",
     "REGISTERS",
+    "RULES",
+    "STEP_BITS",
+    "TABLE_BITS",
     "WAIT_BITS",
     "Add",
     "Array",
@@ -82,119 +114,42 @@ __all__ = [
     "Elementwise",
     "ElementwiseOp",
     "ErrorCode",
+    "Executable",
     "Fence",
+    "Fold",
+    "FoldOp",
     "Halt",
     "Instruction",
     "Load",
     "Loop",
     "Next",
     "Opcode",
+    "Permute",
+    "PermuteOp",
     "Reduce",
     "ReduceOp",
     "Scalar",
     "Set",
-    "Sfu",
     "Space",
     "Store",
+    "UnbuiltInstruction",
     "Unit",
     "UnitInstruction",
     "decode",
     "deltas",
     "encode",
+    "is_built",
+    "limit",
     "strides",
     "unit_of",
 ]
 
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Begin(Encodable):
-    """First instruction of every program: stops the core unless it was built for it."""
-
-    OPCODE: ClassVar[Opcode] = Opcode.BEGIN
-    fingerprint: int = bits(64, "fingerprint of the configuration")
-    features: int = bits(16, "feature mask that the program needs")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Set(Encodable):
-    """rd = immediate."""
-
-    OPCODE: ClassVar[Opcode] = Opcode.SET
-    rd: int = bits(4, "destination register; 0 is discarded")
-    immediate: int = bits(32, "value", signed=True)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Add(Encodable):
-    """rd = rs + rt + immediate (modulo 2^32)."""
-
-    OPCODE: ClassVar[Opcode] = Opcode.ADD
-    rd: int = bits(4, "destination register")
-    rs: int = bits(4, "first source register")
-    rt: int = bits(4, "second source register")
-    immediate: int = bits(32, "added constant", signed=True)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Loop(Encodable):
-    """Open a hardware loop: the body runs `count` + R[count_register] times (at least 1)."""
-
-    OPCODE: ClassVar[Opcode] = Opcode.LOOP
-    level: int = bits(2, "loop level")
-    count: int = bits(20, "trips")
-    count_register: int = bits(4, "register added to the count")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Next(Encodable):
-    """Close a hardware loop: back to the instruction after its `Loop` while trips remain."""
-
-    OPCODE: ClassVar[Opcode] = Opcode.NEXT
-    level: int = bits(2, "loop level")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Branch(Encodable):
-    """Jump to `target` if the condition holds for R[rs], R[rt]."""
-
-    OPCODE: ClassVar[Opcode] = Opcode.BRANCH
-    condition: int = bits(3, "Condition")
-    rs: int = bits(4, "first register")
-    rt: int = bits(4, "second register")
-    target: int = bits(24, "instruction index in the program")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Scalar(Encodable):
-    """rd = one activation byte from the scratchpad, after the waits are over."""
-
-    OPCODE: ClassVar[Opcode] = Opcode.SCALAR
-    waits: tuple[int, ...] = wait_field()
-    rd: int = bits(4, "destination register")
-    row: int = bits(ADDRESS_BITS, "scratchpad row")
-    row_register: int = bits(4, "register added to the row")
-    lane: int = bits(5, "lane in the row")
-    signed: int = bits(1, "sign-extend the byte")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Fence(Encodable):
-    """Wait until every dispatched instruction has completed."""
-
-    OPCODE: ClassVar[Opcode] = Opcode.FENCE
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Halt(Encodable):
-    """Fence, then stop with an interrupt. Code 0 is success; 1..15 are the program's own."""
-
-    OPCODE: ClassVar[Opcode] = Opcode.HALT
-    code: int = bits(4, "exit code")
-
-
-UnitInstruction: TypeAlias = Load | Store | Array | Drain | Elementwise | Reduce | Sfu
+UnitInstruction: TypeAlias = Load | Store | Array | Drain | Elementwise | Reduce
 ControlInstruction: TypeAlias = Begin | Set | Add | Loop | Next | Branch | Scalar | Fence | Halt
-Instruction: TypeAlias = UnitInstruction | ControlInstruction
+Executable: TypeAlias = UnitInstruction | ControlInstruction
+UnbuiltInstruction: TypeAlias = Fold | Permute
+"""Of units that have not got them yet: every machine refuses them (`is_built`)."""
+Instruction: TypeAlias = Executable | UnbuiltInstruction
 
 CLASSES: dict[Opcode, type[Instruction]] = {
     kind.OPCODE: kind
@@ -214,9 +169,41 @@ CLASSES: dict[Opcode, type[Instruction]] = {
         Drain,
         Elementwise,
         Reduce,
-        Sfu,
+        Fold,
+        Permute,
     )
 }
+
+RULES: dict[type[Encodable], tuple[Rule, ...]] = {
+    **{kind: () for kind in CLASSES.values()},
+    **control.RULES,
+    Load: load.RULES,
+    Store: store.RULES,
+    Array: array.RULES,
+    Drain: drain.RULES,
+    Elementwise: elementwise.RULES,
+    Reduce: reduce.RULES,
+    Fold: fold.RULES,
+    Permute: permute.RULES,
+}
+"""What makes an instruction of a class illegal, whatever the data and the registers."""
+
+
+def is_built(kind: type[Encodable]) -> bool:
+    """Whether some circuit executes instructions of a class."""
+    needed = {r.condition.feature for r in RULES[kind] if isinstance(r.condition, Lacks)}
+    return needed <= set(BUILT)
+
+
+def limit(kind: type[Encodable], name: str) -> int:
+    """Largest value of (an element of) a field: what counts, addresses and sizes may reach.
+
+    Raises
+    ------
+    AttributeError
+        If the class has no such field.
+    """
+    return kind.field(name).high
 
 
 def encode(instruction: Instruction) -> bytes:
@@ -249,7 +236,9 @@ def decode(data: bytes) -> Instruction:
 def unit_of(instruction: Instruction) -> Unit | None:
     """Return the unit that executes an instruction, or None for the sequencer."""
     match instruction:
-        case Load() | Store() | Array() | Drain() | Elementwise() | Reduce() | Sfu():
+        case Load() | Store() | Array() | Drain() | Elementwise() | Reduce():
+            return instruction.UNIT
+        case Fold() | Permute():
             return instruction.UNIT
         case Begin() | Set() | Add() | Loop() | Next() | Branch() | Scalar() | Fence() | Halt():
             return None

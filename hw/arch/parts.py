@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+
+from hw.arch.codes import ACCUMULATOR_BITS, ADDRESS_BITS, LINE_BITS, TABLE_BITS
 
 
 class ConfigError(ValueError):
     """A configuration that cannot be built; the message names the value and the limit."""
+
+
+MOST_ROWS = 4096
+"""Of FIFO and transformed activations."""
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def is_name(text: str) -> bool:
+    """Whether a text is a name: it decides files and folders, so it holds no dot and no slash."""
+    return NAME.fullmatch(text) is not None
 
 
 def is_power_of_two(value: int) -> bool:
@@ -105,21 +118,23 @@ class MemoryConfig:
             if not is_power_of_two(value):
                 raise ConfigError(f"memory.{name} must be a power of two, not {value}")
         rows = self.transformed_rows
-        if rows and (not is_power_of_two(rows) or rows > 4096):
+        if rows and (not is_power_of_two(rows) or rows > MOST_ROWS):
             raise ConfigError(
-                f"memory.transformed_rows must be a power of two up to 4096 or 0, not {rows}"
+                f"memory.transformed_rows must be a power of two up to {MOST_ROWS} or 0, not {rows}"
             )
-        if self.activation_rows > 1 << 16:
+        if self.activation_rows > 1 << ADDRESS_BITS:
             raise ConfigError(
                 f"the activation scratchpad has {self.activation_rows} rows; the ISA addresses "
-                f"{1 << 16}"
+                f"{1 << ADDRESS_BITS}"
             )
-        if self.accumulator_rows > 2048:
-            raise ConfigError(
-                f"memory.accumulator_rows is {self.accumulator_rows}; the ISA addresses 2048"
-            )
-        if self.line_pixels > 4096:
-            raise ConfigError(f"memory.line_pixels is {self.line_pixels}; the ISA addresses 4096")
+        for name, most in (
+            ("accumulator_rows", 1 << ACCUMULATOR_BITS - 1),  # two banks
+            ("line_pixels", 1 << LINE_BITS),
+            ("tables", (1 << TABLE_BITS) - 1),
+        ):
+            value = getattr(self, name)
+            if value > most:
+                raise ConfigError(f"memory.{name} is {value}; the ISA addresses {most}")
         if not 32 <= self.accumulator_bits <= 48:
             raise ConfigError(
                 f"memory.accumulator_bits must be 32..48, not {self.accumulator_bits}"
@@ -157,10 +172,11 @@ class PortConfig:
             )
         if not 1 <= self.outstanding <= 16:
             raise ConfigError(f"port.outstanding must be 1..16, not {self.outstanding}")
-        if self.store_fifo < 2 * self.max_burst or not is_power_of_two(self.store_fifo):
+        fifo = self.store_fifo
+        if not 2 * self.max_burst <= fifo <= MOST_ROWS or not is_power_of_two(fifo):
             raise ConfigError(
                 f"port.store_fifo must be a power of two and hold two bursts "
-                f"({2 * self.max_burst}), not {self.store_fifo}"
+                f"({2 * self.max_burst}), at most {MOST_ROWS} rows, not {fifo}"
             )
 
 

@@ -1,8 +1,17 @@
 """The program file: the only place where compiler and simulators meet.
 
 One file holds the instructions, the initial DRAM image (weights, parameters, tables), and a JSON
-header that says where tensors lie and which instruction belongs to which layer. The body's
-SHA-256 stands in the header, so that a truncated or damaged file is refused.
+header that says where tensors lie and which instruction belongs to which layer:
+
+    8 bytes    MAGIC
+    4          VERSION, little-endian as all numbers here
+    4          size of the header
+    32         SHA-256 of everything else, header and sizes included
+    ...        header: JSON in UTF-8
+    ...        body: instructions, then the runs of the image, in the header's order
+
+Equal programs give equal bytes. What is read is checked: the checksum, the type of every value of
+the header (hw/arch/typed.py), and that addresses, ranges and sizes fit (hw/arch/program_check.py).
 """
 
 from __future__ import annotations
@@ -18,19 +27,37 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.arch.axes import Axes
+from hw.arch.encoding import EncodingError
 from hw.arch.isa import INSTRUCTION_BYTES, Instruction, decode, encode
 from hw.arch.layout import TensorLayout
+from hw.arch.program_check import ProgramError, check
+from hw.arch.typed import TypedError, build
+
+__all__ = [
+    "COMPILER",
+    "FILE",
+    "HOST_MODEL",
+    "MAGIC",
+    "VERSION",
+    "Block",
+    "Feed",
+    "Input",
+    "Layer",
+    "Output",
+    "Program",
+    "ProgramError",
+    "State",
+    "Tensor",
+]
 
 MAGIC = b"VIDACCEL"
 VERSION = 2
+DIGEST = slice(16, 48)
+"""Place of the checksum."""
 HOST_MODEL = "host.onnx"
 """Beside a program: the part of the user's graph that the host evaluates, if there is one."""
 FILE, COMPILER = "file", "compiler"
 """Origins of tensors."""
-
-
-class ProgramError(ValueError):
-    """A file that is not a program, is damaged, or is of another version."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -135,6 +162,36 @@ class Layer:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Block:
+    """A basic block: instructions that are entered at the first one only.
+
+    Attributes
+    ----------
+    first, last: instruction indices, `last` exclusive; blocks do not overlap.
+    name: for reports.
+    """
+
+    first: int
+    last: int
+    name: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class State:
+    """A tensor that a run leaves for the next one, at its input's address.
+
+    Attributes
+    ----------
+    input, output: of the user's graph, by name.
+    initial: code that every element holds before the first run.
+    """
+
+    input: str
+    output: str
+    initial: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Program:
     """A linked program.
 
@@ -152,6 +209,9 @@ class Program:
     feeds: tensors that the host writes, and from what.
     tensors: every tensor that the program stores or reads in DRAM.
     layers: for reports.
+    blocks: basic blocks of a program with control flow; none stands for one block.
+    states: what one run leaves for the next.
+    dram_base: DRAM address to which all others are relative; only 0 is built.
     """
 
     network: str
@@ -167,6 +227,9 @@ class Program:
     outputs: tuple[Output, ...]
     tensors: tuple[Tensor, ...]
     layers: tuple[Layer, ...]
+    blocks: tuple[Block, ...] = ()
+    states: tuple[State, ...] = ()
+    dram_base: int = 0
 
     def tensor(self, name: str) -> Tensor:
         """A tensor by its name."""
@@ -184,29 +247,25 @@ class Program:
         return memory
 
     def save(self, path: Path) -> None:
-        """Write the file (to a temporary name first, so that no partial file is left)."""
+        """Write the file (to a temporary name first, so that no partial file is left).
+
+        Raises
+        ------
+        ProgramError
+            If an address, a range or a size does not fit; nothing is written.
+        """
+        check(self)
         blobs = [self.code(), *(data for _, data in self.image)]
-        body = b"".join(blobs)
-        header = {
-            "network": self.network,
-            "config": self.config,
-            "fingerprint": self.fingerprint,
-            "code": [self.code_address, len(blobs[0])],
-            "image": [[address, len(data)] for address, data in self.image],
-            "memory_bytes": self.memory_bytes,
-            "store_window": list(self.store_window),
-            "tensors": [dataclasses.asdict(t) for t in self.tensors],
-            "inputs": [dataclasses.asdict(port) for port in self.inputs],
-            "feeds": [dataclasses.asdict(feed) for feed in self.feeds],
-            "outputs": [dataclasses.asdict(port) for port in self.outputs],
-            "layers": [dataclasses.asdict(layer) for layer in self.layers],
-            "sha256": hashlib.sha256(body).hexdigest(),
-        }
-        text = json.dumps(header, sort_keys=True).encode()
-        temporary = path.with_name(path.name + ".partial")
-        temporary.write_bytes(
-            MAGIC + VERSION.to_bytes(4, "little") + len(text).to_bytes(4, "little") + text + body
+        header = _Header(
+            code=(self.code_address, len(blobs[0])),
+            image=tuple((address, len(data)) for address, data in self.image),
+            **{name: getattr(self, name) for name in _SHARED},
         )
+        text = json.dumps(dataclasses.asdict(header), sort_keys=True, allow_nan=False).encode()
+        start = MAGIC + VERSION.to_bytes(4, "little") + len(text).to_bytes(4, "little")
+        rest = text + b"".join(blobs)
+        temporary = path.with_name(path.name + ".partial")
+        temporary.write_bytes(start + hashlib.sha256(start + rest).digest() + rest)
         temporary.replace(path)
 
     @classmethod
@@ -216,7 +275,8 @@ class Program:
         Raises
         ------
         ProgramError
-            If it is missing, not a program, of another version, truncated or damaged.
+            If it is missing, not a program, of another version, truncated, damaged, or says what
+            no program can mean.
         """
         try:
             data = path.read_bytes()
@@ -227,61 +287,86 @@ class Program:
         version = int.from_bytes(data[8:12], "little")
         if version != VERSION:
             raise ProgramError(f"{path} has format version {version}, this toolkit reads {VERSION}")
+        start, rest = data[: DIGEST.start], data[DIGEST.stop :]
+        if hashlib.sha256(start + rest).digest() != data[DIGEST]:
+            raise ProgramError(f"{path} is truncated or damaged: its checksum does not match")
         size = int.from_bytes(data[12:16], "little")
         try:
-            header = json.loads(data[16 : 16 + size])
-        except ValueError as error:
-            raise ProgramError(f"{path} is damaged: its header does not read") from error
-        body = data[16 + size :]
-        if hashlib.sha256(body).hexdigest() != header["sha256"]:
-            raise ProgramError(f"{path} is truncated or damaged: its checksum does not match")
-        return cls._from_header(header, body)
+            program = cls._of(_header(rest[:size]), rest[size:])
+            check(program)
+        except (ProgramError, TypedError, EncodingError) as error:
+            raise ProgramError(f"{path} is no sound program: {error}") from error
+        return program
 
     @classmethod
-    def _from_header(cls, header: dict[str, Any], body: bytes) -> Program:
-        code_address, code_size = header["code"]
-        instructions = tuple(
-            decode(body[i : i + INSTRUCTION_BYTES]) for i in range(0, code_size, INSTRUCTION_BYTES)
-        )
+    def _of(cls, header: _Header, body: bytes) -> Program:
+        code_address, code_size = header.code
+        sizes = [code_size, *(size for _, size in header.image)]
+        if min(sizes) < 0 or sum(sizes) != len(body):
+            raise ProgramError(f"the body has {len(body)} bytes, the header tells of {sizes}")
+        if code_size % INSTRUCTION_BYTES:
+            raise ProgramError(f"{code_size} bytes of code are no whole instructions")
         image = []
         offset = code_size
-        for address, size in header["image"]:
+        for address, size in header.image:
             image.append((address, body[offset : offset + size]))
             offset += size
         return cls(
-            network=header["network"],
-            config=header["config"],
-            fingerprint=header["fingerprint"],
-            instructions=instructions,
+            instructions=tuple(
+                decode(body[i : i + INSTRUCTION_BYTES])
+                for i in range(0, code_size, INSTRUCTION_BYTES)
+            ),
             code_address=code_address,
             image=tuple(image),
-            memory_bytes=header["memory_bytes"],
-            store_window=tuple(header["store_window"]),
-            inputs=tuple(Input(**{**p, "shape": tuple(p["shape"])}) for p in header["inputs"]),
-            feeds=tuple(Feed(**feed) for feed in header["feeds"]),
-            outputs=tuple(
-                Output(**{**p, "shape": tuple(p["shape"]), "axes": _axes(p["axes"])})
-                for p in header["outputs"]
-            ),
-            tensors=tuple(_tensor(t) for t in header["tensors"]),
-            layers=tuple(
-                Layer(**{**layer, "tensors": tuple(layer["tensors"])}) for layer in header["layers"]
-            ),
+            **{name: getattr(header, name) for name in _SHARED},
         )
 
 
-def _tensor(content: dict[str, Any]) -> Tensor:
-    return Tensor(
-        **{
-            **content,
-            "layout": TensorLayout.from_mapping(content["layout"]),
-            "shape": tuple(content["shape"]),
-            "axes": _axes(content["axes"]),
-        }
-    )
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Header:
+    """What the JSON header holds: (address, size) of code and image, the rest as in `Program`."""
+
+    network: str
+    config: str
+    fingerprint: int
+    code: tuple[int, int]
+    image: tuple[tuple[int, int], ...]
+    memory_bytes: int
+    store_window: tuple[int, int]
+    dram_base: int
+    inputs: tuple[Input, ...]
+    feeds: tuple[Feed, ...]
+    outputs: tuple[Output, ...]
+    tensors: tuple[Tensor, ...]
+    layers: tuple[Layer, ...]
+    blocks: tuple[Block, ...]
+    states: tuple[State, ...]
 
 
-def _axes(content: Any) -> Axes:
-    """Lists of lists as JSON has them."""
-    c, t, h, w = (tuple((int(n), int(s)) for n, s in digits) for digits in content)
-    return c, t, h, w
+_SHARED = [f.name for f in dataclasses.fields(_Header) if f.name not in ("code", "image")]
+
+
+def _header(text: bytes) -> _Header:
+    """Read the JSON.
+
+    Raises
+    ------
+    ProgramError
+        If it is none.
+    TypedError
+        If a value is missing or of another type than declared.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            raise ProgramError("its header names a value twice")
+        return content
+
+    try:
+        content = json.loads(text.decode(), object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, ProgramError):
+            raise
+        raise ProgramError(f"its header does not read ({error})") from error
+    return build(_Header, content, "")

@@ -19,7 +19,8 @@ import enum
 from hw.arch.isa import Unit
 
 ID_VALUE = 0x56494441
-VERSION_VALUE = 1
+VERSION_VALUE = 2
+"""Of this map; counters of the unit SFU are gone since 1."""
 ADDRESS_BITS = 10
 DEFAULT_WATCHDOG = 1 << 20
 """Cycles without any instruction progress before the core stops with ErrorCode.WATCHDOG."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from hw.arch.codes import LINE_HAZARD as LINE_HAZARD
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode, Drain, Elementwise, Load, Reduce, Store
 from hw.arch.winograd import TRANSFORMS, Algorithm
@@ -243,10 +244,6 @@ shorter); its weights follow, so that the loading starts after WEIGHT_LAG."""
 COLUMN_LATENCY = 6
 """From the operands at a column's input until the column writes their sum to the accumulators:
 vector register, operand register, product, two tree levels, accumulation."""
-
-LINE_HAZARD = 3
-"""Shortest line of a depthwise window with more than one row: line-buffer read to next read."""
-
 
 STRIP_LINES = 2
 """HFA_DEPTHWISE: lines of a strip, which enter side by side."""

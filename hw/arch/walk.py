@@ -25,7 +25,6 @@ from hw.arch.isa import (
     Load,
     Reduce,
     Scalar,
-    Sfu,
     Space,
     Store,
     UnitInstruction,
@@ -227,10 +226,6 @@ def _drain(instruction: Drain, config: AcceleratorConfig) -> Iterator[Access]:
     yield Access(Memory.PARAMETER, instruction.parameter, instruction.parameter + size - 1, False)
     out = (config.array.blocks_per_row, *instruction.counts)
     step = drain_strides(instruction, config)
-    if instruction.residual:
-        yield Access(Memory.ACTIVATION, *_interval(instruction.residual_source, out, step), False)
-    if instruction.table:
-        yield _table(instruction.table, config)
     yield Access(Memory.ACTIVATION, *_interval(instruction.destination, out, step), True)
 
 
@@ -324,22 +319,6 @@ def _transfer(instruction: Load | Store, config: AcceleratorConfig) -> Iterator[
     yield Access(*local, load)
 
 
-def _sfu(instruction: Sfu) -> Iterator[Access]:
-    counts = instruction.counts
-    yield Access(
-        Memory.ACTIVATION,
-        *_interval(instruction.source, counts, strides(counts, instruction.source_deltas)),
-        False,
-    )
-    yield Access(
-        Memory.ACTIVATION,
-        *_interval(
-            instruction.destination, counts, strides(counts, instruction.destination_deltas)
-        ),
-        True,
-    )
-
-
 def accesses(instruction: UnitInstruction | Scalar, config: AcceleratorConfig) -> list[Access]:
     """Everything that an instruction reads and writes, register fields taken as zero."""
     match instruction:
@@ -353,8 +332,6 @@ def accesses(instruction: UnitInstruction | Scalar, config: AcceleratorConfig) -
             return list(_elementwise(instruction, config))
         case Reduce():
             return list(_reduce(instruction, config))
-        case Sfu():
-            return list(_sfu(instruction))
         case Scalar():
             return [Access(Memory.ACTIVATION, instruction.row, instruction.row, False)]
 

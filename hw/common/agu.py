@@ -7,31 +7,21 @@ and an adder). So if the nest stands at point i in cycle t, the addresses of poi
 cycle t + 1.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import C, Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.arch.isa import ADDRESS_BITS, DELTA_BITS
+from hw.arch.isa import ADDRESS_BITS, COUNT_BITS, DELTA_BITS, STEP_BITS
 
-__all__ = ["COUNT_BITS", "Coordinate", "Nest", "Walker", "any_zero"]
+__all__ = ["COUNT_BITS", "Coordinate", "Nest", "Walker"]
 
-COUNT_BITS = 12
-"""Bits of a counter in every instruction."""
 COORDINATE_BITS = 17
-"""A coordinate: start (12 bits, signed) + 4095 positions · 7 + 4095 taps · 15 in 17 bits."""
-
-
-def any_zero(counts: Iterable[Value]) -> Value:
-    """1 if one of the counts is zero (an error in every unit)."""
-    result: Value | None = None
-    for count in counts:
-        empty = count == 0
-        result = empty if result is None else result | empty
-    assert result is not None
-    return result
+"""A coordinate: start (12 bits, signed) + 4095 positions · 15 + 4095 taps · 15, modulo 2^17: less
+than that many values, so that none outside looks like one inside. (Tiles have steps of up to 60,
+but at most memory.transformed_rows / 4 positions.)"""
 
 
 class Nest(wiring.Component):
@@ -186,7 +176,7 @@ class Coordinate(wiring.Component):
     inside: 0 <= coordinate < bound.
     """
 
-    def __init__(self, outer_bits: int = 4) -> None:
+    def __init__(self, outer_bits: int = STEP_BITS) -> None:
         super().__init__(
             {
                 "load": In(1),
@@ -195,7 +185,7 @@ class Coordinate(wiring.Component):
                 "outer_advance": In(1),
                 "outer_restart": In(1),
                 "start": In(signed(12)),
-                "inner_step": In(4),
+                "inner_step": In(STEP_BITS),
                 "outer_step": In(outer_bits),
                 "bound": In(12),
                 "inside": Out(1),

@@ -4,7 +4,7 @@ from amaranth.hdl import ShapeCastable, ShapeLike, signed, unsigned
 from amaranth.lib import data
 
 from hw.arch.encoding import Encodable, Field
-from hw.arch.isa import CLASSES, INSTRUCTION_BYTES, OPCODE_BITS, Unit
+from hw.arch.isa import CLASSES, INSTRUCTION_BYTES, OPCODE_BITS, Unit, is_built
 
 __all__ = [
     "instruction_layout",
@@ -30,8 +30,10 @@ def instruction_layout(kind: type[Encodable]) -> data.StructLayout:
 
 
 def unit_classes(unit: Unit) -> list[type[Encodable]]:
-    """Instruction classes that a unit executes."""
-    return [kind for kind in CLASSES.values() if getattr(kind, "UNIT", None) == unit]
+    """Instruction classes that a unit executes; what is not built never reaches it."""
+    return [
+        kind for kind in CLASSES.values() if getattr(kind, "UNIT", None) == unit and is_built(kind)
+    ]
 
 
 def unit_layout(unit: Unit) -> data.StructLayout:

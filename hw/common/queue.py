@@ -13,8 +13,7 @@ __all__ = ["UnitQueue", "waits_over"]
 def waits_over(targets: data.View, completed: data.View) -> ValueLike:
     """Whether every awaited unit has completed as many instructions as its target says.
 
-    Counts are modulo 2^16: a target lies at most 2^15 instructions away from the counter. The
-    circuit has no SFU, and the sequencer refuses waits for it.
+    Counts are modulo 2^16: a target lies at most 2^15 instructions away from the counter.
 
     Parameters
     ----------
@@ -23,8 +22,6 @@ def waits_over(targets: data.View, completed: data.View) -> ValueLike:
     """
     held = []
     for unit in Unit:
-        if unit is Unit.SFU:
-            continue
         behind = (completed[unit] - targets[unit].count)[15]
         held.append(targets[unit].enable & behind)
     return ~Cat(*held).any()

@@ -11,13 +11,14 @@ a loop.
 """
 
 import re
+from importlib import metadata
 from typing import Any
 
 from amaranth._toolchain.yosys import find_yosys
 from amaranth.back import rtlil
 from amaranth.lib import wiring
 
-__all__ = ["convert"]
+__all__ = ["convert", "versions"]
 
 _CLEARED = re.compile(
     r"  initial begin\n"
@@ -33,6 +34,15 @@ _CHOICE = re.compile(
 _TOKEN = re.compile(r"\\\S+ |.")
 """An escaped name, which may hold any character, or one character."""
 _ATTRIBUTES = ("generator", "top", "src", "amaranth.hierarchy", "amaranth.decoding")
+
+
+def versions() -> str:
+    """Versions of the tools that write the Verilog, as text for a key."""
+    return f"amaranth {metadata.version('amaranth')}, yosys {_yosys().version()}"
+
+
+def _yosys() -> Any:
+    return find_yosys(lambda version: version >= (0, 40))
 
 
 def convert(component: wiring.Component, name: str, **options: Any) -> str:
@@ -58,8 +68,7 @@ def convert(component: wiring.Component, name: str, **options: Any) -> str:
         f"attrmap -modattr {removed}",
         "write_verilog -norename",
     ]
-    yosys = find_yosys(lambda version: version >= (0, 40))
-    written = yosys.run(["-q", "-"], "\n".join(script), ignore_warnings=True)
+    written = _yosys().run(["-q", "-"], "\n".join(script), ignore_warnings=True)
     return _CLEARED.sub(_clear, _CHOICE.sub(_choose, written))
 
 

@@ -5,6 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.arch.config import AcceleratorConfig
+from hw.arch.isa import STEP_BITS
 from hw.common.agu import COUNT_BITS, Coordinate
 from hw.compute.tile_control import LINE, STRIP, TILE_FRAME
 from hw.compute.transform import BYPASS, F43
@@ -14,9 +15,8 @@ __all__ = ["PositionClip"]
 
 X, Y, T = range(3)
 KX, CI = 4, 7
-STEP_BITS = 4
 TILE_STEP_BITS = STEP_BITS + 2
-"""Bits of a coordinate step, and of the step between tiles of four results."""
+"""Bits of the step between tiles of four results."""
 
 
 class PositionClip(wiring.Component):
@@ -49,7 +49,7 @@ class PositionClip(wiring.Component):
                 "temporal": In(2),
                 "spatial": In(2),
                 "starts": In(signed(COUNT_BITS)).array(3),
-                "steps": In(3).array(3),
+                "steps": In(STEP_BITS).array(3),
                 "dilations": In(STEP_BITS).array(3),
                 "bounds": In(COUNT_BITS).array(3),
                 "moves": In(8),

@@ -15,7 +15,6 @@ from hw.common.layouts import instruction_layout
 from hw.common.ports import UnitSignature
 from hw.compute.array_clip import PositionClip
 from hw.compute.array_emission import ArrayEmission
-from hw.compute.array_fault import array_fault
 from hw.compute.array_walk import ArrayWalk
 from hw.compute.chain import READ_LAYOUT, control_layout, line_layout
 from hw.compute.latch import Fields, strobe_line
@@ -30,7 +29,7 @@ X, Y, T, CO, KX, KY, KT, CI = range(8)
 FIELDS = (
     "mode", "accumulate", "signed", "zero_point", "activation", "accumulator", "counts", "deltas",
     "starts", "steps", "dilations", "bounds", "window_x", "window_y", "emit_x", "emit_y", "weight",
-    "weights_from_activation", "transpose_weights", "keep", "resume", "line",
+    "keep", "resume", "line",
 )  # fmt: skip
 
 
@@ -154,7 +153,7 @@ class ArrayControl(wiring.Component):
         self._begin = begin = Signal()
         self._run = Signal()
         self._accept, self._refuse = Signal(), Signal()
-        fault = Signal(6)
+        misaligned = Signal()
         ready: Value = ~active | self._walk.ending
         ending: Value = self._walk.ending
         overfull: Value = C(0, 1)
@@ -174,9 +173,9 @@ class ArrayControl(wiring.Component):
             ending, overfull, busy = ending | engine.ending, engine.overflow, engine.busy
         m.d.comb += [
             unit.instruction.ready.eq(ready & ~unit.abort),
-            fault.eq(array_fault(self._fields, self._counts, self._blocks, config)),
+            misaligned.eq(self._fields.weight[: self._group_shift].any()),
             self._accept.eq(unit.instruction.valid & unit.instruction.ready),
-            self._refuse.eq(begin & (fault != 0)),
+            self._refuse.eq(begin & misaligned),
         ]
         m.d.sync += [begin.eq(0), unit.error.eq(0)]
         with m.If(self._walk.ending | unit.abort | self._refuse):
@@ -185,12 +184,11 @@ class ArrayControl(wiring.Component):
             m.d.sync += self._take(unit.instruction.payload)
             m.d.sync += [active.eq(direct), begin.eq(1)]
         overflow = self.read.address[exact_log2(config.memory.accumulator_rows) + 1 :].any()
-        with m.If(begin):
-            m.d.sync += unit.error.eq(fault)
-        with m.Elif((self.read.enable & overflow) | self._line_overflow | overfull):
+        outside = (self.read.enable & overflow) | self._line_overflow | overfull
+        with m.If(self._refuse | outside):
             m.d.sync += unit.error.eq(ErrorCode.ADDRESS.value)
         # cycle t + 1: `begin`; cycle t + array_start - 1: the nest runs
-        started = begin & (fault == 0)
+        started = begin & ~misaligned
         run, pending = strobe_line(m, started, unit.abort, array_start(config) - 3, "preamble")
         # The address of the last position is formed while `ending` is high.
         done, flying = strobe_line(m, ending, unit.abort, array_latency(config), "completion")
@@ -216,9 +214,7 @@ class ArrayControl(wiring.Component):
         """Statements that load the instruction registers."""
         result = self._fields.take(payload)
         if self._has_hfa:
-            # HFA_DEPTHWISE has its tap blocks here, which are not walked.
-            tiled = payload.mode == ArrayMode.HFA_DEPTHWISE
-            result.append(self._blocks.eq(Mux(tiled, payload.counts[KY], payload.counts[CO])))
+            result.append(self._blocks.eq(payload.counts[CO]))
             result += [r.eq(c) for r, c in zip(self._counts, nest_counts(payload), strict=True)]
         return result
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out, connect, flipped
 from amaranth.utils import exact_log2
@@ -11,13 +11,12 @@ from amaranth.utils import exact_log2
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Drain, ErrorCode
 from hw.arch.timing import ACCUMULATOR_READ_LATENCY, REQUANTIZE_LATENCY
-from hw.common.agu import any_zero
 from hw.common.layouts import instruction_layout
 from hw.common.ports import UnitSignature, accumulator_read, activation_write, parameter_read
 from hw.compute.drain_parameters import REGISTERS_LEAD, DrainParameters
 from hw.compute.drain_rows import RowAssembly
 from hw.compute.drain_tiles import TileAssembly
-from hw.compute.drain_walk import DrainWalk, sections, window_scale
+from hw.compute.drain_walk import DrainWalk, sections
 from hw.compute.latch import Fields, delayed
 from hw.compute.output_transform import OutputTransform
 from hw.compute.requantize import RequantizeLane
@@ -27,7 +26,7 @@ __all__ = ["DrainUnit"]
 
 FIELDS = (
     "accumulator", "counts", "window", "accumulator_deltas", "destination", "destination_deltas",
-    "parameter", "zero_point", "low", "high", "residual", "table", "transform_t", "transform_s",
+    "parameter", "zero_point", "low", "high", "transform_t", "transform_s",
 )  # fmt: skip
 
 
@@ -89,43 +88,18 @@ class DrainUnit(wiring.Component):
         self._assemble(m, codes)
         return m
 
-    def _fault(self) -> Value:
-        """ErrorCode of the instruction in the registers, 0 if it can be executed."""
-        f = self._fields
-        t, s = f.transform_t, f.transform_s
-        unsupported = f.residual | f.table.any()
-        wrong = any_zero([*f.counts, *f.window])
-        if self._hfa:
-            nested = t[1] & s[1] if "hfa_nested" in self._config.features else t.any() & s.any()
-            unsupported = unsupported | (t == 3) | (s == 3) | nested
-            crosses: Value = Const(0, 1)
-            for window, select in zip(f.window, (s, s, t), strict=True):
-                power = (window == 1) | (window == 2) | (window == 4)
-                crosses = crosses | ~power | (window_scale(window) > select)
-            wrong = wrong | ((t | s).any() & crosses)
-        else:
-            unsupported = unsupported | t.any() | s.any()
-        misaligned = f.parameter[: exact_log2(self._config.parameter_row_beats)].any()
-        return Mux(
-            unsupported,
-            ErrorCode.UNSUPPORTED.value,
-            Mux(
-                wrong,
-                ErrorCode.FIELD.value,
-                Mux(misaligned, ErrorCode.ADDRESS.value, 0),
-            ),
-        )
-
     def _issue(self, m: Module) -> None:
         """An instruction is accepted in cycle t; `begin` is high in t + 1."""
         unit, begin = self.unit, self._begin
         self._active = active = Signal()
-        fault = Signal(6)
+        misaligned = Signal()
         m.d.comb += [
             unit.instruction.ready.eq(~active & ~unit.abort),
             unit.busy.eq(active),
             unit.done.eq(self._finished),
-            fault.eq(self._fault()),
+            misaligned.eq(
+                self._fields.parameter[: exact_log2(self._config.parameter_row_beats)].any()
+            ),
         ]
         m.d.sync += [begin.eq(0), unit.error.eq(0)]
         with m.If(unit.instruction.valid & unit.instruction.ready):
@@ -134,12 +108,11 @@ class DrainUnit(wiring.Component):
         overflow = self.accumulator.address[
             exact_log2(self._config.memory.accumulator_rows) + 1 :
         ].any()
-        with m.If(begin):
-            m.d.sync += unit.error.eq(fault)
-        with m.Elif(self.accumulator.enable & overflow):
+        refused = begin & misaligned
+        with m.If(refused | (self.accumulator.enable & overflow)):
             m.d.sync += unit.error.eq(ErrorCode.ADDRESS.value)
-        self._started = begin & (fault == 0)
-        with m.If(self._finished | unit.abort | (begin & (fault != 0))):
+        self._started = begin & ~misaligned
+        with m.If(self._finished | unit.abort | refused):
             m.d.sync += active.eq(0)
 
     def _source(self, m: Module) -> DrainWalk:

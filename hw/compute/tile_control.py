@@ -9,43 +9,13 @@ from hw.arch.timing import TILE_EMIT
 from hw.common.agu import COUNT_BITS
 from hw.common.ports import ACCUMULATOR_ADDRESS_BITS
 from hw.compute.depthwise_tiles import POINTS, stage_delays
-from hw.compute.latch import Fields, delayed
-from hw.compute.transform import BYPASS, F23
+from hw.compute.latch import delayed
 
-__all__ = ["LINE", "STRIP", "TILE_BLOCK_END", "TILE_FRAME", "TileControl", "wrong_tiles"]
+__all__ = ["LINE", "STRIP", "TILE_BLOCK_END", "TILE_FRAME", "TileControl"]
 
 LINE, COLUMN, STRIP, TILE_FRAME, BLOCK = range(5)
 """Levels of the nest: line in the strip, column, strip, frame, output block."""
 TILE_BLOCK_END = TILE_FRAME
-LEAST_LINE = 4
-LEAST_STRIPS = 2
-
-
-def wrong_tiles(
-    fields: Fields, levels: list[Value], tap_blocks: Value, config: AcceleratorConfig
-) -> Value:
-    """Whether the fields of an HFA_DEPTHWISE instruction contradict each other.
-
-    Parameters
-    ----------
-    fields: of the instruction.
-    levels: its counts in the order of the nest.
-    tap_blocks: its count ky.
-    config: the accelerator.
-    """
-    f, expected, line_pixels = fields, config.tap_blocks, config.memory.line_pixels
-    columns = levels[COLUMN]
-    wrong = (tap_blocks != expected) | columns[0] | (columns < LEAST_LINE) | (columns > line_pixels)
-    wrong = wrong | (levels[STRIP] < LEAST_STRIPS)
-    for level in levels[BLOCK + 1 :]:
-        wrong = wrong | (level != 1)
-    wrong = wrong | (f.transform_t != BYPASS) | (f.transform_s != F23)
-    wrong = wrong | (f.window_x != 3) | (f.window_y != 3) | f.keep | f.resume
-    for field in (*f.steps, *f.dilations[:2]):
-        wrong = wrong | (field != 1)
-    for emit in (f.emit_x, f.emit_y):
-        wrong = wrong | ((emit != 1) & (emit != 2))
-    return wrong
 
 
 class TileControl(wiring.Component):

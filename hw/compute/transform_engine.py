@@ -1,6 +1,4 @@
-"""Mode HFA in the array's controller: checks, order of counters, engines behind the feed."""
-
-from collections.abc import Sequence
+"""Mode HFA in the array's controller: order of counters, engines behind the feed."""
 
 from amaranth.hdl import C, Module, Mux, Signal, Value
 from amaranth.lib import wiring
@@ -9,15 +7,14 @@ from amaranth.lib.wiring import In, Out
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import ArrayMode
 from hw.arch.timing import STRIP_LINES
-from hw.arch.winograd import TRANSFORMS
 from hw.common.agu import COUNT_BITS
 from hw.common.ports import ACCUMULATOR_ADDRESS_BITS
-from hw.compute.transform import BYPASS, F43
+from hw.compute.transform import BYPASS
 from hw.compute.transform_control import TransformPace, TransformStream
 from hw.compute.transform_geometry import TransformGeometry, geometry_layout
 from hw.compute.transformed import row_bits
 
-__all__ = ["TransformEngine", "nest_counts", "wrong_transform"]
+__all__ = ["TransformEngine", "nest_counts"]
 
 X, Y, T, CO, KX, KY, KT, CI = range(8)
 TILE_X, TILE_Y, TILE_T, OUTER_T = 3, 4, 5, 6
@@ -47,33 +44,6 @@ def nest_counts(payload: Value) -> list[Value]:
         )
         for level in range(len(order))
     ]
-
-
-def wrong_transform(
-    temporal: Value, spatial: Value, levels: Sequence[Value], steps: Sequence[Value], nested: bool
-) -> tuple[Value, Value]:
-    """Whether an HFA instruction is unsupported, and whether its fields contradict each other.
-
-    Parameters
-    ----------
-    temporal, spatial: its transforms.
-    levels: its counts in the order of the nest.
-    steps: coordinate steps of x, y, t.
-    nested: the circuit has nested algorithms.
-    """
-    both = (temporal != BYPASS) & (spatial != BYPASS)
-    unsupported = (temporal == F43) & (spatial == F43) if nested else both
-    points = [levels[0] != _points(spatial), levels[1] != _points(spatial)]
-    wrong = points[0] | points[1] | ((temporal == BYPASS) & (spatial == BYPASS))
-    wrong = wrong | (temporal > F43) | (spatial > F43)
-    wrong = wrong | ((temporal != BYPASS) & ((levels[2] != _points(temporal)) | (steps[T] != 1)))
-    wrong = wrong | ((spatial != BYPASS) & ((steps[X] != 1) | (steps[Y] != 1)))
-    return unsupported, wrong
-
-
-def _points(select: Value) -> Value:
-    sizes = [C(transform.points, COUNT_BITS) for transform in TRANSFORMS]
-    return Mux(select == F43, sizes[F43], Mux(select == BYPASS, sizes[BYPASS], sizes[1]))
 
 
 class TransformEngine(wiring.Component):

@@ -6,9 +6,9 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.arch.config import AcceleratorConfig
-from hw.arch.isa import INSTRUCTION_BYTES, OPCODE_BITS, ElementwiseOp, ErrorCode, ReduceOp
+from hw.arch.isa import INSTRUCTION_BYTES, OPCODE_BITS, ErrorCode
 from hw.arch.timing import ACTIVATION_READ_LATENCY, ROW_LATENCY, VECTOR_LATENCY
-from hw.common.agu import COUNT_BITS, Coordinate, Nest, Walker, any_zero
+from hw.common.agu import COUNT_BITS, Coordinate, Nest, Walker
 from hw.common.ports import UnitSignature, activation_read, activation_write
 from hw.compute.element import LANE_LATENCY, ElementLane, table_write_signature
 from hw.compute.latch import strobe_line
@@ -71,43 +71,23 @@ class VectorUnit(wiring.Component):
         self._write(m, self._compute(m, left, right))
         return m
 
-    def _fault(self) -> Value:
-        """ErrorCode of the instruction in the registers, 0 if it can be executed."""
-        p = self._parameters
-        last_op = Mux(p.reduce, ReduceOp.PACK.value, ElementwiseOp.MIN.value)
-        field = any_zero([*p.counts, *p.window]) | (p.op > last_op) | (p.pack & (p.pack_lanes == 0))
-        return Mux(
-            field,
-            ErrorCode.FIELD.value,
-            Mux(p.table > self._config.memory.tables, ErrorCode.ADDRESS.value, C(0, 6)),
-        )
-
     def _issue(self, m: Module) -> None:
-        """An instruction is accepted in cycle t; `begin` is high in t + 1, `refused` in t + 2.
-
-        The counters start before it is known whether they may, so that the checks have a cycle of
-        their own; `refused` comes in time to keep the first address from being used.
-        """
+        """An instruction is accepted in cycle t; `begin` is high in t + 1."""
         unit, begin = self.unit, self._begin
         active = Signal()
-        fault = Signal(6)
-        self._refused = refused = Signal()
         done, _ = strobe_line(m, self._ending, unit.abort, VECTOR_LATENCY, "completion")
         m.d.comb += [
             unit.instruction.ready.eq(~active & ~unit.abort),
             unit.busy.eq(active),
             unit.done.eq(done),
-            fault.eq(self._fault()),
         ]
-        m.d.sync += [begin.eq(0), refused.eq(begin & (fault != 0)), unit.error.eq(0)]
+        m.d.sync += [begin.eq(0), unit.error.eq(0)]
         with m.If(unit.instruction.valid & unit.instruction.ready):
             m.d.sync += self._parameters.take(unit.instruction.payload)
             m.d.sync += [active.eq(1), begin.eq(1)]
-        with m.If(begin):
-            m.d.sync += unit.error.eq(fault)
-        with m.Elif(self._bad_window):
+        with m.If(self._bad_window):
             m.d.sync += unit.error.eq(ErrorCode.FIELD.value)
-        with m.If(done | unit.abort | refused):
+        with m.If(done | unit.abort):
             m.d.sync += active.eq(0)
 
     def _walk(self, m: Module) -> None:
@@ -139,7 +119,7 @@ class VectorUnit(wiring.Component):
             with m.If(nest.wrap[R2]):
                 m.d.sync += swallows.eq(nest.wrap[N0])
         goes_on = Signal()
-        m.d.comb += goes_on.eq(running & ~self._refused & ~self.unit.abort)
+        m.d.comb += goes_on.eq(running & ~self.unit.abort)
         with m.If((running & nest.last) | (running & ~goes_on)):
             m.d.sync += running.eq(0)
         # Cycle a

@@ -4,10 +4,12 @@ from typing import Any
 
 from amaranth.hdl import C, Module, Mux, Signal, Value, signed
 
+from hw.arch.instructions.elementwise import UNIT_MULTIPLIER, UNIT_SHIFT
 from hw.arch.isa import (
     ADDRESS_BITS,
     DELTA_BITS,
-    FIXED_POINT,
+    STEP_BITS,
+    TABLE_BITS,
     Elementwise,
     ElementwiseOp,
     Opcode,
@@ -20,9 +22,6 @@ from hw.compute.affine import AFFINE_PARAMETERS, Combine
 
 __all__ = ["Operand", "VectorParameters"]
 
-UNIT_MULTIPLIER = 1 << 23
-UNIT_SHIFT = FIXED_POINT - 23
-"""The factor 1 as multiplier·2^shift on the 2^-44 grid."""
 WINDOW_BITS = 8
 REDUCE_BIT = (Opcode.REDUCE & ~Opcode.ELEMENTWISE).bit_length() - 1
 """A bit that only REDUCE has: which of the two it is costs no gate in front of 300 registers."""
@@ -73,12 +72,12 @@ class VectorParameters:
         self.destination = register(ADDRESS_BITS, "destination")
         self.destination_deltas = registers(4, signed(DELTA_BITS), "destination_delta")
         self.starts = registers(3, signed(11), "start")
-        self.steps = registers(3, 3, "step")
+        self.steps = registers(3, STEP_BITS, "step")
         self.bounds = registers(3, 11, "bound")
         self.pad = register(8, "pad")
         self.fill = register(8, "fill")
         self.pack_lanes = register(5, "pack_lanes")
-        self.table = register(3, "table")
+        self.table = register(TABLE_BITS, "table")
         self.affine = Signal(AFFINE_PARAMETERS, reset_less=True)
         self.constant = register(signed(25), "constant")
         self.shift_k = register(6, "shift_k")

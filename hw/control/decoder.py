@@ -14,6 +14,7 @@ from hw.arch.isa import (
     Scalar,
     Set,
     Unit,
+    is_built,
 )
 from hw.control.decode import SLOTS, faults, operands, view
 
@@ -74,6 +75,8 @@ class Decoder:
         with m.Switch(opcode):
             for number, kind in CLASSES.items():
                 with m.Case(number):
+                    if not is_built(kind):
+                        continue  # it is refused
                     known = view(kind, word)
                     for k, operand in enumerate(operands(kind)):
                         if operand.field is not None:
@@ -86,7 +89,7 @@ class Decoder:
                     m.d.sync += self.destination.eq(view(kind, word).rd)
         waits = view(Scalar, word).waits
         for unit in Unit:
-            m.d.sync += self._early[unit].eq(waits[unit] > seen.get(unit, 0))
+            m.d.sync += self._early[unit].eq(waits[unit] > seen[unit])
         for kind in CLASSES.values():
             conditions: dict[ErrorCode, list[Value]] = {}
             for code, condition in faults(kind, word, self._config):

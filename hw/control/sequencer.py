@@ -32,10 +32,7 @@ from hw.control.decode import SLOTS, operands, view, with_fields
 from hw.control.decoder import Decoder
 from hw.control.fetch import INDEX_BITS
 
-__all__ = ["QUEUED_UNITS", "Sequencer"]
-
-QUEUED_UNITS = (Unit.LOAD, Unit.ARRAY, Unit.DRAIN, Unit.VECTOR, Unit.STORE)
-"""Units that exist in the circuit; SFU instructions are refused as UNSUPPORTED."""
+__all__ = ["Sequencer"]
 
 
 class Sequencer(wiring.Component):
@@ -51,7 +48,7 @@ class Sequencer(wiring.Component):
        UNSUPPORTED, BAD_WAIT, FIELD, ADDRESS.
     3. ACT, from cycle t + 2 on (`timing.TAKE_TO_DISPATCH`): a unit instruction goes to its queue
        in the first cycle in which there is room; SET, ADD, LOOP, NEXT, BRANCH and BEGIN take one
-       cycle; FENCE and HALT stay until every dispatched instruction has completed
+       cycle; FENCE and HALT stay until every instruction dispatched to its units has completed
        (`timing.TOKEN_LATENCY` (2) after the last `done` at the earliest); SCALAR is
        released `timing.SCALAR_RELEASE` (1) cycle later at the earliest, as long after the awaited
        `done` as an instruction in a queue, and ends `timing.SCALAR_LATENCY` cycles after that.
@@ -87,7 +84,7 @@ class Sequencer(wiring.Component):
                     f"queue_{unit.name.lower()}": Out(
                         stream.Signature(queue_layout(unit_layout(unit)))
                     )
-                    for unit in QUEUED_UNITS
+                    for unit in Unit
                 },
                 "completed": In(data.ArrayLayout(16, len(Unit))),
                 "scalar": Out(activation_read(config)),
@@ -107,7 +104,9 @@ class Sequencer(wiring.Component):
         self._sums = [Signal(32, name=f"sum{k}", reset_less=True) for k in range(SLOTS)]
         self._targets = Signal(target_layout(), reset_less=True)
         self._dispatched = Signal(data.ArrayLayout(16, len(Unit)))
+        self._over = Signal(len(Unit))  # per unit: nothing dispatched is left
         self._all_done = Signal()
+        self._fenced = Signal()  # the units that FENCE names have nothing left
         self._finish = Signal()  # ACT ends in this cycle
         self._leaves = Signal()  # BRANCH beyond the program, in the cycle before
         self._closed = Signal()  # NEXT of a loop that is not open, in the cycle before
@@ -122,14 +121,14 @@ class Sequencer(wiring.Component):
         self._operands(m)
         self._loops(m)
         self._waits(m)
-        for unit in QUEUED_UNITS:
+        for unit in Unit:
             self._payload(m, unit)
         seen = self._seen(m)
         past = self._past_end(m, following)
         byte, arrived = self._scalar_byte(m)
         m.d.sync += [
             running.eq(self.run),
-            self._all_done.eq(self._dispatched.as_value() == self.completed.as_value()),
+            self._over.eq(Cat(self._dispatched[u] == self.completed[u] for u in Unit)),
             over.eq(waits_over(self._targets, self.completed)),
             self.error.eq(ErrorCode.NONE),
             self.jump.eq(0),
@@ -140,7 +139,11 @@ class Sequencer(wiring.Component):
             finished.eq(self._finish),
             self.retired.eq(finished & ~failed),
         ]
-        m.d.comb += self.halt_code.eq(view(Halt, self._word).code)
+        m.d.comb += [
+            self.halt_code.eq(view(Halt, self._word).code),
+            self._all_done.eq(self._over.all()),
+            self._fenced.eq((self._over | ~view(Fence, self._word).units).all()),
+        ]
         with m.If(self._finish):
             m.d.sync += begun.eq(1)
 
@@ -241,7 +244,7 @@ class Sequencer(wiring.Component):
         """Instructions of each unit so far, as far as a distance can reach."""
         most = (1 << WAIT_BITS) - 1
         counts = {}
-        for unit in QUEUED_UNITS:
+        for unit in Unit:
             seen = counts[unit] = Signal(WAIT_BITS, name=f"seen_{unit.name.lower()}")
             queue = self._queue(unit)
             with m.If(queue.valid & queue.ready & (seen != most)):
@@ -255,8 +258,8 @@ class Sequencer(wiring.Component):
         """Rule 3."""
         kinds = self._decoder.kinds
         ends: list[Value] = [kinds[kind] for kind in (Begin, Set, Add, Loop, Next, Branch)]
-        ends.append((kinds[Fence] | kinds[Halt]) & self._all_done)
-        ends.extend(self._dispatch(m, unit) for unit in QUEUED_UNITS)
+        ends += [kinds[Fence] & self._fenced, kinds[Halt] & self._all_done]
+        ends.extend(self._dispatch(m, unit) for unit in Unit)
         m.d.comb += self._finish.eq(Cat(*ends).any())
         with m.If(kinds[Set]):
             self._set(m, self._sums[0])

@@ -5,27 +5,25 @@ whole networks the model is therefore compiled twice: a first one counts which w
 it runs the beginning of the network, then the compiler lays out the code along those ways
 (profile-guided optimisation). Both times at -O1: together little longer than -O3 once.
 
-Models are kept under ``.cache/verilator/<key>/``; the key holds the configuration's fingerprint,
-the Verilog, the harness sources and the tool versions, so that a stale model cannot be run. A
-model's time of change is that of its last use: after a build, all but the KEPT latest go.
+Models are kept under ``.cache/verilator/<key>/`` (store.py); the key holds the configuration's
+fingerprint, the Verilog, the harness sources and the tool versions, so that a stale model cannot
+be run.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import shutil
 import subprocess
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
 from hw.arch.config import AcceleratorConfig
+from sim.cosim import store, toolchain
 from sim.cosim.headers import parameters_header
-from sim.cosim.rtl import CACHE, TOP, alone, verilog_file
-from sim.errors import SimulatorError
+from sim.cosim.rtl import TOP, verilog_file
+from sim.cosim.toolchain import OPTIMISE, BuildError
 
 KEPT = 12
 """Models kept under the cache; a new one pushes out those that were used longest ago."""
@@ -55,8 +53,6 @@ FLAGS = (
     "20000",
 )
 
-OPTIMISE = "-O3"
-"""Of models that are compiled once."""
 COUNT = "-O1 -fprofile-arcs"
 """Flags of the model that counts. Those of the final one must not change what the compiler does
 before it counts, or the counts fit nothing; it reports that as an error."""
@@ -67,39 +63,6 @@ USE_COUNTS = (
 
 Training = Callable[[Path], None]
 """Runs a model for a while."""
-
-
-class BuildError(SimulatorError):
-    """A tool is missing, or Verilator or the C++ compiler failed; shows the end of its output."""
-
-
-def tools() -> Path:
-    """Folder of Verilator's programs.
-
-    Raises
-    ------
-    BuildError
-        If the package, the C++ compiler, make or perl is missing.
-    """
-    try:
-        folder = Path(str(metadata.distribution("verilator").locate_file("verilator/bin")))
-    except metadata.PackageNotFoundError as error:
-        raise BuildError("RTL simulation needs the Python package `verilator`") from error
-    for program in ("g++", "make", "perl"):
-        if shutil.which(program) is None:
-            raise BuildError(f"RTL simulation needs `{program}` on the system")
-    return folder
-
-
-def environment() -> dict[str, str]:
-    """Environment in which Verilator and its generated makefile run."""
-    return {
-        **os.environ,
-        "PATH": f"{tools()}{os.pathsep}{os.environ['PATH']}",
-        # With gcc the makefile of a split design loses the flag that includes the precompiled
-        # header, and it optimises for size unless told otherwise.
-        "MAKEFLAGS": f"CFG_CXXFLAGS_PCH_I=-include OPT_FAST={OPTIMISE}",
-    }
 
 
 def waveform_kind() -> Waves:
@@ -142,15 +105,14 @@ def build(
         flags += [f"--trace-{waves}"]
         defines = f" -DWAVES_{waves.upper()}"
     compiler = [OPTIMISE] if training is None else [COUNT, USE_COUNTS]
-    folder = CACHE / "verilator" / _key(config, verilog, [*flags, *compiler])
-    program = folder / PROGRAM
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with alone(folder.name):
-        if program.is_file():
-            os.utime(folder)
-        else:
-            _build(config, verilog, flags, defines, folder, training)
-    return program
+
+    def make(partial: Path) -> None:
+        _build(config, verilog, flags, defines, partial, training)
+
+    folder = store.entry(
+        "verilator", _key(config, verilog, [*flags, *compiler]), make, kept=KEPT, busy=_runs
+    )
+    return folder / PROGRAM
 
 
 def _build(
@@ -158,73 +120,43 @@ def _build(
     verilog: Path,
     flags: list[str],
     defines: str,
-    folder: Path,
+    partial: Path,
     training: Training | None,
 ) -> None:
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a build that was stopped
-    partial.mkdir()
-    (partial / "parameters.hpp").write_text(parameters_header(config))
-    words = (
-        str(tools() / "verilator"),
-        *flags,
-        *("-CFLAGS", f"-std=c++17 -I{NATIVE} -I{partial}{defines}"),
-        *("--Mdir", str(partial)),
-        *("-o", PROGRAM),
-        str(verilog),
-        str(NATIVE / "main.cpp"),
-    )
-    try:
-        _run(*words, log=partial / "verilator.log")
+    with toolchain.bench(native=NATIVE) as bench:
+        model = bench / "model"
+        (model / "parameters.hpp").write_text(parameters_header(config))
+        (bench / "top.v").symlink_to(verilog.resolve())
+        words = (
+            *flags,
+            *("-CFLAGS", f"-std=c++17 -I{bench}/native -I{model}{defines}"),
+            *("-o", PROGRAM, f"{bench}/top.v", f"{bench}/native/main.cpp"),
+        )
+        toolchain.verilate(bench, words)
         if training is None:
-            _compile(partial, OPTIMISE)
+            toolchain.make(bench, f"OPT_FAST={OPTIMISE}")
         else:
-            _compile(partial, COUNT, "LDFLAGS=--coverage")
-            training(partial / PROGRAM)
-            _forget_counting(partial)
-            _compile(partial, USE_COUNTS)
-    except BaseException:
-        shutil.rmtree(partial)
-        raise
-    _keep(partial, folder)
-    prune(folder.parent)
+            toolchain.make(bench, f"OPT_FAST={COUNT}", "LDFLAGS=--coverage")
+            training(model / PROGRAM)
+            _forget_counting(model)
+            toolchain.make(bench, f"OPT_FAST={USE_COUNTS}")
+        toolchain.keep(bench, partial, PROGRAM, "parameters.hpp")
 
 
-def _compile(partial: Path, optimise: str, *more: str) -> None:
-    jobs = f"-j{os.cpu_count() or 1}"
-    words = ("make", "-C", str(partial), "-f", "Vtop.mk", jobs, f"OPT_FAST={optimise}", *more)
-    _run(*words, log=partial / "build.log")
-
-
-def _run(*command: str, log: Path) -> None:
-    result = subprocess.run(command, env=environment(), capture_output=True, text=True)
-    text = result.stdout + result.stderr
-    log.write_text(text)
-    if result.returncode:
-        raise BuildError(f"building the RTL model failed:\n{text[-3000:]}")
-
-
-def _forget_counting(partial: Path) -> None:
+def _forget_counting(model: Path) -> None:
     """Remove everything compiled with counters; what was not is kept for the next compilation."""
-    counts = list(partial.glob("*.gcda"))
+    counts = list(model.glob("*.gcda"))
     if not counts:
         raise BuildError("the training left no counts: it did not run the model to an end")
     for path in counts:
         path.with_suffix(".o").unlink()
     for pattern in ("*.gch", "*.a", PROGRAM):
-        for path in partial.glob(pattern):
+        for path in model.glob(pattern):
             path.unlink()
 
 
-def prune(cache: Path, kept: int = KEPT) -> None:
-    """Remove the models that were used longest ago, but none that runs and no unfinished build."""
-    finished = (path for path in cache.iterdir() if path.suffix != ".partial")
-    models = [path for path in finished if (path / PROGRAM).is_file()]
-    models.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    running = _running()
-    for path in models[kept:]:
-        if (path / PROGRAM).resolve() not in running:
-            shutil.rmtree(path, ignore_errors=True)
+def _runs(folder: Path) -> bool:
+    return (folder / PROGRAM).resolve() in _running()
 
 
 def _running() -> set[Path]:
@@ -236,19 +168,10 @@ def _running() -> set[Path]:
     return programs
 
 
-def _keep(partial: Path, folder: Path) -> None:
-    """Publish a finished build: only what runs and what explains it."""
-    for path in partial.iterdir():
-        if path.name not in (PROGRAM, "verilator.log", "build.log", "parameters.hpp"):
-            path.unlink()
-    partial.rename(folder)
-
-
 def _key(config: AcceleratorConfig, verilog: Path, flags: list[str]) -> str:
     digest = hashlib.sha256(verilog.read_bytes())
     digest.update(parameters_header(config).encode())
-    digest.update(" ".join([*flags, metadata.version("verilator")]).encode())
-    digest.update(subprocess.run(["g++", "--version"], capture_output=True).stdout)
+    digest.update("\0".join([*flags, toolchain.versions()]).encode())
     for path in sorted(NATIVE.iterdir()):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return f"{config.name}-{config.fingerprint:016x}-{digest.hexdigest()[:16]}"

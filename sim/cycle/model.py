@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import (
+    ALL_UNITS,
     Array,
     Fence,
     Halt,
@@ -265,11 +266,14 @@ class CoreModel:
                 if tokens is None:
                     return None
                 return max(cycle + SCALAR_RELEASE, tokens) + SCALAR_LATENCY
-            case Fence() | Halt():
-                ends = [self._all_done(times) for times in self.units.values()]
+            case Fence() | Halt() as fence:
+                named = fence.units if isinstance(fence, Fence) else ALL_UNITS
+                ends = [
+                    self._all_done(times) for unit, times in self.units.items() if named >> unit & 1
+                ]
                 if any(end is None for end in ends):
                     return None
-                return max(cycle, *(end for end in ends if end is not None))
+                return max([cycle, *(end for end in ends if end is not None)])
             case _:
                 return cycle
 

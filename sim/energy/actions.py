@@ -20,9 +20,9 @@ from hw.arch.isa import (
     Drain,
     Elementwise,
     ElementwiseOp,
+    Executable,
     Fence,
     Halt,
-    Instruction,
     Load,
     Loop,
     Next,
@@ -30,7 +30,6 @@ from hw.arch.isa import (
     ReduceOp,
     Scalar,
     Set,
-    Sfu,
     Space,
     Store,
 )
@@ -96,8 +95,6 @@ def _drain(instruction: Drain, config: AcceleratorConfig) -> Actions:
         {
             Action.PARAMETER_READ: parameters,
             Action.ACTIVATION_WRITE: out,
-            Action.ACTIVATION_READ: out if instruction.residual else 0,
-            Action.TABLE_READ: rows * cols if instruction.table else 0,
         }
     )
 
@@ -157,7 +154,7 @@ _SPACE_WRITES = {
 }
 
 
-def count_actions(instruction: Instruction, config: AcceleratorConfig) -> Actions:
+def count_actions(instruction: Executable, config: AcceleratorConfig) -> Actions:
     """Actions of one executed instruction, its own fetch included."""
     result: Actions = Counter({Action.FETCH: INSTRUCTION_BYTES // config.port.bytes})
     match instruction:
@@ -177,11 +174,6 @@ def count_actions(instruction: Instruction, config: AcceleratorConfig) -> Action
             result += _elementwise(instruction, config)
         case Reduce():
             result += _reduce(instruction, config)
-        case Sfu():
-            rows = math.prod(instruction.counts)
-            result[Action.ACTIVATION_READ] = rows
-            result[Action.ACTIVATION_WRITE] = rows
-            result[Action.SPECIAL] = rows * config.lane_block
         case Scalar():
             result[Action.ACTIVATION_READ] = 1
         case Begin() | Set() | Add() | Loop() | Next() | Branch() | Fence() | Halt():

@@ -55,8 +55,6 @@ class Action(enum.StrEnum):
     VECTOR_COMPARE = "vector_compare"
     VECTOR_SUM = "vector_sum"
     """One element of the vector unit; copies and packing cost only their accesses."""
-    SPECIAL = "special"
-    """One element of the special-function unit."""
     DRAM_READ = "dram_read"
     DRAM_WRITE = "dram_write"
     """One beat."""
@@ -96,7 +94,6 @@ COMPONENTS: dict[Action, str] = {
     Action.VECTOR_PRODUCT: "vector",
     Action.VECTOR_COMPARE: "vector",
     Action.VECTOR_SUM: "vector",
-    Action.SPECIAL: "special functions",
     Action.DRAM_READ: "DRAM",
     Action.DRAM_WRITE: "DRAM",
     Action.FETCH: "instruction fetch",

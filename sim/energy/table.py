@@ -179,8 +179,6 @@ class EnergyTable:
                 return self._add(9)
             case Action.VECTOR_SUM:
                 return self._add(SUM_BITS)
-            case Action.SPECIAL:
-                return self._product(24, 24) + self._sram(24, 1024)
             case Action.DRAM_READ | Action.DRAM_WRITE | Action.FETCH:
                 return self.values["dram_bit_pj"] * beat
             case Action.CYCLE:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.arch.isa import ADDRESS_BITS, Array, ArrayMode, ErrorCode, deltas
-from hw.arch.timing import LINE_HAZARD, array_blocks, array_outputs
+from hw.arch.timing import array_blocks, array_outputs
 from hw.arch.walk import array_masks, array_strides, offsets
 from sim.functional.errors import UnitError
 from sim.functional.state import Index, State
@@ -158,7 +158,7 @@ def _depthwise(instruction: Array, state: State) -> Index:
     """Sums of one instruction, [co · outputs, cols]; a window slides over whole frames."""
     config = state.config
     rows, cols = config.array.rows, config.array.cols
-    x, y, t, co, kx, ky, kt, ci = instruction.counts
+    x, y, t, co, _, ky, kt, ci = instruction.counts
     wx, wy, ex, ey = (
         instruction.window_x,
         instruction.window_y,
@@ -166,18 +166,11 @@ def _depthwise(instruction: Array, state: State) -> Index:
         instruction.emit_y,
     )
     step = array_strides(instruction)
-    if instruction.resume and not instruction.keep:
-        raise UnitError(ErrorCode.FIELD, "resume without keep")
-    if x < wx or (y < wy and not instruction.resume):
-        raise UnitError(ErrorCode.FIELD, f"a window of {wx}×{wy} on {x}×{y} pixels")
-    longest = config.memory.line_pixels
-    if wy > 1 and not LINE_HAZARD <= x <= longest:
-        raise UnitError(ErrorCode.FIELD, f"a line of {x} pixels; {LINE_HAZARD} to {longest} fit")
-    if kx != 1 or (ky > 1 and step[5] != 0) or ky * rows < wx * wy:
+    if ky > 1 and step[5] != 0:
         raise UnitError(
             ErrorCode.FIELD,
-            f"a window of {wx}×{wy} taps in {kx}×{ky} passes of {rows} taps (kx must be 1, ky "
-            f"must stay on the same pixels)",
+            f"{ky} passes of a window with a stride of {step[5]} rows; they must stay on the same "
+            f"pixels (the circuit does not check that)",
         )
     # Row offsets of whole frames, [t · y · x, kt]; one column per temporal tap.
     offset, inside = _geometry(_once(instruction))
@@ -208,34 +201,8 @@ def _depthwise(instruction: Array, state: State) -> Index:
 
 def _depthwise_tiles(instruction: Array, state: State) -> Index:
     """Sums of one instruction, [co · outputs, cols]: what DEPTHWISE gives, in other steps."""
-    x, y, t, co, kx, ky, kt, ci = instruction.counts
+    x, y, t, co, _, ky, _, _ = instruction.counts
     config = state.config
-    longest = config.memory.line_pixels
-    if not 4 <= x <= longest or x % 2 or y < 2:
-        raise UnitError(
-            ErrorCode.FIELD,
-            f"{x} columns in {y} strips; an even number of 4 to {longest} columns and at least 2 "
-            f"strips are needed",
-        )
-    if (kx, ky, kt, ci) != (1, config.tap_blocks, 1, 1):
-        raise UnitError(
-            ErrorCode.FIELD,
-            f"counts of kx, ky, kt, ci are {(kx, ky, kt, ci)}, not {(1, config.tap_blocks, 1, 1)}",
-        )
-    fixed = {
-        "window_x": 3, "window_y": 3, "transform_t": 0, "transform_s": 1,
-        "steps": (1, 1, 1), "keep": 0, "resume": 0,
-    }  # fmt: skip
-    for name, value in fixed.items():
-        if getattr(instruction, name) != value:
-            found = getattr(instruction, name)
-            raise UnitError(ErrorCode.FIELD, f"{name} is {found}; HFA_DEPTHWISE needs {value}")
-    if instruction.dilations[:2] != (1, 1):
-        raise UnitError(ErrorCode.FIELD, f"dilations are {instruction.dilations}, not 1 along x, y")
-    for name in ("emit_x", "emit_y"):
-        if getattr(instruction, name) not in (1, 2):
-            found = getattr(instruction, name)
-            raise UnitError(ErrorCode.FIELD, f"{name} is {found}; HFA_DEPTHWISE needs 1 or 2")
     rows, cols = config.array.rows, config.array.cols
     # Positions t, strip, x and the line in a strip, [t · y · x, 2].
     offset, inside = _geometry(instruction)
@@ -324,11 +291,8 @@ def execute_array(instruction: Array, state: State) -> None:
     Raises
     ------
     UnitError
-        ADDRESS outside a memory, FIELD for an impossible nest, UNSUPPORTED for attention and for
-        modes and algorithms that the circuit does not have.
+        ADDRESS outside a memory, FIELD for passes of a window over other pixels.
     """
-    if instruction.weights_from_activation or instruction.transpose_weights:
-        raise UnitError(ErrorCode.UNSUPPORTED, "weights from the activation scratchpad")
     match ArrayMode(instruction.mode):
         case ArrayMode.GEMM:
             sums = _gemm(instruction, state)

@@ -48,13 +48,8 @@ def execute_drain(instruction: Drain, state: State) -> None:
     Raises
     ------
     UnitError
-        ADDRESS outside a memory, UNSUPPORTED for residual and table, FIELD for a window that
-        crosses tiles.
+        ADDRESS outside a memory.
     """
-    if instruction.residual:
-        raise UnitError(ErrorCode.UNSUPPORTED, "a residual stream")
-    if instruction.table:
-        raise UnitError(ErrorCode.UNSUPPORTED, "a table after requantization")
     config = state.config
     values = (
         drained(instruction, state)

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.arch.config import AcceleratorConfig
-from hw.arch.isa import Fence, Halt, Load, Scalar, Store, Unit, UnitInstruction, strides
+from hw.arch.isa import ALL_UNITS, Fence, Halt, Load, Scalar, Store, Unit, UnitInstruction, strides
 from hw.arch.walk import Access, Memory, accesses, offsets
 from sim.functional.sequencer import Step
 
@@ -119,7 +119,7 @@ class HazardChecker:
         """Check one step and remember what it touches."""
         instruction = step.instruction
         if isinstance(instruction, Fence | Halt):
-            self._sequencer = [len(c) for c in self._clocks]
+            self._fence(instruction.units if isinstance(instruction, Fence) else ALL_UNITS)
             return
         if isinstance(instruction, Scalar):
             self._clock_of(step, SEQUENCER)
@@ -130,6 +130,14 @@ class HazardChecker:
         elif step.unit is not None:
             self._clock_of(step, step.unit)
             self._touch(step, instruction, step.unit)  # type: ignore[arg-type]
+
+    def _fence(self, named: int) -> None:
+        """Later dispatches know all that the named units have done, and what that implies."""
+        for unit in Unit:
+            clocks = self._clocks[unit]
+            if named >> unit & 1 and clocks:
+                _raise(self._sequencer, clocks[-1])
+                self._sequencer[unit] = len(clocks)
 
     def _clock_of(self, step: Step, unit: int) -> None:
         clock = list(self._sequencer)

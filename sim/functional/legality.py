@@ -1,144 +1,92 @@
-"""What the sequencer refuses to dispatch, whatever the data: the rules of hw/control/decode.py."""
+"""What the sequencer refuses to dispatch: the rules of hw/arch/isa.py on integers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import assert_never
+import dataclasses
 
+from hw.arch.codes import FEATURE_BITS, FEATURES
 from hw.arch.config import AcceleratorConfig
-from hw.arch.isa import (
-    Array,
-    ArrayMode,
-    Drain,
-    Elementwise,
-    ElementwiseOp,
-    ErrorCode,
-    Load,
-    Reduce,
-    ReduceOp,
-    Scalar,
-    Sfu,
-    Space,
-    Store,
-    UnitInstruction,
-)
+from hw.arch.encoding import Encodable
+from hw.arch.isa import CLASSES, RULES, ErrorCode, Instruction
+from hw.arch.rules import Predicate, Rule, Truth, parameter_of, predicate, specialised
 from sim.functional.errors import UnitError
 
-
-def required_features(instruction: UnitInstruction) -> tuple[str, ...]:
-    """Features (config.FEATURES) without which the circuit does not execute an instruction."""
-    match instruction:
-        case Load():
-            return ("vector",) if instruction.space == Space.TABLE else ()
-        case Store():
-            return ()
-        case Array():
-            return tuple(_array_features(instruction))
-        case Drain():
-            return tuple(_drain_features(instruction))
-        case Elementwise() | Reduce():
-            return ("vector",)
-        case Sfu():
-            return ("sfu",)
-        case _:
-            assert_never(instruction)
+GRAVITY = (ErrorCode.FINGERPRINT, ErrorCode.UNSUPPORTED, ErrorCode.FIELD, ErrorCode.ADDRESS)
+"""Codes of rules, gravest first."""
 
 
-def _array_features(instruction: Array) -> Iterator[str]:
-    if instruction.mode in (ArrayMode.DEPTHWISE, ArrayMode.HFA_DEPTHWISE):
-        yield "depthwise"
-    if instruction.mode == ArrayMode.HFA_DEPTHWISE:
-        yield "hfa_depthwise"
-    if instruction.mode >= ArrayMode.HFA or instruction.transform_t or instruction.transform_s:
-        yield "hfa"
-    if instruction.transform_t and instruction.transform_s:
-        yield "hfa_nested"
-    if instruction.weights_from_activation or instruction.transpose_weights:
-        yield "attention"
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Check:
+    """A rule that can refuse something on this machine."""
+
+    rule: Rule
+    holds: Predicate
 
 
-def _drain_features(instruction: Drain) -> Iterator[str]:
-    if instruction.transform_t or instruction.transform_s:
-        yield "hfa"
-    if instruction.transform_t and instruction.transform_s:
-        yield "hfa_nested"
-    if instruction.residual:
-        yield "residual"
-    if instruction.table:
-        yield "drain_table"
+class Legality:
+    """The rules of one machine.
 
-
-def check_features(instruction: UnitInstruction, config: AcceleratorConfig) -> None:
-    """Refuse what the circuit does not have.
-
-    Raises
-    ------
-    UnitError
-        UNSUPPORTED.
+    Parameters
+    ----------
+    config: of the accelerator.
     """
-    for feature in required_features(instruction):
-        if feature not in config.features:
-            raise UnitError(
-                ErrorCode.UNSUPPORTED,
-                f"{instruction.OPCODE.name} needs the feature {feature!r}; configuration "
-                f"{config.name!r} has {', '.join(config.features)}",
-            )
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self._config = config
+        self._checks = {
+            (kind, code): _checks(kind, code, config)
+            for kind in CLASSES.values()
+            for code in GRAVITY
+        }
+
+    def check(self, instruction: Instruction, *codes: ErrorCode) -> None:
+        """Refuse an instruction that breaks a rule.
+
+        Parameters
+        ----------
+        instruction: as it stands in the program, before registers are added.
+        codes: errors to look for, gravest first.
+
+        Raises
+        ------
+        UnitError
+            With the code of the first broken rule; names what is demanded and what was found.
+        """
+        kind = type(instruction)
+        for code in codes:
+            for check in self._checks[kind, code]:
+                if check.holds(instruction):
+                    raise UnitError(code, self._message(instruction, check.rule))
+
+    def _message(self, instruction: Instruction, rule: Rule) -> str:
+        found = [f"{name} = {_text(name, getattr(instruction, name))}" for name in rule.fields]
+        config = self._config
+        known = [f"{path} = {_text(path, parameter_of(config, path))}" for path in rule.parameters]
+        if rule.code is ErrorCode.UNSUPPORTED:
+            known.append(f"features {', '.join(config.features) or 'none'}")
+        if known:
+            found.append(f"configuration {config.name!r} has {', '.join(known)}")
+        return f"{instruction.OPCODE.name}: {rule.text}; {', '.join(found)}"
 
 
-def check_fields(instruction: UnitInstruction | Scalar, config: AcceleratorConfig) -> None:
-    """Refuse field values that mean nothing.
-
-    Raises
-    ------
-    UnitError
-        FIELD; ADDRESS for a lane that does not exist.
-    """
-    match instruction:
-        case Load() | Store():
-            _positive(beats=(instruction.beats,), counts=instruction.counts)
-        case Array():
-            _positive(counts=instruction.counts)
-            if instruction.mode in (ArrayMode.DEPTHWISE, ArrayMode.HFA_DEPTHWISE):
-                _positive(
-                    window=(instruction.window_x, instruction.window_y),
-                    emit=(instruction.emit_x, instruction.emit_y),
-                )
-        case Drain():
-            _positive(counts=instruction.counts, window=instruction.window)
-            _table(instruction.table, config)
-        case Elementwise():
-            _positive(counts=instruction.counts)
-            _table(instruction.table, config)
-            _operation(instruction.op, ElementwiseOp.MIN)
-        case Reduce():
-            _positive(counts=instruction.counts, window=instruction.window)
-            _table(instruction.table, config)
-            _operation(instruction.op, ReduceOp.PACK)
-        case Sfu():
-            _positive(counts=instruction.counts)
-        case Scalar():
-            if instruction.lane >= config.lane_block:
-                raise UnitError(
-                    ErrorCode.ADDRESS,
-                    f"lane {instruction.lane} of a row of {config.lane_block} lanes",
-                )
-        case _:
-            assert_never(instruction)
+def _text(name: str, value: object) -> str:
+    """A value for a message; feature masks by names."""
+    if not isinstance(value, int):
+        return str(value)
+    if name == "fingerprint":
+        return f"{value:016x}"
+    if name not in ("features", "missing_features"):
+        return str(value)
+    bits = [i for i in range(FEATURE_BITS) if value >> i & 1]
+    return " + ".join(FEATURES[i] if i < len(FEATURES) else f"bit {i}" for i in bits) or "none"
 
 
-def _positive(**fields: tuple[int, ...]) -> None:
-    for name, values in fields.items():
-        if min(values) < 1:
-            raise UnitError(ErrorCode.FIELD, f"{name} = {values}; each is at least 1")
-
-
-def _table(field: int, config: AcceleratorConfig) -> None:
-    if field > config.memory.tables:
-        raise UnitError(
-            ErrorCode.FIELD, f"table {field} of {config.memory.tables} (0 stands for none)"
-        )
-
-
-def _operation(number: int, last: int) -> None:
-    if number > last:
-        raise UnitError(ErrorCode.FIELD, f"operation {number}; the last one is {int(last)}")
+def _checks(
+    kind: type[Encodable], code: ErrorCode, config: AcceleratorConfig
+) -> tuple[_Check, ...]:
+    found = []
+    for rule in RULES[kind]:
+        condition = specialised(rule.condition, config.features, config)
+        if rule.code is code and not (isinstance(condition, Truth) and not condition.value):
+            found.append(_Check(rule, predicate(condition)))
+    return tuple(found)

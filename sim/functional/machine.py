@@ -22,7 +22,6 @@ from hw.arch.isa import (
     Load,
     Reduce,
     Scalar,
-    Sfu,
     Store,
     Unit,
     UnitInstruction,
@@ -146,8 +145,6 @@ class FunctionalMachine:
                 execute_elementwise(instruction, self.state)
             case Reduce():
                 execute_reduce(instruction, self.state)
-            case Sfu():
-                raise UnitError(ErrorCode.UNSUPPORTED, "special functions")
             case _:
                 assert_never(instruction)
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, assert_never
+from typing import Any, TypeAlias, assert_never
 
-from hw.arch.config import FEATURES, AcceleratorConfig
+from hw.arch.config import AcceleratorConfig
 from hw.arch.encoding import EncodingError
 from hw.arch.isa import (
     CLASSES,
@@ -26,23 +26,26 @@ from hw.arch.isa import (
     Drain,
     Elementwise,
     ErrorCode,
+    Executable,
     Fence,
+    Fold,
     Halt,
     Instruction,
     Load,
     Loop,
     Next,
+    Permute,
     Reduce,
     Scalar,
     Set,
-    Sfu,
     Store,
+    UnbuiltInstruction,
     Unit,
     UnitInstruction,
     decode,
 )
 from sim.functional.errors import MachineError, UnitError
-from sim.functional.legality import check_features, check_fields
+from sim.functional.legality import Legality
 
 ScalarReader = Callable[[Scalar], int]
 """Returns the byte that a SCALAR instruction names, sign-extended if it says so."""
@@ -66,11 +69,16 @@ class Step:
     """
 
     pc: int
-    instruction: Instruction
+    instruction: Executable
     unit: Unit | None
     awaits: tuple[int, ...]
     ordinal: int
     taken: bool = False
+
+
+Waiting: TypeAlias = UnitInstruction | UnbuiltInstruction | Scalar
+WAITING = (Load, Store, Array, Drain, Elementwise, Reduce, Fold, Permute, Scalar)
+"""Classes that dependencies hold back."""
 
 
 def _register_fields(kind: type[Instruction]) -> tuple[tuple[str, str, int, bool], ...]:
@@ -79,8 +87,7 @@ def _register_fields(kind: type[Instruction]) -> tuple[tuple[str, str, int, bool
     pairs = []
     for name in known:
         if name.endswith("_register"):
-            stem = name.removesuffix("_register")
-            target = known["residual_source" if stem == "residual" else stem]
+            target = known[name.removesuffix("_register")]
             pairs.append((name, target.name, target.bits, target.signed))
     return tuple(pairs)
 
@@ -126,6 +133,7 @@ class Sequencer:
         self._length = length
         self._config = config
         self._read_scalar = read_scalar
+        self._legality = Legality(config)
         self._registers = [0] * REGISTERS
         self._loops: list[tuple[int, int] | None] = [None] * LOOP_LEVELS
         self.dispatched = [0] * len(Unit)
@@ -165,7 +173,7 @@ class Sequencer:
         Raises
         ------
         MachineError
-            FETCH_RANGE, OPCODE, FINGERPRINT, UNSUPPORTED, BAD_WAIT, LOOP or WATCHDOG.
+            FETCH_RANGE, OPCODE, LOOP, WATCHDOG, BAD_WAIT, or the code of a broken rule.
         """
         pc = idle = 0
         while self.halt_code is None:
@@ -193,35 +201,39 @@ class Sequencer:
                 raise UnitError(ErrorCode.OPCODE, str(error)) from error
             if pc == 0 and not isinstance(instruction, Begin):
                 raise UnitError(ErrorCode.FINGERPRINT, "the program does not start with BEGIN")
-            match instruction:
-                case Load() | Store() | Array() | Drain() | Elementwise() | Reduce() | Sfu():
-                    return self._dispatch(pc, instruction)
-                case Scalar():
-                    awaits = self._awaits(instruction)
-                    check_fields(instruction, self._config)
-                    return Step(pc, self._apply_registers(instruction), None, awaits, 0)
-                case Branch():
-                    return self._control(pc, instruction, self._takes(instruction))
-                case Next():
-                    return self._control(pc, instruction, self._loop(instruction)[1] > 1)
-                case _:
-                    return self._control(pc, instruction)
+            return self._checked(pc, instruction)
         except UnitError as fault:
             raise MachineError(fault.code, None, pc, str(fault)) from fault
+
+    def _checked(self, pc: int, instruction: Instruction) -> Step:
+        """The step of an instruction without faults; the gravest one is raised."""
+        check = self._legality.check
+        check(instruction, ErrorCode.FINGERPRINT, ErrorCode.UNSUPPORTED)
+        awaits = (0,) * len(Unit)
+        if isinstance(instruction, WAITING):
+            awaits = self._awaits(instruction)
+        check(instruction, ErrorCode.FIELD, ErrorCode.ADDRESS)
+        match instruction:
+            case Load() | Store() | Array() | Drain() | Elementwise() | Reduce():
+                unit = instruction.UNIT
+                self.dispatched[unit] += 1
+                applied = self._apply_registers(instruction)
+                return Step(pc, applied, unit, awaits, self.dispatched[unit])
+            case Fold() | Permute():
+                raise AssertionError(f"no rule refuses {instruction.OPCODE.name}")
+            case Scalar():
+                return Step(pc, self._apply_registers(instruction), None, awaits, 0)
+            case Branch():
+                return self._control(pc, instruction, self._takes(instruction))
+            case Next():
+                return self._control(pc, instruction, self._loop(instruction)[1] > 1)
+            case _:
+                return self._control(pc, instruction)
 
     def _control(self, pc: int, instruction: ControlInstruction, taken: bool = False) -> Step:
         return Step(pc, instruction, None, (0,) * len(Unit), 0, taken)
 
-    def _dispatch(self, pc: int, instruction: UnitInstruction) -> Step:
-        check_features(instruction, self._config)
-        awaits = self._awaits(instruction)
-        check_fields(instruction, self._config)
-        unit = instruction.UNIT
-        self.dispatched[unit] += 1
-        applied = self._apply_registers(instruction)
-        return Step(pc, applied, unit, awaits, self.dispatched[unit])
-
-    def _awaits(self, instruction: UnitInstruction | Scalar) -> tuple[int, ...]:
+    def _awaits(self, instruction: Waiting) -> tuple[int, ...]:
         counts = []
         for unit, distance in zip(Unit, instruction.waits, strict=True):
             if distance > self.dispatched[unit]:
@@ -252,10 +264,10 @@ class Sequencer:
         """Execute a control instruction; return the next index."""
         registers, instruction = self._registers, step.instruction
         match instruction:
-            case Load() | Store() | Array() | Drain() | Elementwise() | Reduce() | Sfu() | Fence():
+            case Load() | Store() | Array() | Drain() | Elementwise() | Reduce():
                 pass
-            case Begin():
-                self._begin(instruction)
+            case Begin() | Fence():
+                pass
             case Set():
                 self._set(instruction.rd, instruction.immediate)
             case Add():
@@ -280,23 +292,6 @@ class Sequencer:
             case _:
                 assert_never(instruction)
         return pc + 1
-
-    def _begin(self, instruction: Begin) -> None:
-        config = self._config
-        if instruction.fingerprint != config.fingerprint:
-            raise UnitError(
-                ErrorCode.FINGERPRINT,
-                f"the program was built for configuration {instruction.fingerprint:016x}, this is "
-                f"{config.name!r} = {config.fingerprint:016x}",
-            )
-        missing = instruction.features & ~config.feature_mask
-        if missing:
-            names = [f for i, f in enumerate(FEATURES) if missing >> i & 1]
-            raise UnitError(
-                ErrorCode.UNSUPPORTED,
-                f"the program needs {', '.join(names) or hex(missing)}; configuration "
-                f"{config.name!r} has {', '.join(config.features)}",
-            )
 
     def _loop(self, instruction: Next) -> tuple[int, int]:
         """First instruction of the body, and trips left with the present one."""
@@ -340,6 +335,4 @@ class Sequencer:
             case Condition.GREATER_EQUAL:
                 return a >= b
             case _:
-                raise UnitError(
-                    ErrorCode.FIELD, f"branch condition {instruction.condition} does not exist"
-                )
+                raise AssertionError(f"no rule refuses branch condition {instruction.condition}")

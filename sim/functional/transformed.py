@@ -17,7 +17,7 @@ from hw.arch.isa import ADDRESS_BITS, Array, Drain, ErrorCode, strides
 from hw.arch.layout import unpack_transformed_weights
 from hw.arch.timing import array_points, array_sets, drain_nest
 from hw.arch.walk import array_masks, array_strides, array_weight_blocks, offsets
-from hw.arch.winograd import TRANSFORMS, Algorithm, Division
+from hw.arch.winograd import Algorithm, Division
 from sim.functional.errors import UnitError
 from sim.functional.state import Index, State
 
@@ -30,46 +30,18 @@ POINT_BITS = 53
 """A float64 holds integers of this magnitude."""
 
 
-def algorithm(transform_t: int, transform_s: int) -> Algorithm:
-    """The algorithm that instruction fields name.
+def _algorithm(instruction: Array | Drain) -> Algorithm:
+    return Algorithm(instruction.transform_t, instruction.transform_s)
+
+
+def check_array(instruction: Array, config: AcceleratorConfig) -> None:
+    """Refuse a set of tiles that U does not hold.
 
     Raises
     ------
     UnitError
-        FIELD if there is none, UNSUPPORTED if it does not fit the circuit.
+        ADDRESS.
     """
-    last = len(TRANSFORMS) - 1
-    if transform_t > last or transform_s > last:
-        raise UnitError(
-            ErrorCode.FIELD, f"transforms {transform_t}, {transform_s}; the last one is {last}"
-        )
-    chosen = Algorithm(transform_t, transform_s)
-    if transform_t == last and transform_s == last:
-        raise UnitError(ErrorCode.UNSUPPORTED, f"{chosen.name} does not fit the circuit")
-    return chosen
-
-
-def check_array(instruction: Array, config: AcceleratorConfig) -> Algorithm:
-    """Refuse HFA fields that mean nothing; return the algorithm.
-
-    Raises
-    ------
-    UnitError
-        UNSUPPORTED, FIELD or ADDRESS.
-    """
-    if not instruction.transform_t and not instruction.transform_s:
-        raise UnitError(ErrorCode.FIELD, "mode HFA without a transform")
-    chosen = algorithm(instruction.transform_t, instruction.transform_s)
-    for axis, name in enumerate("xyt"):
-        points = chosen.points[2 - axis]
-        count, step = instruction.counts[4 + axis], instruction.steps[axis]
-        transformed = points > 1
-        if count != points and (transformed or name != "t"):
-            raise UnitError(
-                ErrorCode.FIELD, f"{count} points along {name}; {chosen.name} has {points}"
-            )
-        if transformed and step != 1:
-            raise UnitError(ErrorCode.FIELD, f"step {step} along the transformed axis {name}")
     rows = array_points(instruction) * math.prod(instruction.counts[:3])
     if rows > config.memory.transformed_rows:
         raise UnitError(
@@ -77,7 +49,6 @@ def check_array(instruction: Array, config: AcceleratorConfig) -> Algorithm:
             f"{rows} points of a set of tiles; memory.transformed_rows is "
             f"{config.memory.transformed_rows}",
         )
-    return chosen
 
 
 @functools.lru_cache(maxsize=64)
@@ -191,9 +162,10 @@ def accumulate(instruction: Array, state: State) -> Index:
     Raises
     ------
     UnitError
-        UNSUPPORTED, FIELD or ADDRESS.
+        ADDRESS.
     """
-    chosen = check_array(instruction, state.config)
+    check_array(instruction, state.config)
+    chosen = _algorithm(instruction)
     vectors = _activations(instruction, state, chosen).astype(np.float64)
     matrix = _weights(instruction, state, chosen).astype(np.float64)
     points, tiles, depth = vectors.shape
@@ -207,35 +179,15 @@ def accumulate(instruction: Array, state: State) -> Index:
     return np.asarray(sums, np.int64).reshape(-1, state.config.array.cols)
 
 
-def check_drain(instruction: Drain) -> Algorithm:
-    """Refuse windows that cross tiles; return the algorithm.
-
-    Raises
-    ------
-    UnitError
-        UNSUPPORTED or FIELD.
-    """
-    chosen = algorithm(instruction.transform_t, instruction.transform_s)
-    for axis, (name, window) in enumerate(zip("xyt", instruction.window, strict=True)):
-        outputs = chosen.outputs[2 - axis]
-        if outputs % window:
-            raise UnitError(
-                ErrorCode.FIELD,
-                f"a window of {window} along {name} does not divide the {outputs} results of a "
-                f"tile",
-            )
-    return chosen
-
-
 def drained(instruction: Drain, state: State) -> Index:
     """Pooled results [co, x·y·t positions, cols] of a DRAIN with a transform, before the bias.
 
     Raises
     ------
     UnitError
-        UNSUPPORTED, FIELD or ADDRESS.
+        ADDRESS.
     """
-    chosen = check_drain(instruction)
+    chosen = _algorithm(instruction)
     bits = state.config.memory.accumulator_bits
     nest = drain_nest(instruction)
     step = strides(nest, instruction.accumulator_deltas)

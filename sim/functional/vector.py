@@ -68,26 +68,6 @@ def _compute(instruction: Elementwise, a: Int, b: Int | None) -> Int:
     return np.asarray(choose(a, b) + instruction.zero_point, np.int64)
 
 
-def _check_unit_scales(instruction: Elementwise) -> None:
-    """The circuit applies the scales of AFFINE to MAX and MIN too; they compare codes only at 1."""
-    for source in ("a", "b"):
-        multiplier = getattr(instruction, f"multiplier_{source}")
-        shift = getattr(instruction, f"shift_{source}")
-        if multiplier << shift != 1 << FIXED_POINT:
-            raise UnitError(
-                ErrorCode.FIELD,
-                f"{ElementwiseOp(instruction.op).name} with multiplier_{source} {multiplier} and "
-                f"shift_{source} {shift}; multiplier·2^shift must be 2^{FIXED_POINT}",
-            )
-    for name in ("negative_b", "constant"):
-        value = getattr(instruction, name)
-        if value:
-            raise UnitError(
-                ErrorCode.FIELD,
-                f"{ElementwiseOp(instruction.op).name} with {name} {value}; it must be 0",
-            )
-
-
 def _check_ports(first: Index, second: Index, bank_rows: int) -> None:
     """Two rows are read in one cycle: they must lie in different banks."""
     same = first // bank_rows == second // bank_rows
@@ -109,11 +89,8 @@ def execute_elementwise(instruction: Elementwise, state: State) -> None:
     Raises
     ------
     UnitError
-        ADDRESS, BANK_CONFLICT where both sources of a step lie in one bank, or FIELD for scales
-        of MAX and MIN that are not one.
+        ADDRESS, or BANK_CONFLICT where both sources of a step lie in one bank.
     """
-    if instruction.op in (ElementwiseOp.MAX, ElementwiseOp.MIN):
-        _check_unit_scales(instruction)
     counts = instruction.counts
     first = instruction.source0 + offsets(counts, strides(counts, instruction.source0_deltas))
     codes = state.activation.read(first)

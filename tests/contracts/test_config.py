@@ -56,12 +56,14 @@ LIMITS = [
     ("memory", {"activation_bank_rows": 1 << 14}, "131072 rows; the ISA addresses 65536"),
     ("memory", {"accumulator_rows": 4096}, "is 4096; the ISA addresses 2048"),
     ("memory", {"line_pixels": 8192}, "line_pixels is 8192; the ISA addresses 4096"),
+    ("memory", {"tables": 16}, "tables is 16; the ISA addresses 15"),
     ("memory", {"accumulator_bits": 31}, "must be 32..48, not 31"),
     ("memory", {"weight_bytes": 8}, "does not hold whole weight blocks of 16 bytes"),
     ("port", {"bytes": 8}, "must be equal"),
     ("port", {"max_burst": 512}, "max_burst must be .* not 512"),
     ("port", {"outstanding": 0}, "outstanding must be 1..16, not 0"),
     ("port", {"store_fifo": 16}, "store_fifo must be .* not 16"),
+    ("port", {"store_fifo": 8192}, "two bursts .32., at most 4096 rows, not 8192"),
     ("lanes", {"requantize": 3}, "lanes.requantize must divide array.rows .4., not 3"),
 ]
 
@@ -119,18 +121,88 @@ def test_operand_widths_are_what_the_algorithms_need():
         assert widths == needed
 
 
-def test_bad_files_are_refused(tmp_path):
-    path = tmp_path / "c.yaml"
-    text = (CONFIG_DIRECTORY / "tiny.yaml").read_text()
-    for content, message in (
-        ("a: [", "is not YAML"),
+TEXT = (CONFIG_DIRECTORY / "tiny.yaml").read_text()
+
+
+def loaded(tmp_path, content, name="c.yaml"):
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return AcceleratorConfig.load(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a: [", r"is not YAML: .* in line 1, column 5"),
+        ("a: b: c", "is not YAML: mapping values are not allowed here in line 1, column 5"),
+        ("array:\n\t{rows: 4}", r"is not YAML: .*\\t.* in line 2, column 1"),
         ("- 1", "must hold a mapping"),
-        (text + "colour: red\n", "wrong key"),
-        (text.replace("port:", "harbour:"), "no section 'port'"),
-        (text + "features: [wings]\n", "unknown feature 'wings'"),
-    ):
-        path.write_text(content)
-        with pytest.raises(ConfigError, match=message):
-            AcceleratorConfig.load(path)
+        ("", "must hold a mapping"),
+        ("tiny", "must hold a mapping"),
+        (b"\xff\xfe\xfd", "is not YAML: 'utf-8' codec can't decode"),
+        ("queue_depth: 0x_\n" + TEXT, "is not YAML"),
+        ("when: 2026-99-99\n" + TEXT, "is not YAML: month must be in 1..12"),
+        ("[" * 3000, "is not YAML"),
+        (TEXT + "colour: red\n", "the file has no 'colour'; there are name, array, memory"),
+        (TEXT + "7: red\n", "has the key 7, which is no name"),
+        (TEXT.replace("port:", "harbour:"), "has no 'harbour'"),
+        (TEXT.replace("port: {bytes: 4, max_burst: 16, store_fifo: 32}\n", ""), "lacks 'port'"),
+        (TEXT.replace("rows: 4", "rows: four"), "array.rows is 'four', not an integer"),
+        (TEXT.replace("rows: 4", "rows: 4.0"), "array.rows is 4.0, not an integer"),
+        (TEXT.replace("rows: 4", "rows: true"), "array.rows is True, not an integer"),
+        (TEXT.replace("rows: 4", "rows: "), "array.rows is None, not an integer"),
+        (TEXT.replace("{bytes: 4,", "{width: 4,"), "port has no 'width'; there are bytes"),
+        (TEXT.replace("weight_bytes", "weight_byte"), "memory has no 'weight_byte'"),
+        (TEXT.replace("  weight_bytes: 4096\n", ""), "memory lacks 'weight_bytes'"),
+        (TEXT.replace("{requantize: 4,", "{requantize: 3,"), "must divide array.rows .4., not 3"),
+        (TEXT + "queue_depth: 8\n", "the key 'queue_depth' stands there twice in line 15"),
+        (TEXT.replace("rows: 4,", "rows: 4, rows: 8,"), "the key 'rows' stands there twice"),
+        (TEXT.replace("hfa_depthwise]", "wings]"), "unknown feature 'wings'"),
+        (TEXT.replace("hfa_depthwise]", "hfa]"), "name one twice"),
+        (
+            TEXT.replace("[depthwise,", "[[depthwise],"),
+            r"features\[0\] is \['depthwise'\], not text",
+        ),
+        (TEXT.replace("features: ", "features: all #"), "features is 'all', not a list"),
+        (TEXT.replace("parameter_columns: 64", "parameter_columns: 2"), "takes array.cols = 4"),
+        (TEXT + "name: ../../tiny\n", "name is '../../tiny'; it must be 1 to 64 letters"),
+        (TEXT + "name: a/b\n", "name is 'a/b'"),
+        (TEXT + "name: ''\n", "name is ''"),
+        (TEXT + "name: tiny.yaml\n", "name is 'tiny.yaml'"),
+        (TEXT + "name: 7\n", "name is 7, not text"),
+    ],
+)
+def test_bad_files_are_refused(tmp_path, content, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        loaded(tmp_path, content)
+    assert str(error.value).startswith(f"{tmp_path / 'c.yaml'}: ") and "\n" not in str(error.value)
+
+
+def test_files_that_are_not_there_and_names_that_are_not_names(tmp_path):
     with pytest.raises(ConfigError, match="presets: base"):
         AcceleratorConfig.load("tinny")
+    with pytest.raises(ConfigError, match=r"name is 'my config'; .* without `name` lends its own"):
+        loaded(tmp_path, TEXT, "my config.yaml")
+    named = loaded(tmp_path, TEXT + "name: my-config_2\n", "my config.yaml")
+    assert named == dataclasses.replace(AcceleratorConfig.load("tiny"), name="my-config_2")
+
+
+def test_flipped_bits_are_refused_or_another_configuration(tmp_path):
+    """Whatever loads is a configuration whose every derived number exists."""
+    data = TEXT.encode()
+    tiny = loaded(tmp_path, data)
+    found = {"refused": 0, "equal": 0, "other": 0}
+    for at in range(len(data)):
+        for bit in {at % 8, (at + 3) % 8}:
+            try:
+                config = loaded(tmp_path, data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :])
+            except ConfigError as error:
+                assert "\n" not in str(error)
+                found["refused"] += 1
+                continue
+            for name, value in vars(AcceleratorConfig).items():
+                if isinstance(value, property):
+                    assert getattr(config, name) is not None
+            assert AcceleratorConfig.from_mapping(dataclasses.asdict(config)) == config
+            found["equal" if config == tiny else "other"] += 1
+    assert found["refused"] > 600 and found["equal"] > 50 and found["other"] >= 1

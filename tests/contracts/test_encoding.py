@@ -17,11 +17,13 @@ from hw.arch.isa import (
     Array,
     Load,
     Opcode,
+    Reduce,
     Set,
     Unit,
     decode,
     deltas,
     encode,
+    limit,
     strides,
     unit_of,
 )
@@ -66,14 +68,14 @@ def test_assembly_round_trip(instruction):
 @pytest.mark.parametrize("kind", CLASSES.values(), ids=lambda k: k.__name__)
 def test_every_field_has_limits(kind):
     for field in kind.layout():
-        for limit in (field.low - 1, field.high + 1):
-            value = limit if field.length == 1 else (limit,) + (0,) * (field.length - 1)
+        for bad in (field.low - 1, field.high + 1):
+            value = bad if field.length == 1 else (bad,) + (0,) * (field.length - 1)
             with pytest.raises(
-                EncodingError, match=rf"{field.name} = {limit} is outside {field.low}\.\."
+                EncodingError, match=rf"{field.name} = {bad} is outside {field.low}\.\."
             ):
                 encode(dataclasses.replace(kind(), **{field.name: value}))
-        for limit in (field.low, field.high):
-            value = limit if field.length == 1 else (limit,) * field.length
+        for end in (field.low, field.high):
+            value = end if field.length == 1 else (end,) * field.length
             instruction = dataclasses.replace(kind(), **{field.name: value})
             assert decode(encode(instruction)) == instruction
 
@@ -152,10 +154,39 @@ def test_bad_lines_are_refused(line, message):
 
 def test_assembly_reads_like_the_page():
     text = "LOAD   waits=ARRAY:2,DRAIN:1 dram=0x4000 space=1 beats=256  ; comment"
-    assert parse_line(text) == Load(waits=(0, 2, 1, 0, 0, 0), dram=0x4000, space=1, beats=256)
+    assert parse_line(text) == Load(waits=(0, 2, 1, 0, 0), dram=0x4000, space=1, beats=256)
     assert parse_line("; nothing here") is None
     assert parse_line("   ") is None
 
 
 def test_units_are_named_once():
     assert {unit_of(k()) for k in CLASSES.values()} == {*Unit, None}
+
+
+WIDTHS = {
+    "ARRAY": 466,
+    "DRAIN": 354,
+    "ELEMENTWISE": 481,
+    "REDUCE": 508,
+    "FOLD": 497,
+    "PERMUTE": 455,
+    "FENCE": 11,
+}
+
+
+def test_every_class_fits_and_has_the_width_that_was_worked_out():
+    for kind in CLASSES.values():
+        bits = OPCODE_BITS + kind.width()
+        assert bits <= 8 * INSTRUCTION_BYTES
+        assert bits == WIDTHS.get(kind.OPCODE.name, bits)
+
+
+def test_limits_come_from_the_fields():
+    assert (limit(Array, "counts"), limit(Array, "steps"), limit(Array, "dilations")) == (
+        4095,
+        15,
+        15,
+    )
+    assert (limit(Array, "starts"), limit(Reduce, "bounds")) == (2047, 2047)
+    with pytest.raises(AttributeError, match="Load has no field 'colour'"):
+        limit(Load, "colour")

@@ -19,7 +19,6 @@ from hw.arch.isa import (
     Reduce,
     ReduceOp,
     Scalar,
-    Sfu,
     Space,
     Store,
     deltas,
@@ -119,8 +118,8 @@ def test_depthwise_outputs(x, y, wx, wy, ex, ey):
     assert array_outputs(instruction) == columns * lines * 2
 
 
-@given(nest(4), nest(3), steps(7), steps(5), st.booleans())
-def test_drain(counts, window, inner, outer, table):
+@given(nest(4), nest(3), steps(7), steps(5))
+def test_drain(counts, window, inner, outer):
     full = (*window, *counts)
     out = (1, *counts)
     instruction = Drain(
@@ -131,7 +130,6 @@ def test_drain(counts, window, inner, outer, table):
         destination=1000,
         destination_deltas=deltas(out, outer),
         parameter=16,
-        table=2 if table else 0,
     )
     rows = [60 + dot(p, inner) for p in points(full)]
     targets = [1000 + dot(p, outer) for p in points(out)]
@@ -139,8 +137,6 @@ def test_drain(counts, window, inner, outer, table):
         interval(Memory.ACCUMULATOR, rows, False),
         Access(Memory.PARAMETER, 16, 16 + counts[3] * 8 - 1, False),
     ]
-    if table:
-        expected.append(Access(Memory.TABLE, 64, 127, False))
     expected.append(interval(Memory.ACTIVATION, targets, True))
     assert accesses(instruction, TINY) == expected
 
@@ -221,11 +217,5 @@ def test_load_fills_the_space_it_names(space):
     assert access == Access(Memory[space.name], 9, 9, True)
 
 
-def test_scalar_and_special_functions():
+def test_scalar():
     assert accesses(Scalar(row=7), TINY) == [Access(Memory.ACTIVATION, 7, 7, False)]
-    step = (1, 0, 0)
-    rows = accesses(
-        Sfu(counts=(4, 1, 1), source=3, source_deltas=step, destination=9, destination_deltas=step),
-        TINY,
-    )
-    assert rows == [Access(Memory.ACTIVATION, 3, 6, False), Access(Memory.ACTIVATION, 9, 12, True)]

@@ -17,13 +17,14 @@ from hw.arch.isa import (
     Elementwise,
     ErrorCode,
     Fence,
+    Fold,
     Halt,
     Load,
     Loop,
     Next,
+    Permute,
     Reduce,
     Scalar,
-    Sfu,
     Space,
     Store,
     Unit,
@@ -59,11 +60,12 @@ FAULTS = {
     "bits behind the last field": (ErrorCode.OPCODE, [encode(Fence())[:-1] + b"\x80"]),
     "fingerprint": (ErrorCode.FINGERPRINT, [Begin(TINY.fingerprint ^ 1 << 63, 0)]),
     "feature of BEGIN": (ErrorCode.UNSUPPORTED, [Begin(TINY.fingerprint, 1 << 15)]),
-    "SFU": (ErrorCode.UNSUPPORTED, [Sfu()]),
+    "FOLD": (ErrorCode.UNSUPPORTED, [Fold()]),
+    "PERMUTE": (ErrorCode.UNSUPPORTED, [Permute()]),
     "hFA": (ErrorCode.UNSUPPORTED, [Array(mode=ArrayMode.HFA)]),
-    "attention": (ErrorCode.UNSUPPORTED, [Array(weights_from_activation=1)]),
-    "residual": (ErrorCode.UNSUPPORTED, [Drain(residual=1)]),
-    "table in DRAIN": (ErrorCode.UNSUPPORTED, [Drain(table=1)]),
+    "attention": (ErrorCode.UNSUPPORTED, [Array(weight_zero_point=-1)]),
+    "spread": (ErrorCode.UNSUPPORTED, [Elementwise(spread=1)]),
+    "pair": (ErrorCode.UNSUPPORTED, [Reduce(pair_delta=1)]),
     "transform": (ErrorCode.UNSUPPORTED, [Drain(transform_t=1)]),
     "zero trips": (ErrorCode.FIELD, [Load(counts=(1, 0, 1))]),
     "zero beats": (ErrorCode.FIELD, [Store(beats=0)]),
@@ -76,7 +78,7 @@ FAULTS = {
     "lane": (ErrorCode.ADDRESS, [Scalar(lane=TINY.lane_block)]),
     "wait before the first": (ErrorCode.BAD_WAIT, [Array(), Array(waits=waits(array=2))]),
     "wait of SCALAR": (ErrorCode.BAD_WAIT, [Scalar(waits=waits(load=1))]),
-    "wait for SFU": (ErrorCode.BAD_WAIT, [Array(waits=waits(sfu=1))]),
+    "fence of nothing": (ErrorCode.FIELD, [Fence(units=0)]),
     "NEXT without LOOP": (ErrorCode.LOOP, [Next(level=2)]),
     "closed loop": (ErrorCode.LOOP, [Loop(level=2, count=1), Next(level=2), Next(level=2)]),
     "past the end": (ErrorCode.FETCH_RANGE, [Fence()]),
@@ -332,6 +334,6 @@ def test_registers():
 
 
 def test_features_that_the_circuit_lacks_are_refused():
-    config = dataclasses.replace(TINY, features=("depthwise", "sfu"))
-    with pytest.raises(ConfigError, match="feature 'sfu' of configuration 'tiny_direct'"):
+    config = dataclasses.replace(TINY, features=("depthwise", "vector", "fold"))
+    with pytest.raises(ConfigError, match="feature 'fold' of configuration 'tiny_direct'"):
         verilog(config)

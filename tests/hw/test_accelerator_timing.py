@@ -17,6 +17,7 @@ from hw.arch.isa import (
     Fence,
     Load,
     Scalar,
+    Set,
     Store,
     Unit,
 )
@@ -72,6 +73,23 @@ def test_straight_line_code_dispatches_every_three_cycles():
     issues = sorted(at(result.issue, Unit.DRAIN) + at(result.issue, Unit.VECTOR))
     first = fence + 1 + timing.TAKE_TO_DISPATCH + timing.QUEUE_LATENCY
     assert issues[:4] == [first + TAKE_TO_TAKE * k for k in range(4)]
+
+
+@pytest.mark.parametrize("unit", [Unit.ARRAY, Unit.DRAIN])
+def test_a_fence_waits_for_the_units_that_it_names(unit):
+    """ARRAY takes longer than DRAIN; nothing of the others holds back a fence."""
+    units = [Array(), Array(), Drain(waits=waits(array=1)), Array()]
+    result = run([*units, Fence(units=1 << unit), Elementwise(), HALT])
+    done = {u: at(result.done, u)[-1] for u in (Unit.ARRAY, Unit.DRAIN)}
+    assert arrived(result, 6) < done[Unit.DRAIN] < done[Unit.ARRAY] - 20
+    first = done[unit] + timing.TOKEN_LATENCY + 1 + timing.TAKE_TO_DISPATCH + timing.QUEUE_LATENCY
+    assert at(result.issue, Unit.VECTOR) == [first]
+
+
+def test_a_fence_for_an_idle_unit_takes_a_cycle():
+    result = run([Array(), Fence(units=1 << Unit.STORE), Elementwise(), HALT])
+    plain = run([Array(), Set(rd=1), Elementwise(), HALT])
+    assert at(result.issue, Unit.VECTOR) == at(plain.issue, Unit.VECTOR)
 
 
 def test_load():

@@ -5,9 +5,10 @@ import re
 import pytest
 
 from hw.__main__ import main
-from hw.arch.config import AcceleratorConfig
+from hw.arch.config import CONFIG_DIRECTORY, AcceleratorConfig
 
 pytestmark = pytest.mark.rtl
+TINY = (CONFIG_DIRECTORY / "tiny_direct.yaml").read_text()
 
 MASTER = {
     f"m_axi_{channel}{name}"
@@ -52,7 +53,7 @@ def test_ports(tmp_path, capsys):
         "output [7:0] m_axi_awlen;",
         "input [9:0] s_axi_awaddr;",
         "input [31:0] s_axi_wdata;",
-        "output [5:0] trace_issue;",
+        "output [4:0] trace_issue;",
         "output irq;",
     ):
         assert declaration in body, declaration
@@ -64,7 +65,8 @@ def test_ports(tmp_path, capsys):
     "content, message",
     [
         (None, "no configuration file"),
-        ("array: {rows: 5, cols: 4}\n", "array.rows must be a power of two in 4..32, not 5"),
+        ("array: {rows: 4, cols: 4}\n", "lacks 'memory'"),
+        (TINY.replace("rows: 4", "rows: 5"), "array.rows must be a power of two in 4..32, not 5"),
     ],
 )
 def test_a_configuration_that_cannot_be_built_is_one_line_and_exit_code_2(

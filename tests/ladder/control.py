@@ -6,6 +6,7 @@ import random
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import (
+    ALL_UNITS,
     Add,
     Branch,
     Condition,
@@ -69,22 +70,26 @@ def branching(config: AcceleratorConfig, seed: int, blocks: int = 6, trips: int 
 
     The byte also moves the block's load, so that every trip finds others. Branches go forward by
     1 (to the next instruction, taken or not) up to the end of their block. A block begins with a
-    fence; inside it, work waits for the latest instruction of every unit it could meet.
+    fence, others stand for some units; inside it, work waits for the latest instruction of every
+    unit it could meet.
     """
     draw = random.Random(seed)
     work = _Work(config, draw)
     code: list[Instruction] = [
         begin(config),
         work.load(register=0),
-        work.copy(waits=(1, 0, 0, 0, 0, 0), rows=ROWS),
-        work.store(waits=(0, 0, 0, 1, 0, 0)),
+        work.copy(waits=(1, 0, 0, 0, 0), rows=ROWS),
+        work.store(waits=(0, 0, 0, 1, 0)),
         Set(rd=TRIPS, immediate=trips),
     ]
     first = len(code)
     for _ in range(blocks):
         code += [Fence(), work.load(register=BYTE), work.scalar()]
         code += [_add(BYTE, 0, BYTE)] * (config.port.bytes.bit_length() - 1)  # ·port width
-        body = [work.draw() for _ in range(draw.randint(0, 4))]
+        body = [
+            work.draw() if draw.random() < 0.75 else Fence(units=draw.randint(1, ALL_UNITS))
+            for _ in range(draw.randint(0, 5))
+        ]
         code.append(
             Branch(
                 condition=draw.choice(tuple(Condition)),
@@ -134,7 +139,7 @@ class _Work:
     def scalar(self) -> Scalar:
         """A byte of bank 0, after its load."""
         return Scalar(
-            waits=(1, 0, 0, 0, 0, 0),
+            waits=(1, 0, 0, 0, 0),
             rd=BYTE,
             row=self._draw.randrange(ROWS),
             lane=self._draw.randrange(self._lanes),

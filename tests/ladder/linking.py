@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from hw.arch.config import AcceleratorConfig
-from hw.arch.isa import MAX_WAIT, Begin, Fence, Halt, Instruction, Unit, encode, unit_of
+from hw.arch.isa import ALL_UNITS, MAX_WAIT, Begin, Fence, Halt, Instruction, Unit, encode, unit_of
 from hw.arch.program import Program
 from hw.arch.walk import Access, Memory, accesses
 
@@ -49,7 +49,7 @@ def place_waits(
     for instruction in instructions:
         unit = unit_of(instruction)
         if unit is None:
-            if isinstance(instruction, Fence):
+            if isinstance(instruction, Fence) and instruction.units == ALL_UNITS:
                 earlier = {unit: [] for unit in Unit}
             result.append(instruction)
             continue

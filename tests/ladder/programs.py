@@ -92,7 +92,7 @@ class RandomProgram(Frame):
         draw = self._draw
         x, y, t = draw(1, 4), draw(1, 3), draw(1, 2)
         kx, ky, kt, co, ci = draw(1, 2), draw(1, 2), draw(1, 2), draw(1, 2), draw(1, 2)
-        step = tuple(draw(1, 2) for _ in range(3))
+        step = tuple(self._stride() for _ in range(3))
         row, plane = 12, 12 * 6
         spans = (1, row, plane)
         counts = (x, y, t, co, kx, ky, kt, ci)
@@ -122,6 +122,10 @@ class RandomProgram(Frame):
                 bounds=(draw(2, 8), draw(2, 6), draw(1, 3)),
             )
         )
+
+    def _stride(self) -> int:
+        """A coordinate step: a small one, or one of four bits."""
+        return self._draw(8, 15) if self.random.random() < 0.2 else self._draw(1, 2)
 
     def _depthwise(self) -> None:
         draw = self._draw
@@ -268,7 +272,9 @@ class RandomProgram(Frame):
         window = (draw(1, 3), draw(1, 3), draw(1, 2))
         if op is ReduceOp.PACK:
             window = (draw(1, 2), draw(1, 2), 1)
-        step = (draw(1, 2), draw(1, 2), 1)
+        step = (self._stride(), self._stride(), 1)
+        if op is ReduceOp.MAX:  # whose windows all lie inside, in one bank
+            step = (draw(1, 2), draw(1, 2), 1)
         counts = (x, y, t, 1)
         spans = (1, 10, 80)
         starts = (draw(-1, 0), draw(-1, 0), 0)

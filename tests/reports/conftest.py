@@ -79,7 +79,7 @@ def _layer(dice: random.Random, index: int, begin: int, reached: int, end: int) 
 
 def _counters(dice: random.Random, cycles: int) -> dict[str, int]:
     found = {"cycles": cycles}
-    for unit in (*DURATIONS, "VECTOR", "SFU"):
+    for unit in (*DURATIONS, "VECTOR"):
         busy = int(cycles * dice.uniform(0.4, 0.6))
         found[f"{unit.lower()}_busy"] = busy
         found[f"{unit.lower()}_wait"] = int(cycles * dice.uniform(0.1, 0.3))

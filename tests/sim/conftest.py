@@ -122,9 +122,9 @@ def relu_program(config, low):
             destination=256,
             destination_deltas=step,
             low=low,
-            waits=(1, 0, 0, 0, 0, 0),
+            waits=(1, 0, 0, 0, 0),
         ),
-        Store(dram=0x2000, local=256, beats=rows, waits=(0, 0, 0, 1, 0, 0)),
+        Store(dram=0x2000, local=256, beats=rows, waits=(0, 0, 0, 1, 0)),
         Halt(),
     )
     return Program(

@@ -228,9 +228,9 @@ def test_bad_clips_are_refused_by_the_users_names(capsys, relu_build, tmp_path, 
 def test_a_feature_that_is_not_built_is_refused(capsys, relu_build):
     folder = relu_build()
     config = folder / "config.yaml"
-    config.write_text(config.read_text().replace("[depthwise,", "[sfu, depthwise,"))
+    config.write_text(config.read_text().replace("[depthwise,", "[fold, depthwise,"))
     code, out, err = run(capsys, "run", folder)
-    assert (code, out) == (2, "") and "feature 'sfu' of configuration 'config' is not in" in err
+    assert (code, out) == (2, "") and "feature 'fold' of configuration 'config' is not in" in err
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert not (folder / "run.json").exists()
@@ -312,7 +312,7 @@ def test_broken_simulators_fail_in_one_line(capsys, relu_build, monkeypatch):
 
 def test_check_notices_races(capsys, relu_build):
     folder = relu_build()
-    rewrite(folder, lambda c: (*c[:3], dataclasses.replace(c[3], waits=(0,) * 6), *c[4:]))
+    rewrite(folder, lambda c: (*c[:3], dataclasses.replace(c[3], waits=(0,) * 5), *c[4:]))
     assert run(capsys, "run", folder)[0] == 0
     code, _, err = run(capsys, "run", folder, "--check")
     assert code == 1

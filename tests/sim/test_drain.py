@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
 
-from hw.arch.config import ConfigError
 from hw.arch.isa import Drain, ErrorCode, deltas
 from hw.arch.numerics import split_scale
 from sim.functional import MachineError
@@ -94,21 +91,6 @@ def test_pools_like_torch(bench):
     assert np.array_equal(got, pooled)
 
 
-def test_no_table_after_requantization(make_bench, tiny):
-    """The circuit has none, whatever the configuration says."""
-    bench = make_bench(tiny)
-    fill(bench, 8)
-    parameters(bench, 4)
-    bench.put_table(0, np.arange(256, dtype=np.uint8))
-    bench.run(drain(counts=(8, 1, 1, 1)))
-    with pytest.raises(MachineError, match="feature 'drain_table'") as error:
-        bench.run(drain(counts=(8, 1, 1, 1), table=1))
-    assert error.value.code is ErrorCode.UNSUPPORTED
-    bench = make_bench(dataclasses.replace(tiny, features=(*tiny.features, "drain_table")))
-    with pytest.raises(ConfigError, match="'drain_table' of configuration 'tiny' is not in the"):
-        bench.run(drain(counts=(8, 1, 1, 1)))
-
-
 def test_refuses_rows_and_parameters_that_do_not_exist(bench):
     rows = 2 * bench.config.memory.accumulator_rows
     fill(bench, rows)
@@ -120,5 +102,3 @@ def test_refuses_rows_and_parameters_that_do_not_exist(bench):
         bench.run(drain(parameter=4))
     with pytest.raises(MachineError, match="parameter beat 8, which nothing has written"):
         bench.run(drain(parameter=8))
-    with pytest.raises(MachineError, match="feature 'residual'"):
-        bench.run(drain(residual=1))

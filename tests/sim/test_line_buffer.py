@@ -127,7 +127,7 @@ def test_entries_beyond_the_line_buffer_are_refused(case):
 
 def test_resume_needs_keep(case):
     bench, _ = case
-    with pytest.raises(MachineError, match="resume without keep") as error:
+    with pytest.raises(MachineError, match="`resume` needs `keep`") as error:
         bench.run(strip(-1, 4, keep=0, resume=1))
     assert error.value.code is ErrorCode.FIELD
 

@@ -13,7 +13,7 @@ from hw.arch.walk import Memory, accesses
 from sim.functional import FunctionalMachine
 from sim.functional.errors import UnitError, UnwrittenReadError
 from sim.functional.hazards import HazardError, check_hazards
-from sim.functional.legality import check_features
+from sim.functional.legality import GRAVITY, Legality
 from sim.functional.sequencer import Sequencer
 from tests.ladder import linking
 from tests.ladder.transformed import Shape, functional, make, program
@@ -38,20 +38,20 @@ def counts(case, **places):
 
 
 BAD = {
-    "no transform": (Shape(), Array, lambda c: {"transform_s": 0}, ErrorCode.FIELD, "without a"),
-    "unknown": (Shape(), Array, lambda c: {"transform_s": 3}, ErrorCode.FIELD, "last one is 2"),
+    "no transform": (Shape(), Array, lambda c: {"transform_s": 0}, ErrorCode.FIELD, "or space"),
+    "unknown": (Shape(), Array, lambda c: {"transform_s": 3}, ErrorCode.FIELD, "transform_s = 3"),
     "too wide": (Shape(), Array, lambda c: {"transform_t": 2}, ErrorCode.UNSUPPORTED, "not fit"),
-    "points": (Shape(), Array, lambda c: counts(c, kx=4), ErrorCode.FIELD, "4 points along x"),
-    "points in time": (TEMPORAL, Array, lambda c: counts(c, kt=3), ErrorCode.FIELD, "has 6"),
-    "taps along y": (TEMPORAL, Array, lambda c: counts(c, ky=3), ErrorCode.FIELD, "points along y"),
-    "step": (Shape(), Array, lambda c: {"steps": (1, 2, 1)}, ErrorCode.FIELD, "step 2 .* axis y"),
+    "points": (Shape(), Array, lambda c: counts(c, kx=4), ErrorCode.FIELD, r"points; .* 4, 6, 1"),
+    "points in time": (TEMPORAL, Array, lambda c: counts(c, kt=3), ErrorCode.FIELD, "the points"),
+    "taps along y": (TEMPORAL, Array, lambda c: counts(c, ky=3), ErrorCode.FIELD, "kx, ky are 1"),
+    "step": (Shape(), Array, lambda c: {"steps": (1, 2, 1)}, ErrorCode.FIELD, "the step is 1"),
     "rows of U": (Shape(), Array, lambda c: counts(c, x=8), ErrorCode.ADDRESS, "576 points"),
     "accumulators": (Shape(), Array, lambda c: {"accumulator": 400}, ErrorCode.ADDRESS, "row 543"),
     "weights": (Shape(), Array, lambda c: {"weight": 1020}, ErrorCode.ADDRESS, "weight beat"),
-    "drain unknown": (Shape(), Drain, lambda c: {"transform_t": 3}, ErrorCode.FIELD, "last one"),
+    "drain unknown": (Shape(), Drain, lambda c: {"transform_t": 3}, ErrorCode.FIELD, "1 to 2"),
     "drain too wide": (Shape(), Drain, lambda c: {"transform_t": 2}, ErrorCode.UNSUPPORTED, "fit"),
-    "window": (Shape(), Drain, lambda c: {"window": (3, 1, 1)}, ErrorCode.FIELD, "3 along x"),
-    "window in time": (Shape(), Drain, lambda c: {"window": (1, 1, 2)}, ErrorCode.FIELD, "along t"),
+    "window": (Shape(), Drain, lambda c: {"window": (3, 1, 1)}, ErrorCode.FIELD, r"= .3, 1, 1"),
+    "window in time": (Shape(), Drain, lambda c: {"window": (1, 1, 2)}, ErrorCode.FIELD, "divides"),
     "drain rows": (Shape(), Drain, lambda c: {"accumulator": 500}, ErrorCode.ADDRESS, "row 643"),
 }  # fmt: skip
 
@@ -60,10 +60,18 @@ BAD = {
 def test_refusals_name_value_and_limit(name):
     shape, kind, change, code, message = BAD[name]
     case = make(shape, TINY)
-    functional(case)
+    checked(case)
     with pytest.raises(UnitError, match=message) as error:
-        functional(spoiled(case, kind, **change(case)))
+        checked(spoiled(case, kind, **change(case)))
     assert error.value.code == code
+
+
+def checked(case):
+    """What the sequencer checks, then what the units do."""
+    legality = Legality(TINY)
+    for instruction in (*case.arrays, case.drain):
+        legality.check(instruction, *GRAVITY)
+    functional(case)
 
 
 def test_weights_start_at_a_group():
@@ -79,12 +87,12 @@ def test_nested_algorithms_are_a_feature_of_their_own():
     nested = make(Shape(1, 1, (2, 2, 2), before=(1, 1, 1), after=(1, 1, 1)), TINY)
     flat = make(Shape(), TINY)
     for instruction in (*nested.arrays, nested.drain):
-        check_features(instruction, TINY)
-        with pytest.raises(UnitError, match="needs the feature 'hfa_nested'") as error:
-            check_features(instruction, plain)
+        Legality(TINY).check(instruction, *GRAVITY)
+        with pytest.raises(UnitError, match="need the feature `hfa_nested`") as error:
+            Legality(plain).check(instruction, *GRAVITY)
         assert error.value.code == ErrorCode.UNSUPPORTED
     for instruction in (*flat.arrays, flat.drain):
-        check_features(instruction, plain)
+        Legality(plain).check(instruction, *GRAVITY)
 
 
 @pytest.mark.parametrize("shape", [RAGGED, TEMPORAL, Shape(size=(1, 6, 10), window=(1, 2, 4))])

@@ -281,18 +281,6 @@ def changed(instruction, **fields):
 
 
 REFUSED = {
-    "none": (changed(PLAIN, transform_s=0), ErrorCode.FIELD),
-    "three": (changed(PLAIN, transform_s=3), ErrorCode.FIELD),
-    "other": (changed(PLAIN, transform_s=1), ErrorCode.FIELD),
-    "points x": (changed(PLAIN, counts_4=4), ErrorCode.FIELD),
-    "points y": (changed(PLAIN, counts_5=5), ErrorCode.FIELD),
-    "co": (changed(PLAIN, counts_3=0), ErrorCode.FIELD),
-    "step x": (changed(PLAIN, steps_0=2), ErrorCode.FIELD),
-    "points t": (changed(LINE, counts_6=4), ErrorCode.FIELD),
-    "kernel x": (changed(LINE, counts_4=2), ErrorCode.FIELD),
-    "step t": (changed(LINE, steps_2=2), ErrorCode.FIELD),
-    "both wide": (changed(PLAIN, transform_t=2, counts_6=6), ErrorCode.UNSUPPORTED),
-    "attention": (changed(PLAIN, weights_from_activation=1), ErrorCode.UNSUPPORTED),
     "tiles": (changed(PLAIN, counts_0=4), ErrorCode.ADDRESS),
     "very many tiles": (
         changed(PLAIN, counts_0=4095, counts_1=4095, counts_2=4095),
@@ -335,11 +323,8 @@ def test_accumulators_end():
     assert trace.error == ErrorCode.ADDRESS
 
 
-def test_nested_algorithms_are_a_feature():
+def test_a_circuit_without_nested_algorithms():
     config = dataclasses.replace(TINY, features=("depthwise", "vector", "hfa"))
-    nested = Case.random(LAYERS["nested"], config)
-    trace = simulate([nested.instruction()], nested.codes, nested.groups(), 1, config)[1]
-    assert trace.error == ErrorCode.UNSUPPORTED
     case = Case.random(LAYERS["wide"], config)
     expected = case.accumulators()
     instruction = case.instruction()

@@ -9,11 +9,10 @@ import pytest
 import torch
 
 from hw.arch.config import AcceleratorConfig, ConfigError
-from hw.arch.isa import Array, ArrayMode, ErrorCode, deltas
+from hw.arch.isa import Array, ArrayMode, deltas
 from hw.arch.timing import STRIP_LINES, array_outputs, array_stream_cycles
 from sim.cycle.compute import array_products, array_vectors
 from sim.functional.array import execute_array
-from sim.functional.errors import UnitError
 from sim.functional.state import State
 from tests.hw.compute.test_array import check_timing, simulate
 
@@ -239,39 +238,6 @@ def test_functional_simulator_agrees(seed):
     np.testing.assert_array_equal(got, wanted)
 
 
-WRONG = {
-    "columns": {"counts": (5, 2, 1, 1, 1, 3, 1, 1)},
-    "few columns": {"counts": (2, 2, 1, 1, 1, 3, 1, 1)},
-    "long line": {"counts": (TINY.memory.line_pixels + 2, 2, 1, 1, 1, 3, 1, 1)},
-    "strips": {"counts": (4, 1, 1, 1, 1, 3, 1, 1)},
-    "tap blocks": {"counts": (4, 2, 1, 1, 1, 2, 1, 1)},
-    "taps along t": {"counts": (4, 2, 1, 1, 1, 3, 2, 1)},
-    "window": {"window_x": 2},
-    "emit": {"emit_y": 3},
-    "algorithm": {"transform_s": 2},
-    "keep": {"keep": 1},
-    "step": {"steps": (2, 1, 1)},
-    "dilation": {"dilations": (1, 2, 1)},
-}
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_wrong_fields_are_refused(name):
-    array = instruction(Layer(2, 2), TINY, **WRONG[name])
-    with pytest.raises(UnitError) as caught:
-        execute_array(array, State(TINY, track=False))
-    assert caught.value.code == ErrorCode.FIELD
-
-
-@pytest.mark.parametrize("name", ["columns", "strips", "tap blocks", "emit", "algorithm"])
-def test_the_circuit_refuses_wrong_fields(name):
-    layer = Layer(2, 2)
-    codes, taps = make(layer, TINY)
-    array = instruction(layer, TINY, **WRONG[name])
-    _, trace = simulate(TINY, [array], codes, blocks(taps, TINY), 1)
-    assert trace.error == ErrorCode.FIELD
-
-
 def test_rates():
     """Cycles per result: one on every array, where DEPTHWISE takes a pass per tap block."""
     layer = Layer(56, 56)
@@ -279,17 +245,6 @@ def test_rates():
         array = instruction(layer, config)
         assert array_stream_cycles(array, config) == 58 * 58
         assert array_outputs(array) == 56 * 56
-
-
-def test_the_circuit_without_the_mode_refuses_it():
-    config = AcceleratorConfig.load("tiny")
-    config = dataclasses.replace(
-        config, features=tuple(f for f in config.features if f != "hfa_depthwise")
-    )
-    layer = Layer(2, 2)
-    codes, taps = make(layer, config)
-    _, trace = simulate(config, [instruction(layer, config)], codes, blocks(taps, config), 1)
-    assert trace.error == ErrorCode.UNSUPPORTED
 
 
 def test_an_array_of_more_rows_than_products_is_refused():

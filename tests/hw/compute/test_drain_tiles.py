@@ -282,14 +282,6 @@ def test_abort_leaves_nothing_behind(cycles):
 @pytest.mark.parametrize(
     ("config", "change", "code"),
     [
-        (TINY, {"window": (3, 1, 1)}, ErrorCode.FIELD),
-        (TINY, {"window": (1, 1, 2)}, ErrorCode.FIELD),
-        (TINY, {"transform_s": 1, "window": (4, 1, 1)}, ErrorCode.FIELD),
-        (TINY, {"counts": (0, 1, 1, 1)}, ErrorCode.FIELD),
-        (TINY, {"transform_t": 2}, ErrorCode.UNSUPPORTED),
-        (TINY, {"transform_t": 3}, ErrorCode.UNSUPPORTED),
-        (TINY, {"residual": 1}, ErrorCode.UNSUPPORTED),
-        (FLAT, {"transform_t": 1}, ErrorCode.UNSUPPORTED),
         (HALF_ROW, {"parameter": 1}, ErrorCode.ADDRESS),
         (TINY, {"accumulator": 511}, ErrorCode.ADDRESS),
     ],

@@ -123,13 +123,11 @@ def test_spoiled_lines_show(spoil):
 @pytest.mark.parametrize(
     ("fields", "code"),
     [
-        ({"resume": 1, "keep": 0}, ErrorCode.FIELD),
         ({"resume": 1}, 0),
-        ({"line": TINY.memory.line_pixels}, ErrorCode.ADDRESS),
         ({"line": TINY.memory.line_pixels - 3 * 7 + 1}, ErrorCode.ADDRESS),
         ({"line": TINY.memory.line_pixels - 3 * 7}, 0),
     ],
-    ids=["resume without keep", "resume", "entry", "last entry", "fits"],
+    ids=["resume", "last entry", "fits"],
 )
 def test_fields_are_checked(fields, code):
     """Three passes of lines of seven pixels keep 21 entries."""
