@@ -217,11 +217,17 @@ def test_a_tensor_that_nobody_knows(fsb, tmp_path):
     folder = tmp_path / "build"
     shutil.copytree(made.folder, folder)
     program = Program.load(folder / "program.bin")
-    named = [
-        dataclasses.replace(t, name="nobody's") if i == 3 else t
-        for i, t in enumerate(program.tensors)
-    ]
-    dataclasses.replace(program, tensors=tuple(named)).save(folder / "program.bin")
+    old = program.tensors[3].name
+
+    def named(name):
+        return "nobody's" if name == old else name
+
+    tensors = tuple(dataclasses.replace(t, name=named(t.name)) for t in program.tensors)
+    layers = tuple(
+        dataclasses.replace(layer, tensors=tuple(named(n) for n in layer.tensors))
+        for layer in program.layers
+    )
+    dataclasses.replace(program, tensors=tensors, layers=layers).save(folder / "program.bin")
     with pytest.raises(CompilerError, match="the file has no codes under the name nobody's"):
         Made(folder, made.graph).prove()
 
