@@ -38,37 +38,56 @@ def _unit(x: QParams, weight: QParams, alpha: float = 1.0) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Bias:
-    """Bias in units of the accumulator, int64 in the shape of the file; what rounding it lost."""
+    """Bias in units of the accumulator, int64 in the shape of the file; what rounding it lost.
 
+    `unit` is that of the accumulator, finer where a channel has no weights (its scale is free, and
+    quantizers write 1).
+    """
+
+    unit: np.ndarray
     units: np.ndarray | None = None
     lost: float = 0.0
 
 
-def _bias(call: Call, index: int, unit: np.ndarray, beta: float = 1.0) -> _Bias:
+def _fine(unit: np.ndarray, real: np.ndarray, weight: Source, axis: int) -> np.ndarray:
+    """Units for a bias: where all weights of a channel are 0, powers of two with 21 bits of it."""
+    _, zero = weight.params.spread(weight.codes.ndim)
+    others = tuple(a for a in range(weight.codes.ndim) if a != axis)
+    dead = ~(weight.codes.astype(np.int64) != zero).any(axis=others)
+    if real.size != dead.size or not (dead & (real.reshape(-1) != 0)).any():
+        return unit
+    fine = np.ldexp(F32(1), np.frexp(real.reshape(-1))[1] - 21).astype(F32)
+    return np.where(dead & (real.reshape(-1) != 0), fine, np.broadcast_to(unit, dead.shape))
+
+
+def _bias(
+    call: Call, index: int, unit: np.ndarray, weight: Source, axis: int, beta: float = 1.0
+) -> _Bias:
     """Read a bias; what is not at the accumulator's scale already is rounded to it."""
     value = call.operands[index] if index < len(call.operands) else None
     if value is None:
-        return _Bias()
+        return _Bias(unit)
     name = call.names[index]
     if not isinstance(value, Constant):
         raise call.refuse(f"bias {name} must be constant")
     if value.array.dtype == np.int32:  # of a QOperator node
-        return _Bias(value.array.astype(np.int64))
+        return _Bias(unit, value.array.astype(np.int64))
     if value.array.dtype != np.float32:
         raise call.refuse(f"bias {name} is {value.array.dtype}; float32 and int32 are read")
     params = value.params
     if beta == 1.0 and params is not None and params.dtype == np.int32:
         same = np.allclose(params.scale, unit, rtol=BIAS_TOLERANCE, atol=0)
         if same and not params.zero_point.any():
-            return _Bias(value.codes.astype(np.int64))
+            return _Bias(unit, value.codes.astype(np.int64))
     # numerics.md section 1: what is at another scale becomes rint(b / (sx·sw)).
     real = (F32(beta) * value.array).astype(np.float64)
+    unit = _fine(unit, real, weight, axis)
     exact = real / unit.astype(np.float64)
     units = np.rint(exact)
     if not np.isfinite(units).all() or np.abs(units).max(initial=0) >= integer.INT32:
         raise call.refuse(f"bias {name} leaves int32 at x scale · weight scale")
     lost = float((np.abs(units - exact) * unit).max(initial=0))
-    return _Bias(units.astype(np.int64), lost)
+    return _Bias(unit, units.astype(np.int64), lost)
 
 
 def _finish(
@@ -113,15 +132,14 @@ def conv(call: Call) -> Pending:
     if call.attributes.get("kernel_shape", kernel) != kernel:
         raise call.refuse(f"kernel_shape {call.attributes['kernel_shape']} of weights {kernel}")
     windows = windows_of(call, kernel, size, pool=False)
-    unit = _unit(x.params, weight.params)
-    bias = _bias(call, 2, unit)
+    bias = _bias(call, 2, _unit(x.params, weight.params), weight, 0)
 
     def accumulate(tensors: Tensors) -> torch.Tensor:
         centred = x.centred(tensors).movedim(-1, 1) if last else x.centred(tensors)
         acc = integer.conv(centred, weight.centred(tensors), windows, groups)
         return acc.movedim(1, -1) if last else acc
 
-    compute = _finish(call, accumulate, unit, bias.units, -1 if last else 1, len(x.shape))
+    compute = _finish(call, accumulate, bias.unit, bias.units, -1 if last else 1, len(x.shape))
     made = (*windows.counts, outputs) if last else (outputs, *windows.counts)
     shape = (x.shape[0], *made)
     return Pending(call.node, reads(x), compute, shape, "product", lost=bias.lost)
@@ -141,13 +159,13 @@ def gemm(call: Call) -> Pending:
     if not alpha > 0:
         raise call.refuse(f"alpha must be positive, not {alpha}")
     unit = _unit(a.params, b.params, alpha)
-    bias = _bias(call, 2, unit, beta)
+    bias = _bias(call, 2, unit, b, 0 if turned[1] else 1, beta)
 
     def accumulate(tensors: Tensors) -> torch.Tensor:
         left, right = a.centred(tensors), b.centred(tensors)
         return integer.matmul(left.T if turned[0] else left, right.T if turned[1] else right)
 
-    compute = _finish(call, accumulate, unit, bias.units, 1, 2)
+    compute = _finish(call, accumulate, bias.unit, bias.units, 1, 2)
     shape = (rows, columns)
     return Pending(call.node, reads(a, b), compute, shape, "product", lost=bias.lost)
 

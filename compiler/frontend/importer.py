@@ -349,7 +349,7 @@ class Importer:
         result = _convert(site)
         for step, index in pending.steps:
             if step.op_type in KEPT:
-                result = self._moved(step, index, result)
+                result = self._moved(step, index, result, pending=True)
         return result
 
     def _dequantized(self, node: onnx.NodeProto) -> Operand:
@@ -470,15 +470,17 @@ class Importer:
 
     def _moved_function(self, node: onnx.NodeProto, index: int, first: Function) -> Function:
         """A move of a function: the function of what was moved."""
-        if node.op_type in POOLS:
-            raise refuse(node, "pools a function: put QuantizeLinear between them")
+        if node.op_type in (*POOLS, "Pad"):  # a maximum and a fill know values, not codes
+            raise refuse(node, "follows a function: put QuantizeLinear between them")
         moved = self._moved(node, index, first.operand)
         return dataclasses.replace(first, operand=moved)
 
-    def _moved(self, node: onnx.NodeProto, index: int, source: Operand) -> Operand:
+    def _moved(
+        self, node: onnx.NodeProto, index: int, source: Operand, pending: bool = False
+    ) -> Operand:
         """A move or maximum pool of codes, quantization unchanged."""
         if node.op_type not in POOLS:
-            return moves.move(self.builder, self.model, node, index, source)
+            return moves.move(self.builder, self.model, node, index, source, pending)
         target = of_type(source.kind)
         operands = [source, *self._scalars(node)]
         site = site_at(self.builder, self.model, node, node.op_type, operands, target)

@@ -27,9 +27,16 @@ MOVES = (
 
 
 def move(
-    builder: Builder, model: Model, node: onnx.NodeProto, index: int, source: Operand
+    builder: Builder,
+    model: Model,
+    node: onnx.NodeProto,
+    index: int,
+    source: Operand,
+    pending: bool = False,
 ) -> Operand:
     """A move of an activation: output `index` of the node.
+
+    `pending`: a QuantizeLinear of the operand's scale follows, so what is no code is rounded.
 
     Raises
     ------
@@ -56,7 +63,7 @@ def move(
         case "Gather":
             return _gather(builder, node, source, attributes, constants)
         case "Pad":
-            return _pad(builder, node, source, attributes, constants)
+            return _pad(builder, node, source, attributes, constants, not pending)
         case _:
             return reshaped(source, _new_shape(node, shape, attributes, constants))
 
@@ -248,6 +255,7 @@ def _pad(
     source: Operand,
     attributes: dict[str, object],
     constants: Sequence[Array | None],
+    exact: bool,
 ) -> Operand:
     """Constant padding: a concat with constant maps, one axis after another."""
     kind = source.kind
@@ -262,9 +270,15 @@ def _pad(
         in_range(node, axis, rank): (int(pads[i]), int(pads[i + len(listed)]))
         for i, axis in enumerate(listed)
     }
-    real = 0.0 if value is None else float(value.reshape(()))
-    code = np.rint(np.float32(real) / np.float32(kind.scale)) + kind.zero_point
-    code = int(np.clip(code, kind.low, kind.high))
+    real = np.float32(0.0 if value is None else value.reshape(()))
+    code = int(
+        np.clip(np.rint(real / np.float32(kind.scale)) + kind.zero_point, kind.low, kind.high)
+    )
+    if exact and np.float32(code - kind.zero_point) * np.float32(kind.scale) != real:
+        raise refuse(
+            node,
+            f"pads with {real:g}, which is no code of {kind}: put QuantizeLinear before and behind",
+        )
     for axis, (before, after) in widths.items():
         if before < 0 or after < 0:
             raise refuse(node, f"pads {before}, {after} of axis {axis}: negative pads are slices")

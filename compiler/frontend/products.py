@@ -20,6 +20,9 @@ from hw.arch.numerics import split_scale
 BIAS_TOLERANCE = 1e-5
 """Relative difference allowed between a bias's scale and x scale · weight scale."""
 SHIFT_LIMIT = 256
+FREE_BITS = 21
+"""Of a bias whose channel has no weights."""
+Reals = npt.NDArray[np.float32]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
@@ -211,28 +214,29 @@ def _product(
     if alpha <= 0:
         raise site.refuse(f"alpha is {alpha}; it must be positive")
     unit = alpha * np.float32(source.scale) * np.broadcast_to(quantization.scale, channels)
-    scale = (unit / np.float32(site.target.scale[0])).astype(np.float32)
+    units, bias = _bias(site, np.asarray(unit, np.float32), channels, centred)
+    scale = (units / np.float32(site.target.scale[0])).astype(np.float32)
     split = [split_scale(s) for s in scale]
     shift = np.array([n for _, n in split], np.int64)
     if shift.min() < 0 or shift.max() >= SHIFT_LIMIT:
         raise site.refuse(f"requantization scales {scale.min():.3g}..{scale.max():.3g} overflow")
-    return _Product(
-        centred.astype(np.int8),
-        _bias(site, unit.astype(np.float32), channels),
-        np.array([m for m, _ in split], np.int64),
-        shift,
-    )
+    multiplier = np.array([m for m, _ in split], np.int64)
+    return _Product(centred.astype(np.int8), bias, multiplier, shift)
 
 
-def _bias(site: Site, unit: npt.NDArray[np.float32], channels: int) -> npt.NDArray[np.int32]:
-    """Bias in units of the accumulator, x scale · weight scale.
+def _bias(
+    site: Site, unit: Reals, channels: int, weight: npt.NDArray[np.int64]
+) -> tuple[Reals, npt.NDArray[np.int32]]:
+    """Real value of an accumulator unit per channel, and the bias in these units.
 
-    A bias in other units (float, or integers with a scale of their own) is rounded to them.
+    A bias in other units than x scale · weight scale (float, or integers with a scale of their own)
+    is rounded to them. A channel without weights has a free scale (quantizers write 1): it gets
+    units that are fine enough for its bias.
     """
     operand = site.operands[2] if len(site.operands) > 2 else None
     beta = np.float32(site.attributes.get("beta", 1.0) if site.op == "Gemm" else 1.0)
     if operand is None or beta == 0:
-        return np.zeros(channels, np.int32)
+        return unit, np.zeros(channels, np.int32)
     if operand.array is None:
         raise site.refuse(f"bias {operand.name} must be constant")
     values = operand.array.reshape(-1)
@@ -244,25 +248,26 @@ def _bias(site: Site, unit: npt.NDArray[np.float32], channels: int) -> npt.NDArr
     if quantization is not None and not (beta == 1 and _is_in_units(quantization, unit)):
         scale, zero = quantization.along(values.ndim)
         values = (values.astype(np.int64) - zero).astype(np.float32) * np.float32(scale)
-    if beta != 1 and values.dtype == np.float32:
-        values = beta * values
     if values.dtype == np.float32:
-        wide = np.rint(values.astype(np.float64) / unit)
+        real = np.broadcast_to((beta * values).astype(np.float64), channels)
+        dead = (real != 0) & ~weight.reshape(channels, -1).any(axis=1)
+        unit = np.where(dead, np.ldexp(np.float32(1), np.frexp(real)[1] - FREE_BITS), unit)
+        unit = unit.astype(np.float32)
+        wide = np.rint(real / unit.astype(np.float64))
     elif values.dtype == np.int32:
-        wide = values.astype(np.float64)
+        wide = np.broadcast_to(values.astype(np.float64), channels)
     else:
         raise site.refuse(f"bias {operand.name} is {values.dtype}; int32 or float32 are read")
-    wide = np.broadcast_to(wide, channels)
     if not np.isfinite(wide).all() or np.abs(wide).max() >= 1 << 31:
         worst = int(np.argmax(np.abs(wide)))
         raise site.refuse(
             f"bias {operand.name}, channel {worst}: {wide[worst]:.6g} units leave int32 "
             f"(limit {math.ldexp(1, 31):.6g})"
         )
-    return wide.astype(np.int32)
+    return unit, wide.astype(np.int32)
 
 
-def _is_in_units(quantization: Quantization, unit: npt.NDArray[np.float32]) -> bool:
+def _is_in_units(quantization: Quantization, unit: Reals) -> bool:
     """Whether integers of a bias are accumulator units as they stand."""
     return (
         quantization.dtype == np.int32
