@@ -185,6 +185,9 @@ class Floats:
     def _elementwise(self, call: Call) -> Value:
         """A function of one tensor, an operator on several, or a clamp behind an operator."""
         first = call.operand(0)
+        to_float = call.op == "Cast" and call.attributes.get("to") == onnx.TensorProto.FLOAT
+        if to_float and isinstance(first, Codes | Function | Pending):
+            return first  # it is float32 already
         if call.op in CLAMPS and isinstance(first, Pending):
             function = None if first.function is None else self._maybe(call)
             return replace(first.followed(_clamp(call), first.shape), function=function)

@@ -51,7 +51,7 @@ class Function:
     nodes: that make it, in order of execution.
     source: names in the file that stand for the activation itself.
     result: name in the file of the value.
-    constants: the nodes' constant operands by name, each one element.
+    constants: the nodes' constant operands by name, each of one value.
     """
 
     operand: Operand
@@ -67,7 +67,7 @@ class Function:
 
     def __call__(self, real: Array, opset: int) -> Array:
         """Evaluate on float32 values of any shape; float32."""
-        values = {name: value.reshape(()) for name, value in self.constants.items()}
+        values = {n: value.reshape(-1)[:1].reshape(()) for n, value in self.constants.items()}
         values |= dict.fromkeys(self.source, real)
         for node in self.nodes:
             if node.output[0] not in values:
@@ -150,16 +150,18 @@ def apply(
     assert base is not None, node.name
     nodes[id(node)] = node
     shape = np.broadcast_shapes(*shapes)
+    if math.prod(shape) != base.kind.elements:
+        raise refuse(node, f"a constant repeats {list(base.kind.onnx_shape)} to {list(shape)}")
     seen = Operand(base.name, base.kind.reshaped(shape))
     made = tuple(nodes.values())
     return Function(seen, made, frozenset(sources), node.output[0], constants)
 
 
 def _scalar(node: onnx.NodeProto, operand: Operand) -> Array:
-    """A constant of one element, as a real."""
+    """A constant of one value, however often it is repeated, as a real."""
     assert operand.array is not None
     value = operand.array
-    if value.size != 1:
+    if value.size == 0 or (value != value.flat[0]).any():
         raise refuse(
             node,
             f"constant {operand.name} of shape {list(value.shape)} is float and no scalar: "

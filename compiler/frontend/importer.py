@@ -25,6 +25,7 @@ from compiler.frontend import functions, host, moves, pairs, products, windows
 from compiler.frontend.fold import fold_constants
 from compiler.frontend.functions import Function
 from compiler.frontend.model import (
+    Array,
     Model,
     Unsupported,
     is_standard,
@@ -35,7 +36,7 @@ from compiler.frontend.qoperator import MICROSOFT, QOPERATORS, qoperator_operand
 from compiler.frontend.quantization import Quantization, of_type, parameters
 from compiler.frontend.site import Builder, Operand, Site, site_at
 from compiler.ir import COMPILER, FILE, Graph, Port, Value
-from compiler.ops import UnaryTable, make_table
+from compiler.ops import UnaryTable, make_table, stored_codes
 from compiler.tensor import CompilerError, TensorType
 from hw.arch.numerics import NumericsError
 
@@ -325,7 +326,7 @@ class Importer:
     ) -> Operand:
         """A function, or a change of quantization, as one table."""
         kind, result = source.kind, target.like(source.kind)
-        applied = [] if function is None else [lambda real: function(real, self.model.opset)]
+        applied = [] if function is None else [self._real(function)]
         names = "requantize" if function is None else " ".join(n.op_type for n in function.nodes)
         table = UnaryTable(
             name=self.builder.op_name(node),
@@ -533,6 +534,7 @@ class Importer:
 
     def _start(self, node: onnx.NodeProto, found: Sequence[Read | None]) -> None:
         """An operator of its own: its result waits for a QuantizeLinear."""
+        found = [self._as_codes(n, f) for n, f in zip(node.input, found, strict=True)]
         for name, each in zip(node.input, found, strict=True):
             if isinstance(each, Pending | Function):
                 maker = each.node if isinstance(each, Pending) else each.last
@@ -561,6 +563,23 @@ class Importer:
         if len(active) != 1 or any(o.array is None or o.array.size != 1 for o in scalars):
             return None
         return functions.apply(self.model, node, operands)
+
+    def _as_codes(self, name: str, found: Read | None) -> Read | None:
+        """A function all of whose values are codes of its operand's scale (Relu, above all)."""
+        if not isinstance(found, Function):
+            return found
+        kind = found.operand.kind
+        codes = np.frombuffer(make_table(kind, kind, [self._real(found)]), kind.dtype)
+        centred = (stored_codes(kind) - kind.zero_point).astype(np.float32)
+        reals = self._real(found)(centred * np.float32(kind.scale))
+        again = (codes.astype(np.int64) - kind.zero_point).astype(np.float32)
+        if not np.array_equal(again * np.float32(kind.scale), reals):
+            return found
+        self._settle(name, self._tabulate(found.last, found.operand, of_type(kind), found))
+        return self._read[name]
+
+    def _real(self, function: Function) -> Callable[[Array], Array]:
+        return lambda real: function(real, self.model.opset)
 
     def _same_elements(
         self, node: onnx.NodeProto, operands: Sequence[Operand | None]
