@@ -10,12 +10,13 @@ import enum
 import inspect
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from hw.arch import isa, registers
 from hw.arch.codes import BUILT, FEATURES
 from hw.arch.encoding import Field
 from hw.arch.isa import CLASSES, OPCODE_BITS, RULES, Instruction, is_built, unit_of
-from hw.arch.rules import described
+from hw.arch.rules import described, predicate, specialised
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "isa.md"
 
@@ -66,8 +67,23 @@ def _fields(kind: type[Instruction]) -> Iterator[tuple[object, ...]]:
     for field in kind.layout():
         default = getattr(example, field.name)
         text = ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)
-        yield f"{shift}", f"`{field.name}`", _kind(field), text, field.doc
+        doc = field.doc if _built(kind, field) else f"{field.doc} (not built)"
+        yield f"{shift}", f"`{field.name}`", _kind(field), text, doc
         shift += field.width
+
+
+def _built(kind: type[Instruction], field: Field) -> bool:
+    """Whether some circuit takes a field with another value than the default (or all do not)."""
+    if not is_built(kind):
+        return True  # the whole instruction is not built, which stands above
+    values: dict[str, Any] = {field.name: 1 if field.length == 1 else (1,) * field.length}
+    changed = kind(**values)
+    return not any(
+        rule.code is isa.ErrorCode.UNSUPPORTED
+        and not rule.parameters
+        and predicate(specialised(rule.condition, BUILT))(changed)
+        for rule in RULES[kind]
+    )
 
 
 def _instruction(kind: type[Instruction]) -> Iterator[str]:

@@ -18,7 +18,7 @@ import enum
 import functools
 import operator
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Any, NoReturn, TypeAlias, assert_never
+from typing import Any, NoReturn, TypeAlias, assert_never, cast
 
 from hw.arch.codes import FEATURES, ErrorCode
 from hw.arch.encoding import Encodable
@@ -349,37 +349,30 @@ def _specialised_number(value: Number, config: object) -> Number:
 
 
 def predicate(condition: Condition) -> Predicate:
-    """A function that tells whether a condition without parameters holds for an instruction."""
-    match condition:
-        case Truth(value):
-            return lambda instruction: value
-        case Comparison(operation, left, right):
-            compare, a, b = OPERATIONS[operation], _value(left), _value(right)
-            return lambda instruction: bool(compare(a(instruction), b(instruction)))
-        case Junction(operation, operands):
-            inner = [predicate(operand) for operand in operands]
-            joined = any if operation == "or" else all
-            return lambda instruction: joined(holds(instruction) for holds in inner)
-        case Negation(operand):
-            holds = predicate(operand)
-            return lambda instruction: not holds(instruction)
-        case Lacks(feature):
-            raise TypeError(f"the feature {feature!r} is not decided; specialise the condition")
-        case _:
-            assert_never(condition)
+    """A function that tells whether a condition without parameters holds for an instruction.
+
+    It is compiled once and asked for every instruction of a program: a Python expression made of
+    the nodes' names and numbers.
+    """
+    return cast(Predicate, eval(f"lambda instruction: bool({_source(condition)})", {}))
 
 
-def _value(node: Number) -> Callable[[Any], int]:
+def _source(node: Number | Condition) -> str:
     match node:
         case Literal(value):
-            return lambda instruction: value
-        case Element(name, None):
-            return operator.attrgetter(name)
+            return str(int(value))
+        case Truth(value):
+            return str(value)
         case Element(name, index):
-            return lambda instruction: getattr(instruction, name)[index]
-        case Arithmetic(operation, left, right):
-            operate, a, b = OPERATIONS[operation], _value(left), _value(right)
-            return lambda instruction: operate(a(instruction), b(instruction))
+            return f"instruction.{name}" if index is None else f"instruction.{name}[{index}]"
+        case Arithmetic(operation, left, right) | Comparison(operation, left, right):
+            return f"({_source(left)} {operation} {_source(right)})"
+        case Junction(operation, operands):
+            return "(" + f" {operation} ".join(map(_source, operands)) + ")"
+        case Negation(operand):
+            return f"(not {_source(operand)})"
+        case Lacks(feature):
+            raise TypeError(f"the feature {feature!r} is not decided; specialise the condition")
         case Parameter(path):
             raise TypeError(f"the parameter {path} is not decided; specialise the condition")
         case _:

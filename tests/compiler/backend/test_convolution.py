@@ -157,11 +157,22 @@ def test_a_wrong_field_is_seen():
     assert run.differing() == ["y"]
 
 
+@pytest.mark.parametrize("stride", [8, 15])
+def test_large_strides_are_exact(stride):
+    source = kind((8, 2, 40, 33))
+    op, result = convolution(
+        np.random.default_rng(0), source, 8, (1, 3, 4), stride=(1, stride, stride)
+    )
+    graph = network({"x": source}, [op], {"y": result})
+    assert reason(op, [source], result, CONFIGS["tiny"]) is None
+    assert execute(graph, CONFIGS["tiny"]).differing() == []
+
+
 def test_what_is_too_large_is_refused_with_its_limit():
     source = kind((8, 1, 64, 64))
-    op, result = convolution(np.random.default_rng(0), source, 8, (1, 1, 1), stride=(1, 8, 8))
+    op, result = convolution(np.random.default_rng(0), source, 8, (1, 1, 1), stride=(1, 16, 16))
     why = reason(op, [source], result, CONFIGS["tiny"])
     assert why is not None
-    assert "stride 8" in why
-    with pytest.raises(CompilerError, match=r"conv \(Convolution\): stride 8"):
+    assert "stride 16" in why
+    with pytest.raises(CompilerError, match=r"conv \(Convolution\): stride 16"):
         generate(network({"x": source}, [op], {"y": result}), CONFIGS["tiny"])

@@ -37,7 +37,7 @@ def variant(name: str, *, rows: int, cols: int, requantize: int, output_transfor
 
 FLAT = dataclasses.replace(TINY, name="flat", features=("depthwise", "vector", "hfa"))
 HALF_ROW = variant("8x8", rows=8, cols=8, requantize=4, output_transform=4)
-PARTS = variant("8x8 narrow", rows=8, cols=8, requantize=4, output_transform=2)
+PARTS = variant("8x8-narrow", rows=8, cols=8, requantize=4, output_transform=2)
 TWO_BLOCKS = variant("4x8", rows=4, cols=8, requantize=4, output_transform=4)
 SHAPES = (TINY, HALF_ROW, PARTS, TWO_BLOCKS)
 
