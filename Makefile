@@ -3,9 +3,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python -m
+N ?= 1000
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test cosim slow bench lint clean
+.PHONY: help setup demo test cosim slow fuzz bench lint clean
 
 help:            ## list the targets
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -33,6 +34,9 @@ cosim: setup     ## RTL under Verilator (cocotb, native, against the cycle model
 
 slow: setup      ## paper-size networks
 	$(RUN) pytest -q -m slow
+
+fuzz: setup      ## random graphs through everything: make fuzz N=10000
+	$(RUN) fuzz -n $(N) --jobs 2
 
 bench: setup     ## print every figure that README and docs claim
 	$(BIN)/python scripts/bench.py

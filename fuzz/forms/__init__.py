@@ -1,0 +1,1 @@
+"""The forms that files hold: each module knows one family of operators as exporters write it."""
