@@ -7,7 +7,9 @@ first part of the fine cell's state becomes the coarse cell's. The network is wr
 parts, of which "read" or "skip" runs; control.py puts them into one graph with If and Loop.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -15,6 +17,7 @@ from torch import nn
 from models.backbones import dpn, mobilenetv2, resnet
 from models.cells import CELLS, Cell
 from models.network import Entry, Input, Option, Signature, State
+from models.samples import Feeds, outputs_of
 from models.slowfast import R4, TINY_R4, SlowFastConfig
 
 Fine = resnet.ResNetConfig | dpn.DPNConfig | SlowFastConfig
@@ -101,57 +104,76 @@ class LiteEvalConfig:
     def picture(self) -> Input:
         """What the fine network sees."""
         if isinstance(self.fine, SlowFastConfig):
-            return Input("frames", self.fine.input_shape)
+            return Input("clip", self.fine.input_shape)
         return Input("frame", (1, 3, self.fine_side, self.fine_side), "frame")
 
     def state(self, name: str) -> Input:
-        """A state as an input."""
-        width = self.coarse_width if name.endswith("coarse") else self.fine_width
+        """A state, or another vector that parts of the step pass on, as an input."""
+        if name == "v_coarse":
+            width = self.coarse_features
+        else:
+            width = self.coarse_width if "coarse" in name else self.fine_width
         return Input(name, (1, width), "state")
+
+    @property
+    def composed(self) -> bool:
+        """Whether the graph has control flow and is put together of parts."""
+        return self.part in ("step", "clip")
 
     @property
     def signature(self) -> Signature:
         """Inputs, outputs and states of the part."""
         side, picture = self.coarse_side, self.picture
         thumbnail = Input("thumbnail", (1, 3, side, side), "thumbnail")
-        vector = Input("v_coarse", (1, self.coarse_features), "state")
-        states = {name: self.state(name) for name in self.states}
-        fine = tuple(name for name in states if name.endswith("fine"))
-        coarse = tuple(name for name in states if name.endswith("coarse"))
-        after = tuple(f"{name}_next" for name in fine)
-        now = tuple(Input(f"{each}_next", self.state(each).shape, "state") for each in self._synced)
-        match self.part:
-            case "coarse":
-                return Signature((replace(thumbnail, kind="frame"),), ("v_coarse",))
-            case "fine":
-                return Signature((picture,), ("v_fine",))
-            case "look":
-                outputs = ("v_coarse", "gate", *(f"{n}_next" for n in self._looked))
-                return Signature((thumbnail, *states.values()), outputs)
-            case "read":
-                return Signature((picture, vector, *(states[n] for n in fine)), after)
-            case "skip":
-                return Signature((*now, *(states[n] for n in fine)), after)
-            case "answer":
-                return Signature((replace(states["h_fine"], name="h_fine_next"),))
-            case "step":
-                following = tuple(f"{name}_next" for name in (*coarse, *fine))
-                pairs = tuple(map(State, states, following))
-                inputs = (picture, thumbnail, *states.values())
-                return Signature(inputs, ("logits", "gate", *following), pairs)
+        if self.part == "coarse":
+            return Signature((replace(thumbnail, kind="frame"),), ("v_coarse",))
+        if self.part == "fine":
+            return Signature((picture,), ("v_fine",))
+        if self.part in STEP_PARTS:
+            pictures = {"look": (thumbnail,), "read": (picture,)}.get(self.part, ())
+            given, made = self.passed(self.part)
+            return Signature((*pictures, *map(self.state, given)), made)
+        if self.part == "step":
+            following = tuple(f"{name}_next" for name in self.states)
+            inputs = (picture, thumbnail, *map(self.state, self.states))
+            pairs = tuple(map(State, self.states, following))
+            return Signature(inputs, ("logits", "gate", *following), pairs)
         frames = Input("frames", (self.steps, *picture.shape[1:]), "video")
         thumbnails = Input("thumbnails", (self.steps, *thumbnail.shape[1:]), "thumbnail")
         return Signature((frames, thumbnails), ("logits", "gates"))
 
-    @property
-    def _looked(self) -> tuple[str, ...]:
-        """What a look puts out of the coarse cell: h always, for the synchronisation."""
-        return ("h_coarse", "c_coarse") if CELLS[self.cell].uses_cell else ("h_coarse",)
+    def passed(self, part: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Tensors that a part of the step takes from others, beside its picture, and makes.
 
-    @property
-    def _synced(self) -> tuple[str, ...]:
-        """What a skipped step copies to the fine cell's state."""
-        return self._looked
+        `h_coarse` is the state before the step, `h_coarse_next` after it; likewise the others.
+        """
+        cell = CELLS[self.cell]
+        kinds = ("h", "c") if cell.uses_cell else ("h",)
+        synced = tuple(f"{kind}_coarse_next" for kind in kinds)
+        after = tuple(f"{kind}_fine_next" for kind in kinds)
+        needed = tuple(k for k, used in (("h", cell.uses_hidden), ("c", cell.uses_cell)) if used)
+        seen = ("h_fine", "c_fine") if self.embed and cell.uses_cell else ("h_fine",)
+        return {
+            "look": (
+                (*(f"{kind}_coarse" for kind in needed), *seen),
+                ("v_coarse", "gate", *synced),
+            ),
+            "read": (("v_coarse", *(f"{kind}_fine" for kind in needed)), after),
+            "skip": ((*synced, *(f"{kind}_fine" for kind in kinds)), after),
+            "answer": (("h_fine_next",), ("logits",)),
+        }[part]
+
+    def initialise(self, network: nn.Module, feeds: list[Feeds], seed: int) -> None:
+        """Draw weights."""
+        from models import liteeval_graph  # it knows this file
+
+        liteeval_graph.draw(self, network, feeds, seed)
+
+    def compose(self, network: nn.Module, feeds: list[Feeds], folder: Path) -> Path:
+        """Write the quantized graph of a step or clip."""
+        from models import liteeval_graph  # it knows this file
+
+        return liteeval_graph.compose(self, network, feeds, folder)
 
     def build(self) -> nn.Module:
         """Make the module."""
@@ -201,36 +223,54 @@ class LiteEval(nn.Module):
         self.gate = nn.Linear(seen, 2, bias=config.embed is not None)
         self.classifier = nn.Linear(width, config.classes)
 
-    def _named(self, tensors: Tensors) -> dict[str, torch.Tensor]:
-        return dict(zip(self.config.states, tensors, strict=True))
+    def _given(self, part: str, tensors: Tensors) -> dict[str, torch.Tensor]:
+        return dict(zip(self.config.passed(part)[0], tensors, strict=True))
 
-    def look(self, thumbnail: torch.Tensor, *states: torch.Tensor) -> Tensors:
-        """Thumbnail and all states → coarse vector, gate scores, the coarse cell's next state."""
-        now = self._named(states)
-        vector = self.embed_coarse(self.coarse(thumbnail))
+    def look(self, thumbnail: torch.Tensor, *passed: torch.Tensor) -> Tensors:
+        """Thumbnail and states → coarse vector, gate scores, the coarse cell's next state."""
+        return self.look_at(self.coarse(thumbnail), *passed)
+
+    def look_at(self, features: torch.Tensor, *passed: torch.Tensor) -> Tensors:
+        """`look` from the coarse encoder's features on."""
+        now = self._given("look", passed)
+        vector = self.embed_coarse(features)
         h, c = self.small(vector, now.get("h_coarse"), now.get("c_coarse"))
-        seen = [vector, now["h_fine"]]
-        if self.config.embed and "c_fine" in now:
-            seen.append(now["c_fine"])
+        seen = [vector, *(now[name] for name in ("h_fine", "c_fine") if name in now)]
         gate = self.gate(torch.cat(seen, dim=1))
         return (vector, gate, h) if c is None else (vector, gate, h, c)
 
-    def read(self, picture: torch.Tensor, vector: torch.Tensor, *fine: torch.Tensor) -> Tensors:
+    def read(self, picture: torch.Tensor, *passed: torch.Tensor) -> Tensors:
         """Picture, coarse vector, fine state → the fine cell's next state."""
-        features = self.embed_fine(self.fine(picture))
-        x = torch.cat([vector, features], dim=1)
-        h, c = self.large(x, fine[0], fine[1] if len(fine) > 1 else None)
+        return self.read_in(self.fine(picture), *passed)
+
+    def read_in(self, features: torch.Tensor, *passed: torch.Tensor) -> Tensors:
+        """`read` from the fine encoder's features on."""
+        now = self._given("read", passed)
+        x = torch.cat([now["v_coarse"], self.embed_fine(features)], dim=1)
+        h, c = self.large(x, now.get("h_fine"), now.get("c_fine"))
         return (h,) if c is None else (h, c)
 
-    def skip(self, *states: torch.Tensor) -> Tensors:
+    def skip(self, *passed: torch.Tensor) -> Tensors:
         """Coarse state after the look, fine state → fine state whose first part is the coarse."""
-        half, width = len(states) // 2, self.config.coarse_width
-        pairs = zip(states[:half], states[half:], strict=True)
+        half, width = len(passed) // 2, self.config.coarse_width
+        pairs = zip(passed[:half], passed[half:], strict=True)
         return tuple(torch.cat([coarse, fine[:, width:]], dim=1) for coarse, fine in pairs)
 
     def answer(self, h_fine: torch.Tensor) -> torch.Tensor:
         """Class scores."""
         return self.classifier(h_fine)
+
+    def run_part(
+        self,
+        part: str,
+        tensors: dict[str, torch.Tensor],
+        *picture: torch.Tensor,
+        run: Callable[..., torch.Tensor | Tensors] | None = None,
+    ) -> None:
+        """Run a part (or what stands for it) on the tensors of a step; they get what it makes."""
+        given, made = self.config.passed(part)
+        result = (run or getattr(self, part))(*picture, *(tensors[name] for name in given))
+        tensors.update(zip(made, outputs_of(result), strict=True))
 
     def reads(self, gate: torch.Tensor) -> torch.Tensor:
         """Whether gate scores [N, 2] say "fine"."""
@@ -239,16 +279,15 @@ class LiteEval(nn.Module):
     def step(self, picture: torch.Tensor, thumbnail: torch.Tensor, *states: torch.Tensor):
         """Both pictures and all states → logits, gate scores, next states; one clip."""
         names = self.config.states
-        now = self._named(states)
-        fine = [now[name] for name in names if name.endswith("fine")]
-        vector, gate, *coarse = self.look(thumbnail, *states)
-        if bool(self.reads(gate)):
-            after = self.read(picture, vector, *fine)
+        tensors = dict(zip(names, states, strict=True))
+        self.run_part("look", tensors, thumbnail)
+        if bool(self.reads(tensors["gate"])):
+            self.run_part("read", tensors, picture)
         else:
-            after = self.skip(*coarse, *fine)
-        kept = dict(zip(("h_coarse", "c_coarse"), coarse, strict=False))
-        following = [kept[name] for name in names if name.endswith("coarse")]
-        return (self.answer(after[0]), gate, *following, *after)
+            self.run_part("skip", tensors)
+        self.run_part("answer", tensors)
+        following = (tensors[f"{name}_next"] for name in names)
+        return (tensors["logits"], tensors["gate"], *following)
 
     def clip(self, frames: torch.Tensor, thumbnails: torch.Tensor) -> Tensors:
         """[steps, ...] pictures → logits and gate scores [steps, ...] until the budget is spent."""

@@ -52,6 +52,9 @@ def _sample(each: Input, seed: int, first: np.ndarray | None) -> np.ndarray:
             return synthetic_clip(seed, *each.shape[2:])
         case "frame":
             return synthetic_clip(seed, 1, *each.shape[2:])[:, :, 0]
+        case "video" if len(each.shape) == 5:
+            clips = [synthetic_clip(seed + n, *each.shape[2:]) for n in range(each.shape[0])]
+            return np.concatenate(clips)
         case "video":
             return video(seed, each.shape[0], *each.shape[2:])
         case "tokens":

@@ -180,7 +180,10 @@ def sinusoids(tokens: int, width: int) -> torch.Tensor:
 
 
 class Decoder(nn.Module):
-    """Position vectors, blocks, class scores per token, their mean; [N, T, width] → [N, classes]."""
+    """Position vectors, blocks, class scores per token, and their mean.
+
+    [N·T, width] or [N, T, width] → [N, classes].
+    """
 
     def __init__(self, config: VtnConfig):
         super().__init__()
@@ -189,8 +192,9 @@ class Decoder(nn.Module):
         self.blocks = nn.ModuleList(DecoderBlock(config) for _ in range(config.blocks))
         self.fc = nn.Linear(config.width, config.classes)
 
-    def decode(self, x: torch.Tensor) -> torch.Tensor:
-        """[N·T, width] → logits [N, classes]."""
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """Decode the vectors of each clip."""
+        x = embeddings.flatten(0, 1) if embeddings.dim() == 3 else embeddings
         clips = x.shape[0] // self.tokens
         x = x + (self.position if clips == 1 else self.position.repeat(clips, 1))
         for block in self.blocks:
@@ -199,10 +203,6 @@ class Decoder(nn.Module):
         if clips == 1:
             return logits.mean(dim=0, keepdim=True)
         return logits.unflatten(0, (clips, self.tokens)).mean(dim=1)
-
-    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Decode the vectors of each clip."""
-        return self.decode(embeddings.flatten(0, 1))
 
 
 class Vtn(nn.Module):
@@ -221,7 +221,7 @@ class Vtn(nn.Module):
                 clip = torch.cat([clip[:, :, :-1], difference], dim=1)
             else:
                 clip = difference
-        return self.decoder.decode(self.encoder(frames_to_batch(clip)))
+        return self.decoder(self.encoder(frames_to_batch(clip)))
 
 
 class TwoStreamVtn(nn.Module):

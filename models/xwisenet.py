@@ -89,7 +89,7 @@ class SequenceContext(nn.Module):
     def context(self, x: torch.Tensor) -> torch.Tensor:
         """[N, C, T, H, W] → [N, C, T, 1, 1]."""
         n, c, t, h, w = x.shape
-        weights = torch.softmax(self.attend(x).reshape(n, t, h * w, 1), dim=2)
+        weights = torch.softmax(self.attend(x).reshape(n, t, h * w), dim=2).unsqueeze(3)
         positions = x.transpose(1, 2).reshape(n, t, c, h * w)
         return self.pool(positions, weights).transpose(1, 2).unsqueeze(-1)
 
@@ -109,7 +109,7 @@ class GlobalContext(SequenceContext):
     def context(self, x: torch.Tensor) -> torch.Tensor:
         """[N, C, T, H, W] → [N, C, 1, 1, 1]."""
         n, c, t, h, w = x.shape
-        weights = torch.softmax(self.attend(x).reshape(n, t * h * w, 1), dim=1)
+        weights = torch.softmax(self.attend(x).reshape(n, t * h * w), dim=1).unsqueeze(2)
         return self.pool(x.reshape(n, c, t * h * w), weights).reshape(n, c, 1, 1, 1)
 
 

@@ -117,9 +117,9 @@ class InceptionModule(nn.Module):
         if stride == 2:
             self.pool = nn.MaxPool2d(3, 2, ceil_mode=True)
         elif shape.pool == "max":
-            self.pool = nn.MaxPool2d(3, 1, 1, ceil_mode=True)
+            self.pool = nn.MaxPool2d(3, 1, 1)
         else:
-            self.pool = nn.AvgPool2d(3, 1, 1, ceil_mode=True, count_include_pad=True)
+            self.pool = nn.AvgPool2d(3, 1, 1, count_include_pad=True)
         self.projection = _unit(inputs, shape.projection, 1) if shape.projection else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
