@@ -156,9 +156,7 @@ def branch(part: Part, name: str, outputs: Mapping[str, tuple[int, ...]]) -> onn
     """
     for node in part.nodes:
         for names in (node.input, node.output):
-            names[:] = [
-                f"{name}/{each}" if each in map(codes, outputs) else each for each in names
-            ]
+            names[:] = [f"{name}/{each}" if each in map(codes, outputs) else each for each in names]
     graph = Graph(name)
     graph.add(part)
     results = [

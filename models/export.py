@@ -24,6 +24,7 @@ from models.quantize import export_graph, quantize
 from models.reference import Reference
 from models.registry import entry
 from models.samples import Feeds, roll, samples, tensors, zero_states
+from models.weights import load
 
 STEPS = ("samples", "weights", "float ONNX", "quantize", "record")
 # Samples that shape the weights, and others that calibrate ranges, by the least number of
@@ -47,6 +48,8 @@ class Exported:
         Of the ONNX file.
     recorded_by : str
         "oracle", or "onnxruntime" where the oracle has no definition of an operator.
+    drawn : tuple of str
+        Modules whose weights are drawn although a file was given: it never holds them.
     seconds : float
     """
 
@@ -54,6 +57,7 @@ class Exported:
     npz: Path
     sha256: str
     recorded_by: str
+    drawn: tuple[str, ...]
     seconds: float
 
 
@@ -160,40 +164,49 @@ def export(
         raise ModelsError(f"the output must be named *.onnx, not {target.name}")
     if not target.parent.is_dir():
         raise ModelsError(f"no folder {target.parent} to write to")
+    release = entry(name).weights
+    if weights is not None and release is None:
+        raise ModelsError(f"no public release of {name} is known, so --weights cannot be mapped")
     with _threads(size):
-        recorded_by = _export(config, target, size, seed, video, progress, name, weights)
+        job = _Job(config, target, size, seed, video, release, weights)
+        recorded_by, drawn = _export(job, progress)
     digest = hashlib.sha256(target.read_bytes()).hexdigest()
     seconds = time.perf_counter() - start
-    return Exported(target, target.with_suffix(".npz"), digest, recorded_by, seconds)
+    npz = target.with_suffix(".npz")
+    return Exported(target, npz, digest, recorded_by, tuple(drawn), seconds)
 
 
-def _export(
-    config: Config,
-    target: Path,
-    size: str,
-    seed: int,
-    video: Path | None,
-    progress: Callable[[str], None],
-    name: str,
-    weights: Path | None,
-) -> str:
-    """Do what `export` says, arguments checked; who recorded the outputs."""
+@dataclass(frozen=True)
+class _Job:
+    """Arguments of `export`, checked and looked up."""
+
+    config: Any
+    target: Path
+    size: str
+    seed: int
+    video: Path | None
+    release: str | None
+    weights: Path | None
+
+
+def _export(job: _Job, progress: Callable[[str], None]) -> tuple[str, list[str]]:
+    """Do what `export` says; who recorded the outputs, and which modules' weights are drawn."""
+    config, target, seed = job.config, job.target, job.seed
     signature = config.signature
     progress("samples")
-    first, count = sample_counts(signature, size)
+    first, count = sample_counts(signature, job.size)
     feeds = samples(signature, 1000 * seed + first, count)
     steps = RECORDED_STEPS if signature.states else 1
     recorded = samples(signature, 1000 * seed + RECORDED, steps)
-    if video is not None:
-        recorded = _from_video(signature, video, steps)
+    if job.video is not None:
+        recorded = _from_video(signature, job.video, steps)
         feeds = feeds + recorded
     progress("weights")
-    if weights is None:
-        network = weighted(config, size, seed)
-    else:
-        from models.weights import load
-
-        network = load(entry(name), config, weights)
+    network = weighted(config, job.size, seed)
+    drawn: list[str] = []
+    if job.weights is not None:
+        assert job.release is not None
+        drawn = load(job.release, config, network, job.weights)
     # Beside the target, so that the final renames stay on one file system and are atomic.
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
         progress("float ONNX")
@@ -208,7 +221,7 @@ def _export(
         target.with_suffix(".npz").unlink(missing_ok=True)  # never a pair of two exports
         int_path.replace(target)
         arrays_path.replace(target.with_suffix(".npz"))
-    return recorded_by
+    return recorded_by, drawn
 
 
 def _from_video(signature: Signature, path: Path, steps: int) -> list[Feeds]:

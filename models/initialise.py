@@ -21,7 +21,7 @@ from models.layers import UnbiasedLayerNorm
 # the signal and average out rounding. Independent taps cancel the picture instead, and a
 # difference of one step in the input then grows several times faster over the layers.
 _TAP_SPREAD = 1.0
-_MIN_STD = 1e-3  # a channel of standard deviation below this is constant on the clips
+_MIN_STD = 1e-3  # a channel of standard deviation below this is constant on the clips: let it be
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -38,6 +38,11 @@ def _statistics(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return mean, x - mean.reshape(-1, *[1] * (x.dim() - 2))
 
 
+def _safe(std: torch.Tensor) -> torch.Tensor:
+    """What to divide by: a channel that is constant on the clips is not blown up."""
+    return torch.where(std > _MIN_STD, std, torch.ones_like(std))
+
+
 def _standardise(generator: torch.Generator):
     """Make a forward hook that rescales its layer so that its output has unit variance."""
 
@@ -49,7 +54,7 @@ def _standardise(generator: torch.Generator):
         else:
             std = centred.pow(2).mean(dim=[a for a in range(out.dim()) if a != 1]).sqrt()
         gain, offset = _gain_and_offset(generator, channels)
-        factor = gain / std.clamp(min=_MIN_STD)
+        factor = gain / _safe(std)
         layer.weight.mul_(factor.reshape(-1, *[1] * (layer.weight.dim() - 1)))
         shape = (-1, *[1] * (out.dim() - 2))
         if layer.bias is None:
@@ -66,9 +71,9 @@ def _measure(generator: torch.Generator):
     def hook(norm: nn.Module, inputs: tuple[torch.Tensor, ...], out: torch.Tensor):
         (x,) = inputs
         mean, centred = _statistics(x)
-        variance = centred.pow(2).mean(dim=[a for a in range(x.dim()) if a != 1])
+        std = centred.pow(2).mean(dim=[a for a in range(x.dim()) if a != 1]).sqrt()
         norm.running_mean.copy_(mean)
-        norm.running_var.copy_(variance.clamp(min=_MIN_STD**2))
+        norm.running_var.copy_(_safe(std).square())
         gain, offset = _gain_and_offset(generator, out.shape[1])
         norm.weight.copy_(gain)
         norm.bias.copy_(offset)

@@ -30,9 +30,7 @@ def conv_bn(
     inputs: int, outputs: int, kernel: Kernel, stride: int | Kernel = 1, groups: int = 1
 ) -> nn.Sequential:
     """Bias-free convolution (`conv`) and batch norm."""
-    return nn.Sequential(
-        conv(inputs, outputs, kernel, stride, groups), _NORM[len(kernel)](outputs)
-    )
+    return nn.Sequential(conv(inputs, outputs, kernel, stride, groups), _NORM[len(kernel)](outputs))
 
 
 class MatMul(nn.Module):

@@ -370,7 +370,8 @@ _BUDGET = Option.field("budget", {"none": 0, "3": 3, "5": 5, "9": 9})
 
 def _entry(name: str, description: str, part: str, options: tuple[Option, ...], **tiny) -> Entry:
     sizes = {"paper": replace(FCVID, part=part), "tiny": replace(TINY, part=part, **tiny)}
-    return Entry(name, description, sizes, options, weights="liteeval")
+    weights = "liteeval" if part in ("step", "clip") else None
+    return Entry(name, description, sizes, options, weights=weights)
 
 
 ENTRIES = (

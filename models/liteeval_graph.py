@@ -49,7 +49,10 @@ def _steps(config: LiteEvalConfig, feeds: list[Feeds]) -> Iterator[tuple[bool, F
 def _features(network: LiteEval, steps: list[tuple[bool, Feeds]]) -> list[torch.Tensor]:
     """What both encoders see in every step: they have no state, so they run once, in batches."""
     found = []
-    for encoder, name in ((network.coarse, "thumbnail"), (network.fine, network.config.picture.name)):
+    for encoder, name in (
+        (network.coarse, "thumbnail"),
+        (network.fine, network.config.picture.name),
+    ):
         arrays = [pictures[name] for _, pictures in steps]
         batches = [arrays[n : n + _BATCH] for n in range(0, len(arrays), _BATCH)]
         found.append(torch.cat([encoder(torch.from_numpy(np.concatenate(b))) for b in batches]))
@@ -106,9 +109,7 @@ def draw(config: LiteEvalConfig, network: LiteEval, feeds: list[Feeds], seed: in
         network.run_part("read", tensors, picture)
         network.run_part("answer", tensors)
 
-    initialise(
-        network, (stacked[config.picture.name], stacked["thumbnail"]), seed, forward=forward
-    )
+    initialise(network, (stacked[config.picture.name], stacked["thumbnail"]), seed, forward=forward)
     _balance(network, feeds)
 
 
@@ -124,10 +125,12 @@ def _balance(network: LiteEval, feeds: list[Feeds]) -> None:
     features = _features(network, steps)
     names = ["v_coarse", *(n for n in config.passed("look")[0] if n.endswith("fine"))]
     for _ in range(_BALANCING):
-        seen = np.stack([
-            np.concatenate([tensors[name][0] for name in names])
-            for tensors, _ in _rollout(network, steps, features)
-        ])
+        seen = np.stack(
+            [
+                np.concatenate([tensors[name][0] for name in names])
+                for tensors, _ in _rollout(network, steps, features)
+            ]
+        )
         x = torch.from_numpy(seen)
         mean = x.mean(dim=0)
         if gate.bias is None:
@@ -199,7 +202,9 @@ def _step(graph: Graph, config: LiteEvalConfig, paths: dict[str, Path]) -> str:
     The parts' pictures are inputs of the graph, or codes that are there already.
     """
     pictures = {"look": "thumbnail", "read": config.picture.name}
-    inside = {codes(p) for p in pictures.values()} & {n for node in graph.nodes for n in node.output}
+    inside = {codes(p) for p in pictures.values()} & {
+        n for node in graph.nodes for n in node.output
+    }
 
     def part(name: str) -> control.Part:
         taken, made = config.passed(name)
@@ -226,9 +231,7 @@ def _step(graph: Graph, config: LiteEvalConfig, paths: dict[str, Path]) -> str:
     return "reads"
 
 
-def compose(
-    config: LiteEvalConfig, network: LiteEval, feeds: list[Feeds], folder: Path
-) -> Path:
+def compose(config: LiteEvalConfig, network: LiteEval, feeds: list[Feeds], folder: Path) -> Path:
     """Write the quantized step or clip; the file's path."""
     paths, scales = _quantized_parts(config, network, feeds, folder)
     logits = control.scale_of(onnx.load(paths["answer"]), "logits")

@@ -157,7 +157,7 @@ def _entry(depth: int, kind: str) -> Entry:
             Option.field("classes", {"10": 10, "400": 400, "101": 101}, sizes=("paper",)),
             Option.field("side", {"112": 112, "224": 224}, sizes=("paper",)),
         ),
-        weights="resnet3d",
+        weights="resnet3d" if kind == "traditional" else None,
     )
 
 

@@ -83,8 +83,7 @@ def samples(signature: Signature, seed: int, count: int) -> list[Feeds]:
     else:
         firsts = [_sample(picture, seed + n, None) for n in range(count)]
     return [
-        {picture.name: first}
-        | {each.name: _sample(each, seed + n, first) for each in given[1:]}
+        {picture.name: first} | {each.name: _sample(each, seed + n, first) for each in given[1:]}
         for n, first in enumerate(firsts)
     ]
 

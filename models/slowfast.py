@@ -216,9 +216,7 @@ class SlowFast(nn.Module):
         for number in range(self.config.blocks[stage]):
             stride = 2 if stage and number == 0 else 1
             blocks.append(
-                Bottleneck(
-                    inputs, width, outputs, head, stride, spatial, self.config.projections
-                )
+                Bottleneck(inputs, width, outputs, head, stride, spatial, self.config.projections)
             )
             inputs = outputs
         return nn.Sequential(*blocks)

@@ -235,9 +235,7 @@ ENTRIES = (
         (
             Option.field("context", {name: name for name in BLOCKS}),
             Option.field("position", {name: name for name in POSITIONS}),
-            Option.field(
-                "stages", {"all": (1, 2, 3, 4), **{str(n): (n,) for n in (1, 2, 3, 4)}}
-            ),
+            Option.field("stages", {"all": (1, 2, 3, 4), **{str(n): (n,) for n in (1, 2, 3, 4)}}),
             Option.field("side", {"112": 112, "224": 224}, sizes=("paper",)),
             Option.field("classes", {"10": 10, "6": 6}, sizes=("paper",)),
         ),

@@ -106,9 +106,7 @@ class InceptionModule(nn.Module):
         super().__init__()
         stride = shape.stride
         self.one = _unit(inputs, shape.one, 1) if shape.one else None
-        self.three = nn.Sequential(
-            _unit(inputs, shape.three[0], 1), _unit(*shape.three, 3, stride)
-        )
+        self.three = nn.Sequential(_unit(inputs, shape.three[0], 1), _unit(*shape.three, 3, stride))
         self.double_three = nn.Sequential(
             _unit(inputs, shape.double_three[0], 1),
             _unit(*shape.double_three, 3),

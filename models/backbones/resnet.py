@@ -67,9 +67,7 @@ class BasicBlock(nn.Module):
         self.conv2, self.bn2 = _conv(width, width, 3), nn.BatchNorm2d(width)
         self.downsample = None
         if stride != 1 or inputs != width:
-            self.downsample = nn.Sequential(
-                _conv(inputs, width, 1, stride), nn.BatchNorm2d(width)
-            )
+            self.downsample = nn.Sequential(_conv(inputs, width, 1, stride), nn.BatchNorm2d(width))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the block."""
