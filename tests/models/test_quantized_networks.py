@@ -65,12 +65,13 @@ def test_every_operator_stands_between_codes(exported, case):
         if node.op_type == "QuantizeLinear" or in_norm:
             continue
         kinds = {makers[name].op_type for name in node.input if name in makers}
-        if node.op_type == "DequantizeLinear":
-            assert kinds <= {"QuantizeLinear"}, node.name
+        if node.op_type in ("Relu", "Clip"):  # a function of the operator before it
+            assert len(kinds) == 1, node.name
         else:
-            unary = {"Conv", "Add", "BatchNormalization", "LayerNormalization"}
-            allowed = {"DequantizeLinear"} | (unary if node.op_type in ("Relu", "Clip") else set())
-            assert kinds <= allowed or node.op_type == "Relu", (node.name, kinds)
+            expected = (
+                "QuantizeLinear" if node.op_type == "DequantizeLinear" else "DequantizeLinear"
+            )
+            assert kinds <= {expected}, (node.name, kinds)
         for name in node.input:
             value = constants.get(name)
             if value is not None and node.op_type in ("Conv", "Gemm", "MatMul"):
