@@ -133,7 +133,7 @@ class SqueezeExcitation(nn.Module):
 def shuffle(x: torch.Tensor) -> torch.Tensor:
     """Interleave the two halves of the channels."""
     n, c, t, h, w = x.shape
-    return x.reshape(n, 2, c // 2, t, h, w).transpose(1, 2).reshape(n, c, t, h, w)
+    return x.reshape(n, 2, c // 2, t * h * w).transpose(1, 2).reshape(n, c, t, h, w)
 
 
 def _pointwise(inputs: int, outputs: int) -> list[nn.Module]:
