@@ -31,43 +31,77 @@ def _print(args: argparse.Namespace, report: dict[str, Any], text: str) -> None:
 
 
 def _list(args: argparse.Namespace) -> None:
-    from models.export import DESCRIPTIONS, NETWORKS
+    from models.network import SIZES
+    from models.registry import ENTRIES
 
     rows = [
         {
             "network": name,
-            "description": DESCRIPTIONS[name],
-            "sizes": {size: list(config.input_shape) for size, config in sizes.items()},
+            "description": entry.description,
+            "sizes": {
+                size: {each.name: list(each.shape) for each in entry.config(size).signature.inputs}
+                for size in SIZES
+            },
+            "options": {
+                option.key: list(option.values)
+                for option in entry.options
+                if args.size in option.sizes
+            },
+            "variants": entry.variants(args.size),
+            "weights": entry.weights,
         }
-        for name, sizes in NETWORKS.items()
+        for name, entry in ENTRIES.items()
     ]
     lines = []
     for row in rows:
-        lines.append(f"{row['network']:10} {row['description']}")
-        for size, shape in row["sizes"].items():
-            lines.append(f"{'':10}   {size}: clip {'×'.join(str(n) for n in shape)}")
+        lines.append(f"{row['network']:18} {row['description']}")
+        for size, inputs in row["sizes"].items():
+            shapes = ", ".join(f"{n} {'×'.join(map(str, s))}" for n, s in inputs.items())
+            lines.append(f"{'':18}   {size}: {shapes}")
+        lines += [f"{'':18}   {key}={'|'.join(v)}" for key, v in row["options"].items()]
     _print(args, {"networks": rows}, "\n".join(lines))
 
 
 def _export(args: argparse.Namespace) -> None:
     from models.export import STEPS, config_of, export
 
-    config_of(args.network, args.size, args.frames)  # complain before the progress bar starts
+    # Complain before the progress bar starts.
+    config_of(args.network, args.size, args.variant, args.frames)
     target = args.output or Path(f"{args.network}.onnx")
     bar, advance = _bar(len(STEPS), f"export {args.network}")
     with bar:
-        done = export(args.network, target, args.size, args.frames, args.seed, args.video, advance)
+        done = export(
+            args.network,
+            target,
+            args.size,
+            args.frames,
+            args.seed,
+            args.video,
+            advance,
+            args.variant,
+            args.weights,
+        )
     report = {
         "network": args.network,
         "size": args.size,
+        "variant": args.variant,
         "seed": args.seed,
         "onnx": str(done.onnx),
         "npz": str(done.npz),
         "onnx_bytes": done.onnx.stat().st_size,
         "sha256": done.sha256,
+        "recorded_by": done.recorded_by,
+        "drawn": list(done.drawn),
         "wall_s": round(done.seconds, 3),
     }
     text = f"{done.onnx} ({report['onnx_bytes']} bytes) and {done.npz.name} in {done.seconds:.1f} s"
+    if done.recorded_by != "oracle":
+        text += (
+            f"\n{done.npz.name} is recorded by ONNX Runtime: the integer reference has no "
+            "definition of an operator of this file"
+        )
+    if done.drawn:
+        text += f"\n{args.weights} does not hold {', '.join(done.drawn)}: drawn from the seed"
     _print(args, report, text)
 
 
@@ -161,13 +195,20 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
-    command("list", _list, "Name the networks and their input shapes.")
+    listing = command("list", _list, "Name the networks, their inputs and their options.")
+    listing.add_argument("--size", default="paper", help="of options (default: paper)")
     command("table", _table, "Print parameters and work beside the paper's.")
     export = command("export", _export, "Write a quantized ONNX file and recorded arrays.")
     export.add_argument("network", help="see `list`")
     export.add_argument("--size", default="paper", help="paper or tiny (default: paper)")
-    export.add_argument("--frames", type=int, help="16 or 64, at paper size (default: 16)")
+    export.add_argument(
+        "--variant", default="", metavar="KEY=VALUE[,...]", help="options that `list` names"
+    )
+    export.add_argument("--frames", type=int, help="short for --variant frames=...")
     export.add_argument("--seed", type=int, default=0, help="of weights and clips (default: 0)")
+    export.add_argument(
+        "--weights", type=Path, help="state dict of the public release, in place of drawn weights"
+    )
     export.add_argument("--video", type=Path, help="recorded input, and one more for calibration")
     export.add_argument("-o", "--output", type=Path, help="default: NETWORK.onnx")
     helps = {

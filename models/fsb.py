@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from models.network import Entry, Option, Signature
+
 CONVS = ("conv1", "conv2", "conv3a", "conv3b", "conv4a", "conv4b", "conv5a", "conv5b")
 POOL_AFTER = {"conv1": 1, "conv2": 2, "conv3b": 3, "conv4b": 4, "conv5b": 5}
 
@@ -68,6 +70,15 @@ class C3dConfig:
     def input_shape(self) -> tuple[int, int, int, int, int]:
         """Shape of the clip, [1, 3, T, H, W]."""
         return (1, 3, self.frames, self.side, self.side)
+
+    @property
+    def signature(self) -> Signature:
+        """A clip in, logits out."""
+        return Signature.clip(self.frames, self.side)
+
+    def build(self) -> "C3dNetwork":
+        """Make the module."""
+        return C3dNetwork(self)
 
     def pools(self) -> list[tuple[tuple[int, int, int], tuple[int, int, int]]]:
         """Kernels (= strides) and paddings of the five pools.
@@ -177,3 +188,35 @@ class C3dNetwork(nn.Module):
             return self.fc(x.reshape(x.shape[0], self.config.widths[-1]))
         x = x.reshape(x.shape[0], self.fc6.in_features)
         return self.fc8(torch.relu(self.fc7(torch.relu(self.fc6(x)))))
+
+
+_FRAMES = Option.field("frames", {"16": 16, "64": 64}, sizes=("paper",))
+_CLASSES = Option.field("classes", {"101": 101, "487": 487}, sizes=("paper",))
+
+ENTRIES = (
+    Entry(
+        "fsb_c3d",
+        "C3D of fully separable blocks with TRG, inner widths as the paper prints them",
+        {"paper": FSB_C3D, "tiny": TINY_FSB_C3D},
+        (_FRAMES,),
+    ),
+    Entry(
+        "fsb_c3d_r",
+        "the same with inner width 128 in conv3b (fits the paper's rates)",
+        {"paper": FSB_C3D_R, "tiny": TINY_FSB_C3D_R},
+        (_FRAMES,),
+    ),
+    Entry(
+        "c3d",
+        "C3D, global average pooling and one linear layer",
+        {"paper": C3D, "tiny": TINY_C3D},
+        (_FRAMES,),
+    ),
+    Entry(
+        "c3d_fc",
+        "C3D, linear layers 8192-4096-4096-101",
+        {"paper": C3D_FC, "tiny": TINY_C3D_FC},
+        (_CLASSES,),
+        weights="c3d",
+    ),
+)

@@ -3,16 +3,21 @@
 The path of numerics.md section 1: torch.onnx.export (opset 17) → quant_pre_process →
 quantize_static with U8 asymmetric activations, S8 symmetric weights per output channel and
 int32 biases. Every operator type of the graph is quantized, also those that ONNX Runtime leaves
-in float by default (Sub, ReduceMean), so that no activation stays in float.
+in float by default (Sub, ReduceMean), so that no activation stays in float; except inside a
+norm that ONNX has no operator for, whose float subgraph is one operation from its input to its
+output. Softmax has scale 1/256, which holds 1 - 1/256 and every smaller multiple exactly.
 """
 
 import contextlib
+import copy
 import io
+import itertools
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -26,11 +31,18 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import nn
+from torch.nn.utils.fusion import fuse_linear_bn_eval
+
+from models.layers import UnbiasedLayerNorm
+from models.network import Input, Signature
 
 OPSET = 17  # in 18 ReduceMean takes its axes as an input, and the exporter rewrites pools
 INPUT = "clip"
 OUTPUT = "logits"
 
+Feeds = Mapping[str, np.ndarray]
+Range = tuple[float, float]
+Scale = tuple[float, int]
 
 # Ops whose output the quantizer gives the scale of their input: a range of their own is void.
 _SAME_SCALE = ("Slice", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "MaxPool")
@@ -38,17 +50,26 @@ TAIL = 2e-4  # share of elements left outside the range on either side
 _SMALL = 20_000  # fewer elements than this on all clips: extremes, not quantiles
 _MARGIN = 0.03  # how far extremes are widened, for clips not seen
 _SAMPLE = 500_000  # elements looked at per tensor and clip
+_AT_ONCE = 1 << 29  # elements of all tensors that one session hands out
+_SOFTMAX = (0.0, 255 / 256)
 
 
-class Clips(CalibrationDataReader):
-    """Hands calibration clips to ONNX Runtime one at a time."""
+class Samples(CalibrationDataReader):
+    """Hands feeds to ONNX Runtime one at a time."""
 
-    def __init__(self, name: str, clips: np.ndarray):
-        self._feeds = iter([{name: clip[None]} for clip in clips])
+    def __init__(self, feeds: Iterable[Feeds]):
+        self._feeds = iter(feeds)
 
     def get_next(self):
-        """Feed of the next clip, or None after the last."""
+        """The next feeds, or None after the last."""
         return next(self._feeds, None)
+
+
+class Clips(Samples):
+    """Hands the clips of an array to ONNX Runtime, as the input of that name."""
+
+    def __init__(self, name: str, clips: np.ndarray):
+        super().__init__({name: clip[None]} for clip in clips)
 
 
 @contextlib.contextmanager
@@ -61,6 +82,8 @@ def quiet() -> Iterator[None]:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             # We want the TorchScript exporter: the dynamo one rewrites average pools.
             warnings.filterwarnings("ignore", message="You are using the legacy TorchScript")
+            # Shapes are fixed: a branch on one is part of the network.
+            warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
             warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.onnx")
             warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"onnxruntime")
             yield
@@ -68,22 +91,41 @@ def quiet() -> Iterator[None]:
         root.setLevel(level)
 
 
-def export_float(network: nn.Module, shape: tuple[int, ...], path: Path) -> None:
-    """Write a network as float ONNX with a fixed input shape."""
+def folded(network: nn.Module) -> nn.Module:
+    """A copy in which batch norms behind linear layers are part of them.
+
+    The exporter folds those behind convolutions itself.
+    """
+    network = copy.deepcopy(network).eval()
+    for chain in [m for m in network.modules() if isinstance(m, nn.Sequential)]:
+        for number, (first, second) in enumerate(itertools.pairwise(list(chain))):
+            if isinstance(first, nn.Linear) and isinstance(second, nn.BatchNorm1d):
+                chain[number] = fuse_linear_bn_eval(first, second)
+                chain[number + 1] = nn.Identity()
+    return network
+
+
+def export_graph(network: nn.Module, signature: Signature, path: Path) -> None:
+    """Write a network as float ONNX with fixed shapes."""
     with quiet():
         torch.onnx.export(
-            network.eval(),
-            (torch.zeros(shape),),
+            folded(network),
+            tuple(torch.zeros(each.shape) for each in signature.inputs),
             str(path),
             dynamo=False,
             opset_version=OPSET,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
+            input_names=[each.name for each in signature.inputs],
+            output_names=list(signature.outputs),
             do_constant_folding=True,
         )
 
 
-def _tail(values: list[np.ndarray], size: int) -> tuple[float, float]:
+def export_float(network: nn.Module, shape: tuple[int, ...], path: Path) -> None:
+    """Write a network of one clip and logits as float ONNX."""
+    export_graph(network, Signature((Input(INPUT, shape),), (OUTPUT,)), path)
+
+
+def _tail(values: list[np.ndarray], size: int) -> Range:
     """Range of a tensor from samples of each clip; `size` elements in all."""
     everything = np.concatenate(values)
     low, high = float(everything.min()), float(everything.max())
@@ -95,8 +137,44 @@ def _tail(values: list[np.ndarray], size: int) -> tuple[float, float]:
     return float(min(inner[0], 0)), float(inner[1])
 
 
-def ranges(path: Path, clips: np.ndarray) -> dict[str, tuple[float, float]]:
-    """Range of each activation of a float ONNX file on calibration clips.
+def calibrated_range(tensors: Iterable[np.ndarray]) -> Range:
+    """Range of one tensor from its values on all samples, as `ranges` finds it."""
+    flat = [tensor.reshape(-1) for tensor in tensors]
+    return _tail(flat, sum(each.size for each in flat))
+
+
+def _groups(values: Mapping[str, int]) -> Iterator[list[str]]:
+    """Split tensors so that a group's elements stay below _AT_ONCE."""
+    group: list[str] = []
+    elements = 0
+    for name, size in values.items():
+        if group and elements + size > _AT_ONCE:
+            yield group
+            group, elements = [], 0
+        group.append(name)
+        elements += size
+    if group:
+        yield group
+
+
+def _sizes(model: onnx.ModelProto) -> dict[str, int]:
+    """Elements of each float tensor that a node makes and that gets a scale of its own."""
+    shapes = onnx.shape_inference.infer_shapes(model).graph
+    known = {value.name: value.type.tensor_type for value in (*shapes.value_info, *shapes.output)}
+    sizes = {}
+    for node in model.graph.node:
+        if node.op_type in (*_SAME_SCALE, "Constant"):
+            continue
+        for name in node.output:
+            kind = known.get(name)
+            if kind is None or kind.elem_type == onnx.TensorProto.FLOAT:
+                dims = kind.shape.dim if kind else ()
+                sizes[name] = int(np.prod([d.dim_value for d in dims], dtype=np.int64))
+    return sizes
+
+
+def ranges(path: Path, feeds: Iterable[Feeds]) -> dict[str, Range]:
+    """Range of each activation of a float ONNX file on calibration samples.
 
     All but a small share of the elements lie inside. The extremes of a large tensor are rare:
     a range that reaches them would leave most codes unused, and where a difference of two
@@ -105,74 +183,135 @@ def ranges(path: Path, clips: np.ndarray) -> dict[str, tuple[float, float]]:
     Parameters
     ----------
     path : Path
-        Float ONNX file with one input.
-    clips : np.ndarray
-        Float32 [N, 3, T, H, W].
+        Float ONNX file.
+    feeds : iterable of mapping
+        Samples of its inputs.
 
     Returns
     -------
     dict
         Least and greatest real value by tensor name; 0 lies inside.
     """
-    model = onnx.load(path)
-    name = model.graph.input[0].name
-    made = {
-        value: None
-        for node in model.graph.node
-        if node.op_type not in (*_SAME_SCALE, "Constant")
-        for value in node.output
-    }
-    del model.graph.output[:]
-    model.graph.output.extend(onnx.ValueInfoProto(name=value) for value in made)
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    samples: dict[str, list[np.ndarray]] = {value: [] for value in [name, *made]}
-    sizes = dict.fromkeys(samples, 0)
-    for clip in clips:
-        tensors = [clip, *session.run(list(made), {name: clip[None]})]
-        for value, tensor in zip(samples, tensors, strict=True):
-            flat = tensor.reshape(-1)
-            # An odd step, so that samples do not fall into step with rows and channels.
-            samples[value].append(flat[:: (flat.size // _SAMPLE) | 1].copy())
-            sizes[value] += flat.size
-    return {value: _tail(several, sizes[value]) for value, several in samples.items()}
+    model, feeds = onnx.load(path), list(feeds)
+    made = _sizes(model)
+    samples: dict[str, list[np.ndarray]] = {}
+    sizes: dict[str, int] = {}
+
+    def look(name: str, tensor: np.ndarray) -> None:
+        flat = tensor.reshape(-1)
+        # An odd step, so that samples do not fall into step with rows and channels.
+        samples.setdefault(name, []).append(flat[:: (flat.size // _SAMPLE) | 1].copy())
+        sizes[name] = sizes.get(name, 0) + flat.size
+
+    for feed in feeds:
+        for name, tensor in feed.items():
+            look(name, tensor)
+    for group in _groups(made):
+        del model.graph.output[:]
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in group)
+        session = ort.InferenceSession(
+            model.SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+        for feed in feeds:
+            for name, tensor in zip(group, session.run(group, dict(feed)), strict=True):
+                look(name, tensor)
+    return {name: _tail(several, sizes[name]) for name, several in samples.items()}
 
 
-def quantize(float_path: Path, clips: np.ndarray, path: Path) -> None:
-    """Quantize a float ONNX file after calibrating activation ranges on clips.
+def compute_scale(low: float, high: float) -> Scale:
+    """Scale and zero point of a u8 tensor whose range is low to high; 0 lies inside."""
+    scale = np.float32((max(high, 0.0) - min(low, 0.0)) / 255)
+    return float(scale), int(np.clip(np.rint(-min(low, 0.0) / scale), 0, 255))
+
+
+def _union(found: dict[str, Range], ties: Iterable[tuple[str, ...]]) -> None:
+    """Give the tensors of each tie the range that holds them all, in place."""
+    for tie in ties:
+        several = [found[name] for name in tie]
+        both = (min(low for low, _ in several), max(high for _, high in several))
+        found.update(dict.fromkeys(tie, both))
+
+
+def _inside_norms(network: nn.Module, graph: onnx.GraphProto) -> list[str]:
+    """Names of the nodes of norms that stay float."""
+    inside = []
+    for name, module in network.named_modules():
+        if isinstance(module, UnbiasedLayerNorm):
+            # The exporter writes list elements as `blocks.0` and everything else as a path.
+            scope = "/" + name.replace(".", "/") + "/"
+            nodes = [n.name for n in graph.node if n.name.replace(".", "/").startswith(scope)]
+            if not nodes:
+                raise RuntimeError(f"no node of the exported graph belongs to norm {name}")
+            inside += nodes
+    return inside
+
+
+def quantize(
+    float_path: Path,
+    feeds: Iterable[Feeds],
+    path: Path,
+    *,
+    network: nn.Module | None = None,
+    ties: Iterable[tuple[str, ...]] = (),
+    pinned: Mapping[str, Scale] | None = None,
+) -> None:
+    """Quantize a float ONNX file after calibrating activation ranges on samples.
 
     Parameters
     ----------
     float_path : Path
-        Float ONNX file with one input.
-    clips : np.ndarray
-        Float32 [N, 3, T, H, W], see `ranges`.
+        Float ONNX file.
+    feeds : iterable of mapping
+        Samples of its inputs, see `ranges`.
     path : Path
         Where to write the quantized file.
+    network : nn.Module, optional
+        What was exported: tells which norms stay float.
+    ties : iterable of tuple of str
+        Tensors that share a range: a state as input and as output.
+    pinned : mapping, optional
+        Scale and zero point that are given, by tensor name.
     """
+    feeds = list(feeds)
     with tempfile.TemporaryDirectory() as folder, quiet():
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(float_path), str(prepared), skip_symbolic_shape=True)
         graph = onnx.load(prepared).graph
-        overrides = {
-            value: [{"rmin": np.float32(low), "rmax": np.float32(high)}]
-            for value, (low, high) in ranges(prepared, clips).items()
+        norms = _inside_norms(network, graph) if network is not None else []
+        found = ranges(prepared, feeds)
+        found |= {n.output[0]: _SOFTMAX for n in graph.node if n.op_type == "Softmax"}
+        _union(found, ties)
+        overrides: dict[str, list[dict[str, Any]]] = {
+            name: [{"rmin": np.float32(low), "rmax": np.float32(high)}]
+            for name, (low, high) in found.items()
         }
+        for name, (scale, zero) in (pinned or {}).items():
+            given = {"scale": np.array(scale, np.float32), "zero_point": np.array(zero, np.uint8)}
+            overrides[name] = [{**given, "quant_type": QuantType.QUInt8}]
+        # Per channel, onnxruntime 1.31 fails on scales of more than one axis (ValueError).
+        norm_scales = [n.input[1] for n in graph.node if n.op_type == "LayerNormalization"]
+        overrides |= {name: [{"quant_type": QuantType.QInt8}] for name in norm_scales}
         quantize_static(
             str(prepared),
             str(path),
             # Every range is overridden; the quantizer insists on calibrating nevertheless.
-            Clips(graph.input[0].name, clips[:1]),
+            Samples(feeds[:1]),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=sorted({node.op_type for node in graph.node} - {"Constant"}),
+            nodes_to_exclude=norms,
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            extra_options={"TensorQuantOverrides": overrides},
+            extra_options={
+                "TensorQuantOverrides": overrides,
+                # A move of a graph input is a move of codes, too.
+                "ForceQuantizeNoInputCheck": True,
+            },
         )
-    _canonicalise(path)
+    canonicalise(path)
 
 
-def _canonicalise(path: Path) -> None:
+def canonicalise(path: Path) -> None:
     """Make the bytes a function of the graph: fixed order, no tool's traces."""
     model = onnx.load(path)
     model.producer_name, model.producer_version, model.doc_string = "models", "", ""

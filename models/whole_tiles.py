@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 
 from models import fsb, slowfast
-from models.table import Layer, layers
+from models.count import Layer, layers
 
 Kernel = tuple[int, ...]
 

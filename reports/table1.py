@@ -39,7 +39,7 @@ def convention() -> Table:
         Column("difference", "%"),
     )
     rows = []
-    for row in figures():
+    for row in figures(("fsb",)):
         quantity = row["quantity"]
         if not quantity.startswith("multiplications") or row["paper"] is None:
             continue

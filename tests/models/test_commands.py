@@ -8,51 +8,6 @@ import numpy as np
 import pytest
 
 from models.__main__ import main
-from models.table import PAPER_SIDE, figures
-
-# networks.md, "Figures to reproduce": network, quantity, ours, tolerance of its last digit
-FIGURES = [
-    ("C3D", "parameters", 27.71, 0.005),
-    ("C3D", "multiplications, direct, 64 frames", 199.85, 0.005),
-    ("C3D", "multiplications, 3D Winograd, 64 frames", 24.98, 0.005),
-    ("C3D", "true MAC, 64 frames", 154.0, 0.05),
-    ("C3D", "true MAC, 16 frames", 38.5, 0.05),
-    ("FSB-C3D (printed groups)", "parameters of the convolutions", 3.87, 0.005),
-    ("FSB-C3D (printed rates)", "parameters of the convolutions", 3.74, 0.005),
-    ("FSB-C3D (printed groups)", "multiplications, direct, 64 frames", 27.86, 0.005),
-    ("FSB-C3D (printed groups)", "multiplications, hFA, 64 frames", 18.09, 0.005),
-    ("FSB-C3D (printed groups)", "true MAC, 64 frames", 22.3, 0.05),
-    ("FSB-C3D (printed groups)", "true MAC, 16 frames", 5.58, 0.005),
-    ("SlowFast (E2)", "parameters", 22.02, 0.005),
-    ("SlowFast (E2)", "multiplications, direct, 64 frames", 145.56, 0.005),
-    ("SlowFast (E2)", "true MAC, 64 frames", 132.8, 0.05),
-    ("FastTRG (E2)", "parameters", 10.73, 0.005),
-    ("FastTRG (E2)", "parameters, no projections", 9.85, 0.005),
-    ("FastTRG (E2)", "multiplications, direct, 64 frames", 68.77, 0.005),
-    ("FastTRG (E2)", "multiplications, hFA, 64 frames", 40.62, 0.005),
-    ("FastTRG (E2)", "true MAC, 64 frames", 74.0, 0.05),
-    ("SlowFast (R4)", "parameters", 33.79, 0.005),
-    ("SlowFast (R4)", "true MAC, 64 frames", 14.46, 0.005),
-    ("FastTRG (R4)", "parameters", 22.51, 0.005),
-    ("FastTRG (R4)", "true MAC, 64 frames", 10.58, 0.005),
-]
-
-
-@pytest.fixture(scope="module")
-def rows():
-    return {(row["network"], row["quantity"]): row for row in figures()}
-
-
-@pytest.mark.parametrize(("network", "quantity", "value", "tolerance"), FIGURES)
-def test_figures(rows, network, quantity, value, tolerance):
-    assert abs(rows[network, quantity]["ours"] - value) <= tolerance
-
-
-def test_twin_real_sides_would_miss_the_papers_figure(monkeypatch):
-    for side in list(PAPER_SIDE):
-        monkeypatch.setitem(PAPER_SIDE, side, side)
-    row = next(r for r in figures() if r["quantity"] == "multiplications, direct, 64 frames")
-    assert abs(row["relative_difference"]) > 0.2
 
 
 def test_table_prints_one_json_object(capsys):

@@ -14,11 +14,12 @@ import torch
 from models import export as exporting
 from models import fsb
 from models.data import load_clip, synthetic_clip
-from models.export import NETWORKS, config_of, export
+from models.export import config_of, export
 from models.ortcheck import compare
 from models.quantgraph import QuantizedGraph
 from models.reference import ModelsError, Reference
 from models.stats import network_stats
+from tests.models.networks import C3D
 
 EXACT = {
     "QuantizeLinear",
@@ -37,7 +38,7 @@ def _feeds(exported) -> dict[str, np.ndarray]:
     return {"clip": np.load(exported.npz)["input:clip"]}
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", C3D)
 def test_graph_is_integer_from_input_to_output(tiny, name):
     graph = QuantizedGraph(str(tiny[name].onnx))  # refuses any float island
     assert graph.groups[0].op == "QuantizeLinear" and graph.groups[-1].op == "DequantizeLinear"
@@ -93,7 +94,7 @@ def test_same_seed_same_bytes_in_another_process(tiny, tmp_path):
     assert other.sha256 != tiny["fsb_c3d"].sha256
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", C3D)
 def test_operators_equal_onnx_runtime_on_a_network(tiny, name):
     report = compare(tiny[name].onnx, _feeds(tiny[name]))
     for row in report["operators"]:
@@ -122,7 +123,7 @@ def test_twin_a_corrupt_weight_is_seen(tiny):
     assert any((good[name] != bad[name]).any() for name in good)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", C3D)
 def test_recorded_outputs_are_the_references(tiny, name):
     arrays = np.load(tiny[name].npz)
     reference = Reference(tiny[name].onnx)
@@ -192,13 +193,18 @@ def test_a_video_becomes_the_recorded_input(tmp_path, video):
 def test_configurations_are_checked():
     with pytest.raises(ModelsError, match="no network 'c4d'"):
         config_of("c4d")
-    with pytest.raises(ModelsError, match="not 32"):
-        config_of("c3d", "paper", 32)
-    with pytest.raises(ModelsError, match="16 frames, not 64"):
-        config_of("c3d_fc", "paper", 64)
-    with pytest.raises(ModelsError, match="tiny has 4 frames"):
-        config_of("c3d", "tiny", 16)
-    assert config_of("fsb_c3d", "paper", 64).frames == 64
+    with pytest.raises(ModelsError, match="must be one of 16, 64, not '32'"):
+        config_of("c3d", "paper", frames=32)
+    with pytest.raises(ModelsError, match="c3d_fc has no option 'frames'"):
+        config_of("c3d_fc", "paper", frames=64)
+    with pytest.raises(ModelsError, match="takes no frames at size tiny"):
+        config_of("c3d", "tiny", frames=16)
+    with pytest.raises(ModelsError, match="no option 'width'; options: frames"):
+        config_of("c3d", "tiny", "width=3")
+    with pytest.raises(ModelsError, match="part encoder exists for modality rgb, not stacked"):
+        config_of("vtn_resnet34", "tiny", "part=encoder,modality=stacked")
+    assert config_of("fsb_c3d", "paper", frames=64).frames == 64
+    assert config_of("c3d_fc", "paper", frames=16).frames == 16
     with pytest.raises(ValueError, match="8 entries, not 2"):
         fsb.C3dConfig(mids=(1, 2))
 
