@@ -189,8 +189,7 @@ class Floats:
         if to_float and isinstance(first, Codes | Function | Pending):
             return first  # it is float32 already
         if call.op in CLAMPS and isinstance(first, Pending):
-            function = None if first.function is None else self._maybe(call)
-            return replace(first.followed(_clamp(call), first.shape), function=function)
+            return first.followed(_clamp(call), first.shape)
         if call.op in CLAMPS and isinstance(first, Function) and first.settled is not None:
             return first.followed(_clamp(call), first.shape)
         if call.op in PAIRS and len(call.operands) > 1:
@@ -199,7 +198,8 @@ class Floats:
                 isinstance(v, Codes) or (isinstance(v, Constant) and v.codes is not None)
                 for v in on_codes.operands
             ):
-                return replace(OPERATORS[call.op](on_codes), function=self._maybe(call))
+                # One tensor that meets itself or scalars is a function, as the file writes it.
+                return self._maybe(call) or OPERATORS[call.op](on_codes)
         return self.function(call)
 
     def _maybe(self, call: Call) -> Function | None:
@@ -239,9 +239,7 @@ class Floats:
         """An operand of a function: of codes, or constant."""
         value, name = call.operands[index], call.names[index]
         if isinstance(value, Pending):
-            value = value.function
-            if value is None:
-                raise _not_on_codes(call)
+            raise _not_on_codes(call)
         if isinstance(value, Codes):
             return as_function(call, value)
         if isinstance(value, Constant):

@@ -301,17 +301,22 @@ def pair(call: Call) -> Pending:
     """Add, Sub, Mul, Div of two quantized tensors: a 65536-entry table."""
     a, b = activation(call, 0), activation(call, 1)
     shape = _broadcast(call, a, b)
-    make = tables.PAIRS[call.op]
 
-    def kernel(tensors: Tensors, target: QParams) -> torch.Tensor:
-        table = torch.from_numpy(make(a.params, b.params, target).reshape(-1))
-        left = (a.tensor(tensors).to(torch.int32) - a.params.low) * 256
-        index = left + (b.tensor(tensors).to(torch.int32) - b.params.low)
-        if call.op == "Div" and bool(_undefined(index, a.params, b.params).any()):
-            raise call.refuse("divides 0 by 0")
-        return table[index]
+    def by_table(make: Callable[[QParams, QParams, QParams], np.ndarray]) -> Kernel:
+        def kernel(tensors: Tensors, target: QParams) -> torch.Tensor:
+            table = torch.from_numpy(make(a.params, b.params, target).reshape(-1))
+            left = (a.tensor(tensors).to(torch.int32) - a.params.low) * 256
+            index = left + (b.tensor(tensors).to(torch.int32) - b.params.low)
+            if call.op == "Div" and bool(_undefined(index, a.params, b.params).any()):
+                raise call.refuse("divides 0 by 0")
+            return table[index]
 
-    return Pending(call.node, reads(a, b), kernel, shape, call.op)
+        return kernel
+
+    # Behind a clamp that cuts, ONNX Runtime does not fuse Add: it adds in float.
+    clamped = by_table(tables.add_float_table) if call.op == "Add" else None
+    kernel = by_table(tables.PAIRS[call.op])
+    return Pending(call.node, reads(a, b), kernel, shape, call.op, clamped=clamped)
 
 
 def _undefined(index: torch.Tensor, a: QParams, b: QParams) -> torch.Tensor:

@@ -15,7 +15,7 @@ import torch
 
 from models import bare, constants, host, qoperators, quantization
 from models.errors import ModelsError
-from models.floats import Floats, tabulated
+from models.floats import CLAMPS, Floats, tabulated
 from models.onnxfile import CODES, MICROSOFT, STANDARD, OnnxFile, UnsupportedGraph, load
 from models.operands import lookup
 from models.operators import OPERATORS
@@ -272,11 +272,23 @@ def _requantizer(value: Codes, params: QParams) -> Compute:
 
 def _computed(value: Pending, params: QParams) -> Compute:
     """An operator, and its steps on codes."""
+    kernel = value.kernel
+    if value.clamped is not None and _cuts(value, params):
+        kernel = value.clamped
 
     def compute(tensors: Tensors) -> torch.Tensor:
-        result = value.kernel(tensors, params).to(_TORCH[params.dtype])
+        result = kernel(tensors, params).to(_TORCH[params.dtype])
         for step in value.steps:
             result = step.apply(result, params)
         return result
 
     return compute
+
+
+def _cuts(value: Pending, params: QParams) -> bool:
+    """Whether a clamp behind an operator leaves out codes."""
+    ends = torch.tensor([params.low, params.high]).to(_TORCH[params.dtype])
+    for step in value.steps:
+        if step.op in CLAMPS:
+            ends = step.apply(ends, params)
+    return ends.tolist() != [params.low, params.high]

@@ -141,6 +141,11 @@ def add_table(a: QParams, b: QParams, y: QParams) -> np.ndarray:
     return _linear_table(a, b, y, F32(a.unit / y.unit), F32(b.unit / y.unit), F32(y.zero), 0)
 
 
+def add_float_table(a: QParams, b: QParams, y: QParams) -> np.ndarray:
+    """A sum in float: as `add_table`, the zero point added after rounding."""
+    return _linear_table(a, b, y, F32(a.unit / y.unit), F32(b.unit / y.unit), F32(0), y.zero)
+
+
 def sub_table(a: QParams, b: QParams, y: QParams) -> np.ndarray:
     """Sub: as `add_table` with -sb, the zero point added after rounding (numerics.md, 4)."""
     return _linear_table(a, b, y, F32(a.unit / y.unit), -F32(b.unit / y.unit), F32(0), y.zero)

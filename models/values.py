@@ -166,13 +166,14 @@ class Pending:
     reads : tuple of str
         Codes that it needs.
     kernel : Kernel
+        Result at given parameters.
     shape : tuple
         After the steps.
     form : str
         Which definition of docs/numerics.md it is.
     steps : tuple of Step
-    function : Function, optional
-        The same as a function of one tensor, for further operators that are no clamps.
+    clamped : Kernel, optional
+        Takes the kernel's place where a clamp behind it cuts into the codes.
     lost : float
         How far rounding constants has moved the real result.
     """
@@ -183,13 +184,12 @@ class Pending:
     shape: Shape
     form: str
     steps: tuple[Step, ...] = ()
-    function: Function | None = None
+    clamped: Kernel | None = None
     lost: float = 0.0
 
     def followed(self, step: Step, shape: Shape) -> "Pending":
         """With a step behind it."""
-        function = None if self.function is None else self.function.followed(step, shape)
-        return replace(self, steps=(*self.steps, step), shape=shape, function=function)
+        return replace(self, steps=(*self.steps, step), shape=shape)
 
 
 @dataclass(frozen=True)

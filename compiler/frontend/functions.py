@@ -157,11 +157,16 @@ def apply(
     return Function(seen, made, frozenset(sources), node.output[0], constants)
 
 
+def is_scalar(value: Array) -> bool:
+    """Whether a constant is one value, however often it is repeated."""
+    return bool(value.size) and not bool((value != value.flat[0]).any())
+
+
 def _scalar(node: onnx.NodeProto, operand: Operand) -> Array:
     """A constant of one value, however often it is repeated, as a real."""
     assert operand.array is not None
     value = operand.array
-    if value.size == 0 or (value != value.flat[0]).any():
+    if not is_scalar(value):
         raise refuse(
             node,
             f"constant {operand.name} of shape {list(value.shape)} is float and no scalar: "

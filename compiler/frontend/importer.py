@@ -16,6 +16,7 @@ A QuantizeLinear turns each of them into codes. What fits nowhere runs in float,
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -66,14 +67,11 @@ class Pending:
     node: the operator.
     operands: in ONNX order.
     steps: clamps, moves and maximum pools after it, with the output that is used.
-    function: the same as a function of one activation, for operators after it that are none of
-        these; None where the operator has two.
     """
 
     node: onnx.NodeProto
     operands: Sequence[Operand | None]
     steps: tuple[tuple[onnx.NodeProto, int], ...] = ()
-    function: Function | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -427,7 +425,6 @@ class Importer:
         elif functions.is_nothing(node) and first is not None:
             self._read[node.output[0]] = first
         elif self._is_function(node, found):
-            found = [f.function if isinstance(f, Pending) else f for f in found]
             operands = [f for f in found if isinstance(f, Operand | Function) or f is None]
             self._read[node.output[0]] = functions.apply(self.model, node, operands)
         elif isinstance(first, Pending) and functions.clamp(self.model, node) is not None:
@@ -436,19 +433,22 @@ class Importer:
             self._start(node, found)
 
     def _is_function(self, node: onnx.NodeProto, found: Sequence[Read | None]) -> bool:
-        """Elementwise on one activation: codes meet constants, or a function is in it."""
-        pending = [f for f in found if isinstance(f, Pending)]
-        if not functions.is_elementwise(node) or any(f.function is None for f in pending):
+        """Elementwise on one activation: it meets itself, constants of one value, functions."""
+        if not functions.is_elementwise(node) or any(isinstance(f, Pending) for f in found):
             return False
-        if pending and functions.clamp(self.model, node) is not None:
-            return False  # a clamp of codes: the operator keeps its own arithmetic
-        if pending or any(isinstance(f, Function) for f in found):
+        if any(isinstance(f, Function) for f in found) or node.op_type not in pairs.KINDS:
             return True
-        codes = [f for f in found if isinstance(f, Operand) and f.type is not None]
-        if node.op_type in pairs.KINDS:
-            constants = [f for f in found if isinstance(f, Operand) and f.type is None]
-            return len(codes) == 1 and all(c.quantization is None for c in constants)
-        return bool(codes)
+        operands = [f for f in found if isinstance(f, Operand)]
+        active = [f for f in operands if f.type is not None]
+        if len({(f.name, f.kind) for f in active}) != 1:
+            return False
+        shapes = [active[0].kind.onnx_shape]
+        for constant in operands:
+            if constant.array is not None:
+                if not functions.is_scalar(constant.array):
+                    return False
+                shapes.append(constant.array.shape)
+        return math.prod(np.broadcast_shapes(*shapes)) == active[0].kind.elements
 
     def _keep(self, node: onnx.NodeProto, first: Read | None) -> None:
         """A move or maximum pool."""
@@ -490,12 +490,8 @@ class Importer:
         return windows.reduction(site)
 
     def _follow(self, node: onnx.NodeProto, index: int, first: Pending) -> None:
-        steps, function = (*first.steps, (node, index)), first.function
-        if function is not None and node.op_type in KEPT:
-            function = None  # moved alike, but the operator's own result is what is moved
-        elif function is not None:
-            function = functions.apply(self.model, node, [function, *self._scalars(node)])
-        self._read[node.output[index]] = dataclasses.replace(first, steps=steps, function=function)
+        steps = (*first.steps, (node, index))
+        self._read[node.output[index]] = dataclasses.replace(first, steps=steps)
 
     def _scalars(self, node: onnx.NodeProto) -> list[Operand | None]:
         """Operands of a node behind its first, which are constants."""
@@ -550,19 +546,7 @@ class Importer:
         if same is not None:
             self._settle(node.output[0], same)
             return
-        self._read[node.output[0]] = Pending(node, operands, (), self._function(node, operands))
-
-    def _function(
-        self, node: onnx.NodeProto, operands: Sequence[Operand | None]
-    ) -> Function | None:
-        """An operator on one activation and scalars (x · x) as a function of it."""
-        if node.op_type not in pairs.KINDS:
-            return None
-        active = {(o.name, o.kind) for o in operands if o is not None and o.type is not None}
-        scalars = [o for o in operands if o is not None and o.type is None]
-        if len(active) != 1 or any(o.array is None or o.array.size != 1 for o in scalars):
-            return None
-        return functions.apply(self.model, node, operands)
+        self._read[node.output[0]] = Pending(node, operands)
 
     def _as_codes(self, name: str, found: Read | None) -> Read | None:
         """A function all of whose values are codes of its operand's scale (Relu, above all)."""

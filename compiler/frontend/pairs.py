@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from compiler.frontend.moves import in_range, joined
-from compiler.frontend.quantization import Quantization
 from compiler.frontend.site import Operand, Site, align
 from compiler.ops import Elementwise, ElementwiseKind, UnaryTable, make_table
 from compiler.tensor import TensorType
@@ -59,7 +58,7 @@ def _elementwise(
         inputs=(a.name, b.name),
         output=site.output(),
         kind=kind,
-        arithmetic=_arithmetic(kind, a.kind, b.kind, site.target),
+        arithmetic=_arithmetic(site, kind, a.kind, b.kind),
         low=site.low if clamped else int(limits.min),
         high=site.high if clamped else int(limits.max),
     )
@@ -67,12 +66,15 @@ def _elementwise(
 
 
 def _arithmetic(
-    kind: ElementwiseKind, a: TensorType, b: TensorType, target: Quantization
+    site: Site, kind: ElementwiseKind, a: TensorType, b: TensorType
 ) -> Affine | Product | None:
+    target = site.target
     scales = (a.scale, a.zero_point, b.scale, b.zero_point)
     result = (float(target.scale[0]), int(target.zero_point[0]))
     match kind:
         case ElementwiseKind.ADD:
+            if site.clamped:  # then ONNX Runtime does not fuse it into QLinearAdd
+                return Affine.add_float(*scales, *result)
             return Affine.add(*scales, *result)
         case ElementwiseKind.SUBTRACT:
             return Affine.subtract(*scales, *result)
@@ -167,12 +169,10 @@ def concat(site: Site) -> Operand:
             n != m for k, (n, m) in enumerate(zip(*shapes, strict=True)) if k != axis
         ):
             raise site.refuse(f"shapes {shapes[0]} and {shapes[1]} do not join along axis {axis}")
-    limits = np.iinfo(site.target.dtype)
-    clamped = (site.low, site.high) != (int(limits.min), int(limits.max))
     tables: list[bytes | None] = []
     for piece in pieces:
         table = None
-        if clamped or not site.target.describes(piece.kind):
+        if site.clamped or not site.target.describes(piece.kind):
             target = site.target.like(piece.kind)
             codes = np.frombuffer(make_table(piece.kind, target), target.dtype)
             table = np.clip(codes, site.low, site.high).astype(target.dtype).tobytes()

@@ -264,6 +264,12 @@ class Site:
         """Name for messages."""
         return label(self.node)
 
+    @property
+    def clamped(self) -> bool:
+        """Whether a Relu or Clip behind the operator cuts into the codes."""
+        limits = np.iinfo(self.target.dtype)
+        return (self.low, self.high) != (int(limits.min), int(limits.max))
+
     def refuse(self, reason: str) -> Unsupported:
         """The finding that this operator cannot be compiled."""
         return refuse(self.node, reason)

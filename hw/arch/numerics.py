@@ -159,8 +159,8 @@ class Factor:
 class Affine:
     """y = sat(rint(round24(a·ra + round24(b·rb + k))) + zero_point).
 
-    ONNX Runtime's QLinearAdd has its zero point inside k (`add`); the difference of two
-    dequantized values adds it after rounding (`subtract`).
+    ONNX Runtime's QLinearAdd has its zero point inside k (`add`); a sum or difference in float
+    that a QuantizeLinear rounds adds it after rounding (`add_float`, `subtract`).
     """
 
     ra: Factor
@@ -172,6 +172,11 @@ class Affine:
     def add(cls, sa: float, za: int, sb: float, zb: int, sy: float, zy: int) -> Affine:
         """QLinearAdd: ra = f32(sa/sy), rb = f32(sb/sy), k = f32(zy − fma(ra, za, f32(rb·zb)))."""
         return cls._of(sa, za, sb, zb, sy, zy, negative=False, inside=zy)
+
+    @classmethod
+    def add_float(cls, sa: float, za: int, sb: float, zb: int, sy: float, zy: int) -> Affine:
+        """A sum that ONNX Runtime computes in float: the zero point follows the rounding."""
+        return cls._of(sa, za, sb, zb, sy, zy, negative=False, inside=0)
 
     @classmethod
     def subtract(cls, sa: float, za: int, sb: float, zb: int, sy: float, zy: int) -> Affine:
@@ -200,7 +205,7 @@ class Affine:
         outer = int(round24(np.array(fa.fixed * za + inner, np.int64)))
         k = int(round24(np.array((inside << FIXED_POINT) - outer, np.int64)))
         constant = Factor.of(k / 2.0**FIXED_POINT, "constant", CONSTANT_LIMIT)
-        return cls(fa, fb, constant, zy if negative else 0)
+        return cls(fa, fb, constant, zy - inside)
 
     def __call__(self, a: Int, b: Int, low: int, high: int) -> Int:
         """Apply to codes a, b (int64 arrays)."""
