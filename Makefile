@@ -6,7 +6,7 @@ RUN := $(BIN)/python -m
 N ?= 1000
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test cosim slow fuzz bench lint clean
+.PHONY: help setup demo test cosim slow fuzz bench cycles lint clean
 
 help:            ## list the targets
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -40,6 +40,9 @@ fuzz: setup      ## random graphs through everything: make fuzz N=10000
 
 bench: setup     ## print every figure that README and docs claim
 	$(BIN)/python scripts/bench.py
+
+cycles: setup    ## cycles of every network by the model, against scripts/cycles.json
+	$(BIN)/python scripts/cycles.py
 
 lint: setup      ## ruff, mypy, import rules
 	$(BIN)/ruff format --check .
