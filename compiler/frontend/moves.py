@@ -52,7 +52,7 @@ def move(
                 raise refuse(node, "its mask is not made")
             return source
         case "Expand":
-            return _expand(node, source, constants)
+            return _expand(builder, node, source, constants)
         case "Transpose":
             return _permute(builder, node, source, attributes)
         case "Slice":
@@ -111,17 +111,22 @@ def _constant(model: Model, node: onnx.NodeProto, name: str) -> Array | None:
     return model.constants[name]
 
 
-def _expand(node: onnx.NodeProto, source: Operand, constants: Sequence[Array | None]) -> Operand:
+def _expand(
+    builder: Builder, node: onnx.NodeProto, source: Operand, constants: Sequence[Array | None]
+) -> Operand:
+    """Repetition along axes of size 1: a concat of the tensor with itself, axis after axis."""
     shape = source.kind.onnx_shape
     if constants[0] is None:
         raise refuse(node, "the shape is missing")
-    wanted = tuple(int(n) for n in np.broadcast_shapes(shape, tuple(constants[0].tolist())))
-    if math.prod(wanted) != math.prod(shape):
-        raise refuse(
-            node,
-            f"repeats {list(shape)} to {list(wanted)}; let the operator that reads it broadcast",
-        )
-    return reshaped(source, wanted)
+    try:
+        wanted = tuple(int(n) for n in np.broadcast_shapes(shape, tuple(constants[0].tolist())))
+    except ValueError:
+        raise refuse(node, f"{list(shape)} does not expand to {constants[0].tolist()}") from None
+    source = reshaped(source, (1,) * (len(wanted) - len(shape)) + shape)
+    for axis, size in enumerate(wanted):
+        if source.kind.onnx_shape[axis] != size:
+            source = joined(builder, node, [source] * size, axis)
+    return source
 
 
 def _permute(

@@ -135,6 +135,14 @@ def same_shape_other_scale(net: Net) -> None:
     net.end(net.op("Reshape", [net.start(MAP), net.ints([1, 4, 36])]), OTHER)
 
 
+def one_frame_for_all(net: Net) -> None:
+    """A mean over time, repeated, beside the frames it is of (MGTE, ATE)."""
+    x = net.start((1, 5, 3, 4, 4))
+    mean = net.through(net.op("ReduceMean", [x], axes=[2], keepdims=1), Q(0.031, 0, np.int8))
+    wide = net.op("Expand", [mean, net.ints((1, 5, 3, 4, 4))])
+    net.end(net.op("Concat", [x, wide], axis=1), S8)
+
+
 def last_of_a_sequence(net: Net) -> None:
     x = net.start((1, 5, 12))
     y = net.through(net.op("MatMul", [x, net.weight((12, 7), 1)]), Q(0.2, 0, np.int8))
@@ -147,7 +155,7 @@ EXACT = {
         *(two_scales, two_like_quantizers, unread_input, pool_read_twice, move_read_twice),
         *(float_and_code_outputs, output_is_a_moved_input, nhwc, out_of_order, clip_on_codes),
         *(shift_by_pad, image, integer_input_behind_a_view, frames_as_a_batch, names_of_ours),
-        *(same_shape_other_scale, last_of_a_sequence),
+        *(same_shape_other_scale, last_of_a_sequence, one_frame_for_all),
     )
 }
 NEAR = {f.__name__: f for f in (silu, square_plus_one)}
