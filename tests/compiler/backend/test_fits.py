@@ -202,7 +202,7 @@ SMALL_TILES = {
 
 @pytest.mark.parametrize("name", SMALL_TILES)
 def test_large_maps_are_cut_as_small_as_it_takes(name):
-    config = CONFIGURATIONS["few rows"]
+    config = CONFIGURATIONS["few-rows"]
     graph = SMALL_TILES[name]
     (op,) = graph.ops
     assert reason(op, graph.input_types(op), graph.type(op.output), config) is None
