@@ -41,10 +41,10 @@ def configurations() -> dict[str, AcceleratorConfig]:
     tiny = found["tiny"]
     for banks in (1, 2, 4):
         memory = dataclasses.replace(tiny.memory, activation_banks=banks)
-        found[f"{banks} banks"] = dataclasses.replace(tiny, name=f"{banks} banks", memory=memory)
+        found[f"banks-{banks}"] = dataclasses.replace(tiny, name=f"banks-{banks}", memory=memory)
     memory = dataclasses.replace(tiny.memory, activation_bank_rows=16, weight_bytes=256)
-    found["few rows"] = dataclasses.replace(tiny, name="few rows", memory=memory)
-    found["no vector"] = dataclasses.replace(tiny, name="no vector", features=("hfa",))
+    found["few-rows"] = dataclasses.replace(tiny, name="few-rows", memory=memory)
+    found["no-vector"] = dataclasses.replace(tiny, name="no-vector", features=("hfa",))
     return found
 
 

@@ -10,11 +10,11 @@ import pytest
 
 from compiler.codegen.build import generate
 from compiler.codegen.emitter import Probe
-from compiler.codegen.limits import MAX_BEATS, MAX_COORDINATE, MAX_COUNT, highest
+from compiler.codegen.limits import MAX_BEATS, MAX_COORDINATE, MAX_COUNT
 from compiler.codegen.support import reason
 from compiler.ir import CompilerError, Graph, Pool, PoolKind, Reduce, Window
 from hw.arch.config import AcceleratorConfig
-from hw.arch.isa import Array, Load, Space
+from hw.arch.isa import Array, Load, Space, limit
 from hw.arch.numerics import Mean
 from tests.compiler.backend.harness import CONFIGS, convolution, execute, kind, network
 from tests.compiler.backend.single_operators import configurations, graphs
@@ -202,7 +202,7 @@ SMALL_TILES = {
 
 @pytest.mark.parametrize("name", SMALL_TILES)
 def test_large_maps_are_cut_as_small_as_it_takes(name):
-    config = CONFIGURATIONS["few rows"]
+    config = CONFIGURATIONS["few-rows"]
     graph = SMALL_TILES[name]
     (op,) = graph.ops
     assert reason(op, graph.input_types(op), graph.type(op.output), config) is None
@@ -212,8 +212,8 @@ def test_large_maps_are_cut_as_small_as_it_takes(name):
 
 
 def test_limits_are_those_of_the_fields():
-    assert (highest(Load, "counts"), highest(Load, "beats")) == (MAX_COUNT, MAX_BEATS)
-    assert highest(Array, "starts") == MAX_COORDINATE
+    assert (limit(Load, "counts"), limit(Load, "beats")) == (MAX_COUNT, MAX_BEATS)
+    assert limit(Array, "starts") == MAX_COORDINATE
 
 
 @pytest.mark.parametrize("config", ["tiny", "base"])
