@@ -196,7 +196,9 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     listing = command("list", _list, "Name the networks, their inputs and their options.")
-    listing.add_argument("--size", default="paper", help="of options (default: paper)")
+    listing.add_argument(
+        "--size", default="paper", choices=("paper", "tiny"), help="of options (default: paper)"
+    )
     command("table", _table, "Print parameters and work beside the paper's.")
     export = command("export", _export, "Write a quantized ONNX file and recorded arrays.")
     export.add_argument("network", help="see `list`")

@@ -366,6 +366,10 @@ _RULES = tuple(
 )
 _STEP = (_CELL, *_RULES, _DATASETS, _fine("paper"), _fine("tiny"))
 _BUDGET = Option.field("budget", {"none": 0, "3": 3, "5": 5, "9": 9})
+_STEPS = (
+    Option.field("steps", {"129": 129, "32": 32}, sizes=("paper",)),
+    Option.field("steps", {"12": 12, "129": 129}, sizes=("tiny",)),
+)
 
 
 def _entry(name: str, description: str, part: str, options: tuple[Option, ...], **tiny) -> Entry:
@@ -380,7 +384,7 @@ ENTRIES = (
         "liteeval_clip",
         "LiteEval over a clip: Loop around the step",
         "clip",
-        (*_STEP, _BUDGET),
+        (*_STEP, _BUDGET, *_STEPS),
         steps=12,
     ),
     _entry("liteeval_coarse", "LiteEval's coarse encoder, MobileNetV2 at 112×112", "coarse", ()),

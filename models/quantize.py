@@ -246,6 +246,29 @@ def _inside_norms(network: nn.Module, graph: onnx.GraphProto) -> list[str]:
     return inside
 
 
+def _overrides(
+    prepared: Path,
+    feeds: list[Feeds],
+    ties: Iterable[tuple[str, ...]],
+    pinned: Mapping[str, Scale],
+) -> dict[str, list[dict[str, Any]]]:
+    """Range or scale of every tensor, in the quantizer's words."""
+    graph = onnx.load(prepared).graph
+    found = ranges(prepared, feeds)
+    found |= {n.output[0]: _SOFTMAX for n in graph.node if n.op_type == "Softmax"}
+    _union(found, ties)
+    overrides: dict[str, list[dict[str, Any]]] = {
+        name: [{"rmin": np.float32(low), "rmax": np.float32(high)}]
+        for name, (low, high) in found.items()
+    }
+    for name, (scale, zero) in pinned.items():
+        given = {"scale": np.array(scale, np.float32), "zero_point": np.array(zero, np.uint8)}
+        overrides[name] = [{**given, "quant_type": QuantType.QUInt8}]
+    # Per channel, onnxruntime 1.31 fails on scales of more than one axis (ValueError).
+    norm_scales = [n.input[1] for n in graph.node if n.op_type == "LayerNormalization"]
+    return overrides | {name: [{"quant_type": QuantType.QInt8}] for name in norm_scales}
+
+
 def quantize(
     float_path: Path,
     feeds: Iterable[Feeds],
@@ -278,19 +301,7 @@ def quantize(
         quant_pre_process(str(float_path), str(prepared), skip_symbolic_shape=True)
         graph = onnx.load(prepared).graph
         norms = _inside_norms(network, graph) if network is not None else []
-        found = ranges(prepared, feeds)
-        found |= {n.output[0]: _SOFTMAX for n in graph.node if n.op_type == "Softmax"}
-        _union(found, ties)
-        overrides: dict[str, list[dict[str, Any]]] = {
-            name: [{"rmin": np.float32(low), "rmax": np.float32(high)}]
-            for name, (low, high) in found.items()
-        }
-        for name, (scale, zero) in (pinned or {}).items():
-            given = {"scale": np.array(scale, np.float32), "zero_point": np.array(zero, np.uint8)}
-            overrides[name] = [{**given, "quant_type": QuantType.QUInt8}]
-        # Per channel, onnxruntime 1.31 fails on scales of more than one axis (ValueError).
-        norm_scales = [n.input[1] for n in graph.node if n.op_type == "LayerNormalization"]
-        overrides |= {name: [{"quant_type": QuantType.QInt8}] for name in norm_scales}
+        overrides = _overrides(prepared, feeds, ties, pinned or {})
         quantize_static(
             str(prepared),
             str(path),
