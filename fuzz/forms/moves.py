@@ -142,7 +142,7 @@ MOVES: tuple[tuple[Callable[[Bench, str, Shape, bool], Moved], float], ...] = (
     (_squeeze, 10),
     (_unsqueeze, 12),
     (_slice, 34),
-    (_gather, 14),
+    (_gather, 18),
     (_transpose, 3),
 )
 

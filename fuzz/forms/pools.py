@@ -119,7 +119,7 @@ def reduce_mean(b: Bench) -> None:
     groups += [tuple(range(a, rank)) for a in range(3, rank - 1)]
     groups += [(1,), (0,), (2, rank - 1)] if rank > 4 else [(1,), (0,)]
     weights = [5.0] * (rank - 2) + [12.0] + [6.0] * max(0, rank - 4)
-    weights += [2.0, 1.5, 3.0] if rank > 4 else [2.0, 1.5]
+    weights += [3.0, 1.5, 3.0] if rank > 4 else [3.0, 1.5]
     axes = list(b.c.pick(groups, weights))
     keep = not b.c.chance(45)
     if not keep and 0 in axes:
