@@ -32,7 +32,7 @@ from proof.prove import prove
 from sim import host
 from sim.__main__ import main as sim_main
 from sim.backend import Options as RunOptions
-from sim.backend import make_backend
+from sim.backends import make_backend
 from sim.build import Build
 from sim.compare import overwritten
 from sim.errors import InputError, SimulatorError

@@ -30,7 +30,8 @@ from proof import inner
 from proof.inputs import inputs_of
 from proof.written import Written
 from sim import host
-from sim.backend import Options, make_backend
+from sim.backend import Options
+from sim.backends import make_backend
 from sim.build import Arrays, Build
 from sim.compare import blame, difference, overwritten
 from sim.errors import InputError, SimulatorError

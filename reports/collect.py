@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hw.arch.isa import Unit
-from reports import hfa
+from reports.choice import DIRECT, Choice, choice
 from reports.roofline import Roof, intensity
 from sim.result import ResultError, RunResult
 
@@ -87,7 +87,7 @@ class LayerRow:
     write_bytes: int
     energy: Mapping[str, float]
     tiling: Mapping[str, Any]
-    choice: hfa.Choice | None = None
+    choice: Choice | None = None
 
     @property
     def dram_bytes(self) -> int:
@@ -104,7 +104,7 @@ class LayerRow:
         """How it multiplies; "" for a layer that does not."""
         if self.choice is not None:
             return self.choice.chosen
-        return hfa.DIRECT if self.macs else ""
+        return DIRECT if self.macs else ""
 
     @property
     def intensity(self) -> float:
@@ -356,7 +356,7 @@ def _layers(result: RunResult) -> tuple[LayerRow, ...]:
     return tuple(
         LayerRow(
             label=label,
-            choice=hfa.choice(layer.tiling),
+            choice=choice(layer.tiling),
             **{name: getattr(layer, name) for name in kept},
         )
         for layer, label in zip(result.layers, short, strict=True)

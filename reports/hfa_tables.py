@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from reports import hfa
+from reports.choice import DIRECT, Choice, Way
 from reports.collect import LayerRow, Report
-from reports.hfa import Choice, Way
 from reports.tables import Cell, Column, Table, number, text
 from reports.units import change, count, ratio, share, si
 
@@ -33,7 +33,7 @@ def _estimates(layer: LayerRow) -> list[Cell]:
         return value
 
     cycles = figure(direct, "cycles"), figure(taken, "cycles")
-    if taken is None and layer.algorithm == hfa.DIRECT:
+    if taken is None and layer.algorithm == DIRECT:
         cycles = (layer.tiling.get("estimate"),) * 2
     products = figure(direct, "multiplications"), figure(taken, "multiplications")
     energy = figure(direct, "energy_j"), figure(taken, "energy_j")
@@ -64,7 +64,7 @@ def layers(report: Report) -> Table:
     rows = []
     for layer in considered(report):
         made = layer.choice
-        name = made.chosen if made else hfa.DIRECT
+        name = made.chosen if made else DIRECT
         rows.append((text(layer.label), text(name), *_estimates(layer), text(_why(layer))))
     return Table("Direct or transformed", LAYER_COLUMNS, tuple(rows), _sum(report))
 

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from hw.arch.arrays import write_arrays
-from sim.backend import BACKENDS, Options, make_backend
+from sim.backend import Options
+from sim.backends import BACKENDS, make_backend
 from sim.build import Arrays, Build
 from sim.energy import EnergyError, EnergyTable
 from sim.errors import InputError, SimulatorError

@@ -18,8 +18,6 @@ from sim.functional.sequencer import Step
 Bytes = npt.NDArray[np.uint8]
 Cycles = npt.NDArray[np.int64]
 
-BACKENDS = ("functional", "cycle", "rtl")
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Options:
@@ -138,28 +136,3 @@ def timeline(
             times[name][chosen] = values
     pc = np.array([s.pc for s in dispatched], np.int64)
     return Timeline(units, pc, times["issue"], times["start"], times["end"])
-
-
-def make_backend(name: str) -> Backend:
-    """Return a backend by name; imports what it needs only now.
-
-    Raises
-    ------
-    ValueError
-        If there is no such backend.
-    """
-    match name:
-        case "functional":
-            from sim.functional.backend import FunctionalBackend
-
-            return FunctionalBackend()
-        case "cycle":
-            from sim.cycle.backend import CycleBackend
-
-            return CycleBackend()
-        case "rtl":
-            from sim.cosim.backend import RtlBackend
-
-            return RtlBackend()
-        case _:
-            raise ValueError(f"no backend {name!r}; there are {', '.join(BACKENDS)}")

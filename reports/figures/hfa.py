@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reports import theme
+from reports.choice import Choice
 from reports.collect import LayerRow, Report
 from reports.figures.common import WIDTH
-from reports.hfa import Choice
 from reports.units import si
 
 PANELS = (

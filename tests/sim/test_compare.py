@@ -13,7 +13,8 @@ from hw.arch.layout import LaneMap, TensorLayout
 from hw.arch.numerics import pack_parameters
 from hw.arch.program import Layer, Program, Tensor
 from sim import host
-from sim.backend import BackendResult, Options, make_backend, timeline
+from sim.backend import BackendResult, Options, timeline
+from sim.backends import make_backend
 from sim.collect import collect
 from sim.compare import compare, difference, overwritten, storing_instruction
 from sim.energy import EnergyTable

@@ -1,0 +1,32 @@
+"""The simulators by name."""
+
+from __future__ import annotations
+
+from sim.backend import Backend
+
+BACKENDS = ("functional", "cycle", "rtl")
+
+
+def make_backend(name: str) -> Backend:
+    """Return a backend by name; imports what it needs only now.
+
+    Raises
+    ------
+    ValueError
+        If there is no such backend.
+    """
+    match name:
+        case "functional":
+            from sim.functional.backend import FunctionalBackend
+
+            return FunctionalBackend()
+        case "cycle":
+            from sim.cycle.backend import CycleBackend
+
+            return CycleBackend()
+        case "rtl":
+            from sim.cosim.backend import RtlBackend
+
+            return RtlBackend()
+        case _:
+            raise ValueError(f"no backend {name!r}; there are {', '.join(BACKENDS)}")
