@@ -8,9 +8,9 @@ from amaranth.utils import exact_log2
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Unit
 from hw.common.verilog import convert
-from hw.compute.array import ArrayUnit
-from hw.compute.drain import DrainUnit
-from hw.compute.vector import VectorUnit
+from hw.compute.array.unit import ArrayUnit
+from hw.compute.drain.unit import DrainUnit
+from hw.compute.vector.unit import VectorUnit
 from hw.control.registers import LiteSignature, Registers
 from hw.control.supervisor import Supervisor
 from hw.core import Core

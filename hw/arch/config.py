@@ -51,7 +51,7 @@ TRANSFORM_BITS = {"hfa": (15, 14), "hfa_nested": (16, 16)}
 widest are F(4×4,3×3) and, nested, F(2,3)⊗F(4×4,3×3) (winograd.Algorithm.input_bits)."""
 
 EXACT_DIVISION_BITS = 36
-"""Two native multiplier widths (hw/compute/exact_division.py)."""
+"""Two native multiplier widths (hw/compute/drain/exact_division.py)."""
 
 TILE_POINTS = 16
 """Products of a tile of F(2×2,3×3), in each column."""

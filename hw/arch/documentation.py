@@ -16,7 +16,8 @@ from hw.arch import isa, registers
 from hw.arch.codes import BUILT, FEATURES
 from hw.arch.encoding import Field
 from hw.arch.isa import CLASSES, OPCODE_BITS, RULES, Instruction, is_built, unit_of
-from hw.arch.rules import described, predicate, specialised
+from hw.arch.rule_text import described
+from hw.arch.rules import predicate, specialised
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "isa.md"
 

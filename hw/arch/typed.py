@@ -58,7 +58,10 @@ def _convert(kind: Any, value: object, where: str) -> Any:
 
 def _scalar(kind: type, value: object, where: str) -> object:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            value = math.inf
     # A bool is an int to Python, and nothing else than a bool to us.
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise TypedError(f"{where} is {_shown(value)}, not {NAMES[kind]}")

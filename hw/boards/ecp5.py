@@ -43,7 +43,7 @@ LOGIC_AREA = (2, 2, 124, 93)
 def multiplier_map(
     modules: Iterable[str], a_bits: int, b_bits: int, resets: Iterable[str] = ()
 ) -> str:
-    """Verilog for Yosys' `techmap` that turns hw.compute.product.Product into one MULT18X18D.
+    """Verilog for Yosys' `techmap` that turns hw.compute.parts.product.Product into one MULT18X18D.
 
     The module has the cell's ports (its registers have no reset). The block's input and output
     registers are its three registers: a and product free-running (CE0), b enabled by `load` (CE1).

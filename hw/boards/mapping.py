@@ -30,7 +30,7 @@ __all__ = ["SynthesisError", "map_netlist", "run_tool"]
 LEAST_ENABLED = 6
 LEAST_RESET = 100
 PRODUCT = re.compile(r"^module \\\S*\bproduct\d+(\$\d+)?$", re.MULTILINE)
-"""Modules of hw.compute.product."""
+"""Modules of hw.compute.parts.product."""
 RUN = "import sys; from pyosys import libyosys as y; y.run_pass(sys.argv[1], y.Design())"
 """Yosys from the package index as a program."""
 
@@ -187,7 +187,7 @@ def map_netlist(
     directory: where results and logs go.
     cache: where mapped units are kept.
     is_unit: whether the module of this name is mapped on its own.
-    operands: widths of the modules `product...` (hw.compute.product), which become multiplier
+    operands: widths of the modules `product...` (hw.compute.parts.product), which become multiplier
         blocks with their registers; None if there are none.
     wrapper: Verilog around the top module; its last module is the top then.
 

@@ -31,7 +31,7 @@ NATIVE_BITS = 18
 TURN_BYTES = 128
 """A turning memory of one lane."""
 TWB_BLOCKS = 128
-"""Weight blocks that TWB holds: three times up to 36 (hw/compute/block_ring.py)."""
+"""Weight blocks that TWB holds: three times up to 36 (hw/compute/weights/ring.py)."""
 KEYS = (
     "multiply_8x8_pj",
     "multiply_32x32_pj",

@@ -7,7 +7,7 @@ import dataclasses
 from hw.arch.codes import FEATURE_BITS, FEATURES
 from hw.arch.config import AcceleratorConfig
 from hw.arch.encoding import Encodable
-from hw.arch.isa import CLASSES, RULES, ErrorCode, Instruction
+from hw.arch.isa import RULES, ErrorCode, Instruction
 from hw.arch.rules import Predicate, Rule, Truth, parameter_of, predicate, specialised
 from sim.functional.errors import UnitError
 
@@ -33,11 +33,7 @@ class Legality:
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
-        self._checks = {
-            (kind, code): _checks(kind, code, config)
-            for kind in CLASSES.values()
-            for code in GRAVITY
-        }
+        self._checks: dict[tuple[type[Instruction], ErrorCode], tuple[_Check, ...]] = {}
 
     def check(self, instruction: Instruction, *codes: ErrorCode) -> None:
         """Refuse an instruction that breaks a rule.
@@ -54,6 +50,8 @@ class Legality:
         """
         kind = type(instruction)
         for code in codes:
+            if (kind, code) not in self._checks:
+                self._checks[kind, code] = _checks(kind, code, self._config)
             for check in self._checks[kind, code]:
                 if check.holds(instruction):
                     raise UnitError(code, self._message(instruction, check.rule))
@@ -84,6 +82,7 @@ def _text(name: str, value: object) -> str:
 def _checks(
     kind: type[Encodable], code: ErrorCode, config: AcceleratorConfig
 ) -> tuple[_Check, ...]:
+    """The rules of a class that can refuse something, compiled when they are first needed."""
     found = []
     for rule in RULES[kind]:
         condition = specialised(rule.condition, config.features, config)

@@ -147,7 +147,7 @@ def test_damage_behind_a_right_checksum_is_refused_or_another_program(saved):
     assert 50 < found.count(True) < len(found) / 2
 
 
-STRANGE = (None, True, -1, 1 << 70, 0.5, "", "x", [], [1], {}, {"x": 1}, [[1, 1]])
+STRANGE = (None, True, -1, 1 << 70, 10**400, 0.5, "", "x", [], [1], {}, {"x": 1}, [[1, 1]])
 
 
 def replaced(value):

@@ -8,11 +8,11 @@ from hw.arch.codes import ErrorCode
 from hw.arch.config import AcceleratorConfig
 from hw.arch.instructions.drain import RULES as DRAIN_RULES
 from hw.arch.isa import CLASSES, RULES, Array, ArrayMode, Drain, Elementwise, Load, Space
+from hw.arch.rule_text import described
 from hw.arch.rules import (
     Fields,
     Rule,
     Truth,
-    described,
     lacks,
     needs,
     nonzero,

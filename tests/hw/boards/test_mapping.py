@@ -9,7 +9,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.boards.mapping import SynthesisError, map_netlist
-from hw.compute.product import Product
+from hw.compute.parts.product import Product
 
 pytestmark = pytest.mark.rtl
 

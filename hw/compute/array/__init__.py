@@ -1,0 +1,1 @@
+"""ARRAY: controller, feed and columns."""

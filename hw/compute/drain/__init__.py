@@ -1,0 +1,1 @@
+"""DRAIN: accumulators to activation rows."""

@@ -1,0 +1,1 @@
+"""VECTOR: element-wise operations and reductions."""

@@ -1,0 +1,1 @@
+"""Weights on their way to the columns: as they are, or transformed."""
