@@ -15,6 +15,7 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 
 from models.onnxfile import FLOATS
+from models.tables import F32
 from models.values import Call
 
 Real = np.ndarray
@@ -43,7 +44,7 @@ def _elu(x: Real, alpha: float) -> Real:
 
 
 def _hard_sigmoid(x: Real, attributes: Attributes) -> Real:
-    return np.clip(attributes.get("alpha", 0.2) * x + attributes.get("beta", 0.5), 0, 1)
+    return np.clip(attributes.get("alpha", float(F32(0.2))) * x + attributes.get("beta", 0.5), 0, 1)
 
 
 def _selu(x: Real, attributes: Attributes) -> Real:
@@ -73,9 +74,9 @@ _SINGLE: dict[str, Callable[[Real, Attributes], Real]] = {
     "Floor": lambda x, a: np.floor(x),
     "Gelu": _gelu,
     "HardSigmoid": _hard_sigmoid,
-    "HardSwish": lambda x, a: x * np.clip(x / 6 + 0.5, 0, 1),
+    "HardSwish": lambda x, a: x * np.clip(float(F32(1 / 6)) * x + 0.5, 0, 1),
     "Identity": lambda x, a: x,
-    "LeakyRelu": lambda x, a: np.where(x >= 0, x, a.get("alpha", 0.01) * x),
+    "LeakyRelu": lambda x, a: np.where(x >= 0, x, a.get("alpha", float(F32(0.01))) * x),
     "Log": lambda x, a: np.log(x),
     "Mish": lambda x, a: x * np.tanh(np.logaddexp(x, 0)),
     "Neg": lambda x, a: -x,

@@ -38,6 +38,7 @@ PAIRS = frozenset(
 )
 """Elementwise operators with several operands."""
 ELEMENTWISE = UNARY | PAIRS
+SIXTH = float(np.float32(1 / 6))
 FLOAT = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
 
 
@@ -184,6 +185,9 @@ def _evaluated(node: onnx.NodeProto, values: Mapping[str, Array], opset: int) ->
     with np.errstate(all="ignore"):
         if node.op_type == "Clip":  # its bounds were attributes before opset 11
             return _clipped(node, operands)
+        if node.op_type == "HardSwish":  # its slope is a float32, the evaluator's is not
+            x = np.asarray(operands[0], np.float64)
+            return (x * np.clip(SIXTH * x + 0.5, 0, 1)).astype(np.float32)
         wide = [
             None if v is None else v.astype(np.float64) if v.dtype == np.float32 else v
             for v in operands

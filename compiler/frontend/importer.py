@@ -571,8 +571,7 @@ class Importer:
         """What a mean over axes of size 1 only moves; None for any other operator."""
         first = operands[0]
         assert first is not None
-        # Not GlobalAveragePool: ONNX Runtime has a kernel for it, which rounds otherwise on ties.
-        if node.op_type == "ReduceMean" and first.type is not None:
+        if node.op_type in ("GlobalAveragePool", "ReduceMean") and first.type is not None:
             listed = operands[1].array if len(operands) > 1 and operands[1] is not None else None
             shape = first.kind.onnx_shape
             axes, keep = windows.reduced_axes(node, shape, listed)

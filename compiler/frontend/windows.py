@@ -47,8 +47,15 @@ def window_attributes(
         pads = [0] * (2 * rank)
     elif mode in ("SAME_UPPER", "SAME_LOWER"):
         begins, ends = [], []
-        for size, k, s, d in zip(space, kernel, strides, dilations, strict=True):
-            total = max(0, (-(-size // s) - 1) * s + d * (k - 1) + 1 - size)
+        if max(dilations) > 1:
+            raise site.refuse(f"auto_pad {mode} with dilations {dilations}: give explicit pads")
+        for size, k, s in zip(space, kernel, strides, strict=True):
+            total = (-(-size // s) - 1) * s + k - size
+            if total < (-1 if site.op == "Conv" else 0):  # ONNX Runtime crops, or fails
+                raise site.refuse(
+                    f"auto_pad {mode} with strides {strides} crops: give explicit pads"
+                )
+            total = max(0, total)
             less = total // 2
             begins.append(less if mode == "SAME_UPPER" else total - less)
             ends.append(total - begins[-1])
