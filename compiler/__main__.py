@@ -114,10 +114,13 @@ def _proven(proof: Mapping[str, Any] | None) -> str:
 
 def _verifier(bar: tqdm[NoReturn]) -> Verify:
     """The proof of a build; it knows the simulator and the oracle, which the compiler does not."""
-    from proof.prove import prove
+    from proof.prove import prove_and_run
 
-    def verify(folder: Path, graph: Graph) -> Mapping[str, Any]:
-        return prove(folder, graph, lambda step, total: bar.set_postfix_str(f"proof: {step}"))
+    def verify(folder: Path, graph: Graph) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        def show(step: str, total: int) -> None:
+            bar.set_postfix_str(f"proof: {step}")
+
+        return prove_and_run(folder, graph, show)
 
     return verify
 

@@ -33,7 +33,8 @@ class Verdict:
 
     Attributes
     ----------
-    state: ``equal``, ``differs`` (by rounding, as accepted), ``skipped`` or ``absent``.
+    state: ``equal``, ``differs`` (by rounding, as accepted), ``skipped`` (as asked, or because
+        the host's part of the graph runs in a proof only) or ``absent``.
     text: for the stage dump.
     differences: by name of what differs: elements, differing elements.
     """
@@ -57,55 +58,73 @@ def load(path: Path) -> dict[str, Array]:
         raise CompilerError(f"the recorded arrays cannot be read: {error}") from error
 
 
-def compare(graph: Graph, source: Path, folder: Path, mode: str = CHECK) -> Verdict:
-    """Run the recorded input and compare whatever was recorded; writes golden.npz.
+def adopt(graph: Graph, source: Path, folder: Path) -> dict[str, Array] | None:
+    """What was recorded beside a file; None if nothing was. Writes golden.npz.
 
     golden.npz holds the recorded arrays, ``input:<name>`` and ``output:<name>`` by the graph's
-    names as the file types them, and ``output:<name>`` of integer tensors; without those that
-    differ and were accepted.
+    names as the file types them, and ``output:<name>`` of integer tensors.
 
     Raises
     ------
     CompilerError
-        The recorded arrays are damaged, do not fit the graph, or differ from its outputs.
+        The recorded arrays are damaged, or one of the graph's inputs or outputs is missing.
     """
     path = source.with_suffix(".npz")
     if not path.is_file():
-        return Verdict("absent", f"no {path.name} beside the ONNX file: nothing was compared\n")
+        return None
     recorded = load(path)
     for port in graph.signature:
         if port.used and f"input:{port.name}" not in recorded:
             raise CompilerError(f"{path}: no array input:{port.name}")
-    verdict = Verdict("skipped", "skipped, as asked\n")
-    if mode != OFF and not graph.host:
-        verdict = _compared(graph, recorded, path, mode)
-    kept = {
-        k: v for k, v in recorded.items() if k.removeprefix("output:") not in verdict.differences
-    }
-    write_arrays(folder / "golden.npz", kept)
-    return verdict
+    for out in graph.outputs:
+        if f"output:{out.onnx_name}" not in recorded:
+            raise CompilerError(f"{path}: no array output:{out.onnx_name} to compare with")
+    write_arrays(folder / "golden.npz", recorded)
+    return recorded
 
 
-def _compared(graph: Graph, recorded: Mapping[str, Array], path: Path, mode: str) -> Verdict:
-    """Compare the graph's outputs, and recorded tensors that it has a value for."""
+def interpreted(graph: Graph, recorded: Mapping[str, Array]) -> dict[str, Array]:
+    """What the interpreter makes of whatever was recorded, for builds that nothing proves."""
     feeds = {key[6:]: array for key, array in recorded.items() if key.startswith("input:")}
-    keys = {port.onnx_name: port for port in graph.outputs}
-    tensors = [name for name in graph.values if f"output:{name}" in recorded and name not in keys]
+    ports = {port.onnx_name: port for port in graph.outputs}
+    tensors = [name for name in graph.values if f"output:{name}" in recorded and name not in ports]
     wanted = {*(port.value for port in graph.outputs), *tensors}
     results = interpreter.run(graph, feeds, sorted(wanted))
-    mine = {n: interpreter.output(graph, port, results[port.value]) for n, port in keys.items()}
-    for name in mine:
-        if f"output:{name}" not in recorded:
-            raise CompilerError(f"{path}: no array output:{name} to compare with")
-    mine |= {name: results[name] for name in tensors}
-    step = {name: graph.type(port.value).scale if port.real else 1.0 for name, port in keys.items()}
+    made = {n: interpreter.output(graph, port, results[port.value]) for n, port in ports.items()}
+    return made | {name: results[name] for name in tensors}
+
+
+def judge(
+    graph: Graph,
+    made: Mapping[str, Array],
+    recorded: Mapping[str, Array],
+    path: Path,
+    folder: Path,
+    mode: str = CHECK,
+) -> Verdict:
+    """Compare what was made with what was recorded.
+
+    What differs, and is accepted, is taken out of golden.npz.
+
+    Raises
+    ------
+    CompilerError
+        Something differs by more than is accepted.
+    """
+    step = {
+        port.onnx_name: graph.type(port.value).scale if port.real else 1.0 for port in graph.outputs
+    }
     lines, differences = [], {}
-    for name, value in mine.items():
+    for name, value in made.items():
         theirs = recorded[f"output:{name}"]
         count = _differing(name, value, theirs, path, step.get(name, 1.0) if mode == REPORT else 0)
         lines.append(f"{name}: {count} of {value.size} elements differ\n")
         if count:
             differences[name] = (int(value.size), count)
+    if differences:
+        gone = {f"output:{name}" for name in differences}
+        kept = {key: value for key, value in recorded.items() if key not in gone}
+        write_arrays(folder / "golden.npz", kept)
     return Verdict("differs" if differences else "equal", "".join(lines), differences)
 
 

@@ -45,9 +45,11 @@ CHAINS: tuple[Pass, ...] = (FUSE_CHAINS,)
 Progress = Callable[[str, int], None]
 """Told each step before it starts, and how many steps there are (0: not known yet)."""
 Dump = Callable[[str, str], None]
-Verify = Callable[[Path, Graph], Mapping[str, Any]]
-"""Proves a staged build folder (all but build.json is there) right against the user's file; returns
-what was proven, for build.json. Raises CompilerError where it is not right."""
+Verify = Callable[[Path, Graph], tuple[Mapping[str, Any], Mapping[str, Any]]]
+"""Proves a staged build folder (all but build.json is there) right against the user's file.
+
+Returns what was proven, for build.json, and by name what the program made of recorded tensors.
+Raises CompilerError where it is not right."""
 
 
 STAGES = 5
@@ -188,8 +190,7 @@ def build(
         graph = optimize(graph, options.fuse, back_end_accepts(config, options.policy), stages.dump)
         steps = len(graph.ops) + STAGES
         progress("golden", steps)
-        verdict = golden.compare(graph, source, folder, options.golden)
-        stages.dump("golden", verdict.text)
+        recorded = golden.adopt(graph, source, folder)
         assigned = lay_out(graph, config)
         program = emit(assigned, config, lambda name: progress(name, steps), options.policy)
         progress("write", steps)
@@ -198,10 +199,29 @@ def build(
         if graph.host:
             (folder / HOST_MODEL).write_bytes(graph.host)
         progress("proof", steps)
-        proof = None if verify is None else verify(folder, assigned.graph)
+        proof, made = (None, None) if verify is None else verify(folder, assigned.graph)
+        verdict = _judged(graph, made, recorded, source, folder, options.golden)
+        stages.dump("golden", verdict.text)
         built = _summary(graph, program, config, options, target, verdict, proof, start)
         (folder / "build.json").write_text(json.dumps(dataclasses.asdict(built), indent=2) + "\n")
     return built
+
+
+def _judged(
+    graph: Graph,
+    made: Mapping[str, Any] | None,
+    recorded: Mapping[str, Any] | None,
+    source: Path,
+    folder: Path,
+    mode: str,
+) -> golden.Verdict:
+    """The recording against the program's results, or the interpreter's if nothing was proven."""
+    if recorded is None:
+        return golden.Verdict("absent", "nothing was recorded beside the ONNX file\n")
+    if mode == golden.OFF or (made is None and graph.host):
+        return golden.Verdict("skipped", "not compared\n")
+    made = golden.interpreted(graph, recorded) if made is None else made
+    return golden.judge(graph, made, recorded, source.with_suffix(".npz"), folder, mode)
 
 
 def _graph_of(imported: Imported, source: Path) -> Graph:

@@ -28,7 +28,7 @@ from hw.arch.config import AcceleratorConfig
 from hw.arch.program import FILE
 from models.errors import ModelsError
 from models.reference import Reference
-from proof.prove import prove
+from proof.prove import prove_and_run
 from sim import host
 from sim.__main__ import main as sim_main
 from sim.backend import Options as RunOptions
@@ -171,7 +171,7 @@ class Product:
         Crash
         """
         options = Options(fuse=self.settings.fuse, policy=Policy(hfa=self.settings.hfa))
-        verify = prove if self.settings.command else None
+        verify = prove_and_run if self.settings.command else None
         try:
             with _strictly():
                 build(file, self.config, self.folder / "build", options, verify=verify)

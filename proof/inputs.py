@@ -12,6 +12,7 @@ from sim import host
 from sim.build import Arrays, Build
 from sim.errors import InputError
 
+RECORDED = "recorded"
 SEED = 0
 COARSE = 8
 """Elements along each axis that share a value in half of a random input: pools must not see the
@@ -23,7 +24,7 @@ WIDTHS = (1 / 256, 1 / 16, 1.0, 4.0, 16.0, 64.0, 256.0, 4096.0)
 def inputs_of(build: Build) -> tuple[Arrays, str]:
     """Inputs by the graph's names, as the file types them, and a word on where they come from."""
     if build.golden:
-        return build.inputs(None), "recorded"
+        return build.inputs(None), RECORDED
     rng = np.random.default_rng(SEED)
     result: Arrays = {}
     hosted: list[Input] = []

@@ -27,12 +27,12 @@ from models.quantgraph import QuantizedGraph
 from models.reference import Reference
 from models.values import Constant
 from proof import inner
-from proof.inputs import inputs_of
+from proof.inputs import RECORDED, inputs_of
 from proof.written import Written
 from sim import host
 from sim.backend import Options
 from sim.backends import make_backend
-from sim.build import Arrays, Build
+from sim.build import OUTPUT, Arrays, Build
 from sim.compare import blame, difference, overwritten
 from sim.errors import InputError, SimulatorError
 from sim.functional.errors import MachineError
@@ -63,8 +63,16 @@ def prove(
     CompilerError
         Something differs: names node or layer, element and both values.
     """
+    return prove_and_run(folder, graph, progress)[0]
+
+
+def prove_and_run(
+    folder: Path, graph: Graph, progress: Progress = lambda step, total: None
+) -> tuple[dict[str, Any], Arrays]:
+    """`prove`, and what the program made of whatever the recording beside it holds, by name."""
     try:
-        return _Proof(folder, graph, progress).run()
+        proof = _Proof(folder, graph, progress)
+        return proof.run(), proof.recorded()
     except ModelsError as error:
         raise CompilerError(f"the oracle does not read the file: {error}") from error
     except (InputError, SimulatorError, MachineError) as error:
@@ -208,6 +216,14 @@ class _Proof:
         found = difference(name, value, got)
         if found is not None:
             raise CompilerError(str(blame(found, port, self.program, self.result.trace or ())))
+
+    def recorded(self) -> Arrays:
+        """Outputs as the file types them, and stored tensors that were recorded."""
+        names = {key.removeprefix(OUTPUT) for key in self.build.golden if key.startswith(OUTPUT)}
+        memory = self.result.memory
+        values = {n: host.read(memory, t) for n, t in self.stored.items() if n in names}
+        ports = [port for port in self.program.outputs if self.origin == RECORDED]
+        return values | {port.name: host.result(self.program, memory, port) for port in ports}
 
     def _report(self, lost: tuple[str, ...], own: set[str]) -> dict[str, Any]:
         return {

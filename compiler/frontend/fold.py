@@ -25,7 +25,7 @@ def fold_constants(model: Model) -> None:
     for node in model.nodes:
         if node.op_type == "DequantizeLinear" or (not node.input and node.op_type != "Constant"):
             continue
-        if not is_standard(node):
+        if not is_standard(node) or any(a.HasField("g") for a in node.attribute):
             continue
         if node.op_type == "Shape" and node.input[0] in model.shapes:
             _shape(model, node)

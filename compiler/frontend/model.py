@@ -207,11 +207,11 @@ def _producers(graph: onnx.GraphProto, given: set[str]) -> dict[str, onnx.NodePr
 
 def _ordered(graph: onnx.GraphProto, producers: dict[str, onnx.NodeProto]) -> list[onnx.NodeProto]:
     """Nodes in an order of execution; the file's own order where it is one (AMD Quark's is not)."""
-    index = {id(node): place for place, node in enumerate(graph.node)}
+    index = {name: place for place, node in enumerate(graph.node) for name in node.output}
     waiting: list[set[int]] = []
     readers: dict[int, list[int]] = {}
     for place, node in enumerate(graph.node):
-        before = {index[id(producers[name])] for name in node.input if name in producers}
+        before = {index[name] for name in node.input if name in producers}
         waiting.append(before)
         for other in before:
             readers.setdefault(other, []).append(place)

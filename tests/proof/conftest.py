@@ -41,7 +41,12 @@ def make(model: onnx.ModelProto | Path, folder: Path) -> Made:
         source = folder / "net.onnx"
         onnx.save(model, source)
     graphs: list[Graph] = []
-    build(source, TINY, folder / "build", verify=lambda staged, graph: graphs.append(graph) or {})
+    build(
+        source,
+        TINY,
+        folder / "build",
+        verify=lambda staged, graph: graphs.append(graph) or ({}, {}),
+    )
     return Made(folder / "build", graphs[0])
 
 
