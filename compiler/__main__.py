@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from compiler import golden
 from compiler.check import check
-from compiler.codegen.policy import AUTO, NAMES, OBJECTIVES, Policy
 from compiler.ir import Graph
 from compiler.pipeline import Options, Verify, build
+from compiler.policy import AUTO, NAMES, OBJECTIVES, Policy
 from compiler.tensor import CompilerError
 from hw.arch.config import AcceleratorConfig, ConfigError
 

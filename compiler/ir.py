@@ -125,6 +125,7 @@ class Graph:
     signature: inputs of the user's graph in its order; () where they are `inputs` themselves.
     host: the part of the user's graph that the host evaluates in float, a serialized ONNX model
         from the graph's inputs to sources of `inputs`; empty if there is none.
+    reserved: every name that stands in the user's file; values of the compiler's own get others.
     """
 
     name: str
@@ -134,6 +135,7 @@ class Graph:
     ops: tuple[AnyOperation, ...]
     signature: tuple[Input, ...] = ()
     host: bytes = b""
+    reserved: frozenset[str] = frozenset()
 
     def seen(self, port: Port) -> TensorType:
         """How the file sees an output."""

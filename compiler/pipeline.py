@@ -5,7 +5,7 @@
 
 Each stage before `golden` makes a new graph, which is verified and dumped to
 `stages/NN-name.txt`. The stages after it happen inside the back end
-(`compiler.codegen.build`) and are dumped from the program that it makes. A build folder
+(`compiler.backend.build`) and are dumped from the program that it makes. A build folder
 appears complete or not at all.
 """
 
@@ -20,16 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from compiler import golden, output, printer
-from compiler.codegen.build import emit, lay_out
-from compiler.codegen.policy import Policy
-from compiler.codegen.support import reason
+from compiler.backend.build import emit, lay_out
 from compiler.cost import program_cycles
 from compiler.ir import AnyOperation, CompilerError, Graph, GraphError, TensorType, verify
+from compiler.lower import refusal
 from compiler.onnx_import import Imported, import_onnx
 from compiler.passes.base import Accept, Outcome, Pass, accept_all
 from compiler.passes.chain import FUSE_CHAINS
 from compiler.passes.fold import DEAD_CODE, FOLD
 from compiler.passes.fuse import FUSE_CLAMPS, FUSE_POOLS, FUSE_RESIDUALS
+from compiler.policy import Policy
 from hw.arch.assembly import format_program
 from hw.arch.config import AcceleratorConfig
 from hw.arch.program import HOST_MODEL, Program
@@ -115,7 +115,7 @@ def back_end_accepts(config: AcceleratorConfig, policy: Policy | None = None) ->
     wishes = policy or Policy()
 
     def accept(op: AnyOperation, inputs: Sequence[TensorType], result: TensorType) -> str | None:
-        return reason(op, list(inputs), result, config, wishes)
+        return refusal(op, list(inputs), result, config, wishes)
 
     return accept
 

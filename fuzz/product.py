@@ -21,8 +21,8 @@ import numpy.typing as npt
 import onnx
 
 from compiler.check import check as compiler_check
-from compiler.codegen.policy import Policy
 from compiler.pipeline import Options, build
+from compiler.policy import Policy
 from compiler.tensor import CompilerError
 from hw.arch.config import AcceleratorConfig
 from hw.arch.program import FILE

@@ -142,6 +142,7 @@ class Importer:
             tuple(builder.ops),
             host.signature(self.model, sources, part),
             part,
+            frozenset(self.model.names),
         )
 
     def importable(self, name: str) -> Graph:
@@ -157,6 +158,7 @@ class Importer:
             tuple(Port(n, n) for n in ends),
             values,
             ops,
+            reserved=frozenset(self.model.names),
         )
 
     # Walking ------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """The operators of the graph, one file each: attributes, shape inference, integer reference.
 
-How an operator becomes instructions is not here but in the back end, which matches on
+How an operator becomes instructions is not here but in compiler/lower, whose registry matches on
 `AnyOperation` and so cannot forget one.
 """
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from compiler import interpreter
-from compiler.codegen.assign import assign_layout
-from compiler.codegen.build import generate
+from compiler.backend.build import generate
 from compiler.ir import Convolution, Graph, Operation, Port, TensorType, Value, Window, verify
+from compiler.layout.assign import assign_layout
 from hw.arch.config import AcceleratorConfig
 from hw.arch.numerics import split_scale
 from hw.arch.program import Program

@@ -14,7 +14,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from compiler.codegen.support import reason
 from compiler.ir import (
     Codes,
     Concat,
@@ -37,6 +36,7 @@ from compiler.ir import (
     Window,
     verify,
 )
+from compiler.lower import refusal
 from compiler.ops import make_table
 from hw.arch.axes import merged, standard
 from hw.arch.config import AcceleratorConfig
@@ -126,7 +126,7 @@ class Grower:
             return None
         kinds = [self._type(n) for n in op.inputs]
         op = dataclasses.replace(op, name=f"op{len(self.ops)}")
-        why = reason(op, kinds, t, self.config)
+        why = refusal(op, kinds, t, self.config)
         if why is not None:
             self.refused.append(f"{type(op).__name__}: {why}")
             return None

@@ -14,14 +14,15 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from compiler.codegen.build import generate
-from compiler.codegen.fused_choice import best
-from compiler.codegen.fused_plan import Links, tensor_of
-from compiler.codegen.fused_strips import strips_of
-from compiler.codegen.geometry import Axis
-from compiler.codegen.policy import Policy
+from compiler.backend.build import generate
+from compiler.emit.transfers import tensor_of
+from compiler.fused.choice import best
+from compiler.fused.plan import Links
+from compiler.fused.strips import strips_of
 from compiler.ir import Chain, CompilerError, Graph
 from compiler.passes.chain import FUSE_CHAINS
+from compiler.policy import Policy
+from compiler.tile.geometry import Axis
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode, Load, Store
 from sim.backend import Options

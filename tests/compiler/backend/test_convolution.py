@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from compiler.codegen.build import generate
-from compiler.codegen.support import reason
+from compiler.backend.build import generate
 from compiler.ir import CompilerError
+from compiler.lower import refusal
 from hw.arch.isa import Array, ArrayMode, Drain, Reduce
 from tests.compiler.backend.harness import CONFIGS, convolution, execute, kind, network
 
@@ -164,14 +164,14 @@ def test_large_strides_are_exact(stride):
         np.random.default_rng(0), source, 8, (1, 3, 4), stride=(1, stride, stride)
     )
     graph = network({"x": source}, [op], {"y": result})
-    assert reason(op, [source], result, CONFIGS["tiny"]) is None
+    assert refusal(op, [source], result, CONFIGS["tiny"]) is None
     assert execute(graph, CONFIGS["tiny"]).differing() == []
 
 
 def test_what_is_too_large_is_refused_with_its_limit():
     source = kind((8, 1, 64, 64))
     op, result = convolution(np.random.default_rng(0), source, 8, (1, 1, 1), stride=(1, 16, 16))
-    why = reason(op, [source], result, CONFIGS["tiny"])
+    why = refusal(op, [source], result, CONFIGS["tiny"])
     assert why is not None
     assert "stride 16" in why
     with pytest.raises(CompilerError, match=r"conv \(Convolution\): stride 16"):

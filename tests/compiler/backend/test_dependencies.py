@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from compiler.codegen.build import generate
-from compiler.codegen.dependencies import DependencyTracker
+from compiler.backend.build import generate
+from compiler.emit.dependencies import DependencyTracker
 from hw.arch.isa import MAX_WAIT, Array, Drain, Elementwise, Load, Store, Unit, unit_of
 from sim.functional.backend import dynamic_trace
 from sim.functional.hazards import HazardError, check_hazards

@@ -5,9 +5,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from compiler.codegen import energy
-from compiler.codegen.build import generate
-from compiler.codegen.policy import Policy
+from compiler.array import energy
+from compiler.backend.build import generate
+from compiler.policy import Policy
 from hw.arch.config import AcceleratorConfig
 from sim.energy.actions import count_actions
 from sim.energy.table import TWB_BLOCKS, EnergyTable

@@ -8,11 +8,11 @@ import math
 import numpy as np
 import pytest
 
-from compiler.codegen.build import generate
-from compiler.codegen.emitter import Probe
-from compiler.codegen.limits import MAX_BEATS, MAX_COORDINATE, MAX_COUNT
-from compiler.codegen.support import reason
+from compiler import lower
+from compiler.backend.build import generate
+from compiler.emit.emitter import Probe
 from compiler.ir import CompilerError, Graph, Pool, PoolKind, Reduce, Window
+from compiler.tile.limits import MAX_BEATS, MAX_COORDINATE, MAX_COUNT
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, Load, Space, limit
 from hw.arch.numerics import Mean
@@ -38,7 +38,7 @@ def check_seeds(first: int, count: int) -> dict[str, int]:
         name = names[seed % len(names)]
         config = CONFIGURATIONS[name]
         (op,) = graph.ops
-        why = reason(op, graph.input_types(op), graph.type(op.output), config)
+        why = lower.refusal(op, graph.input_types(op), graph.type(op.output), config)
         where = f"seed {seed} on {name}"
         if why is not None:
             with pytest.raises(CompilerError) as refused:
@@ -73,7 +73,7 @@ def single(shape, out, kernel, **attributes) -> Graph:
 
 def refusal(graph: Graph, config: AcceleratorConfig) -> str | None:
     (op,) = graph.ops
-    why = reason(op, graph.input_types(op), graph.type(op.output), config)
+    why = lower.refusal(op, graph.input_types(op), graph.type(op.output), config)
     if why is not None:
         with pytest.raises(CompilerError, match=r"^conv \(Convolution\): "):
             generate(graph, config)
@@ -171,7 +171,7 @@ def mean_of(shape, axes=(1, 2, 3)) -> Graph:
 def test_a_mean_of_a_map_that_does_not_fit_is_refused():
     graph = mean_of((4, 1, 64, 64))
     (op,) = graph.ops
-    why = reason(op, graph.input_types(op), graph.type("y"), CONFIGS["tiny"])
+    why = lower.refusal(op, graph.input_types(op), graph.type("y"), CONFIGS["tiny"])
     assert why == (
         "a window of 4096 positions; tiny_direct has 1792 scratchpad rows beside those of the "
         "result"
@@ -205,7 +205,7 @@ def test_large_maps_are_cut_as_small_as_it_takes(name):
     config = CONFIGURATIONS["few-rows"]
     graph = SMALL_TILES[name]
     (op,) = graph.ops
-    assert reason(op, graph.input_types(op), graph.type(op.output), config) is None
+    assert lower.refusal(op, graph.input_types(op), graph.type(op.output), config) is None
 
 
 # Fields

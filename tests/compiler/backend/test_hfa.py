@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from compiler.codegen.build import generate
-from compiler.codegen.policy import NAMES, Policy, plain
+from compiler.backend.build import generate
 from compiler.onnx_import import import_model
+from compiler.policy import NAMES, Policy, plain
 from compiler.tensor import CompilerError, GraphError
 from hw.arch.isa import Array, ArrayMode, Drain
 from models import fsb, slowfast, table
@@ -227,7 +227,7 @@ def test_a_wrong_field_is_seen(changes):
 
 def test_a_bias_that_is_not_folded_is_seen(monkeypatch):
     graph = layer("temporal")
-    monkeypatch.setattr("compiler.codegen.convolution.fold", lambda op, source: op)
+    monkeypatch.setattr("compiler.array.choice.fold", lambda op, source: op)
     program = generate(graph, TINY, policy=Policy("F(4,3)"))
     assert execute(graph, TINY, program).differing() == ["y"]
 
@@ -237,7 +237,7 @@ def test_taps_in_the_direct_order_are_seen(monkeypatch):
     direct = lambda weights, algorithm, config: np.ascontiguousarray(  # noqa: E731
         weights.transpose(1, 2, 3, 4, 0, 5, 6)
     ).tobytes()
-    monkeypatch.setattr("compiler.codegen.gemm.weight_bytes", direct)
+    monkeypatch.setattr("compiler.array.gemm.weight_bytes", direct)
     program = generate(graph, TINY, policy=Policy("F(4x4,3x3)"))
     assert execute(graph, TINY, program).differing() == ["y"]
 

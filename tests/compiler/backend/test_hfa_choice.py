@@ -8,9 +8,9 @@ import onnx
 import pytest
 
 from compiler.__main__ import main
-from compiler.codegen import hfa
-from compiler.codegen.build import generate
-from compiler.codegen.policy import NAMES, OBJECTIVES, Policy
+from compiler.array import hfa
+from compiler.backend.build import generate
+from compiler.policy import NAMES, OBJECTIVES, Policy
 from compiler.tensor import CompilerError
 from hw.arch.config import FEATURES, AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode, Begin, Reduce

@@ -8,9 +8,9 @@ import onnx
 import pytest
 
 from compiler import pipeline
-from compiler.codegen.build import generate
-from compiler.codegen.policy import OBJECTIVES, Policy
+from compiler.backend.build import generate
 from compiler.onnx_import import import_onnx
+from compiler.policy import OBJECTIVES, Policy
 from compiler.printer import print_choices
 from hw.arch.config import FEATURES, AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode, Begin, Load, Space

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from compiler.codegen.build import generate
-from compiler.codegen.policy import Policy
+from compiler.backend.build import generate
+from compiler.policy import Policy
 from hw.arch.config import AcceleratorConfig
 from sim.cycle.model import CoreModel
 from sim.functional.backend import dynamic_trace

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from compiler import pipeline
-from compiler.codegen.build import generate
+from compiler.backend.build import generate
 from compiler.onnx_import import import_onnx
 from hw.arch.config import AcceleratorConfig
 from hw.arch.program import Program

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from compiler.codegen.build import generate
-from compiler.codegen.policy import Policy
-from compiler.codegen.roofline import roofline_cycles
+from compiler.backend.build import generate
+from compiler.lower import roofline_cycles
+from compiler.policy import Policy
 from hw.arch.isa import Array
 from hw.arch.timing import array_stream_cycles
 from sim.cycle.model import CoreModel
@@ -86,7 +86,7 @@ def test_a_roofline_is_a_lower_bound_and_counts_real_channels():
     graph, program = built((3, 1, 32, 32), 16, (1, 1, 1), {})
     (op,) = graph.ops
     layouts = {t.name: t.layout for t in program.tensors}
-    bound = roofline_cycles(graph, op, layouts, CONFIG)
+    bound = roofline_cycles(op, {n: v.type for n, v in graph.values.items()}, layouts, CONFIG)
     weights = 3 * 16 // 16
     assert bound == 1024 * 3 // 16 + 1024 + weights
     assert bound <= cycles(program)

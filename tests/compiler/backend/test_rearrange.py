@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compiler.codegen.rearrange import moves_of
-from compiler.codegen.support import reason
 from compiler.ir import Rearrange
+from compiler.lower import refusal
+from compiler.lower.rearrange import moves_of
 from hw.arch.axes import canonical_of, from_canonical, merged, standard, to_canonical
 from hw.arch.layout import LaneMap, TensorLayout
 from tests.compiler.backend.harness import CONFIGS, execute, kind, network
@@ -121,7 +121,7 @@ def test_axes_without_common_cuts_are_refused():
     target = (((6, 4),), (), (), ((4, 1),))
     op = Rearrange(name="move", inputs=("x",), output="y", source=source, target=target)
     y = x.with_shape((1, 4, 1, 1, 6), target)
-    why = reason(op, [x], y, CONFIGS["tiny"])
+    why = refusal(op, [x], y, CONFIGS["tiny"])
     assert why is not None
     assert "do not divide each other" in why
 

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 
-from compiler.codegen.allocate import ConstantPool, RingPlacer, split_banks
-from compiler.codegen.emitter import Emitter
-from compiler.codegen.geometry import Axis, balanced, cuts, merge, tile_sizes
-from compiler.codegen.schedule import Ring, Step, run
-from compiler.codegen.tiling import Problem, accumulator_tile, candidates
-from compiler.codegen.transfers import Box, View, load_box
+from compiler.emit.allocate import ConstantPool, RingPlacer
+from compiler.emit.emitter import Emitter
+from compiler.emit.schedule import Ring, Step, run
+from compiler.emit.transfers import Box, Strided, load_box
+from compiler.tile.geometry import Axis, balanced, cuts, merge, tile_sizes
+from compiler.tile.problem import Problem
+from compiler.tile.regions import split_banks
+from compiler.tile.tiling import accumulator_tile, candidates
 from hw.arch.isa import Load, Store, strides
 from hw.arch.walk import offsets
 from tests.compiler.backend.harness import CONFIGS
@@ -131,7 +133,7 @@ def test_tilings_fit_the_memories():
 
 def test_a_box_is_loaded_row_by_row():
     lanes = 16
-    view = View(4096, 3, (7, 5, 4), (lanes, 7 * lanes, 35 * lanes, 140 * lanes), lanes)
+    view = Strided(4096, 3, (7, 5, 4), (lanes, 7 * lanes, 35 * lanes, 140 * lanes), lanes)
     box = Box((2, 1, 1), (3, 4, 2), 1, 2)
     load = load_box(view, box, 100)
     runs = load.dram + offsets(load.counts, strides(load.counts, load.dram_deltas)).reshape(-1)

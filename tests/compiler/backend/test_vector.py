@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from compiler.codegen.build import generate
+from compiler.backend.build import generate
 from compiler.ir import (
     Concat,
     Elementwise,

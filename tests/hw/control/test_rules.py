@@ -17,7 +17,7 @@ from amaranth.hdl import C, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from compiler.codegen.link import features_of
+from compiler.backend.link import features_of
 from hw.arch.config import BUILT, FEATURES, AcceleratorConfig
 from hw.arch.instructions.elementwise import UNIT_MULTIPLIER, UNIT_SHIFT
 from hw.arch.isa import (

@@ -1,0 +1,1 @@
+"""Convolutions on the array: their forms, the choice between direct and transformed, emission."""

@@ -1,0 +1,168 @@
+"""A convolution that runs in GEMM mode: the best form, algorithm and tiling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from compiler.array.energy import layer_picojoules
+from compiler.array.forms import axes_of, axis_refusal, jobs, packed_parameters
+from compiler.array.gemm import GemmEmission, Job
+from compiler.array.hfa import Candidate, decide, fold, general_refusal, sizes, transformed, turned
+from compiler.array.hfa import refusal as algorithm_refusal
+from compiler.emit.emitter import Emitter, Probe, RefusedError, holds
+from compiler.ir import Convolution
+from compiler.policy import SUPPORTED, Policy
+from compiler.tile.geometry import product
+from compiler.tile.problem import Tiling
+from compiler.tile.tiling import candidates, choose
+from hw.arch.config import AcceleratorConfig
+from hw.arch.program import Tensor
+
+
+def direct_candidates(
+    op: Convolution, source: Tensor, target: Tensor, config: AcceleratorConfig, policy: Policy
+) -> list[Candidate]:
+    """The convolution in every direct form that fits."""
+    found = []
+    for job in jobs(op, source, target, config):
+        candidate = evaluate(job, config, policy.objective)
+        if candidate is not None:
+            found.append(candidate)
+    return found
+
+
+def expressible(job: Job, tiling: Tiling, config: AcceleratorConfig) -> bool:
+    """Whether instructions hold what a tiling asks for."""
+    return holds(lambda: GemmEmission(Probe(config), job, tiling).probe())
+
+
+def refusal(
+    op: Convolution, source: Tensor, target: Tensor, config: AcceleratorConfig
+) -> str | None:
+    """Why no direct form of a convolution runs, or None if one does."""
+    axes = axes_of(op, source)
+    why = next(filter(None, map(axis_refusal, axes)), None)
+    if why is not None:
+        return why
+    pools = [axis.pool for axis in axes]
+    rows = config.memory.accumulator_rows
+    if product(pools) > rows:
+        return f"a fused pool of {pools} windows does not fit {rows} accumulator rows"
+    for job in jobs(op, source, target, config, constants=False):
+        if any(expressible(job, tiling, config) for tiling in candidates(job.problem, config)):
+            return None
+    needed = source.layout.blocks * product([axis.source((0, axis.pool))[1] for axis in axes])
+    return (
+        f"no tile fits: one result reads {sizes(op.kernel)} positions of {op.in_channels} "
+        f"channels, {needed} rows of {source.layout.lanes} bytes; {config.name} has "
+        f"{config.memory.activation_rows} scratchpad rows, a bank of them for results"
+    )
+
+
+def evaluate(job: Job, config: AcceleratorConfig, objective: str) -> Candidate | None:
+    """A form with its best tiling; None where none fits."""
+
+    def energy(tiling: Tiling) -> float:
+        return layer_picojoules(job, tiling, config)
+
+    choice = choose(
+        job.problem,
+        config,
+        energy if objective == "energy" else None,
+        lambda tiling: expressible(job, tiling, config),
+    )
+    if choice is None:
+        return None
+    tiling, others = choice
+    products = tiling.vectors * config.array.multipliers
+    return Candidate(
+        job.kernel.algorithm,
+        tiling.cycles,
+        tiling.beats,
+        products,
+        energy(tiling),
+        job,
+        tiling,
+        others,
+    )
+
+
+def plan(
+    op: Convolution,
+    source: Tensor,
+    target: Tensor,
+    config: AcceleratorConfig,
+    policy: Policy | None = None,
+) -> tuple[Candidate, dict[str, Any]]:
+    """The best form, algorithm and tiling, and the record of the choice (empty without hfa).
+
+    Raises
+    ------
+    RefusedError
+        If not even the smallest tile fits the memories.
+    """
+    policy = policy or Policy()
+    direct = direct_candidates(op, source, target, config, policy)
+    if not direct:
+        raise RefusedError(refusal(op, source, target, config) or "no tile fits")
+    if "hfa" not in config.features:
+        # Between equals the first form: min() keeps it.
+        return min(direct, key=lambda c: c.tiling.cycles), {}
+    refused: dict[str, str] = {}
+    found = list(direct)
+    why = general_refusal(op, config, policy)
+    if why is None:
+        forms = jobs(op, source, target, config)
+        found += transformed_candidates(op, source, target, forms, config, policy, refused)
+    return decide(found, refused, why, config, policy)
+
+
+def lower(emitter: Emitter, op: Convolution, source: Tensor, target: Tensor) -> dict[str, Any]:
+    """Emit a convolution; returns the tiling for the report."""
+    chosen, record = plan(op, source, target, emitter.config, emitter.policy)
+    job, tiling = chosen.job, chosen.tiling
+    GemmEmission(emitter, job, tiling).emit()
+    report = tiling.describe()
+    if job.packing is not None:
+        report["packed"] = ["x", "y", "t"][job.packing.axis]
+    report["alternatives"] = [other.describe() for other in chosen.others]
+    if record:
+        report["hfa"] = record
+    return report
+
+
+def transformed_candidates(
+    op: Convolution,
+    source: Tensor,
+    target: Tensor,
+    forms: Sequence[Job],
+    config: AcceleratorConfig,
+    policy: Policy,
+    refused: dict[str, str],
+) -> list[Candidate]:
+    """Every algorithm on the form that suits it best; others go to `refused` with a reason."""
+    try:
+        folded = fold(op, source)
+    except ValueError as error:
+        refused.update({a.name: str(error) for a in SUPPORTED})
+        return []
+    parameters = packed_parameters(folded, target.layout.lane_channels(), config.array.cols)
+    forms = [*forms, *(t for t in map(turned, forms) if t is not None)]
+    found = []
+    for algorithm in SUPPORTED:
+        why, best = "", []
+        for form in forms:
+            reason = algorithm_refusal(op, form, algorithm, config)
+            if reason is None:
+                job = transformed(form, algorithm, parameters)
+                candidate = evaluate(job, config, policy.objective)
+                reason = "no tile of it fits the memories"
+                best += [candidate] if candidate is not None else []
+            # The first form is the plain one; its reason is the one that says most.
+            why = why or reason
+        if best:
+            found.append(min(best, key=lambda c: c.merit(policy.objective)))
+        else:
+            refused[algorithm.name] = why
+    return found

@@ -1,0 +1,374 @@
+"""Emission of a tiled convolution in GEMM mode: loads, packing, ARRAY, DRAIN, stores."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Hashable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from compiler.array.fields import Kernel, Place, array_instruction, drain_instruction, weight_bytes
+from compiler.emit.emitter import Emitter
+from compiler.emit.schedule import Ring, Slots, Step, run
+from compiler.emit.transfers import Box, Strided, load_box, row_field, store_box
+from compiler.tile.geometry import Axis, Range, Triple, cuts, product
+from compiler.tile.parts import DIRECT, Part, parts_of
+from compiler.tile.problem import Problem, Tiling
+from hw.arch.isa import Reduce, ReduceOp, Space, UnitInstruction, deltas
+from hw.arch.layout import ceil_div
+
+Ranges: TypeAlias = tuple[Range, Range, Range]
+"""First and count along x, y, t."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Packing:
+    """Neighbours along an axis are packed into the lanes of one row before the array reads them.
+
+    Attributes
+    ----------
+    axis: 0, 1 or 2 (x, y, t).
+    lanes: channels of the source.
+    taps: neighbours in a packed row; packed block b holds taps b·taps onwards.
+    """
+
+    axis: int
+    lanes: int
+    taps: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Job:
+    """A convolution as the array sees it.
+
+    Attributes
+    ----------
+    problem: sizes.
+    source, target: tensors in DRAM, axes merged as in `problem.axes`.
+    weights: int8 [groups, reduced, kt, ky, kx, rows, cols].
+    parameters: packed requantization parameters of each output group.
+    first_block: input block at which each output group's sum begins.
+    kernel: what the array computes.
+    packing: how the operand is packed first, if it is.
+    """
+
+    problem: Problem
+    source: Strided
+    target: Strided
+    weights: npt.NDArray[np.int8]
+    parameters: Sequence[bytes]
+    first_block: Sequence[int]
+    kernel: Kernel
+    packing: Packing | None = None
+
+    @property
+    def block_step(self) -> int:
+        """Input blocks from one output group's first to the next one's."""
+        return self.first_block[1] - self.first_block[0] if len(self.first_block) > 1 else 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Piece:
+    """Weights of one transfer: first and count of input blocks, and of taps along x, y, t."""
+
+    blocks: Range
+    taps: Ranges
+
+
+def _boxes(ranges: Sequence[Sequence[Range]]) -> list[Ranges]:
+    """All combinations of ranges along x, y, t; x varies fastest."""
+    return [(x, y, t) for t, y, x in itertools.product(ranges[2], ranges[1], ranges[0])]
+
+
+class GemmEmission:
+    """Emits one job with one tiling."""
+
+    def __init__(self, emitter: Emitter, job: Job, tiling: Tiling):
+        self.emitter = emitter
+        self.config = emitter.config
+        self.job = job
+        self.tiling = tiling
+        self.problem = job.problem
+        self.axes = job.problem.axes
+        self.tiles = _boxes([cuts(a.out, n) for a, n in zip(self.axes, tiling.load, strict=True)])
+        self.groups = cuts(job.problem.groups, tiling.group)
+        config, pieces = emitter.config, tiling.pieces
+        taps = _boxes([cuts(a.kernel, n) for a, n in zip(self.axes, pieces.taps, strict=True)])
+        self.pieces = [
+            Piece(blocks, box)
+            for blocks in cuts(job.problem.reduced, pieces.blocks)
+            for box in taps
+        ]
+        piece_blocks = pieces.blocks * product(pieces.taps) * tiling.group
+        self.piece_beats = piece_blocks * config.weight_block_beats
+        self.weight_base = emitter.weights.take(self.piece_beats * pieces.slots)
+        self.group_parameter_beats = config.requantize_steps * config.parameter_row_beats
+        parameter_slot = tiling.group * self.group_parameter_beats
+        self.parameter_slots = min(len(self.groups), emitter.parameters.capacity // parameter_slot)
+        self.parameter_base = emitter.parameters.take(self.parameter_slots * parameter_slot)
+        self.parameter_slot = parameter_slot
+        self._output_turn = 0
+        self._accumulator_turn = 0
+
+    def emit(self) -> None:
+        """Emit the whole layer."""
+        tiling = self.tiling
+        spread = tiling.pieces.slots < len(self.groups) * len(self.pieces)
+        rings = {
+            "weight": Ring(tiling.pieces.slots, self._fill_weights),
+            "parameter": Ring(self.parameter_slots, self._fill_parameters),
+        }
+        if self.job.packing is None:
+            rings["input"] = Ring(tiling.input_slots, self._fill_input, spread)
+        else:
+            rings["raw"] = Ring(tiling.input_slots, self._fill_raw)
+        transformed = self.job.kernel.algorithm != DIRECT
+        run(self.emitter, rings, self._steps(), late=transformed)
+
+    def probe(self) -> None:
+        """Emit a few instructions of every kind: the first, the largest and the last tile's."""
+        largest = max(self._numbers(), key=lambda n: self._source_box(n, self.axes, 1).rows)
+        groups, pieces = ({0, len(parts) - 1} for parts in (self.groups, self.pieces))
+        for tile in {0, largest, len(self.tiles) - 1}:
+            fill = self._fill_input if self.job.packing is None else self._fill_raw
+            for instruction in fill(tile, 0):
+                self.emitter.emit(instruction)
+            if self.job.packing is not None:
+                self._packing_step(tile).body({"raw": 0})
+            parts = parts_of(
+                self.axes, self.job.kernel.algorithm, self.tiles[tile], self.tiling.accumulator
+            )
+            slots = {"weight": 0, "parameter": 0, "input": 0}
+            for part, group in itertools.product({parts[0], parts[-1]}, groups):
+                for piece in pieces:
+                    self._array(tile, part, group, piece, 1, slots)
+                self._drain(tile, part, group, 1, 1, 0)
+            self._store(tile, 0, 1)
+
+    # Steps
+
+    def _steps(self) -> list[Step]:
+        if self.tiling.group_outer:
+            order = [(tile, group) for group in range(len(self.groups)) for tile in self._numbers()]
+        else:
+            order = [(tile, group) for tile in self._numbers() for group in range(len(self.groups))]
+        steps = []
+        packed = 0
+        for tile, group in order:
+            if self.job.packing is not None:
+                # The next tile is packed while this one is computed.
+                while packed < min(tile + self.tiling.input_slots, len(self.tiles)):
+                    steps.append(self._packing_step(packed))
+                    packed += 1
+            steps += self._tile_steps(tile, group)
+        return steps
+
+    def _numbers(self) -> range:
+        return range(len(self.tiles))
+
+    def _tile_steps(self, tile: int, group: int) -> list[Step]:
+        box = self.tiles[tile]
+        algorithm = self.job.kernel.algorithm
+        parts = parts_of(self.axes, algorithm, box, self.tiling.accumulator)
+        steps = []
+        out_slot = self._output_turn
+        self._output_turn = 1 - out_slot
+        for number, part in enumerate(parts):
+            bank = self._accumulator_turn
+            self._accumulator_turn = 1 - bank
+            for piece in range(len(self.pieces)):
+                needs: dict[str, Hashable] = {"weight": (group, piece), "parameter": group}
+                if self.job.packing is None:
+                    needs["input"] = tile
+                last = piece == len(self.pieces) - 1
+                store = last and number == len(parts) - 1
+
+                def body(
+                    slots: Slots,
+                    part: Part = part,
+                    piece: int = piece,
+                    bank: int = bank,
+                    last: bool = last,
+                    store: bool = store,
+                ) -> None:
+                    self._array(tile, part, group, piece, bank, slots)
+                    if last:
+                        self._drain(tile, part, group, bank, out_slot, slots["parameter"])
+                    if store:
+                        self._store(tile, group, out_slot)
+
+                steps.append(Step(needs, body))
+        return steps
+
+    # Transfers
+
+    def _source_box(self, tile: int, axes: tuple[Axis, Axis, Axis], blocks: int) -> Box:
+        ranges = [axis.source(cut) for axis, cut in zip(axes, self.tiles[tile], strict=True)]
+        first = (ranges[0][0], ranges[1][0], ranges[2][0])
+        size = (ranges[0][1], ranges[1][1], ranges[2][1])
+        return Box(first, size, 0, blocks)
+
+    def _fill_input(self, key: Hashable, slot: int) -> list[UnitInstruction]:
+        assert isinstance(key, int)
+        row = self.tiling.input.slot(slot, self.tiling.input_slots)
+        whole = self._source_box(key, self.axes, self.problem.blocks)
+        # Transfers of some blocks each, long enough to hide their latency.
+        count = max(1, min(whole.blocks, whole.rows // 1024))
+        parts = cuts(whole.blocks, ceil_div(whole.blocks, count))
+        return [
+            load_box(
+                self.job.source,
+                dataclasses.replace(whole, block=first, blocks=blocks),
+                row + first * whole.positions,
+            )
+            for first, blocks in parts
+        ]
+
+    def _fill_weights(self, key: Hashable, slot: int) -> list[UnitInstruction]:
+        assert isinstance(key, tuple)
+        piece = self.pieces[key[1]]
+        x, y, t, blocks, groups = (
+            slice(first, first + count)
+            for first, count in (*piece.taps, piece.blocks, self.groups[key[0]])
+        )
+        part = self.job.weights[groups, blocks, t, y, x]
+        data = weight_bytes(part, self.job.kernel.algorithm, self.config)
+        local = self.weight_base + slot * self.piece_beats
+        return [self.emitter.load_constant(data, Space.WEIGHT, local)]
+
+    def _fill_parameters(self, key: Hashable, slot: int) -> list[UnitInstruction]:
+        assert isinstance(key, int)
+        first, count = self.groups[key]
+        data = b"".join(self.job.parameters[first : first + count])
+        local = self.parameter_base + slot * self.parameter_slot
+        return [self.emitter.load_constant(data, Space.PARAMETER, local)]
+
+    def _output(self, tile: int, out_slot: int) -> tuple[int, Triple, Triple]:
+        """Row of the output slot, first output and size of the tile after the pool."""
+        cut = self.tiles[tile]
+        first = tuple(c[0] // a.pool for c, a in zip(cut, self.axes, strict=True))
+        size = tuple(c[1] // a.pool for c, a in zip(cut, self.axes, strict=True))
+        row = self.tiling.output.slot(out_slot, 2)
+        return row, (first[0], first[1], first[2]), (size[0], size[1], size[2])
+
+    def _store(self, tile: int, group: int, out_slot: int) -> None:
+        row, first, size = self._output(tile, out_slot)
+        begin, count = self.groups[group]
+        per_group = self.config.array.blocks_per_row
+        block = begin * per_group
+        blocks = min(count * per_group, self.problem.out_blocks - block)
+        self.emitter.emit(store_box(self.job.target, Box(first, size, block, blocks), row))
+
+    # Packing
+
+    def _fill_raw(self, key: Hashable, slot: int) -> list[UnitInstruction]:
+        assert isinstance(key, int)
+        axes = self.problem.raw_axes
+        assert axes is not None
+        box = self._source_box(key, axes, self.problem.raw_blocks)
+        row = self.tiling.input.slot(slot, self.tiling.input_slots)
+        return [load_box(self.job.source, box, row)]
+
+    def _packing_step(self, tile: int) -> Step:
+        def body(slots: Slots) -> None:
+            for block in range(self.problem.blocks):
+                self.emitter.emit(self._pack(tile, block, slots["raw"]))
+
+        return Step({"raw": tile}, body)
+
+    def _pack(self, tile: int, block: int, slot: int) -> Reduce:
+        """One packed block of a tile."""
+        packing, raw_axes, region = self.job.packing, self.problem.raw_axes, self.tiling.packed
+        assert packing is not None and raw_axes is not None and region is not None
+        raw = self._source_box(tile, raw_axes, 1)
+        box = self._source_box(tile, self.axes, 1)
+        raw_pitch = raw.pitches()
+        axis = packing.axis
+        original = raw_axes[axis]
+        starts = list(box.first)
+        steps = [1, 1, 1]
+        starts[axis] = original.start(box.first[axis]) + block * packing.taps
+        steps[axis] = original.stride
+        # Only the packed axis can leave the tensor; the others count from their first row.
+        base = self.tiling.input.slot(slot, self.tiling.input_slots)
+        source = base + sum((starts[d] - raw.first[d]) * raw_pitch[d] for d in range(3))
+        bounds = [starts[d] + box.size[d] for d in range(3)]
+        bounds[axis] = original.size
+        for d in range(3):
+            if d != axis:
+                starts[d], bounds[d] = 0, box.size[d]
+        taps = min(packing.taps, original.kernel - block * packing.taps)
+        window = [1, 1, 1]
+        window[axis] = taps
+        nest = (*window, *box.size, 1)
+        strides = (*raw_pitch[:3], *(raw_pitch[d] * steps[d] for d in range(3)), 0)
+        slot_row = region.slot(tile % self.tiling.input_slots, self.tiling.input_slots)
+        counts = (*box.size, 1)
+        return Reduce(
+            op=ReduceOp.PACK,
+            signed=int(self.job.kernel.signed),
+            counts=counts,
+            window=(window[0], window[1], window[2]),
+            source=row_field(source),
+            source_deltas=deltas(nest, strides),
+            destination=slot_row + block * box.positions,
+            destination_deltas=deltas(counts, box.pitches()),
+            starts=tuple(starts),
+            steps=tuple(steps),
+            bounds=tuple(bounds),
+            pad=self.job.kernel.zero_point & 0xFF,
+            pack_lanes=packing.lanes,
+            low=-128 if self.job.kernel.signed else 0,
+            high=127 if self.job.kernel.signed else 255,
+        )
+
+    # Computation
+
+    def _operand_row(self, tile: int, slots: Slots) -> int:
+        if self.tiling.packed is None:
+            return self.tiling.input.slot(slots["input"], self.tiling.input_slots)
+        return self.tiling.packed.slot(tile % self.tiling.input_slots, self.tiling.input_slots)
+
+    def _array(
+        self, tile: int, part: Part, group: int, piece: int, bank: int, slots: Slots
+    ) -> None:
+        box = self._source_box(tile, self.axes, self.problem.blocks)
+        pitches = box.pitches()
+        first_group, count = self.groups[group]
+        first_block, blocks = self.pieces[piece].blocks
+        skipped = self.job.first_block[first_group] + first_block
+        row = self._operand_row(tile, slots) + skipped * pitches[3]
+        self.emitter.emit(
+            array_instruction(
+                self.config,
+                self.job.kernel,
+                part,
+                Place(row, box.first, box.size, pitches),
+                groups=count,
+                blocks=blocks,
+                weight=self.weight_base + slots["weight"] * self.piece_beats,
+                bank=bank,
+                block_step=self.job.block_step,
+                accumulate=piece > 0,
+                taps=self.pieces[piece].taps,
+            )
+        )
+
+    def _drain(
+        self, tile: int, part: Part, group: int, bank: int, out_slot: int, parameter: int
+    ) -> None:
+        row, first, size = self._output(tile, out_slot)
+        self.emitter.emit(
+            drain_instruction(
+                self.config,
+                self.job.kernel,
+                part,
+                Place(row, first, size, Box(first, size, 0, 1).pitches()),
+                groups=self.groups[group][1],
+                bank=bank,
+                parameter=self.parameter_base + parameter * self.parameter_slot,
+            )
+        )

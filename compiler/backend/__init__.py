@@ -1,0 +1,1 @@
+"""From the typed graph to the linked program."""

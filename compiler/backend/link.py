@@ -1,0 +1,93 @@
+"""Joins instructions, constants and tensors into a program file's content."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from compiler.backend.placement import Placement
+from compiler.emit.allocate import PAGE, ConstantPool, align
+from compiler.emit.emitter import Emitter
+from compiler.ir import CompilerError, Graph, Port
+from hw.arch.codes import FEATURES
+from hw.arch.config import AcceleratorConfig
+from hw.arch.isa import INSTRUCTION_BYTES, RULES, Begin, Halt, Instruction
+from hw.arch.program import Feed, Input, Layer, Output, Program
+from hw.arch.rules import needs
+
+ADDRESS_SPACE = 1 << 32
+
+
+def features_of(instructions: Iterable[Instruction]) -> int:
+    """Mask of the optional parts of the circuit that a program needs (`rules.needs`)."""
+    mask = 0
+    for instruction in instructions:
+        for bit, needed in _NEEDS[type(instruction)]:
+            if not mask & bit and needed(instruction):
+                mask |= bit
+    return mask
+
+
+_NEEDS = {
+    kind: [(1 << FEATURES.index(feature), needed) for feature, needed in needs(rules)]
+    for kind, rules in RULES.items()
+}
+
+
+def link(
+    graph: Graph,
+    emitter: Emitter,
+    placement: Placement,
+    constants: ConstantPool,
+    layers: Sequence[Layer],
+) -> Program:
+    """Finish a program: BEGIN and HALT around the layers, code behind the constants.
+
+    `emitter.instructions[0]` is a placeholder for BEGIN, whose feature mask is known only now.
+
+    Raises
+    ------
+    CompilerError
+        If the program needs more than the 4 GiB that instructions can address.
+    """
+    config: AcceleratorConfig = emitter.config
+    body = emitter.instructions[1:]
+    instructions = (Begin(config.fingerprint, features_of(body)), *body, Halt())
+    code = align(constants.end, PAGE)
+    end = align(code + INSTRUCTION_BYTES * len(instructions), PAGE)
+    if end > ADDRESS_SPACE:
+        raise CompilerError(f"{graph.name} needs {end} bytes of DRAM; {ADDRESS_SPACE} at most")
+    for value in graph.values.values():
+        if value.constant is not None:
+            tensor = placement.tensors[value.name]
+            fill = value.type.zero_point
+            constants.put(tensor.address, tensor.layout.pack(value.constant, fill).tobytes())
+    return Program(
+        network=graph.name,
+        config=config.name,
+        fingerprint=config.fingerprint,
+        instructions=instructions,
+        code_address=code,
+        image=constants.image(),
+        memory_bytes=end,
+        store_window=placement.window,
+        inputs=_inputs(graph),
+        feeds=tuple(Feed(port.value, port.onnx_name) for port in graph.inputs),
+        outputs=tuple(_output(graph, port) for port in graph.outputs),
+        tensors=tuple(placement.tensors.values()),
+        layers=tuple(layers),
+    )
+
+
+def _inputs(graph: Graph) -> tuple[Input, ...]:
+    """Inputs of the user's graph."""
+    return graph.signature or tuple(
+        Input(port.onnx_name, graph.type(port.value).onnx_shape, graph.type(port.value).dtype.name)
+        for port in graph.inputs
+    )
+
+
+def _output(graph: Graph, port: Port) -> Output:
+    """An output of the user's graph."""
+    kind = graph.seen(port)
+    dtype = "float32" if port.real else kind.dtype.name
+    return Output(port.onnx_name, kind.onnx_shape, dtype, port.value, kind.axes)

@@ -1,1 +1,0 @@
-"""The back end: typed graph to linked program. `build.generate` is the way in."""

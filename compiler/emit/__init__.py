@@ -1,0 +1,1 @@
+"""Instructions in program order: places, transfers, waits, and layers that stream tiles."""

@@ -1,0 +1,116 @@
+"""What every lowering writes to: instructions in program order, constants, scratchpad places."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from compiler.emit.allocate import ConstantPool, RingPlacer
+from compiler.emit.dependencies import DependencyTracker
+from compiler.emit.transfers import TransferError
+from compiler.ir import CompilerError
+from compiler.policy import Policy
+from compiler.tile.limits import MAX_BEATS
+from hw.arch.config import AcceleratorConfig
+from hw.arch.encoding import EncodingError
+from hw.arch.isa import Instruction, Load, Space, Unit, UnitInstruction, deltas
+from hw.arch.layout import ceil_div
+from hw.arch.program import Tensor
+
+
+class RefusedError(CompilerError):
+    """Why an operator cannot run on a configuration; whoever asked knows which operator."""
+
+
+class Emitter:
+    """Collects a program.
+
+    Members
+    -------
+    config: the accelerator.
+    policy: how layers choose between direct and transformed.
+    tensors: where every stored tensor lies, by name.
+    scratch: DRAM addresses that a layer may store to beside its result, by the result's name.
+    instructions: so far, waits included.
+    weights, parameters: places in the weight and parameter memories, handed out round robin so
+        that a layer's constants can arrive while the layer before still computes.
+    """
+
+    def __init__(
+        self,
+        config: AcceleratorConfig,
+        tensors: Mapping[str, Tensor],
+        constants: ConstantPool,
+        policy: Policy | None = None,
+        scratch: Mapping[str, int] | None = None,
+    ):
+        self.config = config
+        self.policy = policy or Policy()
+        self.tensors = tensors
+        self.scratch = scratch or {}
+        self.instructions: list[Instruction] = []
+        self.weights = RingPlacer(config.weight_beats)
+        self.parameters = RingPlacer(config.parameter_rows * config.parameter_row_beats)
+        self._tracker = DependencyTracker(config)
+        self._constants = constants
+        self._tables = RingPlacer(config.memory.tables)
+
+    def emit(self, instruction: UnitInstruction) -> None:
+        """Append an instruction; its waits are filled in here."""
+        self.instructions.append(self._tracker.add(instruction))
+
+    def dispatched(self, unit: Unit) -> int:
+        """Instructions that a unit has been given so far."""
+        return self._tracker.dispatched(unit)
+
+    def constant(self, data: bytes) -> int:
+        """DRAM address of constant bytes; equal bytes are stored once."""
+        return self._constants.add(data)
+
+    def load_constant(self, data: bytes, space: Space, local: int) -> Load:
+        """A transfer of constant bytes, whole beats, to consecutive beats from `local`."""
+        width = self.config.port.bytes
+        beats, rest = divmod(len(data), width)
+        if rest:
+            raise ValueError(f"a constant of {len(data)} bytes is no multiple of {width}")
+        if beats <= MAX_BEATS:
+            return Load(dram=self.constant(data), space=space, local=local, beats=beats)
+        runs = next(n for n in range(ceil_div(beats, MAX_BEATS), beats + 1) if beats % n == 0)
+        counts = (runs, 1, 1)
+        size = beats // runs
+        return Load(
+            dram=self.constant(data),
+            space=space,
+            local=local,
+            beats=size,
+            counts=counts,
+            dram_deltas=deltas(counts, (size * width, 0, 0)),
+            local_deltas=deltas(counts, (size, 0, 0)),
+        )
+
+    def table(self, table: bytes | None) -> int:
+        """Bring a lookup table on chip; returns the instruction's `table` field, 0 for none."""
+        if table is None:
+            return 0
+        index = self._tables.take(1)
+        self.emit(self.load_constant(table, Space.TABLE, index * self.config.table_beats))
+        return index + 1
+
+
+class Probe(Emitter):
+    """An emitter that keeps nothing: it only sees whether instructions hold their fields."""
+
+    def __init__(self, config: AcceleratorConfig):
+        super().__init__(config, {}, ConstantPool(0))
+
+    def emit(self, instruction: UnitInstruction) -> None:
+        """Raise EncodingError where a field overflows."""
+        instruction.encode()
+
+
+def holds(emit: Callable[[], None]) -> bool:
+    """Whether a piece of emission, given a `Probe`, fits the instructions' fields."""
+    try:
+        emit()
+    except (EncodingError, TransferError):
+        return False
+    return True

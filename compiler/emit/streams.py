@@ -1,0 +1,213 @@
+"""Layers that stream tiles through the vector unit, or straight from load to store.
+
+A lowering describes such a layer (`Stream`); whether it fits (`check`) and how it is emitted
+(`emit`) is the same for all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Hashable, Iterable, Sequence
+
+from compiler.emit.emitter import Emitter, RefusedError
+from compiler.emit.schedule import Ring, Slots, Step, run
+from compiler.emit.transfers import Box, Strided, TransferError, load_box, store_box
+from compiler.tile.geometry import balanced, cuts
+from compiler.tile.regions import Region, split_banks
+from hw.arch.config import AcceleratorConfig
+from hw.arch.encoding import EncodingError
+from hw.arch.isa import UnitInstruction
+from hw.arch.layout import ceil_div
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tile:
+    """What is read from each source for what is written."""
+
+    sources: tuple[Box, ...]
+    target: Box
+
+
+Compute = Callable[[Tile, Sequence[int], int], Iterable[UnitInstruction]]
+"""The computation of a tile, told the rows of its operands and of its result."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stream:
+    """Tiles that pass through the scratchpad one after another.
+
+    Attributes
+    ----------
+    sources, target: what is read, in the order of a tile's boxes, and what is written.
+    tiles: in order.
+    compute: what the vector unit does with a tile; None where its bytes are only moved.
+    """
+
+    sources: Sequence[Strided]
+    target: Strided
+    tiles: Sequence[Tile]
+    compute: Compute | None = None
+
+
+def flat(view: Strided) -> Strided:
+    """A whole tensor as one line of rows, blocks included."""
+    merged = view.merged(2)
+    size = merged.sizes[0] * view.blocks
+    pitch = view.lanes
+    end = pitch * size
+    return dataclasses.replace(merged, blocks=1, sizes=(size, 1, 1), pitches=(pitch, end, end, end))
+
+
+def line_boxes(rows: int, limit: int) -> list[Box]:
+    """Equal parts of a line of rows."""
+    return [
+        Box((first, 0, 0), (count, 1, 1), 0, 1)
+        for first, count in cuts(rows, balanced(rows, limit))
+    ]
+
+
+def split_box(box: Box, limit: int, keep: Iterable[int] = ()) -> list[Box]:
+    """Cut a box into boxes of at most `limit` rows, outer axes first (block, t, y, x).
+
+    Axes in `keep` (0..2 for x, y, t) stay whole, however many rows that takes.
+    """
+    if box.rows <= limit:
+        return [box]
+    if box.blocks > 1:
+        count = max(1, limit // box.positions)
+        size = ceil_div(box.blocks, ceil_div(box.blocks, count))
+        parts = [
+            dataclasses.replace(box, block=box.block + first, blocks=n)
+            for first, n in cuts(box.blocks, size)
+        ]
+        return [b for part in parts for b in split_box(part, limit, keep)]
+    for axis in (2, 1, 0):
+        if axis in keep or box.size[axis] == 1:
+            continue
+        rest = box.rows // box.size[axis]
+        size = balanced(box.size[axis], max(1, limit // rest))
+        parts = []
+        for first, n in cuts(box.size[axis], size):
+            begin, sizes = list(box.first), list(box.size)
+            begin[axis] += first
+            sizes[axis] = n
+            parts.append(
+                Box((begin[0], begin[1], begin[2]), (sizes[0], sizes[1], sizes[2]), box.block, 1)
+            )
+        return [b for part in parts for b in split_box(part, limit, keep)]
+    return [box]
+
+
+def slot_rows(streams: int, config: AcceleratorConfig) -> int:
+    """Rows of one of two slots when the banks are shared equally by so many regions."""
+    banks = config.memory.activation_banks // streams
+    return banks * config.memory.activation_bank_rows // 2
+
+
+COPY_SLOTS = 4
+"""Tiles of a copy that are on their way at a time."""
+
+
+def copy_limit(config: AcceleratorConfig) -> int:
+    """Rows of a tile that is only moved."""
+    return config.memory.activation_rows // COPY_SLOTS
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Places:
+    """Regions of a stream and how many tiles each input has on chip."""
+
+    inputs: Sequence[Region]
+    output: Region
+    depth: int
+
+
+def _places(layer: Stream, config: AcceleratorConfig) -> _Places | None:
+    """Every operand and the result has banks of its own; None where they do not fit.
+
+    Two tiles are on chip, or one, which is loaded when the one before is done.
+    """
+    if layer.compute is None:
+        regions = split_banks([config.memory.activation_rows], config)
+        return None if regions is None else _Places(regions, regions[0], COPY_SLOTS)
+    largest, result = _largest(layer)
+    for depth in (2, 1):
+        regions = split_banks([2 * result, *(depth * rows for rows in largest)], config)
+        if regions is not None:
+            return _Places(regions[1:], regions[0], depth)
+    return None
+
+
+def _largest(layer: Stream) -> tuple[list[int], int]:
+    """Rows of the largest box of each operand, and of the result."""
+    operands = zip(*(tile.sources for tile in layer.tiles), strict=True)
+    rows = [max(box.rows for box in boxes) for boxes in operands]
+    return rows, max(tile.target.rows for tile in layer.tiles)
+
+
+def check(layer: Stream, config: AcceleratorConfig) -> None:
+    """Raise RefusedError unless tiles fit the scratchpad and instructions hold their fields."""
+    places = _places(layer, config)
+    if places is None:
+        rows, result = _largest(layer)
+        memory = config.memory
+        raise RefusedError(
+            f"no tile fits: operands of {rows} rows and two results of {result} need banks of "
+            f"their own; {config.name} has {memory.activation_banks} of "
+            f"{memory.activation_bank_rows} rows"
+        )
+    numbers = {0, len(layer.tiles) - 1}
+    numbers.add(max(range(len(layer.tiles)), key=lambda n: layer.tiles[n].target.rows))
+    try:
+        for number in numbers:
+            for instruction in _sample(layer, layer.tiles[number]):
+                instruction.encode()
+    except (EncodingError, TransferError) as error:
+        raise RefusedError(f"an instruction cannot express it: {error}") from error
+
+
+def _sample(layer: Stream, tile: Tile) -> Iterable[UnitInstruction]:
+    for view, box in zip(layer.sources, tile.sources, strict=True):
+        yield load_box(view, box, 0)
+    if layer.compute is not None:
+        yield from layer.compute(tile, [0] * len(tile.sources), 0)
+    yield store_box(layer.target, tile.target, 0)
+
+
+def emit(emitter: Emitter, layer: Stream) -> None:
+    """Load, compute and store tiles.
+
+    Raises
+    ------
+    RefusedError
+        If they do not fit (`check`).
+    """
+    check(layer, emitter.config)
+    places = _places(layer, emitter.config)
+    assert places is not None  # check
+    depth = places.depth
+
+    def ring(i: int) -> Ring:
+        def fill(key: Hashable, slot: int) -> list[UnitInstruction]:
+            assert isinstance(key, Box)
+            return [load_box(layer.sources[i], key, places.inputs[i].slot(slot, depth))]
+
+        return Ring(depth, fill)
+
+    def step(number: int) -> Step:
+        tile = layer.tiles[number]
+
+        def body(slots: Slots) -> None:
+            rows = [region.slot(slots[str(i)], depth) for i, region in enumerate(places.inputs)]
+            result = rows[0]
+            if layer.compute is not None:
+                result = places.output.slot(number % 2, 2)
+                for instruction in layer.compute(tile, rows, result):
+                    emitter.emit(instruction)
+            emitter.emit(store_box(layer.target, tile.target, result))
+
+        # Boxes are the keys: an operand that tiles share is loaded once.
+        return Step({str(i): tile.sources[i] for i in range(len(layer.sources))}, body)
+
+    rings = {str(i): ring(i) for i in range(len(layer.sources))}
+    run(emitter, rings, [step(number) for number in range(len(layer.tiles))])

@@ -1,0 +1,197 @@
+"""LOAD and STORE of boxes of a tensor."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from compiler.ir import CompilerError
+from compiler.tensor import TensorType
+from compiler.tile.limits import MAX_BEATS, MAX_COUNT
+from hw.arch.isa import ADDRESS_BITS, Load, Space, Store, deltas
+from hw.arch.layout import LaneMap, TensorLayout
+from hw.arch.program import Tensor
+
+RUN_LEVELS = 3
+"""Levels of runs in a transfer."""
+
+
+class TransferError(CompilerError):
+    """A box that one instruction cannot transfer."""
+
+
+def row_field(row: int) -> int:
+    """A scratchpad row as instructions carry it.
+
+    The first position of a window may lie in the padding, and its row before row 0: addresses
+    count modulo 2^16.
+    """
+    return row & ((1 << ADDRESS_BITS) - 1)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Strided:
+    """A tensor in DRAM with some of its axes merged.
+
+    Attributes
+    ----------
+    address: DRAM byte address of block 0.
+    blocks: lane blocks.
+    sizes: (x, y, t), innermost first.
+    pitches: bytes between neighbours along x, y, t and between blocks.
+    lanes: bytes of a row.
+    """
+
+    address: int
+    blocks: int
+    sizes: tuple[int, int, int]
+    pitches: tuple[int, int, int, int]
+    lanes: int
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> Strided:
+        """The whole tensor, axes as they are."""
+        layout = tensor.layout
+        lanes = layout.lanes
+        row = layout.width * lanes
+        frame = row * layout.height
+        return cls(
+            tensor.address,
+            layout.blocks,
+            (layout.width, layout.height, layout.frames),
+            (lanes, row, frame, frame * layout.frames),
+            lanes,
+        )
+
+    def part(self, first: int, blocks: int, step: int = 1) -> Strided:
+        """Some blocks, evenly spaced."""
+        x, y, t, block = self.pitches
+        return dataclasses.replace(
+            self,
+            address=self.address + first * block,
+            blocks=blocks,
+            pitches=(x, y, t, step * block),
+        )
+
+    def merged(self, levels: int) -> Strided:
+        """Merge the innermost `levels` + 1 axes into x; 0 changes nothing."""
+        x, y, t = self.sizes
+        px, _, pt, pb = self.pitches
+        if levels == 0:
+            return self
+        if levels == 1:
+            return dataclasses.replace(self, sizes=(x * y, 1, t), pitches=(px, pt, pt, pb))
+        return dataclasses.replace(self, sizes=(x * y * t, 1, 1), pitches=(px, pb, pb, pb))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Box:
+    """A part of a view: first element and size along x, y, t, and a range of blocks."""
+
+    first: tuple[int, int, int]
+    size: tuple[int, int, int]
+    block: int
+    blocks: int
+
+    @property
+    def positions(self) -> int:
+        """Rows of one block."""
+        return self.size[0] * self.size[1] * self.size[2]
+
+    @property
+    def rows(self) -> int:
+        """Rows of all blocks."""
+        return self.positions * self.blocks
+
+    def pitches(self) -> tuple[int, int, int, int]:
+        """Rows between neighbours along x, y, t, block where the box lies densely packed."""
+        x, y, _ = self.size
+        return 1, x, x * y, self.positions
+
+
+def _nest(
+    dims: Iterable[tuple[int, int, int]], beat: int
+) -> tuple[int, tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Merge (count, DRAM stride, local stride) levels, innermost first; innermost is the run."""
+    levels: list[tuple[int, int, int]] = [(1, beat, 1)]
+    for count, dram, local in dims:
+        if count == 1:
+            continue
+        inner, inner_dram, inner_local = levels[-1]
+        limit = MAX_BEATS if len(levels) == 1 else MAX_COUNT
+        if dram == inner * inner_dram and local == inner * inner_local and inner * count <= limit:
+            levels[-1] = (inner * count, inner_dram, inner_local)
+        else:
+            levels.append((count, dram, local))
+    beats = levels[0][0]
+    outer = levels[1:]
+    if len(outer) > RUN_LEVELS:
+        raise TransferError(f"a box of {len(outer)} levels of runs; a transfer has {RUN_LEVELS}")
+    outer += [(1, 0, 0)] * (RUN_LEVELS - len(outer))
+    counts = tuple(level[0] for level in outer)
+    return (
+        beats,
+        counts,
+        deltas(counts, [level[1] for level in outer]),
+        deltas(counts, [level[2] for level in outer]),
+    )
+
+
+def _levels(
+    view: Strided, box: Box, pitches: tuple[int, int, int, int]
+) -> tuple[int, list[tuple[int, int, int]]]:
+    address = view.address + box.block * view.pitches[3]
+    dims = []
+    for axis in range(3):
+        address += box.first[axis] * view.pitches[axis]
+        dims.append((box.size[axis], view.pitches[axis], pitches[axis]))
+    dims.append((box.blocks, view.pitches[3], pitches[3]))
+    return address, dims
+
+
+def load_box(
+    view: Strided, box: Box, row: int, pitches: tuple[int, int, int, int] | None = None
+) -> Load:
+    """Bring a box into the scratchpad.
+
+    Parameters
+    ----------
+    view, box: what.
+    row: scratchpad row of its first element.
+    pitches: rows between neighbours along x, y, t, block; default: densely packed.
+    """
+    address, dims = _levels(view, box, pitches or box.pitches())
+    beats, counts, dram, local = _nest(dims, view.lanes)
+    return Load(
+        dram=address,
+        space=Space.ACTIVATION,
+        local=row,
+        beats=beats,
+        counts=counts,
+        dram_deltas=dram,
+        local_deltas=local,
+    )
+
+
+def store_box(
+    view: Strided, box: Box, row: int, pitches: tuple[int, int, int, int] | None = None
+) -> Store:
+    """Write a box back to DRAM; as `load_box`."""
+    address, dims = _levels(view, box, pitches or box.pitches())
+    beats, counts, dram, local = _nest(dims, view.lanes)
+    return Store(
+        dram=address,
+        local=row,
+        beats=beats,
+        counts=counts,
+        dram_deltas=dram,
+        local_deltas=local,
+    )
+
+
+def tensor_of(kind: TensorType, lanes: int, lane_map: LaneMap | None = None) -> Tensor:
+    """A tensor that lies nowhere, dense without `lane_map`; asked are layout and quantization."""
+    layout = TensorLayout(lane_map or LaneMap.dense(kind.shape[0], lanes), *kind.shape[1:])
+    return Tensor(
+        "", 0, layout, kind.signed, kind.scale, kind.zero_point, kind.onnx_shape, kind.axes
+    )

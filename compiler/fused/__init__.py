@@ -1,0 +1,1 @@
+"""Chains of convolutions that are computed strip by strip without leaving the chip."""

@@ -1,0 +1,1 @@
+"""Which lanes every value takes."""

@@ -1,0 +1,115 @@
+"""The operators' lowerings, one file each: what the back end knows of each class of operators.
+
+`lowering` is the registry. Check, layout, placement, bounds, reports and emission ask it and nobody
+else tells operators apart. A new operator is one more case here; without it, mypy complains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, assert_never
+
+from compiler.lower import (
+    chain,
+    concat,
+    convolution,
+    elementwise,
+    pool,
+    rearrange,
+    reduce,
+    relayout,
+    slice,
+    table,
+    temporal_residual,
+    view,
+)
+from compiler.lower.base import Laid, Lowering
+from compiler.ops import (
+    AnyOperation,
+    Chain,
+    Concat,
+    Convolution,
+    Elementwise,
+    Pool,
+    Rearrange,
+    Reduce,
+    Relayout,
+    Slice,
+    TemporalResidual,
+    UnaryTable,
+    View,
+)
+from compiler.policy import Policy
+from compiler.tensor import TensorType
+from hw.arch.config import AcceleratorConfig
+from hw.arch.layout import TensorLayout
+from hw.arch.winograd import Algorithm
+
+__all__ = ["broken", "lowering", "refusal", "roofline_cycles"]
+
+
+def lowering(op: AnyOperation) -> Lowering[Any]:
+    """What the back end knows of an operator."""
+    match op:
+        case Convolution():
+            return convolution.LOWERING
+        case Elementwise():
+            return elementwise.LOWERING
+        case UnaryTable():
+            return table.LOWERING
+        case Reduce():
+            return reduce.LOWERING
+        case Pool():
+            return pool.LOWERING
+        case TemporalResidual():
+            return temporal_residual.LOWERING
+        case Concat():
+            return concat.LOWERING
+        case Slice():
+            return slice.LOWERING
+        case View():
+            return view.LOWERING
+        case Rearrange():
+            return rearrange.LOWERING
+        case Relayout():
+            return relayout.LOWERING
+        case Chain():
+            return chain.LOWERING
+        case _:
+            assert_never(op)
+
+
+def refusal(
+    op: AnyOperation,
+    inputs: Sequence[TensorType],
+    output: TensorType,
+    config: AcceleratorConfig,
+    policy: Policy | None = None,
+) -> str | None:
+    """Why an operator cannot run on a configuration, or None; see `Lowering.refusal`."""
+    return lowering(op).refusal(op, inputs, output, config, policy)
+
+
+def broken(op: AnyOperation, sources: Sequence[TensorLayout], result: TensorLayout) -> str | None:
+    """How the layouts of an operator's tensors break its contract, or None."""
+    return lowering(op).contract(op, sources, result)
+
+
+def roofline_cycles(
+    op: AnyOperation,
+    types: Mapping[str, TensorType],
+    layouts: Mapping[str, TensorLayout],
+    config: AcceleratorConfig,
+    algorithms: Sequence[Algorithm] = (),
+) -> int:
+    """The least cycles that an operator can take.
+
+    Parameters
+    ----------
+    op, config: the operator, for what.
+    types, layouts: of its operands and its result, by name.
+    algorithms: transforms that it (of a chain: its temporal stage) can take.
+    """
+    sources = [Laid(types[name], layouts[name]) for name in op.inputs]
+    result = Laid(types[op.output], layouts[op.output])
+    return lowering(op).bound(op, sources, result, config, algorithms)

@@ -1,0 +1,145 @@
+"""Lowering of operators on two tensors: each code of the result from one of each operand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from compiler.emit.streams import Stream, Tile, flat, line_boxes, slot_rows, split_box
+from compiler.emit.transfers import Box, Strided
+from compiler.emit.vector import affine_fields
+from compiler.ir import Elementwise, ElementwiseKind
+from compiler.lower.base import Lanes, Streamed
+from compiler.lower.contracts import first_of, operand_differs
+from compiler.tile.limits import MAX_COUNT
+from hw.arch import isa
+from hw.arch.config import AcceleratorConfig
+from hw.arch.isa import ElementwiseOp, UnitInstruction, deltas
+from hw.arch.layout import LaneMap, TensorLayout
+from hw.arch.numerics import Affine, Factor, Product
+from hw.arch.program import Tensor
+
+
+def _fields(op: Elementwise) -> dict[str, Any]:
+    match op.arithmetic:
+        case Affine():
+            return {"op": ElementwiseOp.AFFINE, **affine_fields(op.arithmetic)}
+        case Product():
+            scale = op.arithmetic.scale
+            return {
+                "op": ElementwiseOp.PRODUCT,
+                "multiplier_a": op.arithmetic.za & 0x1FF,
+                "multiplier_b": scale.multiplier,
+                "shift_b": scale.shift,
+                "constant": op.arithmetic.zb,
+                "zero_point": op.arithmetic.zero_point,
+            }
+        case None:
+            one = Factor.of(1.0)
+            extremum = op.kind is ElementwiseKind.MAXIMUM
+            return {
+                "op": ElementwiseOp.MAX if extremum else ElementwiseOp.MIN,
+                "multiplier_a": one.multiplier,
+                "shift_a": one.shift,
+                "multiplier_b": one.multiplier,
+                "shift_b": one.shift,
+            }
+
+
+def _operand_box(view: Strided, box: Box, full: Strided) -> Box:
+    """The part of an operand that meets a box of the result; axes of size 1 are repeated."""
+    first = [0 if n == 1 else f for f, n in zip(box.first, view.sizes, strict=True)]
+    size = [1 if n == 1 else s for s, n in zip(box.size, view.sizes, strict=True)]
+    block, blocks = (box.block, box.blocks) if view.blocks == full.blocks else (0, 1)
+    return Box((first[0], first[1], first[2]), (size[0], size[1], size[2]), block, blocks)
+
+
+def _strides(operand: Box, box: Box) -> tuple[int, ...]:
+    """Rows per step of the result's x, y, t, block; 0 along repeated axes."""
+    pitches = operand.pitches()
+    sizes = (*operand.size, operand.blocks)
+    wanted = (*box.size, box.blocks)
+    return tuple(
+        0 if n == 1 and m > 1 else p for p, n, m in zip(pitches, sizes, wanted, strict=True)
+    )
+
+
+def layer(
+    op: Elementwise, sources: Sequence[Tensor], target: Tensor, config: AcceleratorConfig
+) -> Stream:
+    """An operator on two tensors, tile by tile."""
+    views, to = [Strided.of(s) for s in sources], Strided.of(target)
+    limit = min(slot_rows(3, config), MAX_COUNT)
+    if all(v.sizes == to.sizes and v.blocks == to.blocks for v in views):
+        views, to = [flat(v) for v in views], flat(to)
+        boxes = line_boxes(target.layout.rows, limit)
+    else:
+        whole = Box((0, 0, 0), to.sizes, 0, to.blocks)
+        boxes = split_box(whole, limit)
+    tiles = [Tile((_operand_box(views[0], b, to), _operand_box(views[1], b, to)), b) for b in boxes]
+    fields = _fields(op)
+
+    def compute(tile: Tile, rows: Sequence[int], result: int) -> Iterator[UnitInstruction]:
+        box = tile.target
+        counts = (*box.size, box.blocks)
+        yield isa.Elementwise(
+            signed=(int(sources[0].signed), int(sources[1].signed)),
+            counts=counts,
+            source0=rows[0],
+            source0_deltas=deltas(counts, _strides(tile.sources[0], box)),
+            source1=rows[1],
+            source1_deltas=deltas(counts, _strides(tile.sources[1], box)),
+            destination=result,
+            destination_deltas=deltas(counts, box.pitches()),
+            low=op.low,
+            high=op.high,
+            **fields,
+        )
+
+    return Stream(views, to, tiles, compute)
+
+
+class ElementwiseLowering(Streamed[Elementwise]):
+    """Both operands in VECTOR, in equal lanes."""
+
+    operation = Elementwise
+
+    def kind(self, op: Elementwise, config: AcceleratorConfig) -> str:
+        """Add, multiply and so on."""
+        return op.kind.value
+
+    def contract(
+        self, op: Elementwise, sources: Sequence[TensorLayout], result: TensorLayout
+    ) -> str | None:
+        """Equal lanes, or one channel in all of them."""
+        return first_of(operand_differs(source, result) for source in sources)
+
+    def lanes(self, op: Elementwise) -> Lanes:
+        """Two operands have to meet."""
+        return Lanes.BOUND
+
+    def demands(self, op: Elementwise, maps: Sequence[LaneMap]) -> list[LaneMap] | None:
+        """Equal maps."""
+        return None
+
+    def result(self, op: Elementwise, maps: Sequence[LaneMap], channels: int) -> LaneMap:
+        """That of the operands which have all channels."""
+        return next(m for m in maps if m.channels == channels)
+
+    def streams(
+        self,
+        op: Elementwise,
+        sources: Sequence[Tensor],
+        target: Tensor,
+        config: AcceleratorConfig,
+        tables: Sequence[int],
+    ) -> Iterable[Stream]:
+        """Tile by tile."""
+        return [layer(op, sources, target, config)]
+
+    def report(self, op: Elementwise, streams: Sequence[Stream]) -> dict[str, Any]:
+        """Rows of a tile."""
+        return {"rows": streams[0].tiles[0].target.rows}
+
+
+LOWERING = ElementwiseLowering()

@@ -1,0 +1,88 @@
+"""Lowering of maximum and average pools."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from compiler.emit.streams import Stream
+from compiler.emit.vector import mean_fields
+from compiler.ir import Pool, PoolKind
+from compiler.lower.base import Lanes, Streamed
+from compiler.lower.contracts import lanes_differ
+from compiler.lower.windows import described, layer
+from compiler.tile.geometry import Axis, AxisTriple
+from hw.arch.config import AcceleratorConfig
+from hw.arch.isa import ReduceOp
+from hw.arch.layout import TensorLayout
+from hw.arch.program import Tensor
+
+
+def pool_axes(op: Pool, source: Tensor) -> AxisTriple:
+    """x, y, t of a pool."""
+    sizes = (source.layout.width, source.layout.height, source.layout.frames)
+    out = op.window.output(tuple(reversed(sizes)))
+    axes = [
+        Axis(
+            sizes[d],
+            out[2 - d],
+            op.window.kernel[2 - d],
+            op.window.stride[2 - d] if out[2 - d] > 1 else 1,
+            1,
+            op.window.pad_begin[2 - d],
+        )
+        for d in range(3)
+    ]
+    return axes[0], axes[1], axes[2]
+
+
+def pool_layer(op: Pool, source: Tensor, target: Tensor, config: AcceleratorConfig) -> Stream:
+    """A maximum or average pool."""
+    fields = {
+        "op": ReduceOp.MAX if op.kind is PoolKind.MAX else ReduceOp.SUM,
+        "signed": int(source.signed),
+        "pad": source.zero_point & 0xFF,
+        "low": op.low,
+        "high": op.high,
+    }
+    if op.mean is not None:
+        fields |= mean_fields(op.mean)
+    return layer(pool_axes(op, source), source, target, fields, config)
+
+
+class PoolLowering(Streamed[Pool]):
+    """Windows that slide over maps."""
+
+    operation = Pool
+
+    def kind(self, op: Pool, config: AcceleratorConfig) -> str:
+        """Maximum or average."""
+        return f"{op.kind.value}_pool"
+
+    def contract(
+        self, op: Pool, sources: Sequence[TensorLayout], result: TensorLayout
+    ) -> str | None:
+        """The result has the operand's lanes."""
+        return lanes_differ(sources[0], result)
+
+    def lanes(self, op: Pool) -> Lanes:
+        """Lane by lane."""
+        return Lanes.KEPT
+
+    def streams(
+        self,
+        op: Pool,
+        sources: Sequence[Tensor],
+        target: Tensor,
+        config: AcceleratorConfig,
+        tables: Sequence[int],
+    ) -> Iterable[Stream]:
+        """Tile by tile."""
+        return [pool_layer(op, sources[0], target, config)]
+
+    def report(self, op: Pool, streams: Sequence[Stream]) -> dict[str, Any]:
+        """Results and blocks of a tile."""
+        return described(streams[0])
+
+
+LOWERING = PoolLowering()

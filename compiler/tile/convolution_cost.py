@@ -1,0 +1,124 @@
+"""Estimated cycles of a tiling of a convolution, by unit."""
+
+from __future__ import annotations
+
+from compiler.tile.geometry import Triple, cuts, product
+from compiler.tile.hfa_cost import Work, work
+from compiler.tile.parts import DIRECT
+from compiler.tile.problem import Pieces, Problem, extents, tile_count
+from hw.arch.config import AcceleratorConfig
+from hw.arch.layout import ceil_div
+from hw.arch.timing import ACCUMULATE_HAZARD
+
+# What an instruction costs beside its streaming, in cycles: issue, pipeline, token.
+ARRAY_OVERHEAD = 6
+DRAIN_OVERHEAD = 28
+LOAD_OVERHEAD = 48
+STORE_OVERHEAD = 32
+PORT_EFFICIENCY = 0.97
+SHORT_RUN = 6
+"""Beats below which runs do not hide their bursts' latency."""
+
+
+def _direct_work(
+    problem: Problem,
+    config: AcceleratorConfig,
+    load: Triple,
+    accumulator: Triple,
+    groups: int,
+    pieces: int,
+) -> Work:
+    """Cost on the array in mode GEMM."""
+    axes = problem.axes
+    tiles = product([tile_count(a, n) for a, n in zip(axes, load, strict=True)])
+    computed = tiles * product([ceil_div(n, m) for n, m in zip(load, accumulator, strict=True)])
+    positions = product([a.out for a in axes])
+    blocks = problem.reduced * problem.taps * problem.groups
+    least = max(config.weight_block_groups, ACCUMULATE_HAZARD)
+    drains = computed * groups
+    return Work(
+        array=blocks * max(positions, computed * least) + drains * pieces * ARRAY_OVERHEAD,
+        drain=positions * problem.groups * config.requantize_steps + drains * DRAIN_OVERHEAD,
+        parts=drains,
+        vectors=blocks * positions,
+    )
+
+
+def estimate(
+    problem: Problem,
+    config: AcceleratorConfig,
+    load: Triple,
+    accumulator: Triple,
+    group: int,
+    outer: bool,
+    pieces: Pieces,
+) -> tuple[dict[str, int], Work, int]:
+    """Cycles by unit, summed over the layer (`fill` is what nothing hides); work; beats moved."""
+    axes = problem.axes
+    pieces_per_group = pieces.of(problem)
+    groups = ceil_div(problem.groups, group)
+    tiles = product([tile_count(a, n) for a, n in zip(axes, load, strict=True)])
+    positions = product([a.out for a in axes])
+    blocks = problem.reduced * problem.taps * problem.groups
+    if problem.algorithm == DIRECT:
+        done = _direct_work(problem, config, load, accumulator, groups, pieces_per_group)
+    else:
+        done = work(
+            axes,
+            problem.algorithm,
+            config,
+            load,
+            accumulator,
+            [count for _, count in cuts(problem.groups, group)],
+            problem.reduced * problem.taps // product(problem.algorithm.kernel),
+            pieces_per_group,
+        )
+    computed, drains = done.parts // groups, done.parts
+    arrays = drains * pieces_per_group
+
+    passes = groups if outer and tiles > 1 else 1
+    loads, load_count = _load_cycles(problem, load) * passes, tiles * passes
+    again = 1
+    if not pieces.resident:
+        again = 1 if outer else tiles
+        if pieces_per_group > pieces.slots:
+            again = computed
+    weights = blocks * config.weight_block_beats * again
+    weight_loads = groups * pieces_per_group * again
+    stores = positions // product([a.pool for a in axes]) * problem.out_blocks
+    shared = (loads + weights + stores) / PORT_EFFICIENCY + 4 * (arrays + drains)
+    load_serial = loads + weights + (load_count + weight_loads) * LOAD_OVERHEAD
+    store_serial = stores + tiles * groups * STORE_OVERHEAD
+
+    vector = _packing_cycles(problem, config, load, tiles)
+    first = loads // load_count + weights // max(weight_loads, 1) + 2 * LOAD_OVERHEAD
+    last = stores // (tiles * groups) + done.drain // drains + STORE_OVERHEAD
+    parts = {
+        "array": done.array,
+        "drain": done.drain,
+        "vector": vector,
+        "port": int(max(shared, load_serial, store_serial)),
+        "input": loads,
+        "fill": first + vector // tiles + last,
+    }
+    return parts, done, loads + weights + stores
+
+
+def _load_cycles(problem: Problem, load: Triple) -> int:
+    """Port cycles of bringing every input tile once; runs of a few beats leave gaps."""
+    axes = problem.raw_axes or problem.axes
+    blocks = problem.raw_blocks or problem.blocks
+    beats = blocks * product([extents(a, n)[0] for a, n in zip(axes, load, strict=True)])
+    run = extents(axes[0], load[0])[1]
+    if run < SHORT_RUN and run < axes[0].size:
+        return beats * SHORT_RUN // run
+    return beats
+
+
+def _packing_cycles(problem: Problem, config: AcceleratorConfig, load: Triple, tiles: int) -> int:
+    """Cycles of the vector unit that packs operands; 0 where they are not packed."""
+    if problem.raw_axes is None:
+        return 0
+    along = [extents(a, n)[0] for a, n in zip(problem.axes, load, strict=True)]
+    rows = problem.blocks * product(along) * problem.pack_window
+    return rows * config.vector_steps + tiles * DRAIN_OVERHEAD

@@ -1,0 +1,136 @@
+"""What the tiling of a convolution depends on, and a choice of sizes.
+
+See compiler/tile/tiling.py for what the sizes mean.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+from compiler.tile.geometry import Axis, Triple, cuts, product
+from compiler.tile.parts import DIRECT
+from compiler.tile.regions import Region
+from hw.arch.layout import ceil_div
+from hw.arch.winograd import Algorithm
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Problem:
+    """What the tiling of a convolution depends on.
+
+    Attributes
+    ----------
+    axes: x, y, t as the array sees them.
+    blocks: input blocks in a load tile.
+    reduced: input blocks that one output group sums over (fewer where the weights are block
+        diagonal).
+    groups: output blocks of `cols` channels.
+    out_blocks: lane blocks that are stored.
+    joinable: several output blocks can share one ARRAY instruction.
+    raw_blocks: lane blocks loaded, where the array's operand is packed from them first; else 0.
+    raw_axes: the axes of that load.
+    pack_window: rows read per packed row.
+    algorithm: transform; `DIRECT` where the layer runs in mode GEMM.
+    """
+
+    axes: tuple[Axis, Axis, Axis]
+    blocks: int
+    reduced: int
+    groups: int
+    out_blocks: int
+    joinable: bool = True
+    raw_blocks: int = 0
+    raw_axes: tuple[Axis, Axis, Axis] | None = None
+    pack_window: int = 1
+    algorithm: Algorithm = DIRECT
+
+    @property
+    def taps(self) -> int:
+        """Taps of the window."""
+        return product([axis.kernel for axis in self.axes])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pieces:
+    """How the weights of a group of outputs come on chip.
+
+    Attributes
+    ----------
+    blocks: input blocks of a piece.
+    taps: of a piece along x, y, t; all of them unless `blocks` is 1.
+    slots: pieces resident at a time.
+    resident: all weights of the layer stay on chip.
+    """
+
+    blocks: int
+    taps: Triple
+    slots: int
+    resident: bool
+
+    def of(self, problem: Problem) -> int:
+        """Pieces of a group."""
+        cut = [ceil_div(a.kernel, n) for a, n in zip(problem.axes, self.taps, strict=True)]
+        return ceil_div(problem.reduced, self.blocks) * product(cut)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tiling:
+    """A choice, and what it is estimated to cost.
+
+    Attributes
+    ----------
+    load, accumulator: outputs per tile along x, y, t.
+    group: output blocks computed together.
+    pieces: of the weights.
+    group_outer: all tiles for one group of outputs, then the next group.
+    input_slots: 2 to load the next tile while one is computed.
+    output, packed, input: scratchpad regions; `packed` only where operands are packed.
+    cycles: estimate; parts: what it is made of.
+    vectors: activation rows that pass the array.
+    beats: moved between DRAM and the chip.
+    passes: over the weights of each output group, that is, accumulator tiles.
+    """
+
+    load: Triple
+    accumulator: Triple
+    group: int
+    pieces: Pieces
+    group_outer: bool
+    input_slots: int
+    output: Region
+    input: Region
+    packed: Region | None
+    cycles: int
+    parts: dict[str, int]
+    vectors: int = 0
+    beats: int = 0
+    passes: int = 1
+
+    def describe(self) -> dict[str, Any]:
+        """For the report."""
+        return {
+            "load": list(self.load),
+            "accumulator": list(self.accumulator),
+            "group": self.group,
+            "piece": self.pieces.blocks,
+            "taps": list(self.pieces.taps),
+            "weight_slots": self.pieces.slots,
+            "order": "group, tile" if self.group_outer else "tile, group",
+            "input_slots": self.input_slots,
+            "estimate": self.cycles,
+            **self.parts,
+        }
+
+
+@functools.lru_cache(maxsize=4096)
+def extents(axis: Axis, size: int) -> tuple[int, int]:
+    """Input elements over all tiles of an axis, and of the largest one."""
+    counts = [axis.source(cut)[1] for cut in cuts(axis.out, size)]
+    return sum(counts), max(counts)
+
+
+def tile_count(axis: Axis, size: int) -> int:
+    """Tiles along an axis."""
+    return ceil_div(axis.out, size)
