@@ -40,8 +40,8 @@ class Part:
 
     Attributes
     ----------
-    nodes : list of NodeProto
-    constants : list of TensorProto
+    nodes: in the order of the file.
+    constants: its initializers.
     """
 
     nodes: Nodes
@@ -53,13 +53,10 @@ def cut(path: Path, prefix: str, taken: Iterable[str], made: Iterable[str]) -> P
 
     Parameters
     ----------
-    path : Path
-        A file that `quantize` wrote.
-    prefix : str
-        Goes before every name that stays inside.
-    taken, made : iterable of str
-        Inputs and outputs that pass as codes, under the name `codes` gives them. Other inputs
-        keep their names.
+    path: a file that `quantize` wrote.
+    prefix: goes before every name that stays inside.
+    taken, made: inputs and outputs that pass as codes, under the name `codes` gives them. Other
+        inputs keep their names.
     """
     model = onnx.load(path)
     graph, names = model.graph, {}
@@ -148,11 +145,9 @@ def branch(part: Part, name: str, outputs: Mapping[str, tuple[int, ...]]) -> onn
 
     Parameters
     ----------
-    part : Part
-    name : str
-        Of the arm; goes before its outputs' names.
-    outputs : mapping
-        Shape of each tensor that the arm makes, in order.
+    part: what the arm computes.
+    name: of the arm; goes before its outputs' names.
+    outputs: shape of each tensor that the arm makes, in order.
     """
     for node in part.nodes:
         for names in (node.input, node.output):

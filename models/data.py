@@ -20,13 +20,11 @@ def normalise(pixels: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    pixels : np.ndarray
-        Any shape, any real dtype, 0..255.
+    pixels: any shape, any real dtype, 0..255.
 
     Returns
     -------
-    np.ndarray
-        float32, same shape, in -2.0 .. 2.444.
+    float32, same shape, in -2.0 .. 2.444.
     """
     return ((pixels.astype(np.float32) / np.float32(255)) - np.float32(MEAN)) / np.float32(STD)
 
@@ -57,15 +55,12 @@ def synthetic_clip(seed: int, frames: int, height: int, width: int) -> np.ndarra
 
     Parameters
     ----------
-    seed : int
-        Same seed and size, same bytes.
-    frames, height, width : int
-        Size of the clip.
+    seed: same seed and size, same bytes.
+    frames, height, width: size of the clip.
 
     Returns
     -------
-    np.ndarray
-        float32 [1, 3, frames, height, width], normalised, pixels rounded to 0..255 first.
+    float32 [1, 3, frames, height, width], normalised, pixels rounded to 0..255 first.
     """
     rng = np.random.default_rng([seed, frames, height, width])
     y, x = np.mgrid[0:height, 0:width]
@@ -108,17 +103,13 @@ def load_clip(
 
     Parameters
     ----------
-    path : str or Path
-        A file that FFmpeg can decode (mp4 and others).
-    frames, height, width : int
-        Size of the clip.
-    stride : int
-        Take every ``stride``-th decoded frame.
+    path: a file that FFmpeg can decode (mp4 and others).
+    frames, height, width: size of the clip.
+    stride: take every ``stride``-th decoded frame.
 
     Returns
     -------
-    np.ndarray
-        float32 [1, 3, frames, height, width], normalised.
+    float32 [1, 3, frames, height, width], normalised.
 
     Raises
     ------

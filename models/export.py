@@ -43,14 +43,11 @@ class Exported:
 
     Attributes
     ----------
-    onnx, npz : Path
-    sha256 : str
-        Of the ONNX file.
-    recorded_by : str
-        "oracle", or "onnxruntime" where the oracle has no definition of an operator.
-    drawn : tuple of str
-        Modules whose weights are drawn although a file was given: it never holds them.
-    seconds : float
+    onnx, npz: the network, and the arrays recorded from it.
+    sha256: of the ONNX file.
+    recorded_by: "oracle", or "onnxruntime" where the oracle has no definition of an operator.
+    drawn: modules whose weights are drawn although a file was given: it never holds them.
+    seconds: wall time of everything.
     """
 
     onnx: Path
@@ -137,19 +134,13 @@ def export(
 
     Parameters
     ----------
-    name, size, frames, variant : str, str, int, str
-        See `config_of`.
-    target : Path
-        The ONNX file; recorded arrays go beside it with the suffix .npz, see `record`.
-        Both appear only when everything has succeeded.
-    seed : int
-        Decides weights and clips.
-    video : Path, optional
-        A video file: joins the calibration, and its first frames become the recorded input.
-    progress : callable
-        Is told each of STEPS before it starts.
-    weights : Path, optional
-        State dict of the network's public release, in place of drawn weights.
+    name, size, frames, variant: see `config_of`.
+    target: the ONNX file; recorded arrays go beside it with the suffix .npz, see `record`. Both
+        appear only when everything has succeeded.
+    seed: decides weights and clips.
+    video: a video file: joins the calibration, and its first frames become the recorded input.
+    progress: is told each of STEPS before it starts.
+    weights: state dict of the network's public release, in place of drawn weights.
 
     Raises
     ------
@@ -284,13 +275,10 @@ def record(
 
     Returns
     -------
-    str
-        Who ran it: "oracle" or "onnxruntime".
-    dict
-        ``input:<name>`` and ``output:<name>`` (graph outputs, and the integer tensors behind
-        them where the oracle ran). With states: of the last step, the states as that step
-        found them; and ``steps:input:<name>``, ``steps:output:<name>`` of all steps from zero
-        states on, along a new first axis.
+    Who ran it, "oracle" or "onnxruntime", and the arrays: ``input:<name>`` and ``output:<name>``
+    (graph outputs, and the integer tensors behind them where the oracle ran). With states: of the
+    last step, the states as that step found them; and ``steps:input:<name>``,
+    ``steps:output:<name>`` of all steps from zero states on, along a new first axis.
     """
     try:
         recording = _run("oracle", Reference(path), signature, feeds)

@@ -50,10 +50,8 @@ class Floats:
 
     Parameters
     ----------
-    values : dict
-        What every tensor of the file stands for, as far as is known; grows.
-    groups : list of Group
-        Made so far; a float tensor that stands for codes of its own gets one.
+    values: what every tensor of the file stands for, as far as is known; grows.
+    groups: made so far; a float tensor that stands for codes of its own gets one.
     """
 
     def __init__(self, values: dict[str, Value], groups: list[Group]):

@@ -132,10 +132,8 @@ def evaluate(call: Call, operands: Sequence[np.ndarray | None]) -> np.ndarray:
 
     Parameters
     ----------
-    call : Call
-        An elementwise operator.
-    operands : sequence
-        256 entries each, or one for a constant; None where an optional one is absent.
+    call: an elementwise operator.
+    operands: 256 entries each, or one for a constant; None where an optional one is absent.
     """
     values = [None if v is None else _wide(v) for v in operands]
     kind = _result_type(call, operands)

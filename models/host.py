@@ -28,9 +28,8 @@ class HostPart:
 
     Parameters
     ----------
-    file : OnnxFile
-    shapes : dict
-        Of the graph's inputs.
+    file: whose graph it is.
+    shapes: of the graph's inputs.
     """
 
     def __init__(self, file: OnnxFile, shapes: dict[str, Shape]):

@@ -104,14 +104,10 @@ def initialise(
 
     Parameters
     ----------
-    network : nn.Module
-        Its layers run in a fixed order.
-    clips : torch.Tensor or sequence of torch.Tensor
-        Inputs, float32 [N, ...]; two samples suffice, one would make linear layers constant.
-    seed : int
-        Same seed and clips, same weights (on the same machine and thread count).
-    forward : callable, optional
-        Runs every layer once on the clips; default: the network itself.
+    network: its layers run in a fixed order.
+    clips: inputs, float32 [N, ...]; two samples suffice, one would make linear layers constant.
+    seed: same seed and clips, same weights (on the same machine and thread count).
+    forward: runs every layer once on the clips; default: the network itself.
     """
     inputs = (clips,) if isinstance(clips, torch.Tensor) else tuple(clips)
     if inputs[0].shape[0] < 2:

@@ -34,25 +34,18 @@ class LiteEvalConfig:
 
     Attributes
     ----------
-    coarse, fine : config of a backbone
-    coarse_side, fine_side : int
-        Frames as either network sees them; SlowFast has its own clip.
-    cell : str
-        "lstm", "gru" or "sru".
-    coarse_width, fine_width : int
-        Of the cells.
-    embed : (int, int), optional
-        Linear, batch norm, ReLU before cells and gate, for coarse and fine features, and a
-        gate with bias that sees the fine cell's state c too and whose first score means
-        "fine": the public code. None: the paper.
-    classes : int
-    part : str
-        "step" (If around the fine network); "clip" (Loop over `steps` frames); "coarse",
-        "fine": an encoder alone; or a part of the step, of STEP_PARTS.
-    steps : int
-        Of a clip.
-    budget : int
-        A clip ends with the budget-th fine step; 0: never before its end.
+    coarse, fine: configurations of the two backbones.
+    coarse_side, fine_side: frames as either network sees them; SlowFast has its own clip.
+    cell: "lstm", "gru" or "sru".
+    coarse_width, fine_width: of the cells.
+    embed: linear, batch norm, ReLU before cells and gate, for coarse and fine features, and a gate
+        with bias that sees the fine cell's state c too and whose first score means "fine": the
+        public code. None: the paper.
+    classes: width of the output.
+    part: "step" (If around the fine network); "clip" (Loop over `steps` frames); "coarse", "fine":
+        an encoder alone; or a part of the step, of STEP_PARTS.
+    steps: of a clip.
+    budget: a clip ends with the budget-th fine step; 0: never before its end.
     """
 
     coarse: mobilenetv2.MobileNetV2Config = mobilenetv2.MOBILENETV2

@@ -25,8 +25,7 @@ class UnsupportedGraph(ModelsError):  # noqa: N818 - the name the commands promi
 
     Attributes
     ----------
-    node, op, reason : str
-        Which node, its operator type, and why.
+    node, op, reason: which node, its operator type, and why.
     """
 
     def __init__(self, node: onnx.NodeProto, reason: str):
@@ -94,23 +93,16 @@ class OnnxFile:
 
     Parameters
     ----------
-    model : onnx.ModelProto
-        With external data loaded.
+    model: with external data loaded.
 
     Members
     -------
-    nodes : list of onnx.NodeProto
-        Those that some output depends on, each after what it reads; Constant nodes left out.
-    constants : dict
-        Arrays of initializers and Constant nodes.
-    producers : dict
-        The node that makes each tensor.
-    inputs, outputs : list of str
-        The graph's, without initializers.
-    types, shapes : dict
-        Element type (NumPy) and shape (None where an axis is free) of every input.
-    opset : int
-        Version of the standard operators.
+    nodes: those that some output depends on, each after what it reads; Constant nodes left out.
+    constants: arrays of initializers and Constant nodes, by name.
+    producers: the node that makes each tensor, by its name.
+    inputs, outputs: the graph's, without initializers.
+    types, shapes: element type (NumPy) and shape (None where an axis is free) of every input.
+    opset: version of the standard operators.
 
     Raises
     ------

@@ -104,11 +104,9 @@ class Part:
 
     Attributes
     ----------
-    model : onnx.ModelProto
-        The user's nodes from `inputs` to `output`.
-    inputs : tuple of str
-        Integer tensors, or inputs of the graph.
-    output : str
+    model: the user's nodes from `inputs` to `output`.
+    inputs: integer tensors, or inputs of the graph.
+    output: the tensor to compare.
     """
 
     model: onnx.ModelProto
@@ -147,18 +145,14 @@ def compare(
 
     Parameters
     ----------
-    path : str, Path or onnx.ModelProto
-        A quantized network.
-    feeds : dict
-        Its inputs by name.
-    progress : callable
-        Is told each group before it runs.
+    path: a quantized network.
+    feeds: its inputs by name.
+    progress: is told each group before it runs.
 
     Returns
     -------
-    dict
-        ``platform``; ``operators``, one row per operator type; ``network``, the outputs of the
-        oracle against one session of the whole file, in steps of the output scale.
+    ``platform``; ``operators``, one row per operator type; ``network``, the outputs of the oracle
+    against one session of the whole file, in steps of the output scale.
     """
     reference = Reference(path)
     graph = reference.graph

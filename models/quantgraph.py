@@ -45,21 +45,16 @@ class QuantizedGraph:
 
     Parameters
     ----------
-    model : str, Path or onnx.ModelProto
-        The model; external data is read from beside the file.
-    shapes : dict, optional
-        Shapes of inputs; others are as declared, 1 where an axis is free.
+    model: the model; external data is read from beside the file.
+    shapes: of inputs; others are as declared, 1 where an axis is free.
 
     Members
     -------
-    groups : list of Group
-    inputs, outputs : list of str
-        Names of the graph's inputs (without initializers) and outputs.
-    shapes : dict
-        Of the inputs.
-    names : dict
-        For every tensor that is 8-bit integers or stands for codes, where its codes are: the name
-        of a group's output or of a graph input, or a constant.
+    groups: integer operations in execution order.
+    inputs, outputs: names of the graph's inputs (without initializers) and outputs.
+    shapes: of the inputs.
+    names: for every tensor that is 8-bit integers or stands for codes, where its codes are: the
+        name of a group's output or of a graph input, or a constant.
 
     Raises
     ------

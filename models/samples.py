@@ -70,11 +70,9 @@ def samples(signature: Signature, seed: int, count: int) -> list[Feeds]:
 
     Parameters
     ----------
-    signature : Signature
-    seed : int
-        Sample n of a network without states is a function of seed + n alone.
-    count : int
-        Samples; of a network with states, steps of one video.
+    signature: of the network.
+    seed: sample n of a network without states is a function of seed + n alone.
+    count: samples; of a network with states, steps of one video.
     """
     given = [each for each in signature.inputs if each.kind != "state"]
     picture = given[0]

@@ -28,34 +28,21 @@ class SlowFastConfig:
 
     Attributes
     ----------
-    frames, side : int
-        The clip; the fast path sees every frame.
-    slow_stride : int
-        The slow path sees every slow_stride-th frame.
-    blocks, widths : tuple of int
-        Blocks and inner width per stage of the slow path.
-    stem : int
-        Channels of the slow path's stem.
-    beta : int
-        The fast path has 1/beta of the slow path's channels.
-    expansion : int
-        Output width of a bottleneck over its inner width.
-    slow_heads, fast_heads : tuple of int
-        Temporal kernel of the first convolution in a path's blocks, per stage.
-    slow_spatial, fast_spatial : str
-        What stands for a path's 1×3×3 convolutions, of SPATIAL.
-    stem_pool : bool
-        Max pool 1×3×3 after the stems.
-    projections : bool
-        1×1×1 convolutions where a block changes shape; without them the block has no shortcut.
-    lateral_kernel : int
-        Frames that a lateral convolution sees.
-    lateral_norm : bool
-        Batch norm and ReLU behind the lateral convolutions.
-    trg : bool
-        TRG on the input of each fast stage.
-    classes : int
-        Width of the output; 0: the pooled vectors themselves.
+    frames, side: the clip; the fast path sees every frame.
+    slow_stride: the slow path sees every slow_stride-th frame.
+    blocks, widths: blocks and inner width per stage of the slow path.
+    stem: channels of the slow path's stem.
+    beta: the fast path has 1/beta of the slow path's channels.
+    expansion: output width of a bottleneck over its inner width.
+    slow_heads, fast_heads: temporal kernel of the first convolution in a path's blocks, per stage.
+    slow_spatial, fast_spatial: what stands for a path's 1×3×3 convolutions, of SPATIAL.
+    stem_pool: max pool 1×3×3 after the stems.
+    projections: 1×1×1 convolutions where a block changes shape; without them the block has no
+        shortcut.
+    lateral_kernel: frames that a lateral convolution sees.
+    lateral_norm: batch norm and ReLU behind the lateral convolutions.
+    trg: TRG on the input of each fast stage.
+    classes: width of the output; 0: the pooled vectors themselves.
     """
 
     frames: int = 64
@@ -133,8 +120,7 @@ class Bottleneck(nn.Module):
 
     Parameters
     ----------
-    spatial : str
-        What stands for the 1×3×3, of SPATIAL; "3d" has no head.
+    spatial: what stands for the 1×3×3, of SPATIAL; "3d" has no head.
     """
 
     def __init__(self, inputs, width, outputs, head, stride, spatial, projections):

@@ -20,14 +20,10 @@ class QParams:
 
     Attributes
     ----------
-    scale : np.ndarray
-        float32, one element or one per channel.
-    zero_point : np.ndarray
-        int64, as long as `scale`, or one element.
-    dtype : np.dtype
-        uint8, int8, or int32 for biases.
-    axis : int, optional
-        The channel axis where scales differ per channel.
+    scale: float32, one element or one per channel.
+    zero_point: int64, as long as `scale`, or one element.
+    dtype: uint8, int8, or int32 for biases.
+    axis: the channel axis where scales differ per channel.
     """
 
     scale: np.ndarray

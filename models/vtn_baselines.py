@@ -31,8 +31,7 @@ class TwoStream:
 
     Attributes
     ----------
-    channels : int
-        Of the stack: 32 of optical flow, 48 of RGB differences.
+    channels: of the stack: 32 of optical flow, 48 of RGB differences.
     """
 
     channels: int

@@ -23,20 +23,14 @@ class XwiseNetConfig:
 
     Attributes
     ----------
-    context : str
-        Block in every unit: "ss", "gc" (global context), "se" (squeeze and excitation), "none".
-    position : str
-        "before" or "after" the channel shuffle, or at the end of the right "branch".
-    stages : tuple of int
-        Stages (1 to 4) whose units have the block.
-    widths, units : tuple of int
-        Per stage.
-    stem, head : int
-        Channels of the first and the last convolution.
-    frames, side : int
-        The clip.
-    classes : int
-        Width of the output.
+    context: block in every unit: "ss", "gc" (global context), "se" (squeeze and excitation),
+        "none".
+    position: "before" or "after" the channel shuffle, or at the end of the right "branch".
+    stages: those (1 to 4) whose units have the block.
+    widths, units: per stage.
+    stem, head: channels of the first and the last convolution.
+    frames, side: the clip.
+    classes: width of the output.
     """
 
     context: str = "ss"

@@ -12,12 +12,9 @@ class MobileNetV2Config:
 
     Attributes
     ----------
-    settings : tuple of (expansion, channels, blocks, stride)
-        The groups of inverted residuals.
-    stem, features : int
-        Channels of the first and the last convolution.
-    in_channels : int
-        Of the picture.
+    settings: the groups of inverted residuals, (expansion, channels, blocks, stride) each.
+    stem, features: channels of the first and the last convolution.
+    in_channels: of the picture.
     """
 
     settings: tuple[tuple[int, int, int, int], ...] = (
