@@ -195,12 +195,8 @@ def compare_network(reference: Reference, feeds: dict[str, np.ndarray]) -> dict[
     """Run the whole file in one session and by the oracle, and compare the outputs."""
     ours = reference.run(feeds, keep=reference.output_names)
     theirs = session(reference.graph.model).run(reference.output_names, feeds)
-    made = {group.output: group for group in reference.groups if not group.final}
-    scales = {
-        group.output: float(made[group.reads[0]].params.unit)
-        for group in reference.groups
-        if group.final
-    }
+    finals = [group.output for group in reference.groups if group.final]
+    scales = {name: reference.graph.step(name) for name in finals}
     elements = mismatches = 0
     greatest = 0.0
     for name, other in zip(reference.output_names, theirs, strict=True):

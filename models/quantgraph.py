@@ -107,6 +107,13 @@ class QuantizedGraph:
         """Names of the 8-bit integer tensors of the file that are no constants."""
         return {name for name, value in self._values.items() if isinstance(value, Integers)}
 
+    def step(self, output: str) -> float:
+        """Between neighbouring codes behind a float output of the graph."""
+        value = self._value(output)
+        codes = value.codes if isinstance(value, Function) else value
+        assert isinstance(codes, Codes)
+        return float(codes.params.unit)
+
     def _value(self, name: str) -> Value:
         if name not in self._values:
             self._values[name] = Constant(name, self.file.constants[name])
@@ -185,6 +192,7 @@ class QuantizedGraph:
     def _finished(self, call: Call, value: Value, params: QParams) -> Integers:
         """Append the group that makes integers at the given parameters."""
         output, node = call.node.output[0], call.node
+        reads: tuple[str, ...]
         if isinstance(value, Host):
             kind, shape = self._host.type(value.name)
             if kind != np.float32:
@@ -286,4 +294,4 @@ def _cuts(value: Pending, params: QParams) -> bool:
     for step in value.steps:
         if step.op in CLAMPS:
             ends = step.apply(ends, params)
-    return ends.tolist() != [params.low, params.high]
+    return bool(ends.tolist() != [params.low, params.high])
