@@ -6,11 +6,13 @@ behind a part's input and the dequantizer before its output are cut off, so that
 pass through branches and loops.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -106,12 +108,12 @@ class Graph:
         self.nodes += part.nodes
         self.constants += part.constants
 
-    def constant(self, name: str, value: np.ndarray) -> str:
+    def constant(self, name: str, value: npt.ArrayLike) -> str:
         """Add a constant, and return its name."""
         self.constants.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
-    def node(self, op: str, inputs: list[str], outputs: str | list[str], **attributes) -> str:
+    def node(self, op: str, inputs: list[str], outputs: str | list[str], **attributes: Any) -> str:
         """Append a node named after its first output, and return that."""
         outputs = [outputs] if isinstance(outputs, str) else outputs
         self.nodes.append(helper.make_node(op, inputs, outputs, f"{op}/{outputs[0]}", **attributes))
@@ -130,8 +132,12 @@ class Graph:
         inputs = [source or codes(name), *self._scale(name, scale)]
         return self.node("DequantizeLinear", inputs, name)
 
-    def body(self, inputs=(), outputs=()) -> onnx.GraphProto:
-        """Close the graph; inputs and outputs are ValueInfos."""
+    def body(
+        self,
+        inputs: Sequence[onnx.ValueInfoProto] = (),
+        outputs: Sequence[onnx.ValueInfoProto] = (),
+    ) -> onnx.GraphProto:
+        """Close the graph."""
         return helper.make_graph(self.nodes, self.name, inputs, outputs, self.constants)
 
 

@@ -91,7 +91,7 @@ def count(config: Config) -> Counts:
     layers: list[Layer] = []
     norm_elements = 0
 
-    def record(name: str):
+    def record(name: str) -> Callable[[nn.Module, Any, torch.Tensor], None]:
         def layer_hook(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
             nonlocal norm_elements
             shape = tuple(output.shape)

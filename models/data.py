@@ -6,10 +6,14 @@ SlowFast and 3D-ResNet code. Calibration, recorded inputs and user video all go 
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from models.errors import ModelsError
+
+if TYPE_CHECKING:
+    import av
 
 MEAN = 0.45
 STD = 0.225
@@ -26,7 +30,9 @@ def normalise(pixels: np.ndarray) -> np.ndarray:
     -------
     float32, same shape, in -2.0 .. 2.444.
     """
-    return ((pixels.astype(np.float32) / np.float32(255)) - np.float32(MEAN)) / np.float32(STD)
+    unit = pixels.astype(np.float32) / np.float32(255)
+    result: np.ndarray = (unit - np.float32(MEAN)) / np.float32(STD)
+    return result
 
 
 def _texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -35,7 +41,8 @@ def _texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     radius[0, 0] = np.inf
     shared = np.fft.rfft2(rng.standard_normal((height, width)))
     tinted = np.fft.rfft2(rng.standard_normal((3, height, width)))
-    return (shared + 0.4 * tinted) / radius
+    spectrum: np.ndarray = (shared + 0.4 * tinted) / radius
+    return spectrum
 
 
 def _drift(spectrum: np.ndarray, shape: tuple[int, int], dy: float, dx: float) -> np.ndarray:
@@ -43,7 +50,8 @@ def _drift(spectrum: np.ndarray, shape: tuple[int, int], dy: float, dx: float) -
     height, width = shape
     phase = np.fft.fftfreq(height)[:, None] * dy + np.fft.rfftfreq(width)[None, :] * dx
     image = np.fft.irfft2(spectrum * np.exp(-2j * np.pi * phase), s=shape)
-    return image / image.std()
+    result: np.ndarray = image / image.std()
+    return result
 
 
 def synthetic_clip(seed: int, frames: int, height: int, width: int) -> np.ndarray:
@@ -144,7 +152,7 @@ def load_clip(
     return normalise(np.stack(pixels).transpose(3, 0, 1, 2))[None]
 
 
-def _fit(frame, height: int, width: int) -> np.ndarray:
+def _fit(frame: "av.VideoFrame", height: int, width: int) -> np.ndarray:
     """Scale a decoded frame to cover height×width and crop its centre; uint8 [H, W, 3]."""
     scale = max(height / frame.height, width / frame.width)
     tall, wide = max(height, round(frame.height * scale)), max(width, round(frame.width * scale))

@@ -40,7 +40,7 @@ class EacNetConfig:
     side: int = 256
     classes: int = 400
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.frames % (1 << len(self.mgte)):
             raise ValueError(f"{self.frames} frames cannot be halved {len(self.mgte)} times")
 

@@ -106,7 +106,7 @@ class Floats:
 
     def _moved(self, call: Call, index: int, name: str) -> Value:
         """What a move makes of its first operand."""
-        value = call.operand(0)
+        value: Value | None = call.operand(0)
         if isinstance(value, Function) and call.op in moves.SELECTIONS:
             value = self._as_codes(value, call.names[0])
         if (

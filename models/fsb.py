@@ -47,7 +47,7 @@ class C3dConfig:
     fc_width: int = 4096
     classes: int = 101
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if len(self.widths) != len(CONVS):
             raise ValueError(f"widths must have {len(CONVS)} entries, not {len(self.widths)}")
         if self.mids is not None and len(self.mids) != len(CONVS):

@@ -66,7 +66,8 @@ class HostPart:
 
     def _run(self, name: str, model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> np.ndarray:
         try:
-            return as_written(model).run(None, feeds)[0]
+            result: np.ndarray = as_written(model).run(None, feeds)[0]
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             node = self._file.producers[name]
             raise UnsupportedGraph(node, f"does not run in ONNX Runtime: {error}") from error
+        return result

@@ -7,13 +7,17 @@ registry.py lists the file.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, TypeGuard
 
+import numpy as np
 from torch import nn
 
 from models.errors import ModelsError
 
 SIZES = ("paper", "tiny")
+
+Feeds = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,27 @@ class Config(Protocol):
     def build(self) -> nn.Module:
         """Make the module; it takes the inputs and returns the outputs, in order."""
         ...
+
+    def __hash__(self) -> int:
+        """Configurations are frozen; counts are kept by them."""
+        ...
+
+
+class Composed(Config, Protocol):
+    """A network whose graph is put together of parts, with control flow between them."""
+
+    def initialise(self, network: nn.Module, feeds: list[Feeds], seed: int) -> None:
+        """Draw weights."""
+        ...
+
+    def compose(self, network: nn.Module, feeds: list[Feeds], folder: Path) -> Path:
+        """Write the quantized graph."""
+        ...
+
+
+def is_composed(config: Config) -> TypeGuard[Composed]:
+    """Whether a configuration composes its graph itself; others are straight lines."""
+    return bool(getattr(config, "composed", False))
 
 
 @dataclass(frozen=True)

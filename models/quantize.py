@@ -60,7 +60,7 @@ class Samples(CalibrationDataReader):
     def __init__(self, feeds: Iterable[Feeds]):
         self._feeds = iter(feeds)
 
-    def get_next(self):
+    def get_next(self) -> Feeds | None:
         """The next feeds, or None after the last."""
         return next(self._feeds, None)
 

@@ -37,7 +37,7 @@ class ResNet3dConfig:
     side: int = 112
     classes: int = 10
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.convolution not in CONVS:
             raise ValueError(f"convolution must be one of {CONVS}, not {self.convolution!r}")
 

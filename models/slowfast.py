@@ -11,6 +11,7 @@ on the input of each residual stage of the fast path.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -64,7 +65,7 @@ class SlowFastConfig:
     trg: bool = False
     classes: int = 101
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for kind in (self.slow_spatial, self.fast_spatial):
             if kind not in SPATIAL:
                 raise ValueError(f"spatial convolutions are one of {SPATIAL}, not {kind!r}")
@@ -123,7 +124,16 @@ class Bottleneck(nn.Module):
     spatial: what stands for the 1×3×3, of SPATIAL; "3d" has no head.
     """
 
-    def __init__(self, inputs, width, outputs, head, stride, spatial, projections):
+    def __init__(
+        self,
+        inputs: int,
+        width: int,
+        outputs: int,
+        head: int,
+        stride: int,
+        spatial: str,
+        projections: bool,
+    ):
         super().__init__()
         step = (1, stride, stride)
         if spatial == "3d":
@@ -197,7 +207,9 @@ class SlowFast(nn.Module):
             layers += [nn.BatchNorm3d(2 * channels), nn.ReLU()]
         return nn.Sequential(*layers)
 
-    def _stage(self, stage, inputs, width, outputs, head, spatial) -> nn.Sequential:
+    def _stage(
+        self, stage: int, inputs: int, width: int, outputs: int, head: int, spatial: str
+    ) -> nn.Sequential:
         blocks = []
         for number in range(self.config.blocks[stage]):
             stride = 2 if stage and number == 0 else 1
@@ -233,7 +245,7 @@ _OPTIONS = (
 )
 
 
-def _entry(name: str, description: str, weights: str | None = None, **fields) -> Entry:
+def _entry(name: str, description: str, weights: str | None = None, **fields: Any) -> Entry:
     sizes = {"paper": replace(R4, **fields), "tiny": replace(TINY_R4, **fields)}
     return Entry(name, description, sizes, _OPTIONS, weights=weights)
 

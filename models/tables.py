@@ -97,7 +97,8 @@ def quantize_float(value: np.ndarray, params: QParams) -> np.ndarray:
 def dequantize(codes: np.ndarray, params: QParams) -> np.ndarray:
     """DequantizeLinear: f32((q - zp) · s); float32, same shape."""
     scale, zero = params.spread(codes.ndim)
-    return (codes.astype(np.int64) - zero).astype(F32) * scale
+    real: np.ndarray = (codes.astype(np.int64) - zero).astype(F32) * scale
+    return real
 
 
 def requantize_table(source: QParams, target: QParams) -> np.ndarray:

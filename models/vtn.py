@@ -56,7 +56,7 @@ class VtnConfig:
     head_scale: bool = True
     classes: int = 400
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.modality not in MODALITIES or self.part not in PARTS:
             raise ValueError(f"no modality {self.modality!r} or no part {self.part!r}")
         if self.part != "clip" and self.modality != "rgb":

@@ -71,7 +71,7 @@ class Lstms:
 
 
 class _Lstms(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         width = RESNET34.features
         self.backbone, self.pool = RESNET34.build(), nn.AdaptiveAvgPool2d(1)

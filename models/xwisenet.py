@@ -5,6 +5,7 @@ Source: Chen et al., "Lightweight Action Recognition with Sequence-Specific Glob
 fitted).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -44,7 +45,7 @@ class XwiseNetConfig:
     side: int = 112
     classes: int = 10
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.context not in BLOCKS or self.position not in POSITIONS:
             raise ValueError(f"no context {self.context!r} or no position {self.position!r}")
 
@@ -151,7 +152,15 @@ class Unit(nn.Module):
     [N, inputs, T, H, W] → [N, outputs, T / st, H / s, W / s].
     """
 
-    def __init__(self, inputs, outputs, stride, frames, config: XwiseNetConfig, context: str):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        stride: tuple[int, int, int],
+        frames: int,
+        config: XwiseNetConfig,
+        context: str,
+    ):
         super().__init__()
         half = outputs // 2
         self.half, self.left = half, None
@@ -163,7 +172,7 @@ class Unit(nn.Module):
         )
         self.position = config.position
         channels = half if config.position == "branch" else outputs
-        makers = {
+        makers: dict[str, Callable[[], nn.Module]] = {
             "ss": lambda: SequenceContext(channels, frames),
             "gc": lambda: GlobalContext(channels, frames),
             "se": lambda: SqueezeExcitation(channels),

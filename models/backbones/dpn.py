@@ -71,7 +71,16 @@ class DualPathBlock(nn.Module):
     projected: the first block of a stage projects its input.
     """
 
-    def __init__(self, inputs, width, residual, dense, stride, projected, groups):
+    def __init__(
+        self,
+        inputs: int,
+        width: int,
+        residual: int,
+        dense: int,
+        stride: int,
+        projected: bool,
+        groups: int,
+    ):
         super().__init__()
         self.residual = residual
         self.c1x1_w = None

@@ -41,7 +41,9 @@ TINY_MOBILENETV2 = MobileNetV2Config(
 )
 
 
-def _conv_bn(inputs, outputs, kernel, stride=1, groups=1, relu=True) -> list[nn.Module]:
+def _conv_bn(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, relu: bool = True
+) -> list[nn.Module]:
     layers = [
         nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(outputs),
