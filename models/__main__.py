@@ -6,12 +6,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from tqdm import tqdm
 
 from models.errors import ModelsError
+
+if TYPE_CHECKING:
+    from models.reference import Reference
 
 
 def _bar(total: int, what: str) -> tuple[tqdm, Callable[[Any], None]]:
@@ -34,7 +37,7 @@ def _list(args: argparse.Namespace) -> None:
     from models.network import SIZES
     from models.registry import ENTRIES
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "network": name,
             "description": entry.description,
@@ -105,15 +108,18 @@ def _export(args: argparse.Namespace) -> None:
     _print(args, report, text)
 
 
-def _feeds(path: Path, source: Path | None, names: list[str], shape: list) -> dict[str, np.ndarray]:
+def _feeds(
+    path: Path, source: Path | None, names: list[str], shape: list[int | None]
+) -> dict[str, np.ndarray]:
     """Inputs of a network: its own .npz, another one, or a video."""
     from models.data import load_clip
 
     source = source or path.with_suffix(".npz")
     if source.suffix != ".npz":
-        if len(names) != 1 or len(shape) != 5:
-            raise ModelsError(f"{path} takes no clip; give its inputs as .npz")
-        return {names[0]: load_clip(source, *shape[2:])}
+        size = [n for n in shape[2:] if n is not None]
+        if len(names) != 1 or len(shape) != 5 or len(size) != 3:
+            raise ModelsError(f"{path} takes no clip of one size; give its inputs as .npz")
+        return {names[0]: load_clip(source, *size)}
     if not source.is_file():
         raise ModelsError(f"no recorded input {source}; give one with --input")
     try:
@@ -123,7 +129,7 @@ def _feeds(path: Path, source: Path | None, names: list[str], shape: list) -> di
         raise ModelsError(f"{source} does not hold the inputs {names}: {error}") from error
 
 
-def _open(args: argparse.Namespace):
+def _open(args: argparse.Namespace) -> "tuple[Reference, dict[str, np.ndarray]]":
     """Load the reference and its inputs."""
     from models.reference import Reference
 
@@ -158,7 +164,9 @@ def _run(args: argparse.Namespace) -> None:
     wall = time.perf_counter() - start
     if args.output:
         part = args.output.with_name(f".{args.output.name}.part.npz")
-        np.savez(part, **_named("input", feeds), **_named("output", tensors))
+        named = _named("input", feeds) | _named("output", tensors)
+        # By savez's types any keyword could be its option allow_pickle.
+        np.savez(part, **cast(dict[str, Any], named))
         part.replace(args.output)
     best = {
         name: int(np.argmax(tensors[name])) for name in reference.output_names if name in tensors
@@ -189,7 +197,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m models", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, run: Callable[[argparse.Namespace], None], text: str):
+    def command(
+        name: str, run: Callable[[argparse.Namespace], None], text: str
+    ) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.add_argument("--json", action="store_true", help="one JSON object on standard output")
         sub.set_defaults(run=run)

@@ -16,8 +16,7 @@ class Cell(nn.Module):
 
     Attributes
     ----------
-    uses_hidden, uses_cell : bool
-        Which of h and c the next step needs; the other may be None.
+    uses_hidden, uses_cell: which of h and c the next step needs; the other may be None.
     """
 
     uses_hidden = True

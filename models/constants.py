@@ -58,7 +58,8 @@ def moved_constant(call: Call, value: Constant, index: int, name: str) -> Consta
     move = moves.read(call, value.shape, index)
 
     def moved(array: np.ndarray) -> np.ndarray:
-        return move(torch.from_numpy(np.array(array)), None).contiguous().numpy()
+        result: np.ndarray = move(torch.from_numpy(np.array(array)), None).contiguous().numpy()
+        return result
 
     assert value.codes is not None and value.params is not None
     codes, params = moved(value.codes), value.params

@@ -6,11 +6,13 @@ behind a part's input and the dequantizer before its output are cut off, so that
 pass through branches and loops.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -40,8 +42,8 @@ class Part:
 
     Attributes
     ----------
-    nodes : list of NodeProto
-    constants : list of TensorProto
+    nodes: in the order of the file.
+    constants: its initializers.
     """
 
     nodes: Nodes
@@ -53,13 +55,10 @@ def cut(path: Path, prefix: str, taken: Iterable[str], made: Iterable[str]) -> P
 
     Parameters
     ----------
-    path : Path
-        A file that `quantize` wrote.
-    prefix : str
-        Goes before every name that stays inside.
-    taken, made : iterable of str
-        Inputs and outputs that pass as codes, under the name `codes` gives them. Other inputs
-        keep their names.
+    path: a file that `quantize` wrote.
+    prefix: goes before every name that stays inside.
+    taken, made: inputs and outputs that pass as codes, under the name `codes` gives them. Other
+        inputs keep their names.
     """
     model = onnx.load(path)
     graph, names = model.graph, {}
@@ -109,12 +108,12 @@ class Graph:
         self.nodes += part.nodes
         self.constants += part.constants
 
-    def constant(self, name: str, value: np.ndarray) -> str:
+    def constant(self, name: str, value: npt.ArrayLike) -> str:
         """Add a constant, and return its name."""
         self.constants.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
-    def node(self, op: str, inputs: list[str], outputs: str | list[str], **attributes) -> str:
+    def node(self, op: str, inputs: list[str], outputs: str | list[str], **attributes: Any) -> str:
         """Append a node named after its first output, and return that."""
         outputs = [outputs] if isinstance(outputs, str) else outputs
         self.nodes.append(helper.make_node(op, inputs, outputs, f"{op}/{outputs[0]}", **attributes))
@@ -133,8 +132,12 @@ class Graph:
         inputs = [source or codes(name), *self._scale(name, scale)]
         return self.node("DequantizeLinear", inputs, name)
 
-    def body(self, inputs=(), outputs=()) -> onnx.GraphProto:
-        """Close the graph; inputs and outputs are ValueInfos."""
+    def body(
+        self,
+        inputs: Sequence[onnx.ValueInfoProto] = (),
+        outputs: Sequence[onnx.ValueInfoProto] = (),
+    ) -> onnx.GraphProto:
+        """Close the graph."""
         return helper.make_graph(self.nodes, self.name, inputs, outputs, self.constants)
 
 
@@ -148,11 +151,9 @@ def branch(part: Part, name: str, outputs: Mapping[str, tuple[int, ...]]) -> onn
 
     Parameters
     ----------
-    part : Part
-    name : str
-        Of the arm; goes before its outputs' names.
-    outputs : mapping
-        Shape of each tensor that the arm makes, in order.
+    part: what the arm computes.
+    name: of the arm; goes before its outputs' names.
+    outputs: shape of each tensor that the arm makes, in order.
     """
     for node in part.nodes:
         for names in (node.input, node.output):

@@ -27,18 +27,13 @@ class Layer:
 
     Attributes
     ----------
-    name : str
-        Of the module.
-    weights, parameters : int
-        Without and with bias. A product [M, K] × [K, N] has K·N weights and no parameters.
-    kernel : tuple of int
-        Empty for linear layers and products.
-    shape : tuple of int
-        Of the output.
-    stride : tuple of int
-        Empty for linear layers and products.
-    groups : int
-        Of a convolution.
+    name: of the module.
+    weights, parameters: without and with bias. A product [M, K] × [K, N] has K·N weights and no
+        parameters.
+    kernel: empty for linear layers and products.
+    shape: of the output.
+    stride: empty for linear layers and products.
+    groups: of a convolution.
     """
 
     name: str
@@ -69,12 +64,9 @@ class Counts:
 
     Attributes
     ----------
-    layers : tuple of Layer
-        In execution order; a module that runs twice stands there twice.
-    parameters : int
-        All, batch norm included.
-    norm_elements : int
-        Elements that leave batch norms.
+    layers: in execution order; a module that runs twice stands there twice.
+    parameters: all, batch norm included.
+    norm_elements: elements that leave batch norms.
     """
 
     layers: tuple[Layer, ...]
@@ -99,7 +91,7 @@ def count(config: Config) -> Counts:
     layers: list[Layer] = []
     norm_elements = 0
 
-    def record(name: str):
+    def record(name: str) -> Callable[[nn.Module, Any, torch.Tensor], None]:
         def layer_hook(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
             nonlocal norm_elements
             shape = tuple(output.shape)

@@ -6,10 +6,14 @@ SlowFast and 3D-ResNet code. Calibration, recorded inputs and user video all go 
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from models.errors import ModelsError
+
+if TYPE_CHECKING:
+    import av
 
 MEAN = 0.45
 STD = 0.225
@@ -20,15 +24,15 @@ def normalise(pixels: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    pixels : np.ndarray
-        Any shape, any real dtype, 0..255.
+    pixels: any shape, any real dtype, 0..255.
 
     Returns
     -------
-    np.ndarray
-        float32, same shape, in -2.0 .. 2.444.
+    float32, same shape, in -2.0 .. 2.444.
     """
-    return ((pixels.astype(np.float32) / np.float32(255)) - np.float32(MEAN)) / np.float32(STD)
+    unit = pixels.astype(np.float32) / np.float32(255)
+    result: np.ndarray = (unit - np.float32(MEAN)) / np.float32(STD)
+    return result
 
 
 def _texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -37,7 +41,8 @@ def _texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     radius[0, 0] = np.inf
     shared = np.fft.rfft2(rng.standard_normal((height, width)))
     tinted = np.fft.rfft2(rng.standard_normal((3, height, width)))
-    return (shared + 0.4 * tinted) / radius
+    spectrum: np.ndarray = (shared + 0.4 * tinted) / radius
+    return spectrum
 
 
 def _drift(spectrum: np.ndarray, shape: tuple[int, int], dy: float, dx: float) -> np.ndarray:
@@ -45,7 +50,8 @@ def _drift(spectrum: np.ndarray, shape: tuple[int, int], dy: float, dx: float) -
     height, width = shape
     phase = np.fft.fftfreq(height)[:, None] * dy + np.fft.rfftfreq(width)[None, :] * dx
     image = np.fft.irfft2(spectrum * np.exp(-2j * np.pi * phase), s=shape)
-    return image / image.std()
+    result: np.ndarray = image / image.std()
+    return result
 
 
 def synthetic_clip(seed: int, frames: int, height: int, width: int) -> np.ndarray:
@@ -57,15 +63,12 @@ def synthetic_clip(seed: int, frames: int, height: int, width: int) -> np.ndarra
 
     Parameters
     ----------
-    seed : int
-        Same seed and size, same bytes.
-    frames, height, width : int
-        Size of the clip.
+    seed: same seed and size, same bytes.
+    frames, height, width: size of the clip.
 
     Returns
     -------
-    np.ndarray
-        float32 [1, 3, frames, height, width], normalised, pixels rounded to 0..255 first.
+    float32 [1, 3, frames, height, width], normalised, pixels rounded to 0..255 first.
     """
     rng = np.random.default_rng([seed, frames, height, width])
     y, x = np.mgrid[0:height, 0:width]
@@ -108,17 +111,13 @@ def load_clip(
 
     Parameters
     ----------
-    path : str or Path
-        A file that FFmpeg can decode (mp4 and others).
-    frames, height, width : int
-        Size of the clip.
-    stride : int
-        Take every ``stride``-th decoded frame.
+    path: a file that FFmpeg can decode (mp4 and others).
+    frames, height, width: size of the clip.
+    stride: take every ``stride``-th decoded frame.
 
     Returns
     -------
-    np.ndarray
-        float32 [1, 3, frames, height, width], normalised.
+    float32 [1, 3, frames, height, width], normalised.
 
     Raises
     ------
@@ -153,7 +152,7 @@ def load_clip(
     return normalise(np.stack(pixels).transpose(3, 0, 1, 2))[None]
 
 
-def _fit(frame, height: int, width: int) -> np.ndarray:
+def _fit(frame: "av.VideoFrame", height: int, width: int) -> np.ndarray:
     """Scale a decoded frame to cover height×width and crop its centre; uint8 [H, W, 3]."""
     scale = max(height / frame.height, width / frame.width)
     tall, wide = max(height, round(frame.height * scale)), max(width, round(frame.width * scale))

@@ -23,18 +23,13 @@ class EacNetConfig:
 
     Attributes
     ----------
-    backbone : config
-    mgte : tuple of (str, int)
-        Where frames are halved, and the inner width d there. Of a ResNet "3" to "5": after the
+    backbone: configuration of the image network.
+    mgte: where frames are halved, and the inner width d there. Of a ResNet "3" to "5": after the
         first block of that stage (Res3 is layer2); of BN-Inception a module's name.
-    excite : bool
-        False: MGTE is its max pool of frame pairs alone.
-    ate : int
-        Inner width of the aggregation before the classifier; 0: none.
-    frames, side : int
-        The clip.
-    classes : int
-        Width of the output.
+    excite: if False, MGTE is its max pool of frame pairs alone.
+    ate: inner width of the aggregation before the classifier; 0: none.
+    frames, side: the clip.
+    classes: width of the output.
     """
 
     backbone: Backbone = resnet.RESNET50
@@ -45,7 +40,7 @@ class EacNetConfig:
     side: int = 256
     classes: int = 400
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.frames % (1 << len(self.mgte)):
             raise ValueError(f"{self.frames} frames cannot be halved {len(self.mgte)} times")
 

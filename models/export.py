@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime as ort
@@ -18,12 +18,12 @@ from torch import nn
 from models.data import load_clip
 from models.errors import ModelsError
 from models.initialise import initialise
-from models.network import Config, Signature
+from models.network import Config, Feeds, Signature, is_composed
 from models.quantgraph import UnsupportedGraph
 from models.quantize import export_graph, quantize
 from models.reference import Reference
 from models.registry import entry
-from models.samples import Feeds, roll, samples, tensors, zero_states
+from models.samples import roll, samples, tensors, zero_states
 from models.weights import load
 
 STEPS = ("samples", "weights", "float ONNX", "quantize", "record")
@@ -43,14 +43,11 @@ class Exported:
 
     Attributes
     ----------
-    onnx, npz : Path
-    sha256 : str
-        Of the ONNX file.
-    recorded_by : str
-        "oracle", or "onnxruntime" where the oracle has no definition of an operator.
-    drawn : tuple of str
-        Modules whose weights are drawn although a file was given: it never holds them.
-    seconds : float
+    onnx, npz: the network, and the arrays recorded from it.
+    sha256: of the ONNX file.
+    recorded_by: "oracle", or "onnxruntime" where the oracle has no definition of an operator.
+    drawn: modules whose weights are drawn although a file was given: it never holds them.
+    seconds: wall time of everything.
     """
 
     onnx: Path
@@ -72,10 +69,11 @@ def config_of(
         Unknown name, size or variant, or a frame count that the network does not take.
     """
     found = entry(name)
-    config = found.config(size, variant)
+    config: Config = found.config(size, variant)
     if frames is None or frames == getattr(config, "frames", None):
         return config
-    return found.config(size, ",".join(filter(None, (variant, f"frames={frames}"))))
+    config = found.config(size, ",".join(filter(None, (variant, f"frames={frames}"))))
+    return config
 
 
 def sample_counts(signature: Signature, size: str) -> tuple[int, int]:
@@ -94,7 +92,7 @@ def weighted(config: Config, size: str, seed: int) -> nn.Module:
     torch.manual_seed(seed)  # module constructors draw weights that `initialise` replaces
     network = config.build().eval()
     shaping = samples(signature, 1000 * seed, sample_counts(signature, size)[0])
-    if getattr(config, "composed", False):
+    if is_composed(config):
         config.initialise(network, shaping, seed)
     else:
         initialise(network, tensors(signature, shaping), seed)
@@ -137,19 +135,13 @@ def export(
 
     Parameters
     ----------
-    name, size, frames, variant : str, str, int, str
-        See `config_of`.
-    target : Path
-        The ONNX file; recorded arrays go beside it with the suffix .npz, see `record`.
-        Both appear only when everything has succeeded.
-    seed : int
-        Decides weights and clips.
-    video : Path, optional
-        A video file: joins the calibration, and its first frames become the recorded input.
-    progress : callable
-        Is told each of STEPS before it starts.
-    weights : Path, optional
-        State dict of the network's public release, in place of drawn weights.
+    name, size, frames, variant: see `config_of`.
+    target: the ONNX file; recorded arrays go beside it with the suffix .npz, see `record`. Both
+        appear only when everything has succeeded.
+    seed: decides weights and clips.
+    video: a video file: joins the calibration, and its first frames become the recorded input.
+    progress: is told each of STEPS before it starts.
+    weights: state dict of the network's public release, in place of drawn weights.
 
     Raises
     ------
@@ -180,7 +172,7 @@ def export(
 class _Job:
     """Arguments of `export`, checked and looked up."""
 
-    config: Any
+    config: Config
     target: Path
     size: str
     seed: int
@@ -210,14 +202,15 @@ def _export(job: _Job, progress: Callable[[str], None]) -> tuple[str, list[str]]
     # Beside the target, so that the final renames stay on one file system and are atomic.
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
         progress("float ONNX")
-        if getattr(config, "composed", False):
+        if is_composed(config):
             int_path = config.compose(network, feeds, Path(folder))
         else:
             int_path = _write(config, network, roll(network, signature, feeds), Path(folder))
         progress("record")
         arrays_path = Path(folder) / "arrays.npz"
         recorded_by, arrays = record(int_path, signature, recorded)
-        np.savez(arrays_path, **arrays)
+        # By savez's types any keyword could be its option allow_pickle.
+        np.savez(arrays_path, **cast(dict[str, Any], arrays))
         target.with_suffix(".npz").unlink(missing_ok=True)  # never a pair of two exports
         int_path.replace(target)
         arrays_path.replace(target.with_suffix(".npz"))
@@ -284,13 +277,10 @@ def record(
 
     Returns
     -------
-    str
-        Who ran it: "oracle" or "onnxruntime".
-    dict
-        ``input:<name>`` and ``output:<name>`` (graph outputs, and the integer tensors behind
-        them where the oracle ran). With states: of the last step, the states as that step
-        found them; and ``steps:input:<name>``, ``steps:output:<name>`` of all steps from zero
-        states on, along a new first axis.
+    Who ran it, "oracle" or "onnxruntime", and the arrays: ``input:<name>`` and ``output:<name>``
+    (graph outputs, and the integer tensors behind them where the oracle ran). With states: of the
+    last step, the states as that step found them; and ``steps:input:<name>``,
+    ``steps:output:<name>`` of all steps from zero states on, along a new first axis.
     """
     try:
         recording = _run("oracle", Reference(path), signature, feeds)

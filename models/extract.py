@@ -21,13 +21,10 @@ def submodel(
 
     Parameters
     ----------
-    file : OnnxFile
-        Where they come from; its constants become initializers.
-    nodes : iterable
-        In order of computation.
-    inputs : mapping
-        Types and shapes of the tensors that come from outside.
-    outputs : iterable of str
+    file: where they come from; its constants become initializers.
+    nodes: in order of computation.
+    inputs: types and shapes of the tensors that come from outside.
+    outputs: names of the tensors that become graph outputs.
     """
     listed = list(nodes)
     made = {*inputs, *(name for node in listed for name in node.output)}

@@ -50,10 +50,8 @@ class Floats:
 
     Parameters
     ----------
-    values : dict
-        What every tensor of the file stands for, as far as is known; grows.
-    groups : list of Group
-        Made so far; a float tensor that stands for codes of its own gets one.
+    values: what every tensor of the file stands for, as far as is known; grows.
+    groups: made so far; a float tensor that stands for codes of its own gets one.
     """
 
     def __init__(self, values: dict[str, Value], groups: list[Group]):
@@ -108,7 +106,7 @@ class Floats:
 
     def _moved(self, call: Call, index: int, name: str) -> Value:
         """What a move makes of its first operand."""
-        value = call.operand(0)
+        value: Value | None = call.operand(0)
         if isinstance(value, Function) and call.op in moves.SELECTIONS:
             value = self._as_codes(value, call.names[0])
         if (

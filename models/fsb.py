@@ -29,20 +29,13 @@ class C3dConfig:
 
     Attributes
     ----------
-    frames, side : int
-        Input is [1, 3, frames, side, side].
-    widths : tuple of int
-        Output channels of the eight convolutions, in the order of CONVS.
-    mids : tuple of int, optional
-        Inner widths of the eight FSBs; None builds dense 3×3×3 convolutions.
-    trg_layers : int
-        How many first layers see TRG of their input.
-    head : str
-        "gap" (global average pooling and one linear layer) or "fc" (three linear layers).
-    fc_width : int
-        Width of the two hidden layers of the "fc" head.
-    classes : int
-        Width of the output.
+    frames, side: input is [1, 3, frames, side, side].
+    widths: output channels of the eight convolutions, in the order of CONVS.
+    mids: inner widths of the eight FSBs; None builds dense 3×3×3 convolutions.
+    trg_layers: how many first layers see TRG of their input.
+    head: "gap" (global average pooling and one linear layer) or "fc" (three linear layers).
+    fc_width: width of the two hidden layers of the "fc" head.
+    classes: width of the output.
     """
 
     frames: int = 16
@@ -54,7 +47,7 @@ class C3dConfig:
     fc_width: int = 4096
     classes: int = 101
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if len(self.widths) != len(CONVS):
             raise ValueError(f"widths must have {len(CONVS)} entries, not {len(self.widths)}")
         if self.mids is not None and len(self.mids) != len(CONVS):

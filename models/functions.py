@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx.reference import ReferenceEvaluator
 
@@ -18,18 +19,20 @@ from models.onnxfile import FLOATS
 from models.tables import F32
 from models.values import Call
 
-Real = np.ndarray
+Real = npt.NDArray[np.float64]
 Attributes = dict[str, Any]
 
 
 def _erf(x: Real) -> Real:
-    return np.vectorize(math.erf, otypes=[np.float64])(x)
+    result: Real = np.vectorize(math.erf, otypes=[np.float64])(x)
+    return result
 
 
 def _gelu(x: Real, attributes: Attributes) -> Real:
     if attributes.get("approximate", "none") != "none":
         inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
-        return 0.5 * x * (1 + np.tanh(inner))
+        gelu: Real = 0.5 * x * (1 + np.tanh(inner))
+        return gelu
     return 0.5 * x * (1 + _erf(x / math.sqrt(2)))
 
 
@@ -44,21 +47,25 @@ def _elu(x: Real, alpha: float) -> Real:
 
 
 def _hard_sigmoid(x: Real, attributes: Attributes) -> Real:
-    return np.clip(attributes.get("alpha", float(F32(0.2))) * x + attributes.get("beta", 0.5), 0, 1)
+    alpha: float = attributes.get("alpha", float(F32(0.2)))
+    beta: float = attributes.get("beta", 0.5)
+    return np.clip(alpha * x + beta, 0, 1)
 
 
 def _selu(x: Real, attributes: Attributes) -> Real:
-    alpha = attributes.get("alpha", 1.67326319217681884765625)
-    return attributes.get("gamma", 1.05070102214813232421875) * _elu(x, alpha)
+    alpha: float = attributes.get("alpha", 1.67326319217681884765625)
+    gamma: float = attributes.get("gamma", 1.05070102214813232421875)
+    return gamma * _elu(x, alpha)
 
 
 def _celu(x: Real, attributes: Attributes) -> Real:
-    alpha = attributes.get("alpha", 1.0)
+    alpha: float = attributes.get("alpha", 1.0)
     return np.maximum(x, 0) + np.minimum(alpha * np.expm1(np.minimum(x, 0) / alpha), 0)
 
 
 def _shrink(x: Real, attributes: Attributes) -> Real:
-    bias, limit = attributes.get("bias", 0.0), attributes.get("lambd", 0.5)
+    bias: float = attributes.get("bias", 0.0)
+    limit: float = attributes.get("lambd", 0.5)
     return np.where(x < -limit, x + bias, np.where(x > limit, x - bias, 0))
 
 
@@ -132,10 +139,8 @@ def evaluate(call: Call, operands: Sequence[np.ndarray | None]) -> np.ndarray:
 
     Parameters
     ----------
-    call : Call
-        An elementwise operator.
-    operands : sequence
-        256 entries each, or one for a constant; None where an optional one is absent.
+    call: an elementwise operator.
+    operands: 256 entries each, or one for a constant; None where an optional one is absent.
     """
     values = [None if v is None else _wide(v) for v in operands]
     kind = _result_type(call, operands)
@@ -144,17 +149,25 @@ def evaluate(call: Call, operands: Sequence[np.ndarray | None]) -> np.ndarray:
             return np.asarray(operands[0]).astype(_cast_type(call))
         if call.op == "Clip":
             low, high = clip_bounds(call)
-            result = np.minimum(np.maximum(values[0], low), high)
+            result = np.minimum(np.maximum(_present(call, values, 0), low), high)
         elif any(v is not None and v.dtype != np.float64 for v in values) and call.op != "Where":
             result = _by_evaluator(call, values)  # integers divide and round otherwise
         elif call.op in _SINGLE:
-            result = _SINGLE[call.op](values[0], call.attributes)
+            result = _SINGLE[call.op](_present(call, values, 0), call.attributes)
         elif call.op in _SEVERAL:
-            result = _SEVERAL[call.op](values)
+            result = _SEVERAL[call.op]([_present(call, values, i) for i in range(len(values))])
         else:
             result = _by_evaluator(call, values)
         result = np.asarray(result)
         return result.astype(kind) if result.dtype in FLOATS else result
+
+
+def _present(call: Call, values: Sequence[np.ndarray | None], index: int) -> np.ndarray:
+    """An operand that must be there."""
+    value = values[index]
+    if value is None:
+        raise call.refuse(f"input {index} is missing")
+    return value
 
 
 def _wide(value: np.ndarray) -> np.ndarray:
@@ -168,7 +181,7 @@ def _result_type(call: Call, operands: Sequence[np.ndarray | None]) -> np.dtype:
 
 
 def _cast_type(call: Call) -> np.dtype:
-    kind = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(call.attributes["to"]))
+    kind: np.dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(call.attributes["to"]))
     if kind not in (*FLOATS, np.dtype(bool)) and kind.kind not in "iu":
         raise call.refuse(f"a cast to {kind} is not read")
     return kind

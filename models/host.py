@@ -28,9 +28,8 @@ class HostPart:
 
     Parameters
     ----------
-    file : OnnxFile
-    shapes : dict
-        Of the graph's inputs.
+    file: whose graph it is.
+    shapes: of the graph's inputs.
     """
 
     def __init__(self, file: OnnxFile, shapes: dict[str, Shape]):
@@ -67,7 +66,8 @@ class HostPart:
 
     def _run(self, name: str, model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> np.ndarray:
         try:
-            return as_written(model).run(None, feeds)[0]
+            result: np.ndarray = as_written(model).run(None, feeds)[0]
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             node = self._file.producers[name]
             raise UnsupportedGraph(node, f"does not run in ONNX Runtime: {error}") from error
+        return result

@@ -25,8 +25,13 @@ _MIN_STD = 1e-3  # a channel of standard deviation below this is constant on the
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
+Hook = Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], torch.Tensor]
+"""From a layer, its inputs and its output to what takes the output's place."""
 
-def _gain_and_offset(generator: torch.Generator, shape) -> tuple[torch.Tensor, torch.Tensor]:
+
+def _gain_and_offset(
+    generator: torch.Generator, shape: int | torch.Size
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Channels differ in size, as in trained networks, so that weight scales do too."""
     gain = torch.empty(shape).uniform_(0.7, 1.3, generator=generator)
     return gain, torch.empty(shape).normal_(0, 0.3, generator=generator)
@@ -43,10 +48,12 @@ def _safe(std: torch.Tensor) -> torch.Tensor:
     return torch.where(std > _MIN_STD, std, torch.ones_like(std))
 
 
-def _standardise(generator: torch.Generator):
+def _standardise(generator: torch.Generator) -> Hook:
     """Make a forward hook that rescales its layer so that its output has unit variance."""
 
-    def hook(layer: nn.Module, _inputs: tuple[torch.Tensor, ...], out: torch.Tensor):
+    def hook(
+        layer: nn.Module, _inputs: tuple[torch.Tensor, ...], out: torch.Tensor
+    ) -> torch.Tensor:
         channels = out.shape[1]
         mean, centred = _statistics(out)
         if out.dim() == 2:  # a linear layer: too few samples for statistics per feature
@@ -65,10 +72,10 @@ def _standardise(generator: torch.Generator):
     return hook
 
 
-def _measure(generator: torch.Generator):
+def _measure(generator: torch.Generator) -> Hook:
     """Make a forward hook that gives a batch norm the statistics of its input."""
 
-    def hook(norm: nn.Module, inputs: tuple[torch.Tensor, ...], out: torch.Tensor):
+    def hook(norm: nn.Module, inputs: tuple[torch.Tensor, ...], out: torch.Tensor) -> torch.Tensor:
         (x,) = inputs
         mean, centred = _statistics(x)
         std = centred.pow(2).mean(dim=[a for a in range(x.dim()) if a != 1]).sqrt()
@@ -104,14 +111,10 @@ def initialise(
 
     Parameters
     ----------
-    network : nn.Module
-        Its layers run in a fixed order.
-    clips : torch.Tensor or sequence of torch.Tensor
-        Inputs, float32 [N, ...]; two samples suffice, one would make linear layers constant.
-    seed : int
-        Same seed and clips, same weights (on the same machine and thread count).
-    forward : callable, optional
-        Runs every layer once on the clips; default: the network itself.
+    network: its layers run in a fixed order.
+    clips: inputs, float32 [N, ...]; two samples suffice, one would make linear layers constant.
+    seed: same seed and clips, same weights (on the same machine and thread count).
+    forward: runs every layer once on the clips; default: the network itself.
     """
     inputs = (clips,) if isinstance(clips, torch.Tensor) else tuple(clips)
     if inputs[0].shape[0] < 2:

@@ -22,12 +22,9 @@ def requantize(
 
     Parameters
     ----------
-    acc : torch.Tensor
-        int32 or int64 accumulators.
-    scale : torch.Tensor
-        float32, broadcastable against acc.
-    zero_point, low, high : int
-        Of the result.
+    acc: int32 or int64 accumulators.
+    scale: float32, broadcastable against acc.
+    zero_point, low, high: of the result.
     """
     real = acc.to(torch.float32).mul_(scale).round_()
     return real.clamp_(low - zero_point, high - zero_point).add_(zero_point).to(torch.int16)
@@ -64,17 +61,14 @@ def conv(x: torch.Tensor, weight: torch.Tensor, windows: Windows, groups: int) -
 
     Parameters
     ----------
-    x : torch.Tensor
-        float32 [N, C, *space], integers minus their zero point.
-    weight : torch.Tensor
-        float32 [O, C / groups, *kernel], integers minus their zero point.
-    windows : Windows
-    groups : int
+    x: float32 [N, C, *space], integers minus their zero point.
+    weight: float32 [O, C / groups, *kernel], integers minus their zero point.
+    windows: where the kernel is laid on x.
+    groups: of the channels.
 
     Returns
     -------
-    torch.Tensor
-        int32 [N, O, *counts]; int64 if sums could leave 32 bits.
+    int32 [N, O, *counts]; int64 if sums could leave 32 bits.
     """
     outputs, inputs, *kernel = weight.shape
     product = max(1, _magnitude(x) * _magnitude(weight))

@@ -10,17 +10,18 @@ parts, of which "read" or "skip" runs; control.py puts them into one graph with 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from models.backbones import dpn, mobilenetv2, resnet
 from models.cells import CELLS, Cell
-from models.network import Entry, Input, Option, Signature, State
-from models.samples import Feeds, outputs_of
+from models.network import Entry, Feeds, Input, Option, Signature, State
+from models.samples import outputs_of
 from models.slowfast import R4, TINY_R4, SlowFastConfig
 
-Fine = resnet.ResNetConfig | dpn.DPNConfig | SlowFastConfig
+Fine = resnet.ResNetConfig | dpn.DPNConfig | mobilenetv2.MobileNetV2Config | SlowFastConfig
 Tensors = tuple[torch.Tensor, ...]
 
 ENCODERS = ("coarse", "fine")
@@ -34,25 +35,18 @@ class LiteEvalConfig:
 
     Attributes
     ----------
-    coarse, fine : config of a backbone
-    coarse_side, fine_side : int
-        Frames as either network sees them; SlowFast has its own clip.
-    cell : str
-        "lstm", "gru" or "sru".
-    coarse_width, fine_width : int
-        Of the cells.
-    embed : (int, int), optional
-        Linear, batch norm, ReLU before cells and gate, for coarse and fine features, and a
-        gate with bias that sees the fine cell's state c too and whose first score means
-        "fine": the public code. None: the paper.
-    classes : int
-    part : str
-        "step" (If around the fine network); "clip" (Loop over `steps` frames); "coarse",
-        "fine": an encoder alone; or a part of the step, of STEP_PARTS.
-    steps : int
-        Of a clip.
-    budget : int
-        A clip ends with the budget-th fine step; 0: never before its end.
+    coarse, fine: configurations of the two backbones.
+    coarse_side, fine_side: frames as either network sees them; SlowFast has its own clip.
+    cell: "lstm", "gru" or "sru".
+    coarse_width, fine_width: of the cells.
+    embed: linear, batch norm, ReLU before cells and gate, for coarse and fine features, and a gate
+        with bias that sees the fine cell's state c too and whose first score means "fine": the
+        public code. None: the paper.
+    classes: width of the output.
+    part: "step" (If around the fine network); "clip" (Loop over `steps` frames); "coarse", "fine":
+        an encoder alone; or a part of the step, of STEP_PARTS.
+    steps: of a clip.
+    budget: a clip ends with the budget-th fine step; 0: never before its end.
     """
 
     coarse: mobilenetv2.MobileNetV2Config = mobilenetv2.MOBILENETV2
@@ -68,7 +62,7 @@ class LiteEvalConfig:
     steps: int = 129
     budget: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.cell not in CELLS or self.part not in PARTS:
             raise ValueError(f"no cell {self.cell!r} or no part {self.part!r}")
         if self.coarse_width >= self.fine_width:
@@ -276,7 +270,9 @@ class LiteEval(nn.Module):
         """Whether gate scores [N, 2] say "fine"."""
         return gate.argmax(dim=1) == self.config.fine_index
 
-    def step(self, picture: torch.Tensor, thumbnail: torch.Tensor, *states: torch.Tensor):
+    def step(
+        self, picture: torch.Tensor, thumbnail: torch.Tensor, *states: torch.Tensor
+    ) -> Tensors:
         """Both pictures and all states → logits, gate scores, next states; one clip."""
         names = self.config.states
         tensors = dict(zip(names, states, strict=True))
@@ -303,7 +299,7 @@ class LiteEval(nn.Module):
                 break
         return torch.cat(logits), torch.cat(gates)
 
-    def forward(self, *inputs: torch.Tensor):
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor | Tensors:
         """Run the configured part."""
         return getattr(self, self.config.part)(*inputs)
 
@@ -372,7 +368,9 @@ _STEPS = (
 )
 
 
-def _entry(name: str, description: str, part: str, options: tuple[Option, ...], **tiny) -> Entry:
+def _entry(
+    name: str, description: str, part: str, options: tuple[Option, ...], **tiny: Any
+) -> Entry:
     sizes = {"paper": replace(FCVID, part=part), "tiny": replace(TINY, part=part, **tiny)}
     weights = "liteeval" if part in ("step", "clip") else None
     return Entry(name, description, sizes, options, weights=weights)

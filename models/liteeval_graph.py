@@ -17,6 +17,7 @@ from models import control
 from models.control import Graph, codes, value
 from models.initialise import initialise
 from models.liteeval import STEP_PARTS, LiteEval, LiteEvalConfig
+from models.network import Feeds
 from models.quantize import (
     OPSET,
     Scale,
@@ -25,7 +26,6 @@ from models.quantize import (
     export_graph,
     quantize,
 )
-from models.samples import Feeds
 
 _BALANCING = 4  # rounds: decisions change the states that the gate sees
 _BATCH = 8  # pictures that an encoder sees at once

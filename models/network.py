@@ -7,13 +7,17 @@ registry.py lists the file.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, TypeGuard
 
+import numpy as np
 from torch import nn
 
 from models.errors import ModelsError
 
 SIZES = ("paper", "tiny")
+
+Feeds = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -22,14 +26,12 @@ class Input:
 
     Attributes
     ----------
-    name : str
-    shape : tuple of int
-        Without free axes.
-    kind : str
-        How samples of it are made (samples.py): "clip" [1, 3, T, H, W]; "frame" [1, 3, H, W]
-        of a video that goes on from step to step; "thumbnail", the same picture as the first
-        input at this input's size; "tokens" [1, T, C], features of neighbouring frames;
-        "state", an output of the step before.
+    name: in the graph.
+    shape: without free axes.
+    kind: how samples of it are made (samples.py): "clip" [1, 3, T, H, W]; "frame" [1, 3, H, W] of a
+        video that goes on from step to step; "thumbnail", the same picture as the first input at
+        this input's size; "tokens" [1, T, C], features of neighbouring frames; "state", an output
+        of the step before.
     """
 
     name: str
@@ -71,6 +73,27 @@ class Config(Protocol):
         """Make the module; it takes the inputs and returns the outputs, in order."""
         ...
 
+    def __hash__(self) -> int:
+        """Configurations are frozen; counts are kept by them."""
+        ...
+
+
+class Composed(Config, Protocol):
+    """A network whose graph is put together of parts, with control flow between them."""
+
+    def initialise(self, network: nn.Module, feeds: list[Feeds], seed: int) -> None:
+        """Draw weights."""
+        ...
+
+    def compose(self, network: nn.Module, feeds: list[Feeds], folder: Path) -> Path:
+        """Write the quantized graph."""
+        ...
+
+
+def is_composed(config: Config) -> TypeGuard[Composed]:
+    """Whether a configuration composes its graph itself; others are straight lines."""
+    return bool(getattr(config, "composed", False))
+
 
 @dataclass(frozen=True)
 class Option:
@@ -78,11 +101,9 @@ class Option:
 
     Attributes
     ----------
-    key : str
-    values : mapping
-        Fields of the configuration by value; the first value is the default.
-    sizes : tuple of str
-        Sizes at which the choice exists.
+    key: its name on the command line.
+    values: fields of the configuration by value; the first value is the default.
+    sizes: at which the choice exists.
     """
 
     key: str
@@ -101,15 +122,12 @@ class Entry:
 
     Attributes
     ----------
-    name, description : str
-    sizes : mapping
-        Configuration by size.
-    options : tuple of Option
-    combinations : tuple of str
-        Variants of several options that belong to the family's variants, beside each value
-        alone.
-    weights : str, optional
-        Which public release's state dicts fit (weights.py).
+    name, description: as `list` prints them.
+    sizes: configuration by size.
+    options: choices that it leaves open.
+    combinations: variants of several options that belong to the family's variants, beside each
+        value alone.
+    weights: which public release's state dicts fit (weights.py).
     """
 
     name: str
@@ -141,10 +159,8 @@ class Entry:
 
         Parameters
         ----------
-        size : str
-            "paper" or "tiny".
-        variant : str
-            Comma-separated ``key=value``; empty: every option at its default.
+        size: "paper" or "tiny".
+        variant: comma-separated ``key=value``; empty: every option at its default.
 
         Raises
         ------

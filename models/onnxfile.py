@@ -25,8 +25,7 @@ class UnsupportedGraph(ModelsError):  # noqa: N818 - the name the commands promi
 
     Attributes
     ----------
-    node, op, reason : str
-        Which node, its operator type, and why.
+    node, op, reason: which node, its operator type, and why.
     """
 
     def __init__(self, node: onnx.NodeProto, reason: str):
@@ -36,7 +35,8 @@ class UnsupportedGraph(ModelsError):  # noqa: N818 - the name the commands promi
 
 def label(node: onnx.NodeProto) -> str:
     """Name of a node, or of its first output where it has none."""
-    return node.name or next((name for name in node.output if name), node.op_type)
+    name: str = node.name or next((name for name in node.output if name), node.op_type)
+    return name
 
 
 def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def dense(sparse: onnx.SparseTensorProto) -> np.ndarray:
 def constant_value(node: onnx.NodeProto) -> np.ndarray:
     """What a Constant node holds, whichever of its attributes says it."""
     values = attributes_of(node)
-    types = {"value_float": np.float32, "value_floats": np.float32}
+    types: dict[str, type[np.generic]] = {"value_float": np.float32, "value_floats": np.float32}
     types |= {"value_int": np.int64, "value_ints": np.int64}
     for name, value in values.items():
         if name in ("value", "sparse_value"):
@@ -94,23 +94,16 @@ class OnnxFile:
 
     Parameters
     ----------
-    model : onnx.ModelProto
-        With external data loaded.
+    model: with external data loaded.
 
     Members
     -------
-    nodes : list of onnx.NodeProto
-        Those that some output depends on, each after what it reads; Constant nodes left out.
-    constants : dict
-        Arrays of initializers and Constant nodes.
-    producers : dict
-        The node that makes each tensor.
-    inputs, outputs : list of str
-        The graph's, without initializers.
-    types, shapes : dict
-        Element type (NumPy) and shape (None where an axis is free) of every input.
-    opset : int
-        Version of the standard operators.
+    nodes: those that some output depends on, each after what it reads; Constant nodes left out.
+    constants: arrays of initializers and Constant nodes, by name.
+    producers: the node that makes each tensor, by its name.
+    inputs, outputs: the graph's, without initializers.
+    types, shapes: element type (NumPy) and shape (None where an axis is free) of every input.
+    opset: version of the standard operators.
 
     Raises
     ------
@@ -148,10 +141,11 @@ class OnnxFile:
         """Nodes that the outputs need, each behind what it reads."""
         done: dict[int, onnx.NodeProto] = {}
         open_nodes: set[int] = set()
+        stack: list[tuple[str | None, onnx.NodeProto | None]]
         stack = [(name, None) for name in reversed(self.outputs)]
         while stack:
             name, reader = stack.pop()
-            if reader is not None and name is None:  # everything that `reader` reads is done
+            if name is None:  # everything that `reader` reads is done
                 done[id(reader)] = reader
                 continue
             node = self._producer(name, reader)
@@ -187,7 +181,9 @@ class OnnxFile:
 
 
 def _dtype(value: onnx.ValueInfoProto) -> np.dtype:
-    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+    kind = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+    dtype: np.dtype = np.dtype(kind)
+    return dtype
 
 
 def _shape(value: onnx.ValueInfoProto) -> list[int | None] | None:

@@ -16,12 +16,10 @@ class Source:
 
     Attributes
     ----------
-    name : str
-        Of the activation or constant.
-    params : QParams
-    shape : tuple
-    codes : np.ndarray, optional
-        Of a constant.
+    name: of the activation or constant.
+    params: how its codes stand for reals.
+    shape: of the operand.
+    codes: of a constant.
     """
 
     name: str

@@ -51,6 +51,8 @@ class _Bias:
 
 def _fine(unit: np.ndarray, real: np.ndarray, weight: Source, axis: int) -> np.ndarray:
     """Units for a bias: where all weights of a channel are 0, powers of two with 21 bits of it."""
+    if weight.codes is None:  # an activation: its scale is that of a tensor, not of a channel
+        return unit
     _, zero = weight.params.spread(weight.codes.ndim)
     others = tuple(a for a in range(weight.codes.ndim) if a != axis)
     dead = ~(weight.codes.astype(np.int64) != zero).any(axis=others)
@@ -74,11 +76,11 @@ def _bias(
         return _Bias(unit, value.array.astype(np.int64))
     if value.array.dtype != np.float32:
         raise call.refuse(f"bias {name} is {value.array.dtype}; float32 and int32 are read")
-    params = value.params
-    if beta == 1.0 and params is not None and params.dtype == np.int32:
+    codes, params = value.codes, value.params
+    if beta == 1.0 and codes is not None and params is not None and params.dtype == np.int32:
         same = np.allclose(params.scale, unit, rtol=BIAS_TOLERANCE, atol=0)
         if same and not params.zero_point.any():
-            return _Bias(unit, value.codes.astype(np.int64))
+            return _Bias(unit, codes.astype(np.int64))
     # numerics.md section 1: what is at another scale becomes rint(b / (sx·sw)).
     real = (F32(beta) * value.array).astype(np.float64)
     unit = _fine(unit, real, weight, axis)

@@ -104,11 +104,9 @@ class Part:
 
     Attributes
     ----------
-    model : onnx.ModelProto
-        The user's nodes from `inputs` to `output`.
-    inputs : tuple of str
-        Integer tensors, or inputs of the graph.
-    output : str
+    model: the user's nodes from `inputs` to `output`.
+    inputs: integer tensors, or inputs of the graph.
+    output: the tensor to compare.
     """
 
     model: onnx.ModelProto
@@ -147,18 +145,14 @@ def compare(
 
     Parameters
     ----------
-    path : str, Path or onnx.ModelProto
-        A quantized network.
-    feeds : dict
-        Its inputs by name.
-    progress : callable
-        Is told each group before it runs.
+    path: a quantized network.
+    feeds: its inputs by name.
+    progress: is told each group before it runs.
 
     Returns
     -------
-    dict
-        ``platform``; ``operators``, one row per operator type; ``network``, the outputs of the
-        oracle against one session of the whole file, in steps of the output scale.
+    ``platform``; ``operators``, one row per operator type; ``network``, the outputs of the oracle
+    against one session of the whole file, in steps of the output scale.
     """
     reference = Reference(path)
     graph = reference.graph
@@ -201,12 +195,8 @@ def compare_network(reference: Reference, feeds: dict[str, np.ndarray]) -> dict[
     """Run the whole file in one session and by the oracle, and compare the outputs."""
     ours = reference.run(feeds, keep=reference.output_names)
     theirs = session(reference.graph.model).run(reference.output_names, feeds)
-    made = {group.output: group for group in reference.groups if not group.final}
-    scales = {
-        group.output: float(made[group.reads[0]].params.unit)
-        for group in reference.groups
-        if group.final
-    }
+    finals = [group.output for group in reference.groups if group.final]
+    scales = {name: reference.graph.step(name) for name in finals}
     elements = mismatches = 0
     greatest = 0.0
     for name, other in zip(reference.output_names, theirs, strict=True):

@@ -42,10 +42,8 @@ class Split:
 
     Attributes
     ----------
-    call : Call
-        As the float operator on tensors that stand for codes.
-    target : QParams
-        Of the result.
+    call: as the float operator on tensors that stand for codes.
+    target: of the result.
     """
 
     call: Call

@@ -45,21 +45,16 @@ class QuantizedGraph:
 
     Parameters
     ----------
-    model : str, Path or onnx.ModelProto
-        The model; external data is read from beside the file.
-    shapes : dict, optional
-        Shapes of inputs; others are as declared, 1 where an axis is free.
+    model: the model; external data is read from beside the file.
+    shapes: of inputs; others are as declared, 1 where an axis is free.
 
     Members
     -------
-    groups : list of Group
-    inputs, outputs : list of str
-        Names of the graph's inputs (without initializers) and outputs.
-    shapes : dict
-        Of the inputs.
-    names : dict
-        For every tensor that is 8-bit integers or stands for codes, where its codes are: the name
-        of a group's output or of a graph input, or a constant.
+    groups: integer operations in execution order.
+    inputs, outputs: names of the graph's inputs (without initializers) and outputs.
+    shapes: of the inputs.
+    names: for every tensor that is 8-bit integers or stands for codes, where its codes are: the
+        name of a group's output or of a graph input, or a constant.
 
     Raises
     ------
@@ -111,6 +106,13 @@ class QuantizedGraph:
     def integers(self) -> set[str]:
         """Names of the 8-bit integer tensors of the file that are no constants."""
         return {name for name, value in self._values.items() if isinstance(value, Integers)}
+
+    def step(self, output: str) -> float:
+        """Between neighbouring codes behind a float output of the graph."""
+        value = self._value(output)
+        codes = value.codes if isinstance(value, Function) else value
+        assert isinstance(codes, Codes)
+        return float(codes.params.unit)
 
     def _value(self, name: str) -> Value:
         if name not in self._values:
@@ -190,6 +192,7 @@ class QuantizedGraph:
     def _finished(self, call: Call, value: Value, params: QParams) -> Integers:
         """Append the group that makes integers at the given parameters."""
         output, node = call.node.output[0], call.node
+        reads: tuple[str, ...]
         if isinstance(value, Host):
             kind, shape = self._host.type(value.name)
             if kind != np.float32:
@@ -291,4 +294,4 @@ def _cuts(value: Pending, params: QParams) -> bool:
     for step in value.steps:
         if step.op in CLAMPS:
             ends = step.apply(ends, params)
-    return ends.tolist() != [params.low, params.high]
+    return bool(ends.tolist() != [params.low, params.high])

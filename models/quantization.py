@@ -50,13 +50,10 @@ def read(
 
     Parameters
     ----------
-    call, scale_index, zero_index : where.
-    dtype : np.dtype
-        Of the integers where no zero point says it.
-    rank : int, optional
-        Of the tensor, to resolve a negative axis.
-    axis : int, optional
-        The channel axis; the node's attribute if it is not given.
+    call, scale_index, zero_index: where.
+    dtype: of the integers where no zero point says it.
+    rank: of the tensor, to resolve a negative axis.
+    axis: the channel axis; the node's attribute if it is not given.
 
     Raises
     ------

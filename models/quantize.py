@@ -60,7 +60,7 @@ class Samples(CalibrationDataReader):
     def __init__(self, feeds: Iterable[Feeds]):
         self._feeds = iter(feeds)
 
-    def get_next(self):
+    def get_next(self) -> Feeds | None:
         """The next feeds, or None after the last."""
         return next(self._feeds, None)
 
@@ -182,15 +182,12 @@ def ranges(path: Path, feeds: Iterable[Feeds]) -> dict[str, Range]:
 
     Parameters
     ----------
-    path : Path
-        Float ONNX file.
-    feeds : iterable of mapping
-        Samples of its inputs.
+    path: float ONNX file.
+    feeds: samples of its inputs.
 
     Returns
     -------
-    dict
-        Least and greatest real value by tensor name; 0 lies inside.
+    Least and greatest real value by tensor name; 0 lies inside.
     """
     model, feeds = onnx.load(path), list(feeds)
     made = _sizes(model)
@@ -282,18 +279,12 @@ def quantize(
 
     Parameters
     ----------
-    float_path : Path
-        Float ONNX file.
-    feeds : iterable of mapping
-        Samples of its inputs, see `ranges`.
-    path : Path
-        Where to write the quantized file.
-    network : nn.Module, optional
-        What was exported: tells which norms stay float.
-    ties : iterable of tuple of str
-        Tensors that share a range: a state as input and as output.
-    pinned : mapping, optional
-        Scale and zero point that are given, by tensor name.
+    float_path: float ONNX file.
+    feeds: samples of its inputs, see `ranges`.
+    path: where to write the quantized file.
+    network: what was exported: tells which norms stay float.
+    ties: tensors that share a range: a state as input and as output.
+    pinned: scale and zero point that are given, by tensor name.
     """
     feeds = list(feeds)
     with tempfile.TemporaryDirectory() as folder, quiet():

@@ -27,15 +27,12 @@ def evaluate(group: Group, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
 
     Parameters
     ----------
-    group : Group
-        What to compute.
-    tensors : mapping
-        What it reads, by ONNX name: uint8 or int8, graph inputs as the file types them.
+    group: what to compute.
+    tensors: what it reads, by ONNX name: uint8 or int8, graph inputs as the file types them.
 
     Returns
     -------
-    torch.Tensor
-        uint8 or int8; float32 for a float output of the graph.
+    uint8 or int8; float32 for a float output of the graph.
 
     Raises
     ------
@@ -50,17 +47,13 @@ class Reference:
 
     Parameters
     ----------
-    model : str, Path or onnx.ModelProto
-        QDQ or QOperator format, 8-bit activations.
+    model: QDQ or QOperator format, 8-bit activations.
 
     Members
     -------
-    graph : QuantizedGraph
-        As read with free axes of size 1.
-    input_names, output_names : list of str
-        The graph's inputs and outputs.
-    groups : list of Group
-        Its integer operations in execution order.
+    graph: as read with free axes of size 1.
+    input_names, output_names: the graph's inputs and outputs.
+    groups: its integer operations in execution order.
 
     Raises
     ------
@@ -95,21 +88,17 @@ class Reference:
 
         Parameters
         ----------
-        feeds : dict
-            Every graph input that anything reads, by name, as the file types it.
-        keep : iterable of str, optional
-            Which tensors to return; others are freed when last used. Default: all. May name
-            any 8-bit integer tensor of the file, any float tensor that stands for codes (then
-            the codes are returned), and the graph's outputs.
-        progress : callable
-            Is told each group before it runs.
-        as_codes : bool
-            Whether a float output of the graph that stands for codes is returned as codes, too.
+        feeds: every graph input that anything reads, by name, as the file types it.
+        keep: which tensors to return; others are freed when last used. Default: all. May name any
+            8-bit integer tensor of the file, any float tensor that stands for codes (then the codes
+            are returned), and the graph's outputs.
+        progress: is told each group before it runs.
+        as_codes: whether a float output of the graph that stands for codes is returned as codes,
+            too.
 
         Returns
         -------
-        dict
-            By ONNX name; the graph's outputs as the file types them.
+        By ONNX name; the graph's outputs as the file types them.
 
         Raises
         ------
@@ -149,15 +138,13 @@ class Reference:
 
         Parameters
         ----------
-        feeds, progress : see `run`.
-        graph : QuantizedGraph, optional
-            As read for the shapes of the feeds.
+        feeds, progress: see `run`.
+        graph: as read for the shapes of the feeds.
 
         Yields
         ------
-        Group, torch.Tensor, dict
-            Each group, its result, and all tensors that it or a later group reads. What no later
-            group reads is forgotten before the next one runs.
+        Each group, its result, and all tensors that it or a later group reads. What no later group
+        reads is forgotten before the next one runs.
         """
         graph = graph or self._graph_for(feeds)
         tensors = self._feeds(feeds, graph)

@@ -21,18 +21,12 @@ class ResNet3dConfig:
 
     Attributes
     ----------
-    blocks : tuple of int
-        Blocks per stage.
-    bottleneck : bool
-        1×1×1, 3×3×3, 1×1×1 with expansion 4; otherwise two 3×3×3.
-    convolution : str
-        What stands for a 3×3×3 convolution, of CONVS.
-    widths : tuple of int
-        Inner width per stage.
-    frames, side : int
-        The clip.
-    classes : int
-        Width of the output.
+    blocks: per stage.
+    bottleneck: 1×1×1, 3×3×3, 1×1×1 with expansion 4; otherwise two 3×3×3.
+    convolution: what stands for a 3×3×3 convolution, of CONVS.
+    widths: inner width per stage.
+    frames, side: the clip.
+    classes: width of the output.
     """
 
     blocks: tuple[int, ...] = (2, 2, 2, 2)
@@ -43,7 +37,7 @@ class ResNet3dConfig:
     side: int = 112
     classes: int = 10
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.convolution not in CONVS:
             raise ValueError(f"convolution must be one of {CONVS}, not {self.convolution!r}")
 

@@ -10,9 +10,7 @@ import torch
 from torch import nn
 
 from models.data import synthetic_clip
-from models.network import Input, Signature
-
-Feeds = dict[str, np.ndarray]
+from models.network import Feeds, Input, Signature
 
 SCENE = (2, 7)  # steps that a scene of a video lasts, from and below
 
@@ -42,7 +40,9 @@ def thumbnail(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Scale a picture (of a clip [1, 3, T, H, W]: its middle frame) down to a shape."""
     if picture.ndim == 5:
         picture = picture[:, :, picture.shape[2] // 2]
-    return nn.functional.interpolate(torch.from_numpy(picture), shape[-2:], mode="area").numpy()
+    small = nn.functional.interpolate(torch.from_numpy(picture), shape[-2:], mode="area")
+    result: np.ndarray = small.numpy()
+    return result
 
 
 def _sample(each: Input, seed: int, first: np.ndarray | None) -> np.ndarray:
@@ -70,11 +70,9 @@ def samples(signature: Signature, seed: int, count: int) -> list[Feeds]:
 
     Parameters
     ----------
-    signature : Signature
-    seed : int
-        Sample n of a network without states is a function of seed + n alone.
-    count : int
-        Samples; of a network with states, steps of one video.
+    signature: of the network.
+    seed: sample n of a network without states is a function of seed + n alone.
+    count: samples; of a network with states, steps of one video.
     """
     given = [each for each in signature.inputs if each.kind != "state"]
     picture = given[0]

@@ -11,6 +11,7 @@ on the input of each residual stage of the fast path.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -28,34 +29,21 @@ class SlowFastConfig:
 
     Attributes
     ----------
-    frames, side : int
-        The clip; the fast path sees every frame.
-    slow_stride : int
-        The slow path sees every slow_stride-th frame.
-    blocks, widths : tuple of int
-        Blocks and inner width per stage of the slow path.
-    stem : int
-        Channels of the slow path's stem.
-    beta : int
-        The fast path has 1/beta of the slow path's channels.
-    expansion : int
-        Output width of a bottleneck over its inner width.
-    slow_heads, fast_heads : tuple of int
-        Temporal kernel of the first convolution in a path's blocks, per stage.
-    slow_spatial, fast_spatial : str
-        What stands for a path's 1×3×3 convolutions, of SPATIAL.
-    stem_pool : bool
-        Max pool 1×3×3 after the stems.
-    projections : bool
-        1×1×1 convolutions where a block changes shape; without them the block has no shortcut.
-    lateral_kernel : int
-        Frames that a lateral convolution sees.
-    lateral_norm : bool
-        Batch norm and ReLU behind the lateral convolutions.
-    trg : bool
-        TRG on the input of each fast stage.
-    classes : int
-        Width of the output; 0: the pooled vectors themselves.
+    frames, side: the clip; the fast path sees every frame.
+    slow_stride: the slow path sees every slow_stride-th frame.
+    blocks, widths: blocks and inner width per stage of the slow path.
+    stem: channels of the slow path's stem.
+    beta: the fast path has 1/beta of the slow path's channels.
+    expansion: output width of a bottleneck over its inner width.
+    slow_heads, fast_heads: temporal kernel of the first convolution in a path's blocks, per stage.
+    slow_spatial, fast_spatial: what stands for a path's 1×3×3 convolutions, of SPATIAL.
+    stem_pool: max pool 1×3×3 after the stems.
+    projections: 1×1×1 convolutions where a block changes shape; without them the block has no
+        shortcut.
+    lateral_kernel: frames that a lateral convolution sees.
+    lateral_norm: batch norm and ReLU behind the lateral convolutions.
+    trg: TRG on the input of each fast stage.
+    classes: width of the output; 0: the pooled vectors themselves.
     """
 
     frames: int = 64
@@ -77,7 +65,7 @@ class SlowFastConfig:
     trg: bool = False
     classes: int = 101
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for kind in (self.slow_spatial, self.fast_spatial):
             if kind not in SPATIAL:
                 raise ValueError(f"spatial convolutions are one of {SPATIAL}, not {kind!r}")
@@ -133,11 +121,19 @@ class Bottleneck(nn.Module):
 
     Parameters
     ----------
-    spatial : str
-        What stands for the 1×3×3, of SPATIAL; "3d" has no head.
+    spatial: what stands for the 1×3×3, of SPATIAL; "3d" has no head.
     """
 
-    def __init__(self, inputs, width, outputs, head, stride, spatial, projections):
+    def __init__(
+        self,
+        inputs: int,
+        width: int,
+        outputs: int,
+        head: int,
+        stride: int,
+        spatial: str,
+        projections: bool,
+    ):
         super().__init__()
         step = (1, stride, stride)
         if spatial == "3d":
@@ -211,7 +207,9 @@ class SlowFast(nn.Module):
             layers += [nn.BatchNorm3d(2 * channels), nn.ReLU()]
         return nn.Sequential(*layers)
 
-    def _stage(self, stage, inputs, width, outputs, head, spatial) -> nn.Sequential:
+    def _stage(
+        self, stage: int, inputs: int, width: int, outputs: int, head: int, spatial: str
+    ) -> nn.Sequential:
         blocks = []
         for number in range(self.config.blocks[stage]):
             stride = 2 if stage and number == 0 else 1
@@ -247,7 +245,7 @@ _OPTIONS = (
 )
 
 
-def _entry(name: str, description: str, weights: str | None = None, **fields) -> Entry:
+def _entry(name: str, description: str, weights: str | None = None, **fields: Any) -> Entry:
     sizes = {"paper": replace(R4, **fields), "tiny": replace(TINY_R4, **fields)}
     return Entry(name, description, sizes, _OPTIONS, weights=weights)
 

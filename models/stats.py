@@ -15,21 +15,15 @@ class TensorStats:
 
     Attributes
     ----------
-    name, op : str
-        ONNX name, and the operator that made it.
-    shape : list of int
-    scale, zero_point : float, int
-    at_low, at_high : float
-        Share of elements at the least and the greatest code: saturated, or, at the low end of a
-        tensor after ReLU, zero.
-    zero : float
-        Share at the zero point.
-    least, greatest : int
-        The codes reached.
-    used_range : float
-        (greatest - least) / 255.
-    std : float
-        Standard deviation in codes: the bits in use are about log2 of it, plus two.
+    name, op: ONNX name, and the operator that made it.
+    shape: of the tensor.
+    scale, zero_point: of its codes.
+    at_low, at_high: share of elements at the least and the greatest code: saturated, or, at the low
+        end of a tensor after ReLU, zero.
+    zero: share at the zero point.
+    least, greatest: the codes reached.
+    used_range: (greatest - least) / 255.
+    std: standard deviation in codes: the bits in use are about log2 of it, plus two.
     """
 
     name: str

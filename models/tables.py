@@ -20,14 +20,10 @@ class QParams:
 
     Attributes
     ----------
-    scale : np.ndarray
-        float32, one element or one per channel.
-    zero_point : np.ndarray
-        int64, as long as `scale`, or one element.
-    dtype : np.dtype
-        uint8, int8, or int32 for biases.
-    axis : int, optional
-        The channel axis where scales differ per channel.
+    scale: float32, one element or one per channel.
+    zero_point: int64, as long as `scale`, or one element.
+    dtype: uint8, int8, or int32 for biases.
+    axis: the channel axis where scales differ per channel.
     """
 
     scale: np.ndarray
@@ -101,7 +97,8 @@ def quantize_float(value: np.ndarray, params: QParams) -> np.ndarray:
 def dequantize(codes: np.ndarray, params: QParams) -> np.ndarray:
     """DequantizeLinear: f32((q - zp) · s); float32, same shape."""
     scale, zero = params.spread(codes.ndim)
-    return (codes.astype(np.int64) - zero).astype(F32) * scale
+    real: np.ndarray = (codes.astype(np.int64) - zero).astype(F32) * scale
+    return real
 
 
 def requantize_table(source: QParams, target: QParams) -> np.ndarray:

@@ -51,13 +51,10 @@ class Integers:
 
     Attributes
     ----------
-    name : str
-        ONNX name.
-    dtype, shape : np.dtype, tuple
-    params : QParams, optional
-        How they were made; what they mean is for their readers to say.
-    given : bool
-        Whether they are a graph input, or a move of one.
+    name: ONNX name.
+    dtype, shape: of the tensor.
+    params: how they were made; what they mean is for their readers to say.
+    given: whether they are a graph input, or a move of one.
     """
 
     name: str
@@ -73,10 +70,9 @@ class Codes:
 
     Attributes
     ----------
-    name : str
-        ONNX name under which the codes are kept.
-    params : QParams
-    shape : tuple
+    name: ONNX name under which the codes are kept.
+    params: how they stand for reals.
+    shape: of the tensor.
     """
 
     name: str
@@ -90,12 +86,9 @@ class Step:
 
     Attributes
     ----------
-    op : str
-        ONNX operator.
-    apply : Move
-        A move, a maximum or a clamp: each gives the same before and after rounding.
-    commutes : bool
-        Whether a function of each element may change places with it.
+    op: ONNX operator.
+    apply: a move, a maximum or a clamp: each gives the same before and after rounding.
+    commutes: whether a function of each element may change places with it.
     """
 
     op: str
@@ -109,16 +102,12 @@ class Function:
 
     Attributes
     ----------
-    node : onnx.NodeProto
-        The first operator of the function.
-    codes : Codes
-    table : np.ndarray
-        Its value on every code, ascending; float32, or what Cast and comparisons give.
-    shape : tuple
-        After the steps.
-    steps : tuple of Step
-    ops : tuple of str
-        Its operators.
+    node: the first operator of the function.
+    codes: its argument.
+    table: its value on every code, ascending; float32, or what Cast and comparisons give.
+    shape: after the steps.
+    steps: what follows before the next QuantizeLinear, in order.
+    ops: its operators.
     """
 
     node: onnx.NodeProto
@@ -161,21 +150,14 @@ class Pending:
 
     Attributes
     ----------
-    node : onnx.NodeProto
-        The operator.
-    reads : tuple of str
-        Codes that it needs.
-    kernel : Kernel
-        Result at given parameters.
-    shape : tuple
-        After the steps.
-    form : str
-        Which definition of docs/numerics.md it is.
-    steps : tuple of Step
-    clamped : Kernel, optional
-        Takes the kernel's place where a clamp behind it cuts into the codes.
-    lost : float
-        How far rounding constants has moved the real result.
+    node: the operator.
+    reads: codes that it needs.
+    kernel: result at given parameters.
+    shape: after the steps.
+    form: which definition of docs/numerics.md it is.
+    steps: what follows before the next QuantizeLinear, in order.
+    clamped: takes the kernel's place where a clamp behind it cuts into the codes.
+    lost: how far rounding constants has moved the real result.
     """
 
     node: onnx.NodeProto
@@ -208,16 +190,12 @@ class Call:
 
     Attributes
     ----------
-    node : onnx.NodeProto
-    operands : tuple
-        None where an optional one is absent.
-    opset : int
-        Of the standard operators.
-    op : str
-        The float operator, also for QOperator nodes.
-    attributes : dict
-    names : tuple of str
-        ONNX names of the operands.
+    node: as the file has it.
+    operands: None where an optional one is absent.
+    opset: of the standard operators.
+    op: the float operator, also for QOperator nodes.
+    attributes: by name, as Python values.
+    names: ONNX names of the operands.
     """
 
     node: onnx.NodeProto
@@ -276,29 +254,18 @@ class Group:
 
     Attributes
     ----------
-    node : onnx.NodeProto
-        The operator that gives the group its name.
-    op : str
-        What it computes, in float operator names; "QuantizeLinear" for a graph input,
+    node: the operator that gives the group its name.
+    op: what it computes, in float operator names; "QuantizeLinear" for a graph input,
         "DequantizeLinear" for a float graph output, "Requantize" for a change of scale.
-    output : str
-        ONNX name of the result: of integers, or of a float tensor that stands for them.
-    reads : tuple of str
-        Codes (or graph inputs) that it needs.
-    compute : callable
-        From them to the result.
-    shape, dtype : tuple, np.dtype
-        Of the result.
-    params : QParams, optional
-        How the result's codes stand for reals; None for bare integers and float results.
-    form : str
-        Which definition of docs/numerics.md it is.
-    final : bool
-        Whether it is a float output of the graph.
-    lost : float
-        How far rounding constants (a float bias) has moved the real result.
-    stands : bool
-        Whether `output` names a float tensor that stands for the codes.
+    output: ONNX name of the result: of integers, or of a float tensor that stands for them.
+    reads: codes (or graph inputs) that it needs.
+    compute: from them to the result.
+    shape, dtype: of the result.
+    params: how the result's codes stand for reals; None for bare integers and float results.
+    form: which definition of docs/numerics.md it is.
+    final: whether it is a float output of the graph.
+    lost: how far rounding constants (a float bias) has moved the real result.
+    stands: whether `output` names a float tensor that stands for the codes.
     """
 
     node: onnx.NodeProto

@@ -28,28 +28,19 @@ class VtnConfig:
 
     Attributes
     ----------
-    encoder : config of a backbone
-        Made for three channels; "stacked" widens its first convolution to six.
-    reduce : bool
-        1×1 convolution with bias to `width` channels before the pool.
-    modality : str
-        "rgb"; "difference": of neighbouring frames, one token fewer; "stacked": frame and
+    encoder: configuration made for three channels; "stacked" widens its first convolution to six.
+    reduce: 1×1 convolution with bias to `width` channels before the pool.
+    modality: "rgb"; "difference": of neighbouring frames, one token fewer; "stacked": frame and
         difference to the next one in six channels, one input frame more; "two_stream": two
         networks, of rgb and of differences, whose class scores are averaged.
-    part : str
-        "clip"; "encoder": one frame to a vector; "decoder": vectors to scores; "online": one
+    part: "clip"; "encoder": one frame to a vector; "decoder": vectors to scores; "online": one
         frame and the window of the last vectors to scores and the shifted window.
-    frames, side : int
-        Frames that are encoded (for "difference": and one more), and their size.
-    width, heads, blocks : int
-        Of the decoder; the feed-forward layer is twice as wide.
-    norm : bool
-        Layer norms; the public release exports without them, too.
-    head_scale : bool
-        Scores of attention are divided by the root of a head's width (the paper), otherwise
+    frames, side: frames that are encoded (for "difference": and one more), and their size.
+    width, heads, blocks: of the decoder; the feed-forward layer is twice as wide.
+    norm: layer norms; the public release exports without them, too.
+    head_scale: scores of attention are divided by the root of a head's width (the paper), otherwise
         of the whole width (the release).
-    classes : int
-        Width of the output.
+    classes: width of the output.
     """
 
     encoder: Encoder = resnet.RESNET34
@@ -65,7 +56,7 @@ class VtnConfig:
     head_scale: bool = True
     classes: int = 400
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.modality not in MODALITIES or self.part not in PARTS:
             raise ValueError(f"no modality {self.modality!r} or no part {self.part!r}")
         if self.part != "clip" and self.modality != "rgb":

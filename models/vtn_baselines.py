@@ -31,8 +31,7 @@ class TwoStream:
 
     Attributes
     ----------
-    channels : int
-        Of the stack: 32 of optical flow, 48 of RGB differences.
+    channels: of the stack: 32 of optical flow, 48 of RGB differences.
     """
 
     channels: int
@@ -72,7 +71,7 @@ class Lstms:
 
 
 class _Lstms(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         width = RESNET34.features
         self.backbone, self.pool = RESNET34.build(), nn.AdaptiveAvgPool2d(1)

@@ -43,10 +43,8 @@ class Release:
 
     Attributes
     ----------
-    rules : callable
-        Rules by configuration; the first that matches counts.
-    drawn : tuple of str
-        Modules that its files never hold.
+    rules: by configuration; the first that matches counts.
+    drawn: modules that its files never hold.
     """
 
     rules: Callable[[Any], list[Rule]]
@@ -252,17 +250,14 @@ def load(release: str, config: Any, network: nn.Module, path: Path) -> list[str]
 
     Parameters
     ----------
-    release : str
-        Of RELEASES.
-    config : config
-        What `network` was built from.
-    network : nn.Module
-    path : Path
+    release: one of RELEASES.
+    config: what `network` was built from.
+    network: what takes the weights.
+    path: of the state dict.
 
     Returns
     -------
-    list of str
-        Modules that keep their drawn weights, because the release does not hold them.
+    Modules that keep their drawn weights, because the release does not hold them.
 
     Raises
     ------

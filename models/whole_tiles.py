@@ -21,9 +21,8 @@ class Algorithm:
 
     Attributes
     ----------
-    name : str
-    outputs, taps : tuple of int
-        m and r per axis; m = 1 where r = 1.
+    name: as the tables print it.
+    outputs, taps: m and r per axis; m = 1 where r = 1.
     """
 
     name: str

@@ -21,11 +21,9 @@ class Windows:
 
     Attributes
     ----------
-    kernel, strides, dilations : tuple of int
-    pads : tuple of int
-        Beginnings, then ends.
-    counts : tuple of int
-        Results.
+    kernel, strides, dilations: per axis.
+    pads: beginnings, then ends.
+    counts: results.
     """
 
     kernel: tuple[int, ...]

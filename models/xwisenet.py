@@ -5,6 +5,7 @@ Source: Chen et al., "Lightweight Action Recognition with Sequence-Specific Glob
 fitted).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -23,20 +24,14 @@ class XwiseNetConfig:
 
     Attributes
     ----------
-    context : str
-        Block in every unit: "ss", "gc" (global context), "se" (squeeze and excitation), "none".
-    position : str
-        "before" or "after" the channel shuffle, or at the end of the right "branch".
-    stages : tuple of int
-        Stages (1 to 4) whose units have the block.
-    widths, units : tuple of int
-        Per stage.
-    stem, head : int
-        Channels of the first and the last convolution.
-    frames, side : int
-        The clip.
-    classes : int
-        Width of the output.
+    context: block in every unit: "ss", "gc" (global context), "se" (squeeze and excitation),
+        "none".
+    position: "before" or "after" the channel shuffle, or at the end of the right "branch".
+    stages: those (1 to 4) whose units have the block.
+    widths, units: per stage.
+    stem, head: channels of the first and the last convolution.
+    frames, side: the clip.
+    classes: width of the output.
     """
 
     context: str = "ss"
@@ -50,7 +45,7 @@ class XwiseNetConfig:
     side: int = 112
     classes: int = 10
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.context not in BLOCKS or self.position not in POSITIONS:
             raise ValueError(f"no context {self.context!r} or no position {self.position!r}")
 
@@ -157,7 +152,15 @@ class Unit(nn.Module):
     [N, inputs, T, H, W] → [N, outputs, T / st, H / s, W / s].
     """
 
-    def __init__(self, inputs, outputs, stride, frames, config: XwiseNetConfig, context: str):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        stride: tuple[int, int, int],
+        frames: int,
+        config: XwiseNetConfig,
+        context: str,
+    ):
         super().__init__()
         half = outputs // 2
         self.half, self.left = half, None
@@ -169,7 +172,7 @@ class Unit(nn.Module):
         )
         self.position = config.position
         channels = half if config.position == "branch" else outputs
-        makers = {
+        makers: dict[str, Callable[[], nn.Module]] = {
             "ss": lambda: SequenceContext(channels, frames),
             "gc": lambda: GlobalContext(channels, frames),
             "se": lambda: SqueezeExcitation(channels),

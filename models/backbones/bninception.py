@@ -12,17 +12,12 @@ class Inception:
 
     Attributes
     ----------
-    name : str
-    one : int
-        Channels of the 1×1 branch; 0: no such branch, and the module has stride 2.
-    three : (int, int)
-        1×1 and 3×3 of the second branch.
-    double_three : (int, int)
-        1×1 and both 3×3 of the third.
-    pool : str
-        "avg" or "max" 3×3.
-    projection : int
-        1×1 behind the pool; 0: none (stride 2).
+    name: of the module.
+    one: channels of the 1×1 branch; 0: no such branch, and the module has stride 2.
+    three: 1×1 and 3×3 of the second branch.
+    double_three: 1×1 and both 3×3 of the third.
+    pool: "avg" or "max" 3×3.
+    projection: 1×1 behind the pool; 0: none (stride 2).
     """
 
     name: str

@@ -12,20 +12,13 @@ class DPNConfig:
 
     Attributes
     ----------
-    stem : int
-        Channels of the 7×7 stem.
-    reduce : int
-        Width of the grouped convolutions in the first stage; it doubles at every stage.
-    groups : int
-        Of the 3×3 convolutions.
-    residual : int
-        Channels of the residual path in the first stage; they double at every stage.
-    blocks : tuple of int
-        Blocks per stage.
-    dense : tuple of int
-        Channels that a block adds to the dense path, per stage.
-    in_channels : int
-        Of the picture.
+    stem: channels of the 7×7 stem.
+    reduce: width of the grouped convolutions in the first stage; it doubles at every stage.
+    groups: of the 3×3 convolutions.
+    residual: channels of the residual path in the first stage; they double at every stage.
+    blocks: per stage.
+    dense: channels that a block adds to the dense path, per stage.
+    in_channels: of the picture.
     """
 
     stem: int = 128
@@ -72,17 +65,22 @@ class DualPathBlock(nn.Module):
 
     Parameters
     ----------
-    inputs : int
-        Channels of both paths before.
-    width : int
-        Of the grouped convolution.
-    residual, dense : int
-        Channels added to the residual path, appended to the dense path.
-    projected : bool
-        The first block of a stage projects its input.
+    inputs: channels of both paths before.
+    width: of the grouped convolution.
+    residual, dense: channels added to the residual path, appended to the dense path.
+    projected: the first block of a stage projects its input.
     """
 
-    def __init__(self, inputs, width, residual, dense, stride, projected, groups):
+    def __init__(
+        self,
+        inputs: int,
+        width: int,
+        residual: int,
+        dense: int,
+        stride: int,
+        projected: bool,
+        groups: int,
+    ):
         super().__init__()
         self.residual = residual
         self.c1x1_w = None

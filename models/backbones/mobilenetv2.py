@@ -12,12 +12,9 @@ class MobileNetV2Config:
 
     Attributes
     ----------
-    settings : tuple of (expansion, channels, blocks, stride)
-        The groups of inverted residuals.
-    stem, features : int
-        Channels of the first and the last convolution.
-    in_channels : int
-        Of the picture.
+    settings: the groups of inverted residuals, (expansion, channels, blocks, stride) each.
+    stem, features: channels of the first and the last convolution.
+    in_channels: of the picture.
     """
 
     settings: tuple[tuple[int, int, int, int], ...] = (
@@ -44,7 +41,9 @@ TINY_MOBILENETV2 = MobileNetV2Config(
 )
 
 
-def _conv_bn(inputs, outputs, kernel, stride=1, groups=1, relu=True) -> list[nn.Module]:
+def _conv_bn(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, relu: bool = True
+) -> list[nn.Module]:
     layers = [
         nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(outputs),

@@ -12,16 +12,11 @@ class ResNetConfig:
 
     Attributes
     ----------
-    blocks : tuple of int
-        Blocks per stage.
-    bottleneck : bool
-        1×1, 3×3, 1×1 with expansion 4; otherwise two 3×3.
-    widths : tuple of int
-        Inner width per stage.
-    stem : int
-        Channels of the stem.
-    in_channels : int
-        Of the picture.
+    blocks: per stage.
+    bottleneck: 1×1, 3×3, 1×1 with expansion 4; otherwise two 3×3.
+    widths: inner width per stage.
+    stem: channels of the stem.
+    in_channels: of the picture.
     """
 
     blocks: tuple[int, ...] = (3, 4, 6, 3)

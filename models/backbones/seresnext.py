@@ -12,18 +12,12 @@ class SEResNeXtConfig:
 
     Attributes
     ----------
-    blocks : tuple of int
-        Blocks per stage.
-    widths : tuple of int
-        Inner width per stage; a block puts out twice as many channels.
-    groups : int
-        Of the 3×3 convolutions.
-    stem : int
-        Channels of the stem.
-    reduction : int
-        Channels of a block over the inner width of its gate.
-    in_channels : int
-        Of the picture.
+    blocks: per stage.
+    widths: inner width per stage; a block puts out twice as many channels.
+    groups: of the 3×3 convolutions.
+    stem: channels of the stem.
+    reduction: channels of a block over the inner width of its gate.
+    in_channels: of the picture.
     """
 
     blocks: tuple[int, ...] = (3, 4, 23, 3)

@@ -8,6 +8,7 @@ rounding.
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import prod
+from typing import Any
 
 from models import fsb, slowfast
 from models.count import Layer, count, layers
@@ -19,8 +20,8 @@ Kernel = tuple[int, ...]
 PAPER_SIDE = {56: 64, 28: 32, 14: 16, 7: 8}
 # Multiplications saved by F(6,3) on 3×1×1, F(4×4,3×3) on 1×3×3, F(4×4×4,3×3×3) on 3×3×3:
 # m·r / (m + r - 1) per axis.
-HFA_RATIO = {(3, 1, 1): 6 * 3 / 8, (1, 3, 3): (4 * 3 / 6) ** 2}
-WINOGRAD_3D = {(3, 3, 3): (4 * 3 / 6) ** 3}
+HFA_RATIO: dict[Kernel, float] = {(3, 1, 1): 6 * 3 / 8, (1, 3, 3): (4 * 3 / 6) ** 2}
+WINOGRAD_3D: dict[Kernel, float] = {(3, 3, 3): (4 * 3 / 6) ** 3}
 
 
 def paper_multiplications(layer: Layer, ratio: Mapping[Kernel, float]) -> float:
@@ -120,7 +121,7 @@ def _slowfast_rows() -> list[Row]:
         for kind, figure in figures.items():
             total = _stage_multiplications(config, kind == "hFA")
             rows.append(row(name, f"multiplications, {kind}, 64 frames", "Gmul", figure, total))
-    variants = {
+    variants: dict[str, dict[str, Any]] = {
         "SlowFast": {},
         "SlowDepth": {"slow_spatial": "depth"},
         "SlowFSB": {"slow_spatial": "fsb"},

@@ -8,7 +8,9 @@ the public code; Table 4's total (Kinetics, 32 steps) leaves the controller out.
 from dataclasses import replace
 
 from models import liteeval as net
+from models.backbones.dpn import DPN107
 from models.backbones.mobilenetv2 import MobileNetV2Config
+from models.cells import CELLS
 from models.count import Counts, count
 from models.figures.rows import Row, row
 from models.slowfast import SlowFastConfig
@@ -60,7 +62,7 @@ def _encoder_rows() -> list[Row]:
     cases = (
         ("MobileNetV2 112", net.FCVID, "coarse", 0.08),
         ("ResNet-101", net.FCVID, "fine", 7.82),
-        ("DPN-107", replace(net.FCVID, fine=net.dpn.DPN107), "fine", 18.34),
+        ("DPN-107", replace(net.FCVID, fine=DPN107), "fine", 18.34),
         ("SlowFast-8x8", replace(net.FCVID, fine=net.SLOWFAST_8X8), "fine", 65.71),
     )
     for name, config, which, paper in cases:
@@ -77,13 +79,13 @@ def rows() -> list[Row]:
     datasets = {"FCVID": net.FCVID, "ActivityNet": net.ACTIVITYNET, "Kinetics": net.KINETICS}
     variants = [(name, None) for name in datasets] + [("FCVID", net.CODE_EMBED)]
     for dataset, embed in variants:
-        for cell in net.CELLS:
+        for cell in CELLS:
             config = replace(datasets[dataset], cell=cell, embed=embed)
             label = f"LiteEval {dataset}, {cell.upper()}{', public code' if embed else ''}"
             for fine, name in ((False, "skipped"), (True, "fine")):
                 macs = controller(config, fine)
                 found.append(row(label, f"controller, {name} step", "MMAC", None, macs))
-    fine = {"DPN-107": net.dpn.DPN107, "SlowFast-8x8": net.SLOWFAST_8X8}
+    encoders: dict[str, net.Fine] = {"DPN-107": DPN107, "SlowFast-8x8": net.SLOWFAST_8X8}
     table2 = (
         ("FCVID", "DPN-107", 8.00, 157.90),
         ("ActivityNet", "DPN-107", 9.96, 193.82),
@@ -91,7 +93,7 @@ def rows() -> list[Row]:
         ("ActivityNet", "SlowFast-8x8", 8.15, 546.76),
     )
     for dataset, encoder, steps, paper in table2:
-        config = replace(datasets[dataset], fine=fine[encoder])
+        config = replace(datasets[dataset], fine=encoders[encoder])
         label, quantity = f"LiteEval {dataset}, {encoder}", f"a video, {steps:.2f} fine steps"
         found.append(row(label, quantity, "GMAC", paper, offline(config, steps)))
     slow = encoder_cost(replace(net.KINETICS, fine=net.SLOWFAST_8X8), "fine")

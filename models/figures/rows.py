@@ -9,12 +9,10 @@ class Row:
 
     Attributes
     ----------
-    network, quantity, unit : str
-    paper : float, optional
-        The paper's figure, where it prints one.
-    ours : float
-    relative_difference : float, optional
-        (ours - paper) / paper.
+    network, quantity, unit: what is counted, and in what.
+    paper: the paper's figure, where it prints one.
+    ours: the same quantity of the network as it is built here.
+    relative_difference: (ours - paper) / paper.
     """
 
     network: str

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from models import vtn
-from models.count import count
+from models.count import Layer, count
 from models.figures.rows import Row, row
 from models.resnet3d import DEPTHS, ResNet3dConfig
 from models.vtn_baselines import CLASSES, Lstms, TwoStream
@@ -16,7 +16,7 @@ def work(config: vtn.VtnConfig) -> int:
     if config.modality == "two_stream":
         return sum(work(replace(config, modality=name)) for name in ("rgb", "difference"))
 
-    def encodes(layer):
+    def encodes(layer: Layer) -> bool:
         return layer.name.startswith("encoder")
 
     counts = count(config)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from models import functions
+from models import functions, ortcheck
 from models.quantgraph import QuantizedGraph, UnsupportedGraph
 from models.reference import Reference
 from tests.models.net import S8, U8, Net, agree
@@ -137,6 +137,13 @@ def test_a_function_behind_another_result_and_several_tensors_are_refused():
     assert "(Exp): follows MaxPool without a quantization between" in _refused(net)
 
 
+@pytest.mark.parametrize("kind", ["Pow", "Max"])
+def test_an_operand_that_is_missing_is_refused(kind):
+    net = Net()
+    net.end(net.op(kind, [net.start(SHAPE), ""]))
+    assert f"({kind}): input 1 is missing" in _refused(net)
+
+
 def test_float_constants_that_are_no_scalars_are_refused():
     for kind in ("Add", "Mul", "Div", "PRelu"):
         net = Net()
@@ -251,6 +258,23 @@ def test_extrema_of_codes(kind):
     agree(net)
 
 
+def test_a_comparison_of_a_file_whose_inputs_are_codes(monkeypatch):
+    net = Net()
+    net.output(net.dequantize(net.input(SHAPE, dtype=np.int8), Q(0.01, 3, np.int8)))
+    feeds = net.feeds()
+    reference = Reference(net.model())
+    same = ortcheck.compare_network(reference, feeds)
+    assert (same["elements"], same["mismatches"]) == (np.prod(SHAPE), 0)
+    run = reference.run
+    monkeypatch.setattr(
+        reference,
+        "run",
+        lambda *given, **kept: {n: v + 0.01 for n, v in run(*given, **kept).items()},
+    )
+    off = ortcheck.compare_network(reference, feeds)
+    assert (off["mismatches"], off["max_difference"]) == (np.prod(SHAPE), 1)
+
+
 def test_arithmetic_on_codes_is_refused():
     net = Net()
     codes = net.quantize(net.input(SHAPE))
@@ -330,6 +354,15 @@ def test_gemm_adds_whatever_broadcasts(shape):
     y = net.op("Gemm", [net.start((4, 6)), net.weight((9, 6)), bias], transB=1)
     net.end(y, Q(0.113, 3, np.int8))
     agree(net, limit=1, share=0.06)
+
+
+@pytest.mark.parametrize("shape", [(9,), (4, 1)])
+def test_gemm_of_two_activations_adds_a_bias(shape):
+    net = Net()
+    a, b = net.start((4, 6), name="a"), net.start((6, 9), Q(0.03, 20, np.int8), "b")
+    bias = net.floats(net.rng.normal(0, 3, shape))
+    net.end(net.op("Gemm", [a, b, bias]), Q(0.4, 3, np.int8))
+    agree(net, limit=1, share=0.03)
 
 
 def test_a_relu_between_a_dequantizer_and_a_product():

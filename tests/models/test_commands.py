@@ -5,9 +5,11 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
 
 from models.__main__ import main
+from tests.models.net import Net
 
 
 def test_table_prints_one_json_object(capsys):
@@ -41,6 +43,16 @@ def test_bad_input_is_one_line_and_code_2(arguments, message, capsys, tmp_path, 
     last = captured.err.splitlines()[-1]
     assert "error: " in last and message in last
     assert [path.name for path in tmp_path.iterdir()] == ["text.onnx"], "nothing is left behind"
+
+
+@pytest.mark.parametrize(("size", "message"), [(8, "no video file"), (None, "clip of one size")])
+def test_a_video_needs_an_input_whose_size_the_file_says(size, message, capsys, tmp_path):
+    net = Net()
+    net.end(net.op("Relu", [net.start((1, 3, 4, size, size))]))
+    path = tmp_path / "net.onnx"
+    onnx.save(net.model(), path)
+    assert main(["run", str(path), "--input", str(tmp_path / "none.mp4")]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_stats_run_and_ortcheck_print_json(tiny, capsys, tmp_path):
