@@ -1,12 +1,12 @@
 """The way from an ONNX file to a build folder. Read this file first.
 
-    import → infer types → fold → fuse → chains → golden →
-    assign layout → tile → schedule → allocate → emit → link
+    import → fold → fuse → chains →
+    assign layout → tile → schedule → allocate → emit → link → proof → golden
 
-Each stage before `golden` makes a new graph, which is verified and dumped to
-`stages/NN-name.txt`. The stages after it happen inside the back end
+Each stage up to `chains` makes a new graph, which is verified and dumped to
+`stages/NN-name.txt`. The stages behind it happen inside the back end
 (`compiler.backend.build`) and are dumped from the program that it makes. A build folder
-appears complete or not at all.
+appears complete, proven and equal to its recording, or not at all.
 """
 
 from __future__ import annotations
