@@ -23,6 +23,7 @@ import numpy as np
 import onnx
 
 from compiler.frontend import functions, host, moves, pairs, products, windows
+from compiler.frontend.catalogue import check_attributes
 from compiler.frontend.fold import fold_constants
 from compiler.frontend.functions import Function
 from compiler.frontend.model import (
@@ -55,7 +56,7 @@ POOLS = ("GlobalMaxPool", "MaxPool", "ReduceMax")
 """Operators that keep the quantization but reduce: they may stand where moves may."""
 KEPT = (*moves.MOVES, *POOLS)
 QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
-HOW_TO_GO_ON = "this operator is not supported; README.md lists those that are"
+HOW_TO_GO_ON = "this operator is not supported; docs/operators.md lists those that are"
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
@@ -208,6 +209,8 @@ class Importer:
         if not is_standard(node) and not self._is_microsoft(node):
             raise refuse(node, f"operators of domain {node.domain!r} are not read")
         kind = node.op_type
+        if kind in QUANTIZERS or kind in QOPERATORS:
+            check_attributes(node)
         if kind == "QuantizeLinear":
             self._quantize(node)
         elif kind == "DequantizeLinear":
@@ -417,6 +420,7 @@ class Importer:
                 node,
                 f"reads {where} in float: put QuantizeLinear and DequantizeLinear between them",
             )
+        check_attributes(node)
         first = found[0] if found else None
         if node.op_type in KEPT:
             self._keep(node, first)

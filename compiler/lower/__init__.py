@@ -7,7 +7,7 @@ else tells operators apart. A new operator is one more case here; without it, my
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, assert_never
+from typing import Any, assert_never, get_args
 
 from compiler.lower import (
     chain,
@@ -45,7 +45,7 @@ from hw.arch.config import AcceleratorConfig
 from hw.arch.layout import TensorLayout
 from hw.arch.winograd import Algorithm
 
-__all__ = ["broken", "lowering", "refusal", "roofline_cycles"]
+__all__ = ["broken", "lowering", "lowerings", "refusal", "roofline_cycles"]
 
 
 def lowering(op: AnyOperation) -> Lowering[Any]:
@@ -77,6 +77,12 @@ def lowering(op: AnyOperation) -> Lowering[Any]:
             return chain.LOWERING
         case _:
             assert_never(op)
+
+
+def lowerings() -> dict[type[AnyOperation], Lowering[Any]]:
+    """All, by class."""
+    kinds: tuple[type[AnyOperation], ...] = get_args(AnyOperation)
+    return {kind: lowering(object.__new__(kind)) for kind in kinds}
 
 
 def refusal(

@@ -48,9 +48,11 @@ class Lowering(abc.ABC, Generic[Op]):
     Members
     -------
     operation: the class.
+    limits: what instruction fields hold at most, on every configuration, for docs/operators.md.
     """
 
     operation: type[Op]
+    limits: tuple[str, ...]
 
     @abc.abstractmethod
     def kind(self, op: Op, config: AcceleratorConfig) -> str:

@@ -37,6 +37,7 @@ class ChainLowering(Lowering[Chain]):
     """Temporal residual, temporal, depthwise and pointwise convolution at once."""
 
     operation = Chain
+    limits = ()
 
     def kind(self, op: Chain, config: AcceleratorConfig) -> str:
         """The only one of its kind."""

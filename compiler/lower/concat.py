@@ -57,6 +57,7 @@ class ConcatLowering(Moved[Concat]):
     """Blocks, lines or frames one after another."""
 
     operation = Concat
+    limits = ()
 
     def kind(self, op: Concat, config: AcceleratorConfig) -> str:
         """The only one of its kind."""

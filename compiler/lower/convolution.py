@@ -12,6 +12,7 @@ from compiler.lower.base import Laid, Lanes, Placed
 from compiler.lower.contracts import lanes_differ
 from compiler.ops import Convolution
 from compiler.tile.depthwise import suits
+from compiler.tile.limits import MAX_COORDINATE, MAX_DILATION, MAX_STRIDE
 from hw.arch.config import AcceleratorConfig
 from hw.arch.layout import LaneMap, TensorLayout, ceil_div
 from hw.arch.program import Tensor
@@ -22,6 +23,11 @@ class ConvolutionLowering(Placed[Convolution]):
     """Everything that multiplies by weights."""
 
     operation = Convolution
+    limits = (
+        f"stride {MAX_STRIDE}",
+        f"dilation {MAX_DILATION}",
+        f"maps and padding of {MAX_COORDINATE} along an axis on which a window slides",
+    )
 
     def kind(self, op: Convolution, config: AcceleratorConfig) -> str:
         """Depthwise is what runs in that mode."""

@@ -103,6 +103,7 @@ class ElementwiseLowering(Streamed[Elementwise]):
     """Both operands in VECTOR, in equal lanes."""
 
     operation = Elementwise
+    limits = ()
 
     def kind(self, op: Elementwise, config: AcceleratorConfig) -> str:
         """Add, multiply and so on."""

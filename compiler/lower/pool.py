@@ -10,7 +10,7 @@ from compiler.emit.vector import mean_fields
 from compiler.ir import Pool, PoolKind
 from compiler.lower.base import Lanes, Streamed
 from compiler.lower.contracts import lanes_differ
-from compiler.lower.windows import described, layer
+from compiler.lower.windows import LIMITS, described, layer
 from compiler.tile.geometry import Axis, AxisTriple
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import ReduceOp
@@ -54,6 +54,7 @@ class PoolLowering(Streamed[Pool]):
     """Windows that slide over maps."""
 
     operation = Pool
+    limits = LIMITS
 
     def kind(self, op: Pool, config: AcceleratorConfig) -> str:
         """Maximum or average."""

@@ -223,6 +223,7 @@ class RearrangeLowering(Moved[Rearrange]):
     """Strided copies of rows, behind a relayout where channels share a row that have to part."""
 
     operation = Rearrange
+    limits = ()
 
     def kind(self, op: Rearrange, config: AcceleratorConfig) -> str:
         """The only one of its kind."""

@@ -10,7 +10,7 @@ from compiler.emit.vector import mean_fields
 from compiler.ir import Reduce
 from compiler.lower.base import Lanes, Streamed
 from compiler.lower.contracts import lanes_differ
-from compiler.lower.windows import described, layer
+from compiler.lower.windows import LIMITS, described, layer
 from compiler.tile.geometry import Axis, AxisTriple
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import ReduceOp
@@ -42,6 +42,7 @@ class ReduceLowering(Streamed[Reduce]):
     """One window that holds whole axes."""
 
     operation = Reduce
+    limits = LIMITS
 
     def kind(self, op: Reduce, config: AcceleratorConfig) -> str:
         """A mean."""

@@ -134,6 +134,7 @@ class RelayoutLowering(Placed[Relayout]):
     """The same tensor in other lanes."""
 
     operation = Relayout
+    limits = ()
 
     def kind(self, op: Relayout, config: AcceleratorConfig) -> str:
         """The only one of its kind."""

@@ -51,6 +51,7 @@ class SliceLowering(Moved[Slice]):
     """What is kept is copied."""
 
     operation = Slice
+    limits = ()
 
     def kind(self, op: Slice, config: AcceleratorConfig) -> str:
         """The only one of its kind."""

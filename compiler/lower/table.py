@@ -33,6 +33,7 @@ class TableLowering(Streamed[UnaryTable]):
     """Rows through VECTOR, each byte replaced."""
 
     operation = UnaryTable
+    limits = ()
 
     def kind(self, op: UnaryTable, config: AcceleratorConfig) -> str:
         """Its function."""

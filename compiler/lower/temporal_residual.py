@@ -64,6 +64,7 @@ class TemporalResidualLowering(Streamed[TemporalResidual]):
     """Two instructions of VECTOR for all frames of some pixels."""
 
     operation = TemporalResidual
+    limits = (f"{MAX_REDUCE_WINDOW} frames",)
 
     def kind(self, op: TemporalResidual, config: AcceleratorConfig) -> str:
         """The only one of its kind."""

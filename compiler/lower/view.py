@@ -20,6 +20,7 @@ class ViewLowering(Lowering[View]):
     """T, H and W are cut otherwise; the bytes are the same."""
 
     operation = View
+    limits = ()
 
     def kind(self, op: View, config: AcceleratorConfig) -> str:
         """The only one of its kind."""

@@ -22,6 +22,13 @@ from hw.arch.isa import UnitInstruction
 from hw.arch.layout import ceil_div
 from hw.arch.program import Tensor
 
+LIMITS = (
+    f"windows of {MAX_REDUCE_WINDOW} along an axis",
+    f"stride {MAX_REDUCE_STRIDE}",
+    f"maps and padding of {MAX_REDUCE_COORDINATE} along an axis on which a window slides",
+)
+"""What the fields of REDUCE hold."""
+
 
 def _source_box(axes: AxisTriple, box: Box) -> Box:
     ranges = [a.source((f, n)) for a, f, n in zip(axes, box.first, box.size, strict=True)]

@@ -183,7 +183,7 @@ def ends_in(operator):
 @pytest.mark.parametrize(
     ("operator", "reason"),
     [
-        ("Softmax", "this operator is not supported; README.md lists those that are"),
+        ("Softmax", "this operator is not supported; docs/operators.md lists those that are"),
         ("Sigmoid", "computes the graph output y in float: quantize it"),
     ],
 )

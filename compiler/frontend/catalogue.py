@@ -1,0 +1,202 @@
+"""Which ONNX operators are read, with which attributes: the registries of the frontend as one list.
+
+docs/operators.md is printed from it, and an attribute that it does not name refuses a node.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import onnx
+
+from compiler.frontend.model import refuse
+from compiler.frontend.qoperator import QOPERATORS
+from compiler.ops import (
+    AnyOperation,
+    Concat,
+    Convolution,
+    Elementwise,
+    Pool,
+    Reduce,
+    Slice,
+    UnaryTable,
+)
+
+WINDOW = ("auto_pad", "kernel_shape", "pads", "strides", "dilations")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Form:
+    """Operators that are read alike.
+
+    Attributes
+    ----------
+    operators: ONNX names.
+    deviation: how the result may differ from the file's own nodes, a key of the proof's limits.
+    becomes: the operator of the graph whose limits are its own; () where there are none.
+    reads: attributes that are read.
+    ignored: attributes that make no difference here, and why.
+    notes: what else is refused, and what an attribute's values mean.
+    """
+
+    operators: tuple[str, ...]
+    deviation: str
+    becomes: tuple[type[AnyOperation], ...] = ()
+    reads: tuple[str, ...] = ()
+    ignored: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    notes: str = ""
+
+
+FORMS = (
+    Form(
+        ("Conv",),
+        "product",
+        (Convolution,),
+        (*WINDOW, "group", "channels_last"),
+        notes="One to three spatial axes. Weights and bias are constants; weights minus zero point "
+        "lie in -128..127, with one scale or one per output channel. `channels_last` is "
+        "com.microsoft's.",
+    ),
+    Form(
+        ("Gemm",),
+        "product",
+        reads=("alpha", "beta", "transA", "transB"),
+        notes="Constant weights; `alpha` > 0.",
+    ),
+    Form(
+        ("MatMul",),
+        "product",
+        notes="An activation of any rank by a constant matrix. Two activations are refused.",
+    ),
+    *(
+        Form((op,), op, (Elementwise,), notes="Two operands, any broadcasting.")
+        for op in ("Add", "Sub", "Mul")
+    ),
+    Form(
+        ("Max", "Min"), "extremum", (Elementwise,), notes="Any number of operands and any scales."
+    ),
+    Form(("Concat",), "Concat", (Concat,), ("axis",), notes="Any scales."),
+    Form(
+        ("AveragePool",),
+        "AveragePool",
+        (Pool,),
+        (*WINDOW, "ceil_mode", "count_include_pad", "channels_last"),
+        notes="All windows average as many elements. `dilations` above 1 and `channels_last` are "
+        "refused.",
+    ),
+    Form(
+        ("MaxPool",),
+        "requantize",
+        (Pool,),
+        (*WINDOW, "ceil_mode", "channels_last"),
+        {"storage_order": "it orders the indices, which are not made"},
+        notes="Without indices. `dilations` above 1 and `channels_last` are refused.",
+    ),
+    Form(
+        ("GlobalAveragePool",),
+        "mean",
+        (Reduce,),
+        ("channels_last",),
+        notes="`channels_last` is refused.",
+    ),
+    Form(
+        ("ReduceMean",),
+        "mean",
+        (Reduce,),
+        ("axes", "keepdims", "noop_with_empty_axes"),
+        notes="Over channels it is a convolution with ones. Axes may be a constant input.",
+    ),
+    Form(
+        ("GlobalMaxPool",),
+        "requantize",
+        (Pool,),
+        ("channels_last",),
+        notes="`channels_last` is refused.",
+    ),
+    Form(
+        ("ReduceMax",),
+        "requantize",
+        (Pool,),
+        ("axes", "keepdims", "noop_with_empty_axes"),
+        notes="Not over channels. Axes may be a constant input.",
+    ),
+    Form(("Transpose",), "move", reads=("perm",), notes="Any permutation."),
+    Form(("Reshape",), "move", reads=("allowzero",), notes="The shape is constant."),
+    Form(("Flatten",), "move", reads=("axis",)),
+    Form(("Squeeze", "Unsqueeze"), "move", reads=("axes",), notes="Axes may be a constant input."),
+    Form(("Identity",), "move"),
+    Form(
+        ("Dropout",),
+        "move",
+        ignored={
+            "ratio": "inference keeps every element",
+            "seed": "inference draws nothing",
+        },
+        notes="As in inference, without the mask.",
+    ),
+    Form(("Slice",), "move", (Slice,), notes="Constant starts and ends as inputs; steps forward."),
+    Form(("Split",), "move", (Slice,), ("axis", "split", "num_outputs")),
+    Form(
+        ("Gather",),
+        "move",
+        (Slice,),
+        ("axis",),
+        notes="Constant indices that rise evenly, of any sign and nesting.",
+    ),
+    Form(("Expand",), "move", (Concat,), notes="The shape is constant."),
+    Form(
+        ("Pad",),
+        "move",
+        (Concat,),
+        ("mode", "pads", "value"),
+        notes="Constant padding with constant widths that are not negative; the value is a code. "
+        "`pads` and `value` are inputs since opset 11; as attributes they are refused.",
+    ),
+    Form(
+        ("QuantizeLinear",),
+        "quantize",
+        (UnaryTable,),
+        ("axis", "block_size", "output_dtype"),
+        {"saturate": "it is about float8"},
+        notes="8 bits, one scale per tensor; weights one per output channel. No `block_size`.",
+    ),
+    Form(
+        ("DequantizeLinear",),
+        "dequantize",
+        (),
+        ("axis", "block_size"),
+        notes="8 bits, 32 for biases; float32 scales. No `block_size`.",
+    ),
+)
+"""Every operator that is not a float function of one activation."""
+
+BY_OPERATOR = {operator: form for form in FORMS for operator in form.operators}
+
+
+def check_attributes(node: onnx.NodeProto) -> None:
+    """Refuse a node with an attribute that is not read and does not have its default.
+
+    Float functions are evaluated with all their attributes; what is not read at all is refused
+    elsewhere.
+    """
+    plain, _ = QOPERATORS.get(node.op_type, (node.op_type, ""))
+    form = BY_OPERATOR.get(plain)
+    if form is None:
+        return
+    for attribute in node.attribute:
+        if attribute.name in form.reads or attribute.name in form.ignored:
+            continue
+        value = onnx.helper.get_attribute_value(attribute)
+        if value != _default(node, attribute.name):
+            raise refuse(node, f"attribute {attribute.name} = {value!r} is not read")
+
+
+def _default(node: onnx.NodeProto, name: str) -> object:
+    """What the standard says where the attribute is absent; None where it says nothing."""
+    if node.domain not in ("", "ai.onnx"):
+        return None
+    known = onnx.defs.get_schema(node.op_type).attributes.get(name)
+    if known is None or not known.default_value.type:
+        return None
+    return onnx.helper.get_attribute_value(known.default_value)
