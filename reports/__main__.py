@@ -12,7 +12,8 @@ from pathlib import Path
 
 from reports import hfa, hfa_tables, hfa_words, tables
 from reports.bundle import write
-from reports.collect import Report, ReportError, read
+from reports.collect import read
+from reports.report import Report, ReportError
 from reports.summary import headline
 
 

@@ -7,9 +7,9 @@ import tempfile
 from pathlib import Path
 
 from reports import theme
-from reports.collect import Report, ReportError
 from reports.figures import drawn
 from reports.page import page
+from reports.report import Report, ReportError
 from reports.summary import summary
 from reports.trace import trace
 

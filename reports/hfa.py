@@ -13,7 +13,7 @@ from typing import Any
 
 from hw.arch.winograd import Operand
 from reports.choice import NAMED, Choice
-from reports.collect import Report
+from reports.report import Report
 
 PICO = 1e-12
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from reports import hfa, hfa_tables, hfa_words
-from reports.collect import Report
 from reports.markup import escape, figure, table_html
+from reports.report import Report
 
 _CAPTION = (
     "Each layer for which the compiler compared ways, as a share of its direct form (the line at "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reports import hfa
 from reports.choice import DIRECT, Choice, Way
-from reports.collect import LayerRow, Report
+from reports.report import LayerRow, Report
 from reports.tables import Cell, Column, Table, number, text
 from reports.units import change, count, ratio, share, si
 

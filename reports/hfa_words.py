@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reports import hfa
-from reports.collect import Report
+from reports.report import Report
 from reports.units import change, count, ratio, share, si
 
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from reports import hfa_page, tables
-from reports.collect import Report
 from reports.markup import escape, figure, table_html
+from reports.report import Report
 from reports.units import count, ratio, share, si
 
 ASSETS = Path(__file__).parent / "assets"

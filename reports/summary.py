@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from reports import hfa
-from reports.collect import LayerRow, Report
+from reports.report import LayerRow, Report
 
 VERSION = 1
 

@@ -12,7 +12,7 @@ import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 
-from reports.collect import Report
+from reports.report import Report
 from reports.units import NO_VALUE, count, ratio, share, si
 
 

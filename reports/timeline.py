@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from reports.collect import Report, Span
+from reports.report import Report, Span
 
 Shares = npt.NDArray[np.float64]
 

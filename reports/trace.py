@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reports.collect import Report
+from reports.report import Report
 
 PROCESS = 1
 

@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 from matplotlib.figure import Figure
 
-from reports.collect import Report
 from reports.figures.energy import energy
 from reports.figures.hfa import compared, hfa
 from reports.figures.layers import layers
 from reports.figures.roofline import roofline
 from reports.figures.stalls import stalls
 from reports.figures.timeline import timeline
+from reports.report import Report
 
 FIGURES: dict[str, tuple[Callable[[Report], Figure], str]] = {
     "roofline": (roofline, "Roofline: performance of each layer over its arithmetic intensity"),

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports import theme
-from reports.collect import Report
 from reports.figures.common import WIDTH, prefixed
+from reports.report import Report
 from reports.units import share, si
 
 

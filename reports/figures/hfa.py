@@ -9,8 +9,8 @@ from matplotlib.lines import Line2D
 
 from reports import theme
 from reports.choice import Choice
-from reports.collect import LayerRow, Report
 from reports.figures.common import WIDTH
+from reports.report import LayerRow, Report
 from reports.units import si
 
 PANELS = (

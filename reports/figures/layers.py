@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from reports import theme
-from reports.collect import Report
 from reports.figures.common import WIDTH, prefixed
+from reports.report import Report
 from reports.units import count
 
 

@@ -12,8 +12,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 
 from reports import theme
-from reports.collect import Report
 from reports.figures.common import one, prefixed
+from reports.report import Report
 from reports.units import count, ratio, share
 
 

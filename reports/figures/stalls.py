@@ -9,8 +9,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from reports import theme
-from reports.collect import Report, UnitTime
 from reports.figures.common import one
+from reports.report import Report, UnitTime
 
 STATES: tuple[tuple[str, str, Callable[[UnitTime], int]], ...] = (
     ("working", "working", lambda unit: unit.working),

@@ -10,8 +10,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter
 
 from reports import theme
-from reports.collect import Report, Span
 from reports.figures.common import WIDTH, prefixed
+from reports.report import Report, Span
 from reports.timeline import occupied, visible, windows
 from reports.units import count, share
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from models import integer, operators
+from models import integer, means
 from models.quantgraph import UnsupportedGraph
 from models.reference import Reference
 from tests.models.qdq import Builder, Q, both, conv_model, difference, random_codes
@@ -252,7 +252,7 @@ def test_reduce_mean_differs_by_one_step_and_seldom(kind, bound):
 
 
 def test_reduce_mean_twin_without_the_count_is_seen(monkeypatch):
-    monkeypatch.setattr(operators, "average", lambda total, count, x, target: total)
+    monkeypatch.setattr(means, "average", lambda total, count, x, target: total)
     with pytest.raises(AssertionError):
         test_reduce_mean_differs_by_one_step_and_seldom("random", 1e-4)
 

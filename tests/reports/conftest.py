@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from reports.collect import Report, summarize
+from reports.collect import summarize
+from reports.report import Report
 from sim.result import Instructions, LayerResult, RunResult
 
 OPERATORS = ("conv_dense", "conv_depthwise", "conv_pointwise", "maxpool", "residual_gradient")

@@ -3,7 +3,8 @@ import json
 
 import pytest
 
-from reports.collect import ReportError, labels, read, summarize
+from reports.collect import labels, read, summarize
+from reports.report import ReportError
 
 
 def test_totals_follow_from_the_run(report, result):

@@ -7,10 +7,11 @@ import pytest
 
 from reports import bundle, hfa, hfa_tables, hfa_words, tables
 from reports.__main__ import main
-from reports.collect import ReportError, read, summarize
+from reports.collect import read, summarize
 from reports.figures import drawn
 from reports.figures.hfa import hfa as figure
 from reports.page import page as build_page
+from reports.report import ReportError
 from reports.summary import summary
 
 PRICES = {"multiply": 0.3, "multiply_transformed": 0.01, "tree_add_transformed": 0.002}

@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.collect import Span
+from reports.report import Span
 from reports.timeline import occupied, visible, windows
 
 

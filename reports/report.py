@@ -1,0 +1,236 @@
+"""A run as the reports see it.
+
+Tables, figures, trace and page know the `Report` only; collect.py makes it of what the simulator
+wrote. So a change of the simulator's format ends there, and two runs can be set side by side.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from hw.arch.isa import Unit
+from reports.choice import DIRECT, Choice
+from reports.roofline import Roof, intensity
+
+
+class ReportError(ValueError):
+    """A run that cannot be reported on; the message says why and what to do."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Span:
+    """One executed instruction.
+
+    Attributes
+    ----------
+    unit: name of the unit, upper case.
+    layer: index into the report's layers, −1 if the instruction belongs to none.
+    number: counts the instruction's executions of its layer and unit from 0; the tile's number.
+    index: instruction index in the program.
+    issue, end: cycle of issue, and the cycle after its completion.
+    """
+
+    unit: str
+    layer: int
+    number: int
+    index: int
+    issue: int
+    end: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class UnitTime:
+    """Where the cycles of one unit went; the four numbers add up to the run's cycles."""
+
+    name: str
+    working: int
+    memory: int
+    token: int
+    idle: int
+    instructions: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LayerRow:
+    """One fused operator of the run.
+
+    Attributes
+    ----------
+    name, op: as in the program. label: shorter, for figures and tables.
+    first_cycle, last_cycle: of its instructions; layers overlap at their ends.
+    cycles: the run's cycles attributed to it; over all layers they add up to the run.
+    macs: multiply-accumulates of the original operator.
+    utilization: share of `cycles` in which the array took a vector; None without cycles.
+    roofline_cycles: bound.
+    read_bytes, write_bytes: DRAM traffic.
+    energy: joules by component.
+    tiling: the compiler's choice.
+    choice: direct or transformed; None if the compiler recorded none.
+    """
+
+    name: str
+    label: str
+    op: str
+    first_cycle: int
+    last_cycle: int
+    cycles: int
+    macs: int
+    utilization: float | None
+    roofline_cycles: int
+    read_bytes: int
+    write_bytes: int
+    energy: Mapping[str, float]
+    tiling: Mapping[str, Any]
+    choice: Choice | None = None
+
+    @property
+    def dram_bytes(self) -> int:
+        """Bytes over the memory port in both directions."""
+        return self.read_bytes + self.write_bytes
+
+    @property
+    def energy_j(self) -> float:
+        """Joules of all components."""
+        return sum(self.energy.values())
+
+    @property
+    def algorithm(self) -> str:
+        """How it multiplies; "" for a layer that does not."""
+        if self.choice is not None:
+            return self.choice.chosen
+        return DIRECT if self.macs else ""
+
+    @property
+    def intensity(self) -> float:
+        """Multiply-accumulates per DRAM byte."""
+        return intensity(self.macs, self.dram_bytes)
+
+    @property
+    def roofline_share(self) -> float | None:
+        """Bound over cycles: 1 is as fast as the machine allows."""
+        return self.roofline_cycles / self.cycles if self.cycles else None
+
+    def rate(self, multipliers: int) -> float | None:
+        """Multiply-accumulates per multiplier and cycle."""
+        return self.macs / (multipliers * self.cycles) if self.cycles else None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EnergyTable:
+    """The energy reference table of the run.
+
+    Attributes
+    ----------
+    name, technology, uncertainty: what it stands for and how far to trust it.
+    numbers: (key, value, source); empty if the run does not carry them.
+    action_pj: picojoules of one action, by name; likewise.
+    """
+
+    name: str
+    technology: str = ""
+    uncertainty: str = ""
+    numbers: tuple[tuple[str, float, str], ...] = ()
+    action_pj: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Report:
+    """One run.
+
+    Attributes
+    ----------
+    network, config, backend, fingerprint: what ran, on what.
+    checked: compared with the PyTorch reference; otherwise with the recorded run only.
+    equal: everything compared is equal; None if there was nothing to compare with.
+    tensors_compared, tensors_overwritten: how far; the latter could not be compared any more.
+    first_difference: "" if there is none.
+    halt_code: of the program; 0 is success.
+    cycles, macs, multipliers, port_bytes, roofline_cycles: totals and the machine.
+    dram_bytes, fetch_bytes: data and instructions over the memory port.
+    utilization: share of the run's cycles in which the array took a vector.
+    energy: joules by component.
+    energy_table: behind them.
+    wall_s, sim_khz: duration and speed of the simulation; the speed is None if too short to tell.
+    layers: in program order.
+    spans: executed instructions, in order of issue within a unit.
+    units: where each unit's cycles went; empty without counters.
+    counters, actions: performance counters and action counts by name.
+    """
+
+    network: str
+    config: str
+    backend: str
+    fingerprint: str
+    checked: bool
+    equal: bool | None
+    tensors_compared: int
+    tensors_overwritten: int
+    first_difference: str
+    halt_code: int
+    cycles: int
+    macs: int
+    multipliers: int
+    port_bytes: int
+    roofline_cycles: int
+    dram_bytes: int
+    fetch_bytes: int
+    utilization: float
+    energy: Mapping[str, float]
+    energy_table: EnergyTable
+    wall_s: float
+    sim_khz: float | None
+    layers: tuple[LayerRow, ...]
+    spans: tuple[Span, ...]
+    units: tuple[UnitTime, ...]
+    counters: Mapping[str, int]
+    actions: Mapping[str, int]
+
+    @property
+    def title(self) -> str:
+        """Network, configuration and backend in one line."""
+        return f"{self.network} on {self.config}, {self.backend} simulation"
+
+    @property
+    def roof(self) -> Roof:
+        """The machine's bound."""
+        return Roof(self.multipliers, self.port_bytes)
+
+    @property
+    def rate(self) -> float:
+        """Multiply-accumulates per multiplier and cycle."""
+        return self.macs / (self.multipliers * self.cycles)
+
+    @property
+    def roofline_share(self) -> float:
+        """Bound over cycles."""
+        return self.roofline_cycles / self.cycles
+
+    @property
+    def energy_j(self) -> float:
+        """Joules of all components."""
+        return sum(self.energy.values())
+
+    @property
+    def verdict(self) -> str:
+        """The comparison in words."""
+        if self.equal is None:
+            return "not compared with anything; run with --check"
+        other = "PyTorch reference" if self.checked else "recorded run"
+        if not self.equal:
+            return f"differs from the {other}: {self.first_difference}"
+        tensors = f"{self.tensors_compared} tensor{'s' * (self.tensors_compared != 1)}"
+        return f"equal to the {other}, bit for bit, in {tensors}"
+
+    @property
+    def lanes(self) -> tuple[str, ...]:
+        """Units that executed anything, in queue order."""
+        seen = {span.unit for span in self.spans}
+        return tuple(unit.name for unit in Unit if unit.name in seen)
+
+    def span_name(self, span: Span) -> str:
+        """Layer and tile of a span, e.g. ``conv1/t tile 3``."""
+        if span.layer < 0:
+            return f"instruction {span.index}"
+        return f"{self.layers[span.layer].label} tile {span.number}"
