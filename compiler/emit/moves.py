@@ -1,4 +1,4 @@
-"""Lowering of operators that move or look up codes: tables, concat, slices."""
+"""Copies through the scratchpad, with or without a lookup: what moves have in common."""
 
 from __future__ import annotations
 

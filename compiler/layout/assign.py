@@ -17,12 +17,9 @@ from compiler.ir import (
     COMPILER,
     AnyOperation,
     CompilerError,
-    Concat,
     Convolution,
     Graph,
-    Rearrange,
     Relayout,
-    Slice,
     Value,
     verify,
 )
@@ -109,7 +106,7 @@ class _Assignment:
             names = [self._in_lanes(n, w) for n, w in zip(names, wanted, strict=True)]
             self._append(dataclasses.replace(op, inputs=tuple(names)))
             self._lay(op.output, self._result(op, wanted))
-            if isinstance(op, Rearrange) or (isinstance(op, Concat | Slice) and op.axis == 0):
+            if lowering(op).lanes(op) is Lanes.GATHERED:
                 self._thin_out(op.output)
         graph = self.graph.replaced(self.ops, self.values)
         return Assigned(graph, {name: self.layouts[name] for name in graph.values})

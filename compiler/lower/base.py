@@ -25,9 +25,11 @@ Op = TypeVar("Op", bound=Operation)
 class Lanes(enum.Enum):
     """How the lanes of a result come about."""
 
-    KEPT = "as those of the only operand"
-    CHOSEN = "any: what makes the result gathers and spreads channels"
-    BOUND = "by the operands, otherwise than lane by lane"
+    KEPT = "those of the only operand"
+    MET = "those of its operands, which are equal or are copied as they lie"
+    GATHERED = "blocks of its operands, which may leave lanes empty"
+    CHOSEN = "any: weights are gathered by lane"
+    OWN = "its own, whatever the operands'"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ class ChainLowering(Lowering[Chain]):
     limits = ()
 
     def kind(self, op: Chain, config: AcceleratorConfig) -> str:
-        """The only one of its kind."""
+        """One kind."""
         return "chain"
 
     def refusal(
@@ -66,7 +66,7 @@ class ChainLowering(Lowering[Chain]):
 
     def lanes(self, op: Chain) -> Lanes:
         """Dense."""
-        return Lanes.BOUND
+        return Lanes.OWN
 
     def demands(self, op: Chain, maps: Sequence[LaneMap]) -> list[LaneMap] | None:
         """A dense operand."""

@@ -60,7 +60,7 @@ class ConcatLowering(Moved[Concat]):
     limits = ()
 
     def kind(self, op: Concat, config: AcceleratorConfig) -> str:
-        """The only one of its kind."""
+        """One kind."""
         return "concat"
 
     def contract(
@@ -78,8 +78,8 @@ class ConcatLowering(Moved[Concat]):
         return None
 
     def lanes(self, op: Concat) -> Lanes:
-        """Several operands have to meet."""
-        return Lanes.BOUND
+        """Along channels blocks are appended; else operands have to meet."""
+        return Lanes.GATHERED if op.axis == 0 else Lanes.MET
 
     def demands(self, op: Concat, maps: Sequence[LaneMap]) -> list[LaneMap] | None:
         """Along channels any maps."""

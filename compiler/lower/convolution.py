@@ -53,7 +53,7 @@ class ConvolutionLowering(Placed[Convolution]):
         """Grouped convolutions make dense results: their groups are spans of lanes."""
         if op.depthwise:
             return Lanes.KEPT
-        return Lanes.CHOSEN if op.groups == 1 else Lanes.BOUND
+        return Lanes.CHOSEN if op.groups == 1 else Lanes.OWN
 
     def result(self, op: Convolution, maps: Sequence[LaneMap], channels: int) -> LaneMap:
         """Dense, unless lanes are kept."""

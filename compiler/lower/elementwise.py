@@ -117,7 +117,7 @@ class ElementwiseLowering(Streamed[Elementwise]):
 
     def lanes(self, op: Elementwise) -> Lanes:
         """Two operands have to meet."""
-        return Lanes.BOUND
+        return Lanes.MET
 
     def demands(self, op: Elementwise, maps: Sequence[LaneMap]) -> list[LaneMap] | None:
         """Equal maps."""

@@ -226,7 +226,7 @@ class RearrangeLowering(Moved[Rearrange]):
     limits = ()
 
     def kind(self, op: Rearrange, config: AcceleratorConfig) -> str:
-        """The only one of its kind."""
+        """One kind."""
         return "rearrange"
 
     def refusal(
@@ -267,7 +267,7 @@ class RearrangeLowering(Moved[Rearrange]):
 
     def lanes(self, op: Rearrange) -> Lanes:
         """By the digits of both sides."""
-        return Lanes.BOUND
+        return Lanes.GATHERED
 
     def demands(self, op: Rearrange, maps: Sequence[LaneMap]) -> list[LaneMap] | None:
         """A map whose rows can be moved."""

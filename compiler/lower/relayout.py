@@ -137,7 +137,7 @@ class RelayoutLowering(Placed[Relayout]):
     limits = ()
 
     def kind(self, op: Relayout, config: AcceleratorConfig) -> str:
-        """The only one of its kind."""
+        """One kind."""
         return "relayout"
 
     def misfit(
@@ -154,7 +154,7 @@ class RelayoutLowering(Placed[Relayout]):
 
     def lanes(self, op: Relayout) -> Lanes:
         """Those it names."""
-        return Lanes.BOUND
+        return Lanes.OWN
 
     def result(self, op: Relayout, maps: Sequence[LaneMap], channels: int) -> LaneMap:
         """The one it names."""

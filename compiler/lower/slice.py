@@ -54,7 +54,7 @@ class SliceLowering(Moved[Slice]):
     limits = ()
 
     def kind(self, op: Slice, config: AcceleratorConfig) -> str:
-        """The only one of its kind."""
+        """One kind."""
         return "slice"
 
     def contract(
@@ -73,8 +73,8 @@ class SliceLowering(Moved[Slice]):
         return None
 
     def lanes(self, op: Slice) -> Lanes:
-        """Where the operand has the channels that are kept."""
-        return Lanes.BOUND
+        """Along channels some of the operand's blocks."""
+        return Lanes.GATHERED if op.axis == 0 else Lanes.MET
 
     def result(self, op: Slice, maps: Sequence[LaneMap], channels: int) -> LaneMap:
         """Along channels some of the blocks."""

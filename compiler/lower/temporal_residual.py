@@ -67,7 +67,7 @@ class TemporalResidualLowering(Streamed[TemporalResidual]):
     limits = (f"{MAX_REDUCE_WINDOW} frames",)
 
     def kind(self, op: TemporalResidual, config: AcceleratorConfig) -> str:
-        """The only one of its kind."""
+        """One kind."""
         return "temporal_residual"
 
     def contract(

@@ -23,7 +23,7 @@ class ViewLowering(Lowering[View]):
     limits = ()
 
     def kind(self, op: View, config: AcceleratorConfig) -> str:
-        """The only one of its kind."""
+        """One kind."""
         return "view"
 
     def refusal(
