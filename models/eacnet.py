@@ -1,6 +1,6 @@
 """EAC-Net in PyTorch: a 2-D network per frame with temporal excitation and aggregation.
 
-Source: Jin and Xu, AAAI 2020 (networks.md section 2). MGTE halves the frames inside the
+Source: Jin and Xu, AAAI 2020. MGTE halves the frames inside the
 network, ATE looks at the remaining ones at several distances before the classifier. Frames lie
 on the batch axis; a batch of clips has its frames one after another.
 """

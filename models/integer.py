@@ -18,7 +18,7 @@ INT32 = 1 << 31
 def requantize(
     acc: torch.Tensor, scale: torch.Tensor, zero_point: int, low: int, high: int
 ) -> torch.Tensor:
-    """y = sat(rint(f32(f32(acc)·s)) + zp), numerics.md section 2; int16, shape of acc.
+    """y = sat(rint(f32(f32(acc)·s)) + zp), docs/numerics.md; int16, shape of acc.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """LiteEval in PyTorch: a cheap look at every frame decides whether to look closely.
 
 Source: Wu et al., "LiteEval: A Coarse-to-Fine Framework for Resource Efficient Video
-Recognition" (networks.md section 3). Per step a small network and a coarse recurrent cell see
+Recognition". Per step a small network and a coarse recurrent cell see
 the frame; a gate decides; only then a large network and the fine cell see it, otherwise the
 first part of the fine cell's state becomes the coarse cell's. The network is written as four
 parts, of which "read" or "skip" runs; control.py puts them into one graph with If and Loop.

@@ -1,6 +1,6 @@
 """Means and sums over axes and windows: exact sums, requantized by scale over count.
 
-Definitions: numerics.md section 2.
+Definitions: docs/numerics.md.
 """
 
 from math import prod

@@ -2,7 +2,7 @@
 
 Each function reads a node and gives a `Pending`: what the node makes, ready for the parameters of
 the QuantizeLinear that finishes it. Here: elementwise ones of several tensors, and the table of
-all. Definitions: numerics.md sections 2 to 4.
+all. Definitions: docs/numerics.md.
 """
 
 from collections.abc import Callable

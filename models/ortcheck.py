@@ -23,7 +23,7 @@ from models.extract import submodel
 from models.quantgraph import Group, QuantizedGraph
 from models.reference import Reference, evaluate
 
-# What decides which of ONNX Runtime's int8 kernels run (numerics.md, section 1).
+# What decides which of ONNX Runtime's int8 kernels run (docs/numerics.md, "Measured").
 CPU_FLAGS = ("avx2", "fma", "avx_vnni", "avx512_vnni", "avx512bw", "amx_int8", "asimddp", "i8mm")
 
 

@@ -1,6 +1,6 @@
 """Conv, Gemm, MatMul: exact accumulators with the bias in them, requantized.
 
-Definitions: numerics.md sections 1 and 2.
+Definitions: docs/numerics.md.
 """
 
 from collections.abc import Callable
@@ -76,7 +76,7 @@ def _bias(
         same = np.allclose(params.scale, unit, rtol=BIAS_TOLERANCE, atol=0)
         if same and not params.zero_point.any():
             return _Bias(unit, codes.astype(np.int64))
-    # numerics.md section 1: what is at another scale becomes rint(b / (sx·sw)).
+    # docs/numerics.md: what is at another scale becomes rint(b / (sx·sw)).
     real = (F32(beta) * value.array).astype(np.float64)
     unit = _fine(unit, real, weight, axis)
     exact = real / unit.astype(np.float64)

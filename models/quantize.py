@@ -1,6 +1,6 @@
 """PyTorch network → float ONNX → int8 ONNX (QDQ), the same bytes for the same seed.
 
-The path of numerics.md section 1: torch.onnx.export (opset 17) → quant_pre_process →
+The path is torch.onnx.export (opset 17) → quant_pre_process →
 quantize_static with U8 asymmetric activations, S8 symmetric weights per output channel and
 int32 biases. Every operator type of the graph is quantized, also those that ONNX Runtime leaves
 in float by default (Sub, ReduceMean), so that no activation stays in float; except inside a

@@ -1,6 +1,6 @@
 """The oracle: runs a quantized ONNX graph in PyTorch integer arithmetic.
 
-Written from numerics.md sections 2 to 4 alone, apart from the accelerator and its compiler: if
+Written from docs/numerics.md alone, apart from the accelerator and its compiler: if
 one of them is wrong, they disagree. Convolutions accumulate exactly, requantization takes the
 float32 roundings of ONNX Runtime's kernels, everything else is a table or a move.
 """

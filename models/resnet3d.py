@@ -1,7 +1,7 @@
 """3D-ResNets whose convolutions are traditional, spatio-temporal, depthwise or X-Conv.
 
-Source: Chen et al., "Lightweight Action Recognition with Sequence-Specific Global Context"
-(networks.md section 4); the layout is that of Hara et al. The stem is traditional always.
+Source: Chen et al., "Lightweight Action Recognition with Sequence-Specific Global Context";
+the layout is that of Hara et al. The stem is traditional always.
 """
 
 from dataclasses import dataclass

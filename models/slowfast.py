@@ -2,7 +2,7 @@
 
 Source: Wang, Lin, Wang, "Temporal Residual, Fully Separable Block, and Fast Algorithm";
 SlowFast itself: Feichtenhofer et al. 2019. Two builds, because the paper does not state its
-network fully (networks.md sections 5 and 7): R4 is the public UCF-101 SlowFast, E2 the one
+network fully: R4 is the public UCF-101 SlowFast, E2 the one
 whose counts fit the paper's tables.
 
 The variants change the 1×3×3 of a path's bottlenecks: depthwise ("fsb"), depthwise and 1×1×1

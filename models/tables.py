@@ -2,7 +2,7 @@
 
 A unary function of an 8-bit tensor has 256 results, an operation on two of them 65536. Each is
 evaluated here once, with IEEE float32 roundings exactly where ONNX Runtime's kernels have them
-(numerics.md sections 2 and 4), and applied by lookup.
+(docs/numerics.md), and applied by lookup.
 """
 
 from collections.abc import Callable
@@ -132,7 +132,7 @@ def _codes(params: QParams) -> np.ndarray:
 def add_table(a: QParams, b: QParams, y: QParams) -> np.ndarray:
     """QLinearAdd on all pairs of codes; [256, 256] indexed by (a - low, b - low).
 
-    numerics.md section 2: ra = f32(sa/sy), rb = f32(sb/sy),
+    docs/numerics.md: ra = f32(sa/sy), rb = f32(sb/sy),
     k = f32(zy - fma(ra, za, f32(rb·zb))), y = sat(rint(fma(a, ra, fma(b, rb, k)))).
     """
     return _linear_table(a, b, y, F32(a.unit / y.unit), F32(b.unit / y.unit), F32(y.zero), 0)
@@ -144,7 +144,7 @@ def add_float_table(a: QParams, b: QParams, y: QParams) -> np.ndarray:
 
 
 def sub_table(a: QParams, b: QParams, y: QParams) -> np.ndarray:
-    """Sub: as `add_table` with -sb, the zero point added after rounding (numerics.md, 4)."""
+    """Sub: as `add_table` with -sb, the zero point added after rounding (docs/numerics.md)."""
     return _linear_table(a, b, y, F32(a.unit / y.unit), -F32(b.unit / y.unit), F32(0), y.zero)
 
 

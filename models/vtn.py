@@ -1,7 +1,7 @@
 """VTN, the Video Transformer Network, in PyTorch.
 
 Source: Kozlov, Andronov, Gritsenko, "Lightweight Network Architecture for Real-Time Action
-Recognition" (networks.md section 1). An image network encodes each frame as a vector; four
+Recognition". An image network encodes each frame as a vector; four
 blocks of attention over the frames decode the vectors; class scores are averaged over frames.
 There is no projection behind the heads, and the norm is the first Transformer code's.
 """

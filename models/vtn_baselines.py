@@ -1,4 +1,4 @@
-"""What VTN's paper compares itself with, for the table only (networks.md, "Figures")."""
+"""What VTN's paper compares itself with, for the table only (figures/vtn.py)."""
 
 from dataclasses import dataclass, replace
 

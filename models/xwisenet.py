@@ -1,8 +1,7 @@
 """XwiseNet in PyTorch: shuffled units of depthwise X-Conv with sequence-specific global context.
 
-Source: Chen et al., "Lightweight Action Recognition with Sequence-Specific Global Context"
-(networks.md sections 4 and 7: the paper's figure is lost; widths are certain, units and stem
-fitted).
+Source: Chen et al., "Lightweight Action Recognition with Sequence-Specific Global Context".
+The paper's figure is lost: widths are certain, units and stem fitted to its counts.
 """
 
 from collections.abc import Callable

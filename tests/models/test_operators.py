@@ -219,7 +219,7 @@ def test_twin_wrong_zero_point_is_seen():
 
 
 def test_sub_differs_by_one_step_and_seldom():
-    # Float in ONNX Runtime: numerics.md section 4 measured 2e-6.
+    # Float in ONNX Runtime: a few of 10^6 differ (docs/numerics.md).
     rng = np.random.default_rng(5)
     elements = differing = 0
     for _ in range(40):
