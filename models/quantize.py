@@ -1,11 +1,11 @@
 """PyTorch network → float ONNX → int8 ONNX (QDQ), the same bytes for the same seed.
 
-The path is torch.onnx.export (opset 17) → quant_pre_process →
-quantize_static with U8 asymmetric activations, S8 symmetric weights per output channel and
-int32 biases. Every operator type of the graph is quantized, also those that ONNX Runtime leaves
-in float by default (Sub, ReduceMean), so that no activation stays in float; except inside a
-norm that ONNX has no operator for, whose float subgraph is one operation from its input to its
-output. Softmax has scale 1/256, which holds 1 - 1/256 and every smaller multiple exactly.
+The path is torch.onnx.export (opset 17) → quant_pre_process → quantize_static with U8 asymmetric
+activations, S8 symmetric weights per output channel and int32 biases. Every operator type of the
+graph is quantized, also those that ONNX Runtime leaves in float by default (Sub, ReduceMean), so
+that no activation stays in float; except inside a norm that ONNX has no operator for, whose
+float subgraph is one operation from its input to its output. Softmax has scale 1/256, which
+holds 1 - 1/256 and every smaller multiple exactly.
 """
 
 import contextlib
