@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from compiler import frontend
-from compiler.frontend import importer
+from compiler.frontend import reading
 from compiler.frontend.catalogue import BY_OPERATOR, FORMS, check_attributes
 from compiler.frontend.functions import ELEMENTWISE
 from compiler.frontend.model import FIRST_OPSET, LAST_OPSET, Unsupported
@@ -29,7 +29,7 @@ SHAPES = {"end", "start"}
 def test_every_operator_of_the_importer_is_listed_once():
     listed = [operator for form in FORMS for operator in form.operators]
     assert len(listed) == len(set(listed))
-    known = {*importer.CONVERTERS, *importer.KEPT, *importer.QUANTIZERS}
+    known = {*reading.CONVERTERS, *reading.KEPT, *reading.QUANTIZERS}
     assert set(listed) == known
 
 
