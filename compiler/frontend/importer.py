@@ -34,6 +34,7 @@ from compiler.frontend.model import (
     label,
     refuse,
 )
+from compiler.frontend.prelu import prelu
 from compiler.frontend.qoperator import MICROSOFT, QOPERATORS, qoperator_operands
 from compiler.frontend.quantization import Quantization, of_type, parameters
 from compiler.frontend.site import Builder, Operand, Site, site_at
@@ -48,6 +49,7 @@ CONVERTERS: dict[str, Callable[[Site], Operand]] = {
     "Conv": products.convolution,
     "Gemm": products.gemm,
     "MatMul": products.matmul,
+    "PRelu": prelu,
     **dict.fromkeys(windows.REDUCTIONS, windows.reduction),
     **dict.fromkeys(pairs.KINDS, pairs.pair),
 }
@@ -442,6 +444,8 @@ class Importer:
         """Elementwise on one activation: it meets itself, constants of one value, functions."""
         if not functions.is_elementwise(node) or any(isinstance(f, Pending) for f in found):
             return False
+        if node.op_type == "PRelu" and isinstance(slope := found[1], Operand):
+            return slope.array is None or functions.is_scalar(slope.array)
         if any(isinstance(f, Function) for f in found) or node.op_type not in pairs.KINDS:
             return True
         operands = [f for f in found if isinstance(f, Operand)]
