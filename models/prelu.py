@@ -14,7 +14,7 @@ from models.values import Call, Constant, Pending, Tensors
 def is_per_channel(call: Call) -> bool:
     """Whether the slope is a constant of several values."""
     slope = call.operand(1)
-    return isinstance(slope, Constant) and bool((slope.array != slope.array.flat[0]).any())
+    return isinstance(slope, Constant) and np.unique(slope.array).size > 1
 
 
 def prelu(call: Call) -> Pending:

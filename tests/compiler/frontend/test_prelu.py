@@ -101,6 +101,24 @@ def test_forms(form, clip, tmp_path):
     assert (ours.min() < 0) is not clip
 
 
+def test_quantized_slopes_and_a_tensor_of_other_axes(tmp_path):
+    """Slopes through DequantizeLinear; channels last in the file until right before."""
+    source, result = SCALES["u8 to u8"]
+    net = Net()
+    x = net.op("Transpose", [net.through(net.input((1, 16, 16, C)), source)], perm=[0, 3, 1, 2])
+    codes = np.linspace(-100, 100, C).astype(np.int8).reshape(C, 1, 1)
+    slopes = net.dequantize(net.constant(codes), Q(0.013, 7, np.int8))
+    net.end(net.op("PRelu", [x, slopes]), result)
+    feeds = every_code(source, (1, C, 16, 16))
+    feeds = {"x": np.ascontiguousarray(feeds["x"].transpose(0, 2, 3, 1))}
+    ours = outputs_of(tmp_path, net, feeds, "tiny")
+    step = np.float32(result.scale)
+    for theirs in (outputs[0] for outputs in by_onnx_runtime(net.model(), feeds).values()):
+        apart = np.abs(theirs - ours)
+        assert apart.max() <= 1.01 * step and np.count_nonzero(apart) < 0.01 * apart.size
+    assert len(np.unique(ours)) > 50
+
+
 def test_the_oracle_is_of_the_form():
     (group,) = (
         g for g in Reference(network(*SCALES["u8 to u8"]).model()).groups if g.op == "PRelu"
