@@ -11,6 +11,7 @@ from models import functions, moves
 from models.onnxfile import UnsupportedGraph, label
 from models.operands import lookup
 from models.operators import OPERATORS, concatenated
+from models.prelu import is_per_channel
 from models.tables import QParams, dequantize, quantize_float
 from models.values import (
     Call,
@@ -198,6 +199,8 @@ class Floats:
             ):
                 # One tensor that meets itself or scalars is a function, as the file writes it.
                 return self._maybe(call) or OPERATORS[call.op](on_codes)
+        if call.op == "PRelu" and is_per_channel(call):
+            return OPERATORS[call.op](self._on_codes(call))
         return self.function(call)
 
     def _maybe(self, call: Call) -> Function | None:

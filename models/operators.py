@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from models import means, products, tables
+from models import means, prelu, products, tables
 from models.operands import Source, activation, lookup, reads
 from models.tables import QParams
 from models.values import Call, Kernel, Pending, Shape, Tensors
@@ -124,11 +124,15 @@ OPERATORS: dict[str, Callable[[Call], Pending]] = {
     "Max": extremum,
     "Min": extremum,
     "Mul": pair,
+    "PRelu": prelu.prelu,
     "ReduceMean": means.reduce_mean,
     "ReduceSum": means.reduce_sum,
     "Sub": pair,
     "Sum": total,
 }
 
-FORMS = ("product", "mean", "AveragePool", "Add", "Sub", "Mul", "Div", "Sum", "extremum", "Concat")
+FORMS = (
+    *("product", "mean", "AveragePool", "Add", "Sub", "Mul", "Div", "Sum", "PRelu", "extremum"),
+    "Concat",
+)
 """Definitions of docs/numerics.md that the operators follow."""

@@ -76,6 +76,11 @@ FORMS = (
     Form(
         ("Max", "Min"), "extremum", (Elementwise,), notes="Any number of operands and any scales."
     ),
+    Form(
+        ("PRelu",),
+        "PRelu",
+        notes="A constant slope per channel; with one slope it is a function of one activation.",
+    ),
     Form(("Concat",), "Concat", (Concat,), ("axis",), notes="Any scales."),
     Form(
         ("AveragePool",),

@@ -134,6 +134,8 @@ class NodeReader(Readings):
         """Elementwise on one activation: it meets itself, constants of one value, functions."""
         if not functions.is_elementwise(node) or any(isinstance(f, Pending) for f in found):
             return False
+        if node.op_type == "PRelu" and isinstance(slope := found[1], Operand):
+            return slope.array is None or functions.is_scalar(slope.array)
         if any(isinstance(f, Function) for f in found) or node.op_type not in pairs.KINDS:
             return True
         operands = [f for f in found if isinstance(f, Operand)]

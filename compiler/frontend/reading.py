@@ -16,6 +16,7 @@ from compiler.frontend.model import (
     Unsupported,
     refuse,
 )
+from compiler.frontend.prelu import prelu
 from compiler.frontend.quantization import Quantization, of_type, parameters
 from compiler.frontend.site import Builder, Operand, Site, site_at
 from compiler.ir import COMPILER, FILE, Port, Value
@@ -29,6 +30,7 @@ CONVERTERS: dict[str, Callable[[Site], Operand]] = {
     "Conv": products.convolution,
     "Gemm": products.gemm,
     "MatMul": products.matmul,
+    "PRelu": prelu,
     **dict.fromkeys(windows.REDUCTIONS, windows.reduction),
     **dict.fromkeys(pairs.KINDS, pairs.pair),
 }

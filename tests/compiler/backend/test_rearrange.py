@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compiler.ir import Rearrange
@@ -52,6 +52,7 @@ def moved_rows(moves, data, lanes):
     return result.reshape(-1)
 
 
+@settings(deadline=None)
 @given(axes_pairs(), st.booleans())
 def test_rows_move_where_elements_belong(pair, ragged):
     source, target = pair
