@@ -7,8 +7,8 @@
 #   QuantizeLinear fused to one integer kernel gives the codes of the unfused nodes.
 # Seen: under ORT_ENABLE_ALL (the default) every code is round(254 * probability): 1.0 becomes 254,
 #   and about a tenth of the codes of the 10-class rows below are one too low. At 1/256 every code
-#   is right, and so are all the others at ORT_DISABLE_ALL and ORT_ENABLE_BASIC. quantize_static
-#   fixes a Softmax output at 1/255.
+#   is right, and at ORT_DISABLE_ALL and ORT_ENABLE_BASIC with either scale. quantize_static fixes a
+#   Softmax output at 1/255.
 # Run: bash findings/ort-softmax-254-steps.sh
 
 set -euo pipefail
