@@ -74,7 +74,7 @@ def verdict(found: int | None, known: int | None, is_known: bool) -> tuple[str, 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table; exit code 1 if a network has become slower."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", default="tiny")
+    parser.add_argument("--sizes", default="tiny,paper")
     parser.add_argument("--networks", default="")
     parser.add_argument("--update", action="store_true")
     args = parser.parse_args(arguments)
