@@ -17,8 +17,8 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
+from compiler.frontend.builder import Operand
 from compiler.frontend.model import Array, Model, attributes_of, is_standard, refuse
-from compiler.frontend.site import Operand
 
 UNARY = frozenset(
     (

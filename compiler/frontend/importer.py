@@ -18,6 +18,7 @@ from __future__ import annotations
 import onnx
 
 from compiler.frontend import host
+from compiler.frontend.builder import Operand
 from compiler.frontend.fold import fold_constants
 from compiler.frontend.functions import Function
 from compiler.frontend.model import (
@@ -34,7 +35,6 @@ from compiler.frontend.reading import (
     Hosted,
     Pending,
 )
-from compiler.frontend.site import Operand
 from compiler.ir import Graph, Port
 from compiler.tensor import CompilerError
 from hw.arch.numerics import NumericsError

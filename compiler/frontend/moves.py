@@ -13,8 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
+from compiler.frontend.builder import Builder, Operand, align
 from compiler.frontend.model import Array, Model, attributes_of, refuse
-from compiler.frontend.site import Builder, Operand, align
+from compiler.frontend.shapes import in_range, new_shape
 from compiler.ops import Concat, Slice
 from compiler.tensor import TensorType
 from hw.arch.axes import STANDARD, aligned
@@ -65,7 +66,7 @@ def move(
         case "Pad":
             return _pad(builder, node, source, attributes, constants, not pending)
         case _:
-            return reshaped(source, _new_shape(node, shape, attributes, constants))
+            return reshaped(source, new_shape(node, shape, attributes, constants))
 
 
 def move_constant(model: Model, node: onnx.NodeProto, operand: Operand) -> Operand:
@@ -82,7 +83,7 @@ def move_constant(model: Model, node: onnx.NodeProto, operand: Operand) -> Opera
         constants = [_constant(model, node, name) for name in node.input[1:]]
         if node.op_type in ("Slice", "Split", "Gather", "Pad", "Expand"):
             raise refuse(node, f"moves the dequantized constant {operand.name}: fold it")
-        shape = _new_shape(node, array.shape, attributes, constants)
+        shape = new_shape(node, array.shape, attributes, constants)
         if quantization.axis is not None:
             before = array.shape[: quantization.axis]
             same = [
@@ -197,13 +198,6 @@ def _slice_cuts(
         first, last, _ = slice(start, end).indices(shape[place])
         cuts.append((place, first, last, step))
     return cuts
-
-
-def in_range(node: onnx.NodeProto, axis: int, rank: int) -> int:
-    """An axis counted from the front; Unsupported where there is none such."""
-    if not -rank <= axis < rank:
-        raise refuse(node, f"axis {axis} of a tensor of rank {rank}")
-    return axis % rank
 
 
 def _split_cut(
@@ -360,50 +354,3 @@ def _place_of_axis(onto: Sequence[int | None], axis: int, node: onnx.NodeProto) 
     if not free:
         raise refuse(node, "joins along a fifth axis; channels, time, height and width are four")
     return free[-1]
-
-
-def _new_shape(
-    node: onnx.NodeProto,
-    shape: tuple[int, ...],
-    attributes: dict[str, object],
-    constants: Sequence[Array | None],
-) -> tuple[int, ...]:
-    """Shape after Reshape, Flatten, Squeeze or Unsqueeze."""
-    rank = len(shape)
-    given = constants[0] if constants else None
-    if node.op_type == "Flatten":
-        axis = int(str(attributes.get("axis", 1)))
-        axis += rank if axis < 0 else 0
-        return math.prod(shape[:axis]), math.prod(shape[axis:])
-    if node.op_type == "Reshape":
-        return _resolved(node, shape, given, bool(attributes.get("allowzero", 0)))
-    listed = attributes.get("axes", []) if given is None else given.reshape(-1).tolist()
-    axes = [int(a) for a in listed]  # type: ignore[attr-defined]
-    if node.op_type == "Squeeze":
-        drop = {in_range(node, a, rank) for a in axes}
-        drop = drop or {a for a, n in enumerate(shape) if n == 1}
-        if any(shape[a] != 1 for a in drop):
-            raise refuse(node, f"squeezes axes {sorted(drop)} of {list(shape)}")
-        return tuple(n for a, n in enumerate(shape) if a not in drop)
-    result = list(shape)
-    for axis in sorted(in_range(node, a, rank + len(axes)) for a in axes):
-        result.insert(axis, 1)
-    return tuple(result)
-
-
-def _resolved(
-    node: onnx.NodeProto, shape: tuple[int, ...], given: Array | None, allow_zero: bool
-) -> tuple[int, ...]:
-    if given is None:
-        raise refuse(node, "the shape is missing")
-    wanted = [
-        shape[a] if n == 0 and not allow_zero and a < len(shape) else int(n)
-        for a, n in enumerate(given.reshape(-1).tolist())
-    ]
-    total = math.prod(shape)
-    if -1 in wanted:
-        rest = math.prod(n for n in wanted if n != -1)
-        wanted[wanted.index(-1)] = total // rest if rest else 0
-    if math.prod(wanted) != total:
-        raise refuse(node, f"{list(shape)} does not fill {wanted}")
-    return tuple(wanted)

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from compiler.frontend import functions, host, moves, pairs, windows
+from compiler.frontend.builder import Operand
 from compiler.frontend.catalogue import check_attributes
 from compiler.frontend.functions import Function
 from compiler.frontend.model import (
@@ -32,7 +33,7 @@ from compiler.frontend.reading import (
     convert,
     quantize_bounds,
 )
-from compiler.frontend.site import Operand, site_at
+from compiler.frontend.site import site_at
 from compiler.ops import UnaryTable
 
 

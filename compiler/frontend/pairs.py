@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from compiler.frontend.moves import in_range, joined
-from compiler.frontend.site import Operand, Site, align
+from compiler.frontend.builder import Operand, align
+from compiler.frontend.moves import joined
+from compiler.frontend.shapes import in_range
+from compiler.frontend.site import Site
 from compiler.ops import Elementwise, ElementwiseKind, UnaryTable, make_table
 from compiler.tensor import TensorType
 from hw.arch.axes import STANDARD, Axes, aligned, standard

@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from compiler.frontend.site import Operand, Site
+from compiler.frontend.builder import Operand
+from compiler.frontend.site import Site
 from compiler.ops import (
     Convolution,
     Elementwise,

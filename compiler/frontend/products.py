@@ -8,9 +8,10 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from compiler.frontend.builder import Operand
 from compiler.frontend.model import Array
 from compiler.frontend.quantization import Quantization
-from compiler.frontend.site import Operand, Site
+from compiler.frontend.site import Site
 from compiler.frontend.windows import spread, window_attributes
 from compiler.ops import Convolution
 from compiler.tensor import TensorType

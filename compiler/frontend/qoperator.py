@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import onnx
 
+from compiler.frontend.builder import Operand
 from compiler.frontend.model import Model, attributes_of, refuse
 from compiler.frontend.quantization import Quantization, parameters
-from compiler.frontend.site import Operand
 
 # Inputs in order: x = tensor, scale, zero point; c = plain constant; y = scale and zero point of
 # the result; x* = any number of tensors.

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from compiler.frontend import moves, pairs, products, windows
+from compiler.frontend.builder import Builder, Operand
 from compiler.frontend.functions import Function
 from compiler.frontend.model import (
     Array,
@@ -18,7 +19,7 @@ from compiler.frontend.model import (
 )
 from compiler.frontend.prelu import prelu
 from compiler.frontend.quantization import Quantization, of_type, parameters
-from compiler.frontend.site import Builder, Operand, Site, site_at
+from compiler.frontend.site import Site, site_at
 from compiler.ir import COMPILER, FILE, Port, Value
 from compiler.ops import UnaryTable, make_table, stored_codes
 from compiler.tensor import CompilerError, TensorType

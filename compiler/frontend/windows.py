@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
+from compiler.frontend.builder import Operand
 from compiler.frontend.model import Array, attributes_of, refuse
-from compiler.frontend.moves import in_range
-from compiler.frontend.site import Operand, Site
+from compiler.frontend.shapes import in_range
+from compiler.frontend.site import Site
 from compiler.ops import (
     Convolution,
     Pool,
