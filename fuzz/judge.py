@@ -81,6 +81,8 @@ def judge(product: Product, model: onnx.ModelProto, feeds: Arrays | None = None)
         return Verdict("wrong", f"traceback: {crash.where}", str(crash))
     except Wrong as wrong:
         return Verdict("wrong", wrong.kind, str(wrong))
+    except Refused as error:  # the truth cannot be had: the fuzzer's fault, and counted so
+        return Verdict("invalid", normal(str(error), model), str(error))
 
 
 def _tried(

@@ -77,6 +77,9 @@ def written(node: onnx.NodeProto, constants: Mapping[str, Array]) -> Written | N
                 bias = constants[names[0]].astype(np.float32) * unit
                 initializers.append(numpy_helper.from_array(bias.astype(np.float32), name))
                 operands.append(name)
+            elif op == "Gemm":  # without C only since opset 11
+                initializers.append(numpy_helper.from_array(np.zeros(1, np.float32), name))
+                operands.append(name)
             names = names[1:]
         else:
             unit = np.asarray(unit * constants[names[1]], np.float32)
