@@ -89,7 +89,8 @@ class NodeReader(Readings):
             bounds = functions.clamp(self.model, step)
             if bounds is not None:
                 ends = quantize_bounds(bounds, target)
-                low, high = (min(max(end, site.low), site.high) for end in ends)
+                # One clamp after another: bounds that do not meet leave one code.
+                low, high = (min(max(end, ends[0]), ends[1]) for end in (site.low, site.high))
                 site = dataclasses.replace(site, low=low, high=high)
         result = convert(site)
         for step, index in pending.steps:

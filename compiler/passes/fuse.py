@@ -75,7 +75,8 @@ def _fuse_clamps(graph: Graph, accept: Accept) -> Outcome:
         except _NotFusedError as why:
             refused.append((op.name, str(why)))
             continue
-        low, high = (min(max(b, producer.low), producer.high) for b in bounds)
+        # The producer's clamp comes first: bounds that do not meet leave one code.
+        low, high = (min(max(b, bounds[0]), bounds[1]) for b in (producer.low, producer.high))
         fused = dataclasses.replace(producer, output=op.output, low=low, high=high)
         graph = _replace(graph, op, fused, {producer.output})
         applied.append(f"{producer.name}: clamps to {low}..{high} for {op.name}")
@@ -119,8 +120,8 @@ def _pooled(graph: Graph, op: Pool, accept: Accept) -> tuple[Convolution, str]:
         producer,
         output=op.output,
         pool=op.window,
-        low=max(producer.low, op.low),
-        high=min(producer.high, op.high),
+        low=min(max(producer.low, op.low), op.high),
+        high=min(max(producer.high, op.low), op.high),
     )
     why = accept(fused, graph.input_types(producer), graph.type(op.output))
     if why is not None:

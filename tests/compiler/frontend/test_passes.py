@@ -141,6 +141,15 @@ def test_clamp_is_fused():
     assert difference(apply(FUSE_CLAMPS, before).graph, expected) is None
 
 
+def test_clamps_that_do_not_meet_leave_one_code():
+    first = conv("x", "c", high=200)
+    second = dataclasses.replace(clamp_table(0, 255), name="y", inputs=("c",), output="y")
+    second = dataclasses.replace(second, table=bytes([230]) * 256)
+    before = graph([first, second], ["y"], x=kind(), c=kind(), y=kind())
+    (fused,) = apply(FUSE_CLAMPS, before).graph.ops
+    assert (fused.low, fused.high) == (230, 230)
+
+
 def test_table_that_is_no_clamp_stays():
     table = dataclasses.replace(clamp_table(0, 255), table=bytes(range(255, -1, -1)))
     before = graph([conv("x", "c"), table], ["r"], x=kind(), c=kind(), r=kind())
