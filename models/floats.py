@@ -108,6 +108,8 @@ class Floats:
     def _moved(self, call: Call, index: int, name: str) -> Value:
         """What a move makes of its first operand."""
         value: Value | None = call.operand(0)
+        if call.op == "Identity" and isinstance(value, Codes):
+            return value  # the same tensor, also where it meets itself
         if isinstance(value, Function) and call.op in moves.SELECTIONS:
             value = self._as_codes(value, call.names[0])
         if (
