@@ -13,7 +13,7 @@ from compiler.frontend.host import PREPROCESSING
 from compiler.frontend.model import FIRST_OPSET, LAST_OPSET
 from compiler.frontend.qoperator import QOPERATORS
 from compiler.lower import lowerings, refusal
-from compiler.ops import AnyOperation, Convolution, Reduce
+from compiler.ops import AnyOperation, AxisMean, Convolution
 from compiler.tensor import TensorType
 from hw.arch.config import CONFIG_DIRECTORY, AcceleratorConfig
 from hw.arch.numerics import Mean, NumericsError
@@ -114,10 +114,10 @@ def _product(
     return op, source, _kind(*op.infer([source]))
 
 
-def _mean(side: int) -> tuple[Reduce, TensorType, TensorType]:
+def _mean(side: int) -> tuple[AxisMean, TensorType, TensorType]:
     source = _kind(1, 1, side, side)
     mean = Mean.of(1.0, 1.0, 0, side * side)
-    op = Reduce(name="probe", inputs=("x",), output="y", axes=(2, 3), mean=mean, low=0, high=255)
+    op = AxisMean(name="probe", inputs=("x",), output="y", axes=(2, 3), mean=mean, low=0, high=255)
     return op, source, _kind(1, 1, 1, 1)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hw.arch.isa import Unit
 from reports.choice import choice
-from reports.report import EnergyTable, LayerRow, Report, ReportError, Span, UnitTime
+from reports.report import EnergyReference, LayerRow, Report, ReportError, Span, UnitTime
 from sim.result import ResultError, RunResult
 
 
@@ -139,11 +139,11 @@ def _layers(result: RunResult) -> tuple[LayerRow, ...]:
     )
 
 
-def _energy_table(result: RunResult) -> EnergyTable:
+def _energy_table(result: RunResult) -> EnergyReference:
     reference = result.energy_reference
     if not reference:
-        return EnergyTable(result.energy_table)
-    return EnergyTable(
+        return EnergyReference(result.energy_table)
+    return EnergyReference(
         result.energy_table,
         reference["technology"],
         reference["uncertainty"],

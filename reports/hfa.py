@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hw.arch.winograd import Operand
+from hw.arch.winograd import Pixels
 from reports.choice import NAMED, Choice
 from reports.report import Report
 
@@ -55,7 +55,7 @@ class Product:
 def product(name: str) -> Product:
     """What an algorithm does to the multipliers."""
     algorithm = NAMED[name]
-    bits = algorithm.input_bits(Operand.RAW), algorithm.weight_bits()
+    bits = algorithm.input_bits(Pixels.RAW), algorithm.weight_bits()
     return Product(bits, math.prod(bits) / math.prod(DIRECT_BITS), algorithm.gain)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from hw.arch.isa import Unit
 from reports.choice import DIRECT, Choice
-from reports.roofline import Roof, intensity
+from reports.roof import Roof, intensity
 
 
 class ReportError(ValueError):
@@ -118,7 +118,7 @@ class LayerRow:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class EnergyTable:
+class EnergyReference:
     """The energy reference table of the run.
 
     Attributes
@@ -178,7 +178,7 @@ class Report:
     fetch_bytes: int
     utilization: float
     energy: Mapping[str, float]
-    energy_table: EnergyTable
+    energy_table: EnergyReference
     wall_s: float
     sim_khz: float | None
     layers: tuple[LayerRow, ...]

@@ -13,7 +13,6 @@ from hw.arch.program import FILE, Program
 from sim import host
 from sim.backend import Backend, BackendResult, Options
 from sim.build import OUTPUT, Arrays, Build
-from sim.collect import collect
 from sim.compare import Comparison, Difference, blame, compare, difference, overwritten
 from sim.energy import EnergyTable
 from sim.errors import InputError
@@ -21,6 +20,7 @@ from sim.functional.backend import dynamic_trace
 from sim.functional.hazards import check_hazards
 from sim.functional.sequencer import Step
 from sim.result import RunResult
+from sim.tally import collect
 
 
 def reference_tensors(build: Build, inputs: Arrays) -> Arrays:

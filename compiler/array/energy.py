@@ -17,7 +17,8 @@ from compiler.tile.parts import DIRECT
 from compiler.tile.problem import Tiling
 from hw.arch.config import AcceleratorConfig
 from hw.arch.layout import ceil_div
-from hw.arch.winograd import TRANSFORMS, Algorithm, Operand
+from hw.arch.winograd import Algorithm, Pixels
+from hw.arch.winograd_matrices import TRANSFORMS
 
 MULTIPLY_8X8_PJ = 0.2
 ADD_BIT_PJ = 0.003125
@@ -53,7 +54,7 @@ def layer_picojoules(job: Job, tiling: Tiling, config: AcceleratorConfig) -> flo
     algorithm, array, memory = job.kernel.algorithm, config.array, config.memory
     direct = algorithm == DIRECT
     points = math.prod(algorithm.points)
-    bits = (9, 8) if direct else (algorithm.input_bits(Operand.RAW), algorithm.weight_bits())
+    bits = (9, 8) if direct else (algorithm.input_bits(Pixels.RAW), algorithm.weight_bits())
     word = 8 * config.port.bytes
     accumulator = _sram(
         memory.accumulator_bits, memory.accumulator_rows * memory.accumulator_bits // 8
@@ -97,7 +98,7 @@ def depthwise_picojoules(problem: DepthwiseProblem, tiling: DepthwiseTiling) -> 
     )
     if problem.tiled:
         algorithm = problem.algorithm
-        bits = algorithm.input_bits(Operand.CENTRED), algorithm.weight_bits()
+        bits = algorithm.input_bits(Pixels.CENTRED), algorithm.weight_bits()
         products = math.prod(algorithm.points) * work.tiles
         adds = products * _stage_additions(algorithm, "input_rows") * bits[0]
         results = math.prod(algorithm.outputs) * work.tiles

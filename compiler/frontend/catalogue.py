@@ -14,11 +14,11 @@ from compiler.frontend.model import refuse
 from compiler.frontend.qoperator import QOPERATORS
 from compiler.ops import (
     AnyOperation,
+    AxisMean,
     Concat,
     Convolution,
-    Elementwise,
+    Pairwise,
     Pool,
-    Reduce,
     Slice,
     UnaryTable,
 )
@@ -70,12 +70,10 @@ FORMS = (
         notes="An activation of any rank by a constant matrix. Two activations are refused.",
     ),
     *(
-        Form((op,), op, (Elementwise,), notes="Two operands, any broadcasting.")
+        Form((op,), op, (Pairwise,), notes="Two operands, any broadcasting.")
         for op in ("Add", "Sub", "Mul")
     ),
-    Form(
-        ("Max", "Min"), "extremum", (Elementwise,), notes="Any number of operands and any scales."
-    ),
+    Form(("Max", "Min"), "extremum", (Pairwise,), notes="Any number of operands and any scales."),
     Form(
         ("PRelu",),
         "PRelu",
@@ -101,14 +99,14 @@ FORMS = (
     Form(
         ("GlobalAveragePool",),
         "mean",
-        (Reduce,),
+        (AxisMean,),
         ("channels_last",),
         notes="`channels_last` is refused.",
     ),
     Form(
         ("ReduceMean",),
         "mean",
-        (Reduce,),
+        (AxisMean,),
         ("axes", "keepdims", "noop_with_empty_axes"),
         notes="Over channels it is a convolution with ones. Axes may be a constant input.",
     ),

@@ -10,19 +10,19 @@ from compiler.frontend.builder import Operand, align
 from compiler.frontend.moves import joined
 from compiler.frontend.shapes import in_range
 from compiler.frontend.site import Site
-from compiler.ops import Elementwise, ElementwiseKind, UnaryTable, make_table
+from compiler.ops import Pairwise, PairwiseKind, UnaryTable, make_table
 from compiler.tensor import TensorType
 from hw.arch.axes import STANDARD, Axes, aligned, standard
 from hw.arch.numerics import Affine, Product
 
 KINDS = {
-    "Add": ElementwiseKind.ADD,
-    "Sub": ElementwiseKind.SUBTRACT,
-    "Mul": ElementwiseKind.MULTIPLY,
-    "Max": ElementwiseKind.MAXIMUM,
-    "Min": ElementwiseKind.MINIMUM,
+    "Add": PairwiseKind.ADD,
+    "Sub": PairwiseKind.SUBTRACT,
+    "Mul": PairwiseKind.MULTIPLY,
+    "Max": PairwiseKind.MAXIMUM,
+    "Min": PairwiseKind.MINIMUM,
 }
-EXTREMA = (ElementwiseKind.MAXIMUM, ElementwiseKind.MINIMUM)
+EXTREMA = (PairwiseKind.MAXIMUM, PairwiseKind.MINIMUM)
 
 
 def pair(site: Site) -> Operand:
@@ -47,15 +47,13 @@ def pair(site: Site) -> Operand:
     return Operand(result.name, result.kind.reshaped(shape))
 
 
-def _elementwise(
-    site: Site, kind: ElementwiseKind, a: Operand, b: Operand, clamped: bool
-) -> Operand:
+def _elementwise(site: Site, kind: PairwiseKind, a: Operand, b: Operand, clamped: bool) -> Operand:
     """One operator on two operands whose axes agree."""
     limits = np.iinfo(site.target.dtype)
     shape = np.broadcast_shapes(a.kind.onnx_shape, b.kind.onnx_shape)
     full = a.kind if a.kind.onnx_shape == shape else b.kind
     axes = full.axes if full.onnx_shape == shape else standard(shape)
-    op = Elementwise(
+    op = Pairwise(
         name=site.builder.op_name(site.node),
         inputs=(a.name, b.name),
         output=site.output(),
@@ -68,21 +66,21 @@ def _elementwise(
 
 
 def _arithmetic(
-    site: Site, kind: ElementwiseKind, a: TensorType, b: TensorType
+    site: Site, kind: PairwiseKind, a: TensorType, b: TensorType
 ) -> Affine | Product | None:
     target = site.target
     scales = (a.scale, a.zero_point, b.scale, b.zero_point)
     result = (float(target.scale[0]), int(target.zero_point[0]))
     match kind:
-        case ElementwiseKind.ADD:
+        case PairwiseKind.ADD:
             if site.clamped:  # then ONNX Runtime does not fuse it into QLinearAdd
                 return Affine.add_float(*scales, *result)
             return Affine.add(*scales, *result)
-        case ElementwiseKind.SUBTRACT:
+        case PairwiseKind.SUBTRACT:
             return Affine.subtract(*scales, *result)
-        case ElementwiseKind.MULTIPLY:
+        case PairwiseKind.MULTIPLY:
             return Product.of(*scales, *result)
-        case ElementwiseKind.MAXIMUM | ElementwiseKind.MINIMUM:
+        case PairwiseKind.MAXIMUM | PairwiseKind.MINIMUM:
             return None
 
 

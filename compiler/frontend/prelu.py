@@ -14,8 +14,8 @@ from compiler.frontend.builder import Operand
 from compiler.frontend.site import Site
 from compiler.ops import (
     Convolution,
-    Elementwise,
-    ElementwiseKind,
+    Pairwise,
+    PairwiseKind,
     UnaryTable,
     make_table,
     stored_codes,
@@ -36,11 +36,11 @@ def prelu(site: Site) -> Operand:
     below = _table(site, source, kind, "/negative", codes.tobytes())
     scaled = _scaled(site, below, result, slope)
     scale, zero = result.scale, result.zero_point
-    total = Elementwise(
+    total = Pairwise(
         name=site.builder.op_name(site.node),
         inputs=(above.name, scaled.name),
         output=site.output(),
-        kind=ElementwiseKind.ADD,
+        kind=PairwiseKind.ADD,
         arithmetic=Affine.add(scale, zero, scale, zero, scale, zero),
         low=site.low,
         high=site.high,

@@ -12,10 +12,10 @@ from compiler.frontend.model import Array, attributes_of, refuse
 from compiler.frontend.shapes import in_range
 from compiler.frontend.site import Site
 from compiler.ops import (
+    AxisMean,
     Convolution,
     Pool,
     PoolKind,
-    Reduce,
     UnaryTable,
     Window,
     stored_codes,
@@ -219,7 +219,7 @@ def reduction(site: Site) -> Operand:
     elif 0 in places:
         operand = _mean_of_channels(site, source, places, elements, result)
     else:
-        op = Reduce(
+        op = AxisMean(
             name=site.builder.op_name(site.node),
             inputs=(source.name,),
             output=site.output(),

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, assert_never, get_args
 
 from compiler.lower import (
+    axis_mean,
     chain,
     concat,
     convolution,
-    elementwise,
+    pairwise,
     pool,
     rearrange,
-    reduce,
     relayout,
     slice,
     table,
@@ -26,13 +26,13 @@ from compiler.lower import (
 from compiler.lower.base import Laid, Lowering
 from compiler.ops import (
     AnyOperation,
+    AxisMean,
     Chain,
     Concat,
     Convolution,
-    Elementwise,
+    Pairwise,
     Pool,
     Rearrange,
-    Reduce,
     Relayout,
     Slice,
     TemporalResidual,
@@ -53,12 +53,12 @@ def lowering(op: AnyOperation) -> Lowering[Any]:
     match op:
         case Convolution():
             return convolution.LOWERING
-        case Elementwise():
-            return elementwise.LOWERING
+        case Pairwise():
+            return pairwise.LOWERING
         case UnaryTable():
             return table.LOWERING
-        case Reduce():
-            return reduce.LOWERING
+        case AxisMean():
+            return axis_mean.LOWERING
         case Pool():
             return pool.LOWERING
         case TemporalResidual():

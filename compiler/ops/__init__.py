@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from compiler.ops.axis_mean import AxisMean
 from compiler.ops.base import Operation, Table, apply_table, stored_codes
 from compiler.ops.chain import Chain
 from compiler.ops.convolution import Convolution
-from compiler.ops.elementwise import Elementwise, ElementwiseKind, broadcast
 from compiler.ops.move import Concat, Rearrange, Relayout, Slice, View
+from compiler.ops.pairwise import Pairwise, PairwiseKind, broadcast
 from compiler.ops.pool import Pool, PoolKind, Window
-from compiler.ops.reduce import Reduce
 from compiler.ops.residual import TemporalResidual
 from compiler.ops.unary import UnaryTable, make_table
 
 AnyOperation: TypeAlias = (
     Convolution
-    | Elementwise
+    | Pairwise
     | UnaryTable
-    | Reduce
+    | AxisMean
     | Pool
     | TemporalResidual
     | Concat
@@ -35,16 +35,16 @@ AnyOperation: TypeAlias = (
 
 __all__ = [
     "AnyOperation",
+    "AxisMean",
     "Chain",
     "Concat",
     "Convolution",
-    "Elementwise",
-    "ElementwiseKind",
     "Operation",
+    "Pairwise",
+    "PairwiseKind",
     "Pool",
     "PoolKind",
     "Rearrange",
-    "Reduce",
     "Relayout",
     "Slice",
     "Table",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from compiler.ops.base import Operation, Table, apply_table, to_codes
-from compiler.ops.elementwise import pair_table
+from compiler.ops.pairwise import pair_table
 from compiler.tensor import Codes, Shape, TensorType
 from hw.arch.numerics import Affine, Mean
 

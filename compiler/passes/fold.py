@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from compiler.ir import AnyOperation, Elementwise, Graph, UnaryTable, Value
+from compiler.ir import AnyOperation, Graph, Pairwise, UnaryTable, Value
 from compiler.ops import stored_codes
 from compiler.passes.base import Accept, Outcome, Pass
 
@@ -24,7 +24,7 @@ def _fold(graph: Graph, accept: Accept) -> Outcome:
             result = op.evaluate(known, kinds, values[op.output].type)
             values[op.output] = dataclasses.replace(values[op.output], constant=result)
             applied.append(f"{op.name}: evaluated")
-        elif isinstance(op, Elementwise) and any(c.size == 1 for c in known):
+        elif isinstance(op, Pairwise) and any(c.size == 1 for c in known):
             ops.append(_scalar_table(op, values))
             applied.append(f"{op.name}: {op.kind.value} with a constant becomes a table")
         else:
@@ -32,7 +32,7 @@ def _fold(graph: Graph, accept: Accept) -> Outcome:
     return Outcome(graph.replaced(ops, values), tuple(applied))
 
 
-def _scalar_table(op: Elementwise, values: dict[str, Value]) -> UnaryTable:
+def _scalar_table(op: Pairwise, values: dict[str, Value]) -> UnaryTable:
     """The operator with a one-element constant, evaluated on every code of the other operand."""
     position = 0 if values[op.inputs[0]].constant is not None else 1
     name = op.inputs[1 - position]

@@ -8,14 +8,14 @@ import numpy as np
 
 from compiler.ir import (
     AnyOperation,
+    AxisMean,
     Concat,
     Convolution,
-    Elementwise,
-    ElementwiseKind,
     Graph,
+    Pairwise,
+    PairwiseKind,
     Pool,
     PoolKind,
-    Reduce,
     Slice,
     TemporalResidual,
     UnaryTable,
@@ -24,7 +24,7 @@ from compiler.ops import stored_codes
 from compiler.passes.base import Accept, Outcome, Pass
 from hw.arch.numerics import Affine
 
-Clamped = Convolution | Elementwise | Reduce | Pool
+Clamped = Convolution | Pairwise | AxisMean | Pool
 
 
 class _NotFusedError(Exception):
@@ -156,9 +156,9 @@ def _residual(graph: Graph, op: Concat) -> tuple[TemporalResidual, set[str]]:
     """The fused operator and the values that vanish."""
     producers = graph.producers()
     sub, mean = (producers.get(name) for name in op.inputs)
-    if not isinstance(sub, Elementwise) or sub.kind is not ElementwiseKind.SUBTRACT:
+    if not isinstance(sub, Pairwise) or sub.kind is not PairwiseKind.SUBTRACT:
         raise _NotFusedError("its first operand is no difference")
-    if not isinstance(mean, Reduce) or mean.axes != (1,):
+    if not isinstance(mean, AxisMean) or mean.axes != (1,):
         raise _NotFusedError("its second operand is no mean over time")
     source = mean.inputs[0]
     frames = graph.type(source).shape[1]

@@ -12,7 +12,8 @@ import math
 from hw.arch.codes import LINE_HAZARD as LINE_HAZARD
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode, Drain, Elementwise, Load, Reduce, Store
-from hw.arch.winograd import TRANSFORMS, Algorithm
+from hw.arch.winograd import Algorithm
+from hw.arch.winograd_matrices import TRANSFORMS
 
 ACCUMULATE_HAZARD = 4
 """Cycles from reading an accumulator row until its sum can be read again."""

@@ -22,7 +22,8 @@ from hw.arch.timing import (
     array_start,
     array_stream_cycles,
 )
-from hw.arch.winograd import TRANSFORMS, Algorithm
+from hw.arch.winograd import Algorithm
+from hw.arch.winograd_matrices import TRANSFORMS
 
 TRANSFORM_GAP = 2
 """Cycles between the last row that is read for one set of tiles and the first for the next."""

@@ -38,7 +38,8 @@ from hw.arch.timing import (
     drain_nest,
     drain_transforms,
 )
-from hw.arch.winograd import TRANSFORMS, Algorithm
+from hw.arch.winograd import Algorithm
+from hw.arch.winograd_matrices import TRANSFORMS
 
 Index = npt.NDArray[np.int64]
 

@@ -12,8 +12,8 @@ everything up to L·y is linear, so it is right modulo 2^W, and y follows exactl
 W >= bits(y) + v2(L) bits (v2: exponent of the largest power of two in L): multiply by the inverse
 of L's odd part modulo 2^W, then shift by v2(L), sign-extending.
 
-Operands. A transformed activation is a sum over pixels of one tensor. `Operand.CENTRED` pixels are
-code − zero point, padding is 0. `Operand.RAW` pixels are s8: u8 codes xor 0x80 (that is, minus
+Operands. A transformed activation is a sum over pixels of one tensor. `Pixels.CENTRED` pixels are
+code − zero point, padding is 0. `Pixels.RAW` pixels are s8: u8 codes xor 0x80 (that is, minus
 128), s8 codes as they are; the zero point is then a constant z = `raw_zero_point`, which padding
 takes (in the raw domain zero is not the tensor's zero) and which the bias takes back:
 Σ w·(x − z) + b = Σ w·x + `folded_bias`. RAW is one bit narrower in u and in y.
@@ -33,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.arch.config import ArrayConfig, MemoryConfig
+from hw.arch.winograd_matrices import TRANSFORMS, Transform
 
 Int = npt.NDArray[np.int64]
 WEIGHT_LOW, WEIGHT_HIGH = -128, 127
@@ -40,7 +41,7 @@ AXES = 3
 """Time, rows, columns: the last three axes of every tile."""
 
 
-class Operand(enum.Enum):
+class Pixels(enum.Enum):
     """How activations enter the input transform; the values are (low, high) of a pixel.
 
     A tensor has one zero point, so the centred pixels of one tile span 255 and not 510: the
@@ -49,78 +50,6 @@ class Operand(enum.Enum):
 
     RAW = ((-128, 127),)
     CENTRED = ((0, 255), (-255, 0))
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Transform:
-    """One 1-D transform; `points` products give `outputs` results of a `taps`-tap correlation.
-
-    Attributes
-    ----------
-    name: as written in reports.
-    input_rows: Bᵀ, points × points.
-    weight_rows: G with scaled rows, points × taps.
-    output_rows: Aᵀ with scaled columns, outputs × points.
-    scale: L, by which the results come out too large.
-    """
-
-    name: str
-    input_rows: tuple[tuple[int, ...], ...]
-    weight_rows: tuple[tuple[int, ...], ...]
-    output_rows: tuple[tuple[int, ...], ...]
-    scale: int
-
-    @property
-    def points(self) -> int:
-        """Multiplications per tile; also the pixels that a tile reads."""
-        return len(self.input_rows)
-
-    @property
-    def taps(self) -> int:
-        """Kernel taps."""
-        return len(self.weight_rows[0])
-
-    @property
-    def outputs(self) -> int:
-        """Results per tile (m)."""
-        return len(self.output_rows)
-
-
-DIRECT = Transform("1", ((1,),), ((1,),), ((1,),), 1)
-"""An axis that is not transformed: one pixel, one tap, one product."""
-
-F2 = Transform(
-    "F(2,3)",
-    input_rows=((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
-    weight_rows=((1, 0, 0), (1, 1, 1), (1, -1, 1), (0, 0, 1)),
-    output_rows=((2, 1, 1, 0), (0, 1, -1, -2)),
-    scale=2,
-)
-"""Points 0, 1, −1, ∞; the middle rows of G are doubled."""
-
-F4 = Transform(
-    "F(4,3)",
-    input_rows=(
-        (4, 0, -5, 0, 1, 0),
-        (0, 4, 4, -1, -1, 0),
-        (0, -4, 4, 1, -1, 0),
-        (0, -2, -1, 2, 1, 0),
-        (0, 2, -1, -2, 1, 0),
-        (0, 4, 0, -5, 0, 1),
-    ),
-    weight_rows=((1, 0, 0), (1, 1, 1), (1, -1, 1), (1, 2, 4), (1, -2, 4), (0, 0, 1)),
-    output_rows=(
-        (6, 4, 4, 1, 1, 0),
-        (0, 4, -4, 2, -2, 0),
-        (0, 4, 4, 4, 4, 0),
-        (0, 4, -4, 8, -8, 24),
-    ),
-    scale=24,
-)
-"""Points 0, 1, −1, 2, −2, ∞; the rows of G are scaled by 4, 6, 6, 24, 24, 1."""
-
-TRANSFORMS = (DIRECT, F2, F4)
-"""Indexed by the instruction fields `transform_t` and `transform_s`."""
 
 
 def wrap(value: Int, bits: int) -> Int:
@@ -279,7 +208,7 @@ class Algorithm:
 
     # Bounds.
 
-    def input_range(self, operand: Operand) -> tuple[int, int]:
+    def input_range(self, operand: Pixels) -> tuple[int, int]:
         """Exact reachable range of transformed activations."""
         ranges = [reach(self._coefficients("input_rows"), *box) for box in operand.value]
         return min(low for low, _ in ranges), max(high for _, high in ranges)
@@ -288,7 +217,7 @@ class Algorithm:
         """Exact reachable range of transformed int8 weights."""
         return reach(self._coefficients("weight_rows"), WEIGHT_LOW, WEIGHT_HIGH)
 
-    def input_bits(self, operand: Operand) -> int:
+    def input_bits(self, operand: Pixels) -> int:
         """Signed width of u."""
         return signed_bits(*self.input_range(operand))
 
@@ -296,7 +225,7 @@ class Algorithm:
         """Signed width of v."""
         return signed_bits(*self.weight_range())
 
-    def accumulator_bits(self, operand: Operand, channels: int, taps: int = 0) -> int:
+    def accumulator_bits(self, operand: Pixels, channels: int, taps: int = 0) -> int:
         """Least accumulator width: bits(y) + v2(L).
 
         Parameters
@@ -313,7 +242,7 @@ class Algorithm:
         array: ArrayConfig,
         memory: MemoryConfig,
         channels: int,
-        operand: Operand = Operand.RAW,
+        operand: Pixels = Pixels.RAW,
         taps: int = 0,
     ) -> Verdict:
         """Whether the array computes this exactly for any int8 weights and any activations."""
@@ -358,7 +287,7 @@ def reach(sums: tuple[tuple[int, int], ...], low: int, high: int) -> tuple[int, 
     )
 
 
-def sum_range(operand: Operand, terms: int) -> tuple[int, int]:
+def sum_range(operand: Pixels, terms: int) -> tuple[int, int]:
     """Exact reachable range of a sum of `terms` products of a pixel and an int8 weight."""
     corners = [
         pixel * weight

@@ -11,14 +11,14 @@ from hw.arch.isa import OPCODE_BITS, RULES, Add, Branch, ErrorCode, Set
 from hw.common.layouts import instruction_layout
 from hw.common.rules import circuit
 
-__all__ = ["SLOTS", "Operand", "faults", "operands", "view", "with_fields"]
+__all__ = ["SLOTS", "OperandSum", "faults", "operands", "view", "with_fields"]
 
 SLOTS = 3
 """Operands per instruction at most; each is field + register."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Operand:
+class OperandSum:
     """A sum that the sequencer forms before it executes or dispatches an instruction.
 
     Attributes
@@ -31,16 +31,16 @@ class Operand:
     register: str | None
 
 
-def operands(kind: type[Encodable]) -> tuple[Operand, ...]:
+def operands(kind: type[Encodable]) -> tuple[OperandSum, ...]:
     """Operands of a class, in slot order."""
     if kind is Set:
-        return (Operand("immediate", None),)
+        return (OperandSum("immediate", None),)
     if kind is Add:
-        return (Operand("immediate", "rs"), Operand(None, "rt"))
+        return (OperandSum("immediate", "rs"), OperandSum(None, "rt"))
     if kind is Branch:
-        return (Operand(None, "rs"), Operand(None, "rt"))
+        return (OperandSum(None, "rs"), OperandSum(None, "rt"))
     found = [
-        Operand(field.name.removesuffix("_register"), field.name)
+        OperandSum(field.name.removesuffix("_register"), field.name)
         for field in kind.layout()
         if field.name.endswith("_register")
     ]

@@ -1,6 +1,6 @@
 """Figures of a run. Each function draws one `Report` and returns a Matplotlib figure.
 
-Nothing is computed here but positions: the numbers come from the report, from `reports.roofline`
+Nothing is computed here but positions: the numbers come from the report, from `reports.roof`
 and from `reports.timeline`.
 """
 

@@ -35,12 +35,12 @@ from hw.arch.isa import (
 )
 from hw.arch.timing import array_outputs, drain_transforms, transfer_beats
 from hw.arch.walk import array_masks, elementwise_produced, reduce_masks, two_sources
-from sim.energy.kinds import COMPONENTS, Action, Actions
-from sim.energy.transformed import (
+from sim.energy.hfa_actions import (
     transformed_array,
     transformed_depthwise,
     transformed_drain,
 )
+from sim.energy.kinds import COMPONENTS, Action, Actions
 
 __all__ = ["COMPONENTS", "Action", "Actions", "count_actions"]
 

@@ -16,8 +16,8 @@ from hw.arch.isa import ADDRESS_BITS, Array, ArrayMode, ErrorCode, deltas
 from hw.arch.timing import array_blocks, array_outputs
 from hw.arch.walk import array_masks, array_strides, offsets
 from sim.functional.errors import UnitError
+from sim.functional.hfa import accumulate
 from sim.functional.state import Index, State
-from sim.functional.transformed import accumulate
 
 Float = npt.NDArray[np.float32]
 EXACT_PRODUCTS = 512

@@ -9,8 +9,8 @@ from hw.arch.numerics import requantize, unpack_parameters
 from hw.arch.timing import drain_transforms
 from hw.arch.walk import drain_strides, offsets
 from sim.functional.errors import UnitError
+from sim.functional.hfa import drained
 from sim.functional.state import Index, State
-from sim.functional.transformed import drained
 
 
 def _parameters(instruction: Drain, state: State) -> tuple[Index, Index, Index]:

@@ -13,7 +13,7 @@ from hw.arch.config import (
     AcceleratorConfig,
     ConfigError,
 )
-from hw.arch.winograd import ALGORITHMS, Operand
+from hw.arch.winograd import ALGORITHMS, Pixels
 
 PRESETS = sorted(p.stem for p in CONFIG_DIRECTORY.glob("*.yaml"))
 
@@ -115,7 +115,7 @@ def test_operand_widths_are_what_the_algorithms_need():
             and (feature == "hfa_nested" or not (a.temporal and a.spatial))
         ]
         needed = (
-            max(a.input_bits(Operand.RAW) for a in algorithms),
+            max(a.input_bits(Pixels.RAW) for a in algorithms),
             max(a.weight_bits() for a in algorithms),
         )
         assert widths == needed

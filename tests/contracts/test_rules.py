@@ -21,7 +21,7 @@ from hw.arch.rules import (
     specialised,
     zero,
 )
-from hw.arch.winograd import TRANSFORMS
+from hw.arch.winograd_matrices import TRANSFORMS
 
 TINY = AcceleratorConfig.load("tiny")
 ARRAY, LOAD = Fields(Array), Fields(Load)

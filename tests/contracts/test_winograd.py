@@ -18,7 +18,7 @@ from hw.arch.winograd import (
     ALGORITHMS,
     Algorithm,
     Division,
-    Operand,
+    Pixels,
     folded_bias,
     raw_zero_point,
     wrap,
@@ -151,7 +151,7 @@ def corner_range(matrix, boxes):
 
 
 @each_algorithm
-@pytest.mark.parametrize("operand", Operand)
+@pytest.mark.parametrize("operand", Pixels)
 def test_input_range_is_attained_and_never_left(algorithm, operand):
     pixels = math.prod(algorithm.points)
     unit = np.eye(pixels, dtype=np.int64).reshape(pixels, *algorithm.points)
@@ -186,7 +186,7 @@ def test_weight_range_is_attained_and_never_left(algorithm):
 @pytest.mark.parametrize(
     "algorithm", [Algorithm(1, 0), Algorithm(2, 0), Algorithm(0, 1)], ids=lambda a: a.name
 )
-@pytest.mark.parametrize("operand", Operand)
+@pytest.mark.parametrize("operand", Pixels)
 def test_input_range_over_every_corner(algorithm, operand):
     pixels = math.prod(algorithm.points)
     corners = ((np.arange(1 << pixels)[:, None] >> np.arange(pixels)) & 1).astype(bool)
@@ -199,7 +199,7 @@ def test_input_range_over_every_corner(algorithm, operand):
 
 def test_widths():
     widths = {
-        a.name: (a.input_bits(Operand.RAW), a.input_bits(Operand.CENTRED), a.weight_bits(), a.scale)
+        a.name: (a.input_bits(Pixels.RAW), a.input_bits(Pixels.CENTRED), a.weight_bits(), a.scale)
         for a in ALGORITHMS
     }
     assert widths == {
@@ -214,7 +214,7 @@ def test_widths():
     }
 
 
-@pytest.mark.parametrize("operand", Operand)
+@pytest.mark.parametrize("operand", Pixels)
 def test_sum_range_is_attained(operand):
     terms = 7
     sums = [
@@ -254,12 +254,12 @@ def extreme_layer(algorithm, operand, channels):
 @pytest.mark.parametrize(
     ("algorithm", "operand", "channels", "bits", "early"),
     [
-        (Algorithm(2, 0), Operand.CENTRED, 512, 30, False),
-        (FLAT, Operand.CENTRED, 512, 35, False),
-        (FLAT, Operand.RAW, 512, 34, True),
-        (NESTED, Operand.RAW, 512, 36, True),
-        (NESTED, Operand.CENTRED, 256, 36, True),
-        (NESTED, Operand.CENTRED, 512, 37, True),
+        (Algorithm(2, 0), Pixels.CENTRED, 512, 30, False),
+        (FLAT, Pixels.CENTRED, 512, 35, False),
+        (FLAT, Pixels.RAW, 512, 34, True),
+        (NESTED, Pixels.RAW, 512, 36, True),
+        (NESTED, Pixels.CENTRED, 256, 36, True),
+        (NESTED, Pixels.CENTRED, 512, 37, True),
     ],
     ids=lambda value: getattr(value, "name", value),
 )
@@ -283,8 +283,8 @@ def test_wrapping_accumulators_are_exact_and_one_bit_fewer_is_not(
 
 
 def test_untransformed_taps_count_in_the_sum():
-    assert FLAT.accumulator_bits(Operand.RAW, 512, 27) == 35
-    assert FLAT.accumulator_bits(Operand.CENTRED, 512, 27) == 36
+    assert FLAT.accumulator_bits(Pixels.RAW, 512, 27) == 35
+    assert FLAT.accumulator_bits(Pixels.CENTRED, 512, 27) == 36
 
 
 @each_algorithm
@@ -321,10 +321,10 @@ def test_division_without_room():
 @pytest.mark.parametrize(
     ("algorithm", "operand", "channels", "text"),
     [
-        (NESTED, Operand.RAW, 512, "exact: .*16 of 17 bits, .*16 of 16 bits, .*36 of 36 bits"),
-        (NESTED, Operand.CENTRED, 512, "accumulators of 512 channels need 37 bits, .* is 36"),
-        (NESTED, Operand.RAW, 1024, "accumulators of 1024 channels need 37 bits, .* is 36"),
-        (Algorithm(2, 2), Operand.RAW, 16, "activations need 18 bits, array.activation_bits is 17"),
+        (NESTED, Pixels.RAW, 512, "exact: .*16 of 17 bits, .*16 of 16 bits, .*36 of 36 bits"),
+        (NESTED, Pixels.CENTRED, 512, "accumulators of 512 channels need 37 bits, .* is 36"),
+        (NESTED, Pixels.RAW, 1024, "accumulators of 1024 channels need 37 bits, .* is 36"),
+        (Algorithm(2, 2), Pixels.RAW, 16, "activations need 18 bits, array.activation_bits is 17"),
     ],
 )
 def test_verdict_names_width_and_limit(algorithm, operand, channels, text):
@@ -367,11 +367,11 @@ def layers(draw):
 
 
 @settings(max_examples=1000, deadline=None)
-@given(layers(), st.sampled_from(Operand))
+@given(layers(), st.sampled_from(Pixels))
 def test_layers_equal_direct_convolution(layer, operand):
     algorithm, x, w, padding, zero_point, signed = layer
     expected = direct((x - zero_point)[None], w, padding)[0]
-    if operand is Operand.CENTRED:
+    if operand is Pixels.CENTRED:
         result = convolve(algorithm, x - zero_point, w, padding, 0, 40)
     else:
         raw = x if signed else x - 128

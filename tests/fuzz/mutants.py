@@ -10,7 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from compiler.ir import Graph
-from compiler.ops import Concat, Convolution, Elementwise, ElementwiseKind
+from compiler.ops import Concat, Convolution, Pairwise, PairwiseKind
 from fuzz.product import Product
 
 # In the compiler: its graph says something else than the file. The oracle reads the file.
@@ -34,7 +34,7 @@ def operands_in_the_graph(graph: Graph) -> Graph | None:
         if len(set(op.inputs)) != 2 or len(op.inputs) != 2:
             continue
         same = graph.type(op.inputs[0]) == graph.type(op.inputs[1])
-        minus = isinstance(op, Elementwise) and op.kind is ElementwiseKind.SUBTRACT
+        minus = isinstance(op, Pairwise) and op.kind is PairwiseKind.SUBTRACT
         if same and (minus or isinstance(op, Concat)):
             return _with(graph, op, inputs=op.inputs[::-1])
     return None

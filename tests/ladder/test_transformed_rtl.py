@@ -13,7 +13,7 @@ from sim.cosim.backend import RtlBackend
 from sim.cycle.backend import CycleBackend
 from tests.ladder import linking
 from tests.ladder.compare import differences
-from tests.ladder.transformed import Shape, direct, make, program
+from tests.ladder.hfa_layer import Shape, direct, make, program
 from tests.ladder.transformed_programs import TransformedProgram
 
 pytestmark = pytest.mark.cosim

@@ -15,12 +15,12 @@ from hw.arch.program import Layer, Program, Tensor
 from sim import host
 from sim.backend import BackendResult, Options, timeline
 from sim.backends import make_backend
-from sim.collect import collect
 from sim.compare import compare, difference, overwritten, storing_instruction
 from sim.energy import EnergyTable
 from sim.errors import InputError
 from sim.functional import FunctionalMachine
 from sim.functional.backend import dynamic_trace
+from sim.tally import collect
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from hw.arch.transform_timing import TRANSFORM_GAP, array_fill
 from sim.backend import Options
 from sim.cycle.backend import CycleBackend
 from sim.cycle.compute import ArrayModel, array_vectors
-from tests.ladder.transformed import Shape, direct, make, program
+from tests.ladder.hfa_layer import Shape, direct, make, program
 
 TINY = AcceleratorConfig.load("tiny")
 SHAPE = Shape(size=(1, 8, 12), channels=12, count=(0, 8, 12))

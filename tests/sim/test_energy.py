@@ -25,12 +25,12 @@ from hw.arch.isa import (
     deltas,
     is_built,
 )
-from hw.arch.winograd import F2, F4
+from hw.arch.winograd_matrices import F2, F4
 from sim.energy import Action, EnergyError, EnergyTable, count_actions
 from sim.energy.actions import COMPONENTS
+from sim.energy.hfa_actions import additions, composed
 from sim.energy.table import DIRECTORY
-from sim.energy.transformed import additions, composed
-from tests.ladder.transformed import Shape, make
+from tests.ladder.hfa_layer import Shape, make
 
 TABLES = sorted(p.stem for p in DIRECTORY.glob("*.yaml"))
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import deltas, strides
 from hw.arch.timing import drain_nest
-from hw.arch.winograd import ALGORITHMS, F4
-from tests.ladder.transformed import Shape, direct, functional, make
+from hw.arch.winograd import ALGORITHMS
+from hw.arch.winograd_matrices import F4
+from tests.ladder.hfa_layer import Shape, direct, functional, make
 
 TINY = AcceleratorConfig.load("tiny")
 WIDE = dataclasses.replace(

@@ -16,7 +16,7 @@ from sim.functional.hazards import HazardError, check_hazards
 from sim.functional.legality import GRAVITY, Legality
 from sim.functional.sequencer import Sequencer
 from tests.ladder import linking
-from tests.ladder.transformed import Shape, functional, make, program
+from tests.ladder.hfa_layer import Shape, functional, make, program
 from tests.ladder.transformed_programs import TransformedProgram
 
 TINY = AcceleratorConfig.load("tiny")

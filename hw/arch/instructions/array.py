@@ -21,7 +21,7 @@ from hw.arch.codes import (
 from hw.arch.encoding import Encodable, bits
 from hw.arch.instructions.fields import counts_field, wait_field
 from hw.arch.rules import Condition, Element, Fields, Rule, any_of, lacks, nonzero, parameter, zero
-from hw.arch.winograd import TRANSFORMS
+from hw.arch.winograd_matrices import TRANSFORMS
 
 LEAST_COLUMNS, LEAST_STRIPS = 4, 2
 """Of a frame in mode HFA_DEPTHWISE: two tiles side by side, one above the other."""

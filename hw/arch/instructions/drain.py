@@ -17,7 +17,7 @@ from hw.arch.codes import (
 from hw.arch.encoding import Encodable, bits
 from hw.arch.instructions.fields import counts_field, wait_field
 from hw.arch.rules import Condition, Element, Fields, Rule, any_of, lacks, nonzero, zero
-from hw.arch.winograd import TRANSFORMS
+from hw.arch.winograd_matrices import TRANSFORMS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from amaranth.lib.wiring import In, Out
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.timing import WEIGHT_LAG
-from hw.arch.winograd import F2, signed_bits
+from hw.arch.winograd import signed_bits
+from hw.arch.winograd_matrices import F2
 from hw.compute.array.chain import control_layout
 from hw.compute.array.window import PIXEL_BITS, TAPS
 

@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.arch.winograd import DIRECT, F2, F4, TRANSFORMS
+from hw.arch.winograd_matrices import DIRECT, F2, F4, TRANSFORMS
 from hw.compute.parts.latch import register_of
 
 __all__ = ["OutputStage"]

@@ -4,7 +4,7 @@ from amaranth.hdl import C, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.arch.winograd import F2, F4, TRANSFORMS
+from hw.arch.winograd_matrices import F2, F4, TRANSFORMS
 from hw.compute.drain.exact_division import ExactDivision
 from hw.compute.drain.output_stage import OutputStage
 from hw.compute.transform.stage import BYPASS, Turn

@@ -12,7 +12,7 @@ from hw.arch.transform_timing import (
     weight_slab_cycles,
     weight_transform_fill,
 )
-from hw.arch.winograd import F4, TRANSFORMS
+from hw.arch.winograd_matrices import F4, TRANSFORMS
 from hw.common.agu import COUNT_BITS
 from hw.compute.transform.stage import F43
 

@@ -5,7 +5,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.arch.config import AcceleratorConfig
-from hw.arch.winograd import ALGORITHMS, F2, F4, Operand
+from hw.arch.winograd import ALGORITHMS, Pixels
+from hw.arch.winograd_matrices import F2, F4
 from hw.compute.transform.stage import BYPASS, F43, TransformStage, Turn
 
 __all__ = ["RAW_BITS", "InputTransform", "transformed_bits"]
@@ -26,7 +27,7 @@ def _widths(config: AcceleratorConfig) -> list[int]:
     if "hfa_nested" in config.features:
         # F(4,3) along time and F(4×4,3×3) do not fit the circuit (isa.Array).
         stages.append([a for a in ALGORITHMS if F43 > min(a.temporal, a.spatial) > BYPASS])
-    return [max(a.input_bits(Operand.RAW) for a in stage) for stage in stages]
+    return [max(a.input_bits(Pixels.RAW) for a in stage) for stage in stages]
 
 
 def transformed_bits(config: AcceleratorConfig) -> int:

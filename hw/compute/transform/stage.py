@@ -12,7 +12,7 @@ from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.arch.winograd import DIRECT, F2, F4, TRANSFORMS
+from hw.arch.winograd_matrices import DIRECT, F2, F4, TRANSFORMS
 from hw.common.ports import NO_COLLISION
 from hw.compute.parts.latch import register_of
 

@@ -20,14 +20,14 @@ from hw.common.agu import COUNT_BITS
 from hw.common.layouts import instruction_layout
 from hw.compute.vector.affine import AFFINE_PARAMETERS, Combine
 
-__all__ = ["Operand", "VectorParameters"]
+__all__ = ["AffineInput", "VectorParameters"]
 
 WINDOW_BITS = 8
 REDUCE_BIT = (Opcode.REDUCE & ~Opcode.ELEMENTWISE).bit_length() - 1
 """A bit that only REDUCE has: which of the two it is costs no gate in front of 300 registers."""
 
 
-class Operand:
+class AffineInput:
     """What enters the affine pipeline as u."""
 
     NOTHING, SECOND, PRODUCT, SUM = range(4)
@@ -42,7 +42,7 @@ class VectorParameters:
     Attributes
     ----------
     affine: AFFINE_PARAMETERS.
-    operand: `Operand`.
+    operand: `AffineInput`.
     fixed_w: w is `constant_w`, not the element (or the reduced maximum).
     negative_u: u counts negative.
     offset_a, offset_b: subtracted from the elements for products and sums.
@@ -160,8 +160,8 @@ class VectorParameters:
             self.operand.eq(
                 Mux(
                     total,
-                    Operand.SUM,
-                    Mux(product, Operand.PRODUCT, Mux(scaled, Operand.SECOND, C(0, 2))),
+                    AffineInput.SUM,
+                    Mux(product, AffineInput.PRODUCT, Mux(scaled, AffineInput.SECOND, C(0, 2))),
                 )
             ),
             self.fixed_w.eq(total | product),

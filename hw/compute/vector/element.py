@@ -11,7 +11,7 @@ from hw.arch.config import AcceleratorConfig
 from hw.arch.timing import AFFINE_LATENCY, ELEMENT_LATENCY, TABLE_LATENCY
 from hw.common.ports import WriteSignature
 from hw.compute.vector.affine import U_BITS, AffineLane
-from hw.compute.vector.decode import Operand, VectorParameters
+from hw.compute.vector.decode import AffineInput, VectorParameters
 
 __all__ = ["LANE_LATENCY", "ElementLane", "table_write_signature"]
 
@@ -110,11 +110,11 @@ class ElementLane(wiring.Component):
         u, w = Signal(signed(U_BITS), reset_less=True), Signal(signed(9), reset_less=True)
         chosen = Signal(signed(U_BITS))
         with m.Switch(p.operand):
-            with m.Case(Operand.SECOND):
+            with m.Case(AffineInput.SECOND):
                 m.d.comb += chosen.eq(other)
-            with m.Case(Operand.PRODUCT):
+            with m.Case(AffineInput.PRODUCT):
                 m.d.comb += chosen.eq(product)
-            with m.Case(Operand.SUM):
+            with m.Case(AffineInput.SUM):
                 m.d.comb += chosen.eq(held[-1])
         with m.If(self.emits[2]):
             m.d.sync += [

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.timing import BLOCK_CLAIM, FEED_LATENCY, WEIGHT_LAG
-from hw.arch.winograd import F2, F4
+from hw.arch.winograd_matrices import F2, F4
 from hw.common.ports import NO_COLLISION
 from hw.compute.parts.latch import strobe_line
 from hw.compute.weights.taps import MAX_POINTS

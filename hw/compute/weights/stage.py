@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.arch.winograd import F2, F4, Transform
+from hw.arch.winograd_matrices import F2, F4, Transform
 from hw.compute.parts.latch import register_of
 from hw.compute.transform.stage import BYPASS, F43
 

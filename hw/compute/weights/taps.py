@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.arch.config import AcceleratorConfig
-from hw.arch.winograd import F2, F4, TRANSFORMS
+from hw.arch.winograd_matrices import F2, F4, TRANSFORMS
 from hw.common.agu import COUNT_BITS, Nest
 from hw.common.ports import weight_read
 from hw.compute.parts.latch import delayed

@@ -5,7 +5,8 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.arch.config import AcceleratorConfig
-from hw.arch.winograd import F2, F4, TRANSFORMS, WEIGHT_LOW, Transform, signed_bits
+from hw.arch.winograd import WEIGHT_LOW, signed_bits
+from hw.arch.winograd_matrices import F2, F4, TRANSFORMS, Transform
 from hw.common.agu import COUNT_BITS
 from hw.common.ports import NO_COLLISION, weight_read
 from hw.compute.transform.stage import F23, F43

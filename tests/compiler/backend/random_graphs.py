@@ -15,18 +15,18 @@ import numpy as np
 import torch
 
 from compiler.ir import (
+    AxisMean,
     Codes,
     Concat,
     Convolution,
-    Elementwise,
-    ElementwiseKind,
     Graph,
     Operation,
+    Pairwise,
+    PairwiseKind,
     Pool,
     PoolKind,
     Port,
     Rearrange,
-    Reduce,
     Slice,
     TemporalResidual,
     TensorType,
@@ -267,11 +267,11 @@ class Grower:
         b = self._partner(a)
         if self.rng.random() < 0.5 and self.values[b].constant is None:
             a, b = b, a
-        kinds = list(ElementwiseKind)
+        kinds = list(PairwiseKind)
         if self.exact:
-            kinds = [ElementwiseKind.MULTIPLY, ElementwiseKind.MAXIMUM, ElementwiseKind.MINIMUM]
+            kinds = [PairwiseKind.MULTIPLY, PairwiseKind.MAXIMUM, PairwiseKind.MINIMUM]
         op_kind = self._pick(kinds)
-        extremum = op_kind in (ElementwiseKind.MAXIMUM, ElementwiseKind.MINIMUM)
+        extremum = op_kind in (PairwiseKind.MAXIMUM, PairwiseKind.MINIMUM)
         if extremum:
             b = self._requantized(b, self._type(a))
             if b is None:
@@ -281,11 +281,11 @@ class Grower:
         y = ta.with_shape((1, *shape)) if extremum else self._like(shape)
         scales = (ta.scale, ta.zero_point, tb.scale, tb.zero_point, y.scale, y.zero_point)
         make = {
-            ElementwiseKind.ADD: Affine.add,
-            ElementwiseKind.SUBTRACT: Affine.subtract,
-            ElementwiseKind.MULTIPLY: Product.of,
+            PairwiseKind.ADD: Affine.add,
+            PairwiseKind.SUBTRACT: Affine.subtract,
+            PairwiseKind.MULTIPLY: Product.of,
         }.get(op_kind)
-        op = Elementwise(
+        op = Pairwise(
             name="",
             inputs=(a, b),
             output="",
@@ -328,7 +328,7 @@ class Grower:
         source = self._type(x)
         y = self._like(1 if a in axes else n for a, n in enumerate(source.shape))
         elements = math.prod(source.shape[a] for a in axes)
-        op = Reduce(
+        op = AxisMean(
             name="",
             inputs=(x,),
             output="",
@@ -447,20 +447,20 @@ def _apply(op, operands, kinds, t: TensorType) -> torch.Tensor:
             return x.index_select(op.axis, torch.arange(op.start, op.stop, op.step))
         case UnaryTable():
             return _looked_up(op.table, x, t)
-        case Elementwise(kind=ElementwiseKind.MULTIPLY):
+        case Pairwise(kind=PairwiseKind.MULTIPLY):
             product = ((x - zero) * (operands[1] - kinds[1].zero_point)).to(torch.float32)
             ratio = np.float32(np.float32(kinds[0].scale) * np.float32(kinds[1].scale))
             scale = torch.tensor(np.float32(ratio / np.float32(t.scale)))
             return _clamped(torch.round(product * scale + t.zero_point), op)
-        case Elementwise():
-            maximum = op.kind is ElementwiseKind.MAXIMUM
+        case Pairwise():
+            maximum = op.kind is PairwiseKind.MAXIMUM
             return _clamped((torch.maximum if maximum else torch.minimum)(x, operands[1]), op)
         case Pool(kind=PoolKind.MAX):
             return _clamped(_windows(x, op.window, -1e9).amax(-1), op)
         case Pool():
             total = _windows(x - zero, op.window, 0).sum(-1)
             return _averaged(total, kinds[0], t, math.prod(op.window.kernel), op)
-        case Reduce():
+        case AxisMean():
             total = (x - zero).sum(dim=op.axes, keepdim=True)
             elements = math.prod(x.shape[a] for a in op.axes)
             return _averaged(total, kinds[0], t, elements, op)

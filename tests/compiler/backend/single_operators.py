@@ -9,14 +9,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from compiler.ir import (
+    AxisMean,
     Concat,
-    Elementwise,
-    ElementwiseKind,
     Graph,
     GraphError,
+    Pairwise,
+    PairwiseKind,
     Pool,
     PoolKind,
-    Reduce,
     Slice,
     TemporalResidual,
     UnaryTable,
@@ -156,17 +156,17 @@ class _Maker:
         axes = tuple(a for a in (1, 2, 3) if self.rng.integers(2)) or (1, 2, 3)
         y = kind(tuple(1 if a in axes else n for a, n in enumerate(self.shape)), 0.04, 20)
         mean = self._average(y, math.prod(self.shape[a] for a in axes))
-        op = Reduce(name="op", inputs=("x",), output="y", axes=axes, mean=mean, low=0, high=255)
+        op = AxisMean(name="op", inputs=("x",), output="y", axes=axes, mean=mean, low=0, high=255)
         return self._single(op, y)
 
     def _binary(self, shape):
         x, other, y = self.x, kind(shape, 0.07, 9), kind(self.shape, 0.1, 4)
         scales = (x.scale, x.zero_point, other.scale, other.zero_point, y.scale, y.zero_point)
-        op = Elementwise(
+        op = Pairwise(
             name="op",
             inputs=("x", "b"),
             output="y",
-            kind=ElementwiseKind.ADD,
+            kind=PairwiseKind.ADD,
             arithmetic=Affine.add(*scales),
             low=0,
             high=255,

@@ -11,7 +11,7 @@ import pytest
 from compiler import lower
 from compiler.backend.build import generate
 from compiler.emit.emitter import Probe
-from compiler.ir import CompilerError, Graph, Pool, PoolKind, Reduce, Window
+from compiler.ir import AxisMean, CompilerError, Graph, Pool, PoolKind, Window
 from compiler.tile.limits import MAX_BEATS, MAX_COORDINATE, MAX_COUNT
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, Load, Space, limit
@@ -164,7 +164,7 @@ def mean_of(shape, axes=(1, 2, 3)) -> Graph:
     x, y = kind(shape), kind(tuple(1 if a in axes else n for a, n in enumerate(shape)), 0.04)
     count = math.prod(shape[a] for a in axes)
     mean = Mean.of(x.scale, y.scale, y.zero_point, count)
-    op = Reduce(name="mean", inputs=("x",), output="y", axes=axes, mean=mean, low=0, high=255)
+    op = AxisMean(name="mean", inputs=("x",), output="y", axes=axes, mean=mean, low=0, high=255)
     return network({"x": x}, [op], {"y": y})
 
 
@@ -176,7 +176,7 @@ def test_a_mean_of_a_map_that_does_not_fit_is_refused():
         "a window of 4096 positions; tiny_direct has 1792 scratchpad rows beside those of the "
         "result"
     )
-    with pytest.raises(CompilerError, match=r"mean \(Reduce\): a window of 4096 positions"):
+    with pytest.raises(CompilerError, match=r"mean \(AxisMean\): a window of 4096 positions"):
         generate(graph, CONFIGS["tiny"])
     assert execute(graph, CONFIGS["base"]).differing() == []
 

@@ -10,16 +10,16 @@ import pytest
 from compiler.backend import build
 from compiler.backend.build import generate
 from compiler.ir import (
+    AxisMean,
     CompilerError,
     Concat,
-    Elementwise,
-    ElementwiseKind,
     Graph,
+    Pairwise,
+    PairwiseKind,
     Pool,
     PoolKind,
     Port,
     Rearrange,
-    Reduce,
     Relayout,
     Slice,
     TemporalResidual,
@@ -113,11 +113,11 @@ class Network:
         shape = tuple(max(m, n) for m, n in zip(ta.shape, tb.shape, strict=True))
         t = kind(shape, 0.11, 90)
         scales = (ta.scale, ta.zero_point, tb.scale, tb.zero_point, t.scale, t.zero_point)
-        op = Elementwise(
+        op = Pairwise(
             name="",
             inputs=(a, b),
             output="",
-            kind=ElementwiseKind.MULTIPLY if multiply else ElementwiseKind.SUBTRACT,
+            kind=PairwiseKind.MULTIPLY if multiply else PairwiseKind.SUBTRACT,
             arithmetic=Product.of(*scales) if multiply else Affine.subtract(*scales),
             low=0,
             high=255,
@@ -129,7 +129,7 @@ class Network:
         t = kind(tuple(1 if a in axes else n for a, n in enumerate(source.shape)), 0.02, 11)
         count = int(np.prod([source.shape[a] for a in axes]))
         mean = Mean.of(source.scale, t.scale, t.zero_point, count)
-        op = Reduce(name="", inputs=(x,), output="", axes=axes, mean=mean, low=0, high=255)
+        op = AxisMean(name="", inputs=(x,), output="", axes=axes, mean=mean, low=0, high=255)
         return self.add(op, t)
 
     def pool(self, x, average) -> str:

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from compiler.backend.build import generate
 from compiler.ir import (
+    AxisMean,
     Concat,
-    Elementwise,
-    ElementwiseKind,
+    Pairwise,
+    PairwiseKind,
     Pool,
     PoolKind,
     Rearrange,
-    Reduce,
     Slice,
     TemporalResidual,
     UnaryTable,
@@ -77,19 +77,19 @@ def test_temporal_residual(shape, signed, tables, name):
     assert execute(residual(shape, signed, tables), CONFIGS[name]).differing() == []
 
 
-def binary(op_kind: ElementwiseKind, a_shape, b_shape, out_shape):
+def binary(op_kind: PairwiseKind, a_shape, b_shape, out_shape):
     """One operator on two tensors."""
-    same = op_kind in (ElementwiseKind.MAXIMUM, ElementwiseKind.MINIMUM)
+    same = op_kind in (PairwiseKind.MAXIMUM, PairwiseKind.MINIMUM)
     a = kind(a_shape, 0.05, 30)
     b = kind(b_shape, 0.05, 30) if same else kind(b_shape, 0.07, -5, True)
     y = kind(out_shape, 0.05, 30) if same else kind(out_shape, 0.11, 90)
     scales = (a.scale, a.zero_point, b.scale, b.zero_point, y.scale, y.zero_point)
     arithmetic = {
-        ElementwiseKind.ADD: Affine.add,
-        ElementwiseKind.SUBTRACT: Affine.subtract,
-        ElementwiseKind.MULTIPLY: Product.of,
+        PairwiseKind.ADD: Affine.add,
+        PairwiseKind.SUBTRACT: Affine.subtract,
+        PairwiseKind.MULTIPLY: Product.of,
     }.get(op_kind)
-    op = Elementwise(
+    op = Pairwise(
         name="op",
         inputs=("a", "b"),
         output="y",
@@ -102,7 +102,7 @@ def binary(op_kind: ElementwiseKind, a_shape, b_shape, out_shape):
 
 
 @COMMON
-@given(shapes(), st.sampled_from(ElementwiseKind), NAMES)
+@given(shapes(), st.sampled_from(PairwiseKind), NAMES)
 def test_elementwise(shape, op_kind, name):
     assert execute(binary(op_kind, shape, shape, shape), CONFIGS[name]).differing() == []
 
@@ -112,7 +112,7 @@ def test_elementwise(shape, op_kind, name):
 def test_broadcast(shape, axes, swap, name):
     small = tuple(1 if d in axes else n for d, n in enumerate(shape))
     pair = (small, shape) if swap else (shape, small)
-    graph = binary(ElementwiseKind.MULTIPLY, *pair, shape)
+    graph = binary(PairwiseKind.MULTIPLY, *pair, shape)
     assert execute(graph, CONFIGS[name]).differing() == []
 
 
@@ -122,7 +122,7 @@ def test_mean(shape, axes, signed, name):
     x = kind(shape, 0.05, 9, signed)
     y = kind(tuple(1 if d in axes else n for d, n in enumerate(shape)), 0.04, 20)
     count = int(np.prod([shape[d] for d in axes]))
-    op = Reduce(
+    op = AxisMean(
         name="mean",
         inputs=("x",),
         output="y",
@@ -259,7 +259,7 @@ def test_table_and_view(shape, name):
 
 BROKEN = {
     "elementwise": (
-        binary(ElementwiseKind.ADD, (5, 2, 6, 7), (5, 2, 6, 7), (5, 2, 6, 7)),
+        binary(PairwiseKind.ADD, (5, 2, 6, 7), (5, 2, 6, 7), (5, 2, 6, 7)),
         isa.Elementwise,
         {"shift_k": 0},
     ),
@@ -286,7 +286,7 @@ def test_a_mean_over_a_map_that_fits_only_once():
     bank_rows = CONFIGS["tiny"].memory.activation_rows
     assert bank_rows // 2 < 35 * 40 < bank_rows
     x, y = kind(shape), kind((6, 1, 1, 1))
-    op = Reduce(
+    op = AxisMean(
         name="mean",
         inputs=("x",),
         output="y",
@@ -300,7 +300,7 @@ def test_a_mean_over_a_map_that_fits_only_once():
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_a_constant_operand_lies_in_the_image(config):
-    graph = binary(ElementwiseKind.ADD, (5, 2, 6, 7), (5, 2, 1, 7), (5, 2, 6, 7))
+    graph = binary(PairwiseKind.ADD, (5, 2, 6, 7), (5, 2, 1, 7), (5, 2, 6, 7))
     codes = np.random.default_rng(0).integers(-128, 128, (5, 2, 1, 7)).astype(np.int8)
     values = {**graph.values, "b": dataclasses.replace(graph.values["b"], constant=codes)}
     graph = dataclasses.replace(graph, inputs=graph.inputs[:1], values=values)
@@ -310,11 +310,11 @@ def test_a_constant_operand_lies_in_the_image(config):
 @pytest.mark.parametrize("config", CONFIGS)
 def test_a_tensor_meets_itself(config):
     x, y = kind((9, 2, 6, 7)), kind((9, 2, 6, 7), 0.11)
-    op = Elementwise(
+    op = Pairwise(
         name="double",
         inputs=("x", "x"),
         output="y",
-        kind=ElementwiseKind.ADD,
+        kind=PairwiseKind.ADD,
         arithmetic=Affine.add(x.scale, 3, x.scale, 3, y.scale, 3),
         low=0,
         high=255,

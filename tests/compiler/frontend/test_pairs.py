@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compiler import interpreter
-from compiler.ir import Concat, Elementwise, UnaryTable
+from compiler.ir import Concat, Pairwise, UnaryTable
 from compiler.pipeline import optimize
 from tests.compiler.frontend.single import (
     MICROSOFT,
@@ -83,7 +83,7 @@ def test_subtract_differs_rarely_and_by_one():
 def test_extrema_of_different_scales(op):
     model = pair_model(op, A, B, Q(0.03, 110))
     graph = imported(model)
-    assert [type(o).__name__ for o in graph.ops] == ["UnaryTable", "UnaryTable", "Elementwise"]
+    assert [type(o).__name__ for o in graph.ops] == ["UnaryTable", "UnaryTable", "Pairwise"]
     assert steps(ours(model, every_pair()), theirs(model, every_pair())) == (0, 0)
 
 
@@ -91,7 +91,7 @@ def test_twin_a_corrupted_constant_is_seen():
     model = pair_model("Add", A, B, Y["Add"])
     graph = imported(model)
     (op,) = graph.ops
-    assert isinstance(op, Elementwise)
+    assert isinstance(op, Pairwise)
     k = dataclasses.replace(op.arithmetic.k, shift=op.arithmetic.k.shift + 1)
     arithmetic = dataclasses.replace(op.arithmetic, k=k)
     broken = graph.replaced([dataclasses.replace(op, arithmetic=arithmetic)])

@@ -7,16 +7,16 @@ import pytest
 
 from compiler import interpreter
 from compiler.ir import (
+    AxisMean,
     Concat,
     Convolution,
-    Elementwise,
-    ElementwiseKind,
     Graph,
     GraphError,
+    Pairwise,
+    PairwiseKind,
     Pool,
     PoolKind,
     Port,
-    Reduce,
     Slice,
     TemporalResidual,
     TensorType,
@@ -166,16 +166,16 @@ def residual(extra=(), start=1, frames=6):
     ops = [
         Slice(name="s1", inputs=("x",), output="s1", axis=1, start=start, stop=start + 5),
         Slice(name="s0", inputs=("x",), output="s0", axis=1, start=0, stop=5),
-        Elementwise(
+        Pairwise(
             name="d",
             inputs=("s1", "s0"),
             output="d",
-            kind=ElementwiseKind.SUBTRACT,
+            kind=PairwiseKind.SUBTRACT,
             arithmetic=subtract,
             low=0,
             high=255,
         ),
-        Reduce(name="m", inputs=("x",), output="m", axes=(1,), mean=mean, low=0, high=255),
+        AxisMean(name="m", inputs=("x",), output="m", axes=(1,), mean=mean, low=0, high=255),
         Concat(
             name="y",
             inputs=("d", "m"),
@@ -232,11 +232,11 @@ def test_constants_are_folded():
     }
     ops = (
         dataclasses.replace(clamp_table(0, 120), name="t", inputs=("k",), output="t"),
-        Elementwise(
+        Pairwise(
             name="y",
             inputs=("x", "t"),
             output="y",
-            kind=ElementwiseKind.MAXIMUM,
+            kind=PairwiseKind.MAXIMUM,
             low=0,
             high=255,
         ),

@@ -11,7 +11,7 @@ from amaranth.hdl import Value
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.transform_timing import input_transform_latency
-from hw.arch.winograd import ALGORITHMS, Operand
+from hw.arch.winograd import ALGORITHMS, Pixels
 from hw.compute.transform.input import InputTransform, transformed_bits
 from tests.hw.simulation import compiled
 
@@ -63,8 +63,8 @@ def test_tiles_are_transformed_along_every_axis(config, algorithm):
 
 def test_widths_are_reached():
     """The extreme tile of the widest algorithm needs every bit."""
-    algorithm = max(BUILT, key=lambda a: a.input_bits(Operand.RAW))
-    assert transformed_bits(NESTED) == algorithm.input_bits(Operand.RAW)
+    algorithm = max(BUILT, key=lambda a: a.input_bits(Pixels.RAW))
+    assert transformed_bits(NESTED) == algorithm.input_bits(Pixels.RAW)
     rows = [np.array(axis.input_rows) for axis in algorithm.axes]
     low = 0
     for t, y, x in itertools.product(*(range(len(r)) for r in rows)):
@@ -73,6 +73,6 @@ def test_widths_are_reached():
         value = int(algorithm.transform_input(np.moveaxis(tile, -1, 1)).min())
         if value < low:
             low, worst = value, tile
-    assert low == algorithm.input_range(Operand.RAW)[0]
+    assert low == algorithm.input_range(Pixels.RAW)[0]
     got = run(NESTED, algorithm, worst, 0)
     assert got.min() == low

@@ -8,7 +8,7 @@ import pytest
 from amaranth.hdl import Value
 from amaranth.sim import Simulator
 
-from hw.arch.winograd import TRANSFORMS
+from hw.arch.winograd_matrices import TRANSFORMS
 from hw.compute.transform.stage import BYPASS, F23, F43, TransformStage, Turn
 
 pytestmark = pytest.mark.rtl

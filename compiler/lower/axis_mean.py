@@ -7,7 +7,7 @@ from typing import Any
 
 from compiler.emit.streams import Stream
 from compiler.emit.vector import mean_fields
-from compiler.ir import Reduce
+from compiler.ir import AxisMean
 from compiler.lower.base import Lanes, Streamed
 from compiler.lower.contracts import lanes_differ
 from compiler.lower.windows import LIMITS, described, layer
@@ -18,14 +18,14 @@ from hw.arch.layout import TensorLayout
 from hw.arch.program import Tensor
 
 
-def mean_axes(op: Reduce, source: Tensor) -> AxisTriple:
+def mean_axes(op: AxisMean, source: Tensor) -> AxisTriple:
     """x, y, t of a mean: a reduced axis has one output with a window as long as the axis."""
     sizes = (source.layout.width, source.layout.height, source.layout.frames)
     axes = [Axis(n, 1, n) if 3 - d in op.axes else Axis(n, n) for d, n in enumerate(sizes)]
     return axes[0], axes[1], axes[2]
 
 
-def mean_layer(op: Reduce, source: Tensor, target: Tensor, config: AcceleratorConfig) -> Stream:
+def mean_layer(op: AxisMean, source: Tensor, target: Tensor, config: AcceleratorConfig) -> Stream:
     """A mean over whole axes."""
     fields = {
         "op": ReduceOp.SUM,
@@ -38,29 +38,29 @@ def mean_layer(op: Reduce, source: Tensor, target: Tensor, config: AcceleratorCo
     return layer(mean_axes(op, source), source, target, fields, config)
 
 
-class ReduceLowering(Streamed[Reduce]):
+class AxisMeanLowering(Streamed[AxisMean]):
     """One window that holds whole axes."""
 
-    operation = Reduce
+    operation = AxisMean
     limits = LIMITS
 
-    def kind(self, op: Reduce, config: AcceleratorConfig) -> str:
+    def kind(self, op: AxisMean, config: AcceleratorConfig) -> str:
         """A mean."""
         return "mean"
 
     def contract(
-        self, op: Reduce, sources: Sequence[TensorLayout], result: TensorLayout
+        self, op: AxisMean, sources: Sequence[TensorLayout], result: TensorLayout
     ) -> str | None:
         """The result has the operand's lanes."""
         return lanes_differ(sources[0], result)
 
-    def lanes(self, op: Reduce) -> Lanes:
+    def lanes(self, op: AxisMean) -> Lanes:
         """Lane by lane."""
         return Lanes.KEPT
 
     def streams(
         self,
-        op: Reduce,
+        op: AxisMean,
         sources: Sequence[Tensor],
         target: Tensor,
         config: AcceleratorConfig,
@@ -69,9 +69,9 @@ class ReduceLowering(Streamed[Reduce]):
         """Tile by tile."""
         return [mean_layer(op, sources[0], target, config)]
 
-    def report(self, op: Reduce, streams: Sequence[Stream]) -> dict[str, Any]:
+    def report(self, op: AxisMean, streams: Sequence[Stream]) -> dict[str, Any]:
         """Results and blocks of a tile."""
         return described(streams[0])
 
 
-LOWERING = ReduceLowering()
+LOWERING = AxisMeanLowering()

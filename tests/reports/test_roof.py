@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from reports.roofline import Roof, intensity
+from reports.roof import Roof, intensity
 
 
 def test_bound_is_the_lower_of_both():

@@ -11,7 +11,7 @@ from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, Drain
 from hw.arch.timing import array_outputs, array_points, array_sets, drain_nest
 from hw.arch.walk import array_masks, array_weight_blocks
-from hw.arch.winograd import Algorithm, Operand
+from hw.arch.winograd import Algorithm, Pixels
 from sim.energy.kinds import Action, Actions
 
 Matrix = tuple[tuple[int, ...], ...]
@@ -61,7 +61,7 @@ def transformed_array(instruction: Array, config: AcceleratorConfig) -> Actions:
     outputs, co = array_outputs(instruction), instruction.counts[3]
     vectors, loaded = outputs * sets, outputs * sets // co
     sums, products = vectors * cols, vectors * cols * rows
-    u, v = algorithm.input_bits(Operand.RAW), algorithm.weight_bits()
+    u, v = algorithm.input_bits(Pixels.RAW), algorithm.weight_bits()
     tree = u + v + rows.bit_length() - 1
     first = 0 if instruction.accumulate else outputs * cols
     inside = math.prod(int(np.count_nonzero(m)) for m in array_masks(instruction))
@@ -123,7 +123,7 @@ def transformed_depthwise(instruction: Array, config: AcceleratorConfig) -> Acti
     x, y, t, co = instruction.counts[:4]
     cols = config.array.cols
     tiles = (x // 2 - 1) * (y - 1) * t * co * cols
-    u, v = algorithm.input_bits(Operand.CENTRED), algorithm.weight_bits()
+    u, v = algorithm.input_bits(Pixels.CENTRED), algorithm.weight_bits()
     input_adds, _ = composed([axis.input_rows for axis in algorithm.axes])
     weight_adds, _ = composed([axis.weight_rows for axis in algorithm.axes])
     output_adds, _ = composed([axis.output_rows for axis in algorithm.axes])

@@ -14,7 +14,7 @@ from hw.arch.numerics import Mean
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class Reduce(Operation):
+class AxisMean(Operation):
     """Mean over axes, which stay with size 1 in the canonical shape.
 
     Attributes

@@ -8,7 +8,7 @@ from typing import Any
 from compiler.emit.streams import Stream, Tile, flat, line_boxes, slot_rows, split_box
 from compiler.emit.transfers import Box, Strided
 from compiler.emit.vector import affine_fields
-from compiler.ir import Elementwise, ElementwiseKind
+from compiler.ir import Pairwise, PairwiseKind
 from compiler.lower.base import Lanes, Streamed
 from compiler.lower.contracts import first_of, operand_differs
 from compiler.tile.limits import MAX_COUNT
@@ -20,7 +20,7 @@ from hw.arch.numerics import Affine, Factor, Product
 from hw.arch.program import Tensor
 
 
-def _fields(op: Elementwise) -> dict[str, Any]:
+def _fields(op: Pairwise) -> dict[str, Any]:
     match op.arithmetic:
         case Affine():
             return {"op": ElementwiseOp.AFFINE, **affine_fields(op.arithmetic)}
@@ -36,7 +36,7 @@ def _fields(op: Elementwise) -> dict[str, Any]:
             }
         case None:
             one = Factor.of(1.0)
-            extremum = op.kind is ElementwiseKind.MAXIMUM
+            extremum = op.kind is PairwiseKind.MAXIMUM
             return {
                 "op": ElementwiseOp.MAX if extremum else ElementwiseOp.MIN,
                 "multiplier_a": one.multiplier,
@@ -65,7 +65,7 @@ def _strides(operand: Box, box: Box) -> tuple[int, ...]:
 
 
 def layer(
-    op: Elementwise, sources: Sequence[Tensor], target: Tensor, config: AcceleratorConfig
+    op: Pairwise, sources: Sequence[Tensor], target: Tensor, config: AcceleratorConfig
 ) -> Stream:
     """An operator on two tensors, tile by tile."""
     views, to = [Strided.of(s) for s in sources], Strided.of(target)
@@ -99,37 +99,37 @@ def layer(
     return Stream(views, to, tiles, compute)
 
 
-class ElementwiseLowering(Streamed[Elementwise]):
+class PairwiseLowering(Streamed[Pairwise]):
     """Both operands in VECTOR, in equal lanes."""
 
-    operation = Elementwise
+    operation = Pairwise
     limits = ()
 
-    def kind(self, op: Elementwise, config: AcceleratorConfig) -> str:
+    def kind(self, op: Pairwise, config: AcceleratorConfig) -> str:
         """Add, multiply and so on."""
         return op.kind.value
 
     def contract(
-        self, op: Elementwise, sources: Sequence[TensorLayout], result: TensorLayout
+        self, op: Pairwise, sources: Sequence[TensorLayout], result: TensorLayout
     ) -> str | None:
         """Equal lanes, or one channel in all of them."""
         return first_of(operand_differs(source, result) for source in sources)
 
-    def lanes(self, op: Elementwise) -> Lanes:
+    def lanes(self, op: Pairwise) -> Lanes:
         """Two operands have to meet."""
         return Lanes.MET
 
-    def demands(self, op: Elementwise, maps: Sequence[LaneMap]) -> list[LaneMap] | None:
+    def demands(self, op: Pairwise, maps: Sequence[LaneMap]) -> list[LaneMap] | None:
         """Equal maps."""
         return None
 
-    def result(self, op: Elementwise, maps: Sequence[LaneMap], channels: int) -> LaneMap:
+    def result(self, op: Pairwise, maps: Sequence[LaneMap], channels: int) -> LaneMap:
         """That of the operands which have all channels."""
         return next(m for m in maps if m.channels == channels)
 
     def streams(
         self,
-        op: Elementwise,
+        op: Pairwise,
         sources: Sequence[Tensor],
         target: Tensor,
         config: AcceleratorConfig,
@@ -138,9 +138,9 @@ class ElementwiseLowering(Streamed[Elementwise]):
         """Tile by tile."""
         return [layer(op, sources, target, config)]
 
-    def report(self, op: Elementwise, streams: Sequence[Stream]) -> dict[str, Any]:
+    def report(self, op: Pairwise, streams: Sequence[Stream]) -> dict[str, Any]:
         """Rows of a tile."""
         return {"rows": streams[0].tiles[0].target.rows}
 
 
-LOWERING = ElementwiseLowering()
+LOWERING = PairwiseLowering()

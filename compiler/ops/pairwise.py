@@ -14,7 +14,7 @@ from compiler.tensor import Codes, Shape, TensorType
 from hw.arch.numerics import Affine, Product
 
 
-class ElementwiseKind(enum.Enum):
+class PairwiseKind(enum.Enum):
     """The function of two reals."""
 
     ADD = "add"
@@ -50,18 +50,18 @@ def pair_table(
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class Elementwise(Operation):
+class Pairwise(Operation):
     """y = f(a, b); an axis of size 1 is repeated (broadcast) against the other operand's.
 
     Attributes
     ----------
-    kind: ElementwiseKind.
+    kind: PairwiseKind.
     arithmetic: Affine for ADD and SUBTRACT, Product for MULTIPLY, None for the extrema, whose
         operands and result have the same quantization.
     low, high: clamp codes.
     """
 
-    kind: ElementwiseKind
+    kind: PairwiseKind
     arithmetic: Affine | Product | None = None
     low: int
     high: int
@@ -79,11 +79,11 @@ class Elementwise(Operation):
         super().check(inputs, output)
         self.check_clamp(self.low, self.high, output)
         match self.kind:
-            case ElementwiseKind.ADD | ElementwiseKind.SUBTRACT:
+            case PairwiseKind.ADD | PairwiseKind.SUBTRACT:
                 fits = isinstance(self.arithmetic, Affine)
-            case ElementwiseKind.MULTIPLY:
+            case PairwiseKind.MULTIPLY:
                 fits = isinstance(self.arithmetic, Product)
-            case ElementwiseKind.MAXIMUM | ElementwiseKind.MINIMUM:
+            case PairwiseKind.MAXIMUM | PairwiseKind.MINIMUM:
                 fits = self.arithmetic is None
                 if any(i.quantization != output.quantization for i in inputs):
                     raise self.error("an extremum needs equal quantization of operands and result")
@@ -95,7 +95,7 @@ class Elementwise(Operation):
     ) -> Codes:
         a, b = operands
         if self.arithmetic is None:
-            choose = np.maximum if self.kind is ElementwiseKind.MAXIMUM else np.minimum
+            choose = np.maximum if self.kind is PairwiseKind.MAXIMUM else np.minimum
             return np.asarray(np.clip(choose(a, b), self.low, self.high), output.dtype)
         table = pair_table(self.arithmetic, inputs[0], inputs[1], output, self.low, self.high)
         index = a.view(np.uint8).astype(np.uint16) * np.uint16(256) + b.view(np.uint8)
