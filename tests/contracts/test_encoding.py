@@ -9,14 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hw.arch.assembly import AssemblyError, format_program, parse_line, parse_program
-from hw.arch.encoding import EncodingError
+from hw.arch.encoding import Encodable, EncodingError
 from hw.arch.isa import (
     CLASSES,
     INSTRUCTION_BYTES,
     OPCODE_BITS,
     Array,
+    Elementwise,
+    Fold,
     Load,
     Opcode,
+    Permute,
     Reduce,
     Set,
     Unit,
@@ -169,7 +172,7 @@ WIDTHS = {
     "ELEMENTWISE": 481,
     "REDUCE": 508,
     "FOLD": 497,
-    "PERMUTE": 455,
+    "PERMUTE": 456,
     "FENCE": 11,
 }
 
@@ -190,3 +193,19 @@ def test_limits_come_from_the_fields():
     assert (limit(Array, "starts"), limit(Reduce, "bounds")) == (2047, 2047)
     with pytest.raises(AttributeError, match="Load has no field 'colour'"):
         limit(Load, "colour")
+
+
+def test_nests_of_the_vector_unit_lie_in_one_place():
+    """Then choosing between the classes costs the unit nothing (decision 0013)."""
+
+    def places(kind: type[Encodable], names: tuple[str, ...]) -> list[tuple[int, int]]:
+        low, found = 0, {}
+        for field in kind.layout():
+            found[field.name] = (low, low + field.width)
+            low += field.width
+        return [found[name] for name in names]
+
+    nest = ("counts", "source0", "source0_deltas", "source1", "source1_deltas")
+    nest += ("destination", "destination_deltas")
+    assert places(Elementwise, nest) == places(Fold, nest) == places(Permute, nest)
+    assert places(Elementwise, ("multiplier_b", "shift_b")) == places(Fold, ("multiplier", "shift"))

@@ -52,6 +52,9 @@ class Fold(Encodable):
     UNIT: ClassVar[Unit] = Unit.VECTOR
     waits: tuple[int, ...] = wait_field()
     op: int = bits(3, "FoldOp")
+    lanes: int = bits(1, "DOT: add the lanes up, too")
+    gather: int = bits(1, "results of consecutive n2 fill one row's lanes")
+    coefficient_shift: int = bits(5, "NORM_APPLY: fraction bits of G")
     signed: tuple[int, ...] = bits(1, "source 0, source 1 are s8", length=2)
     counts: tuple[int, ...] = counts_field("n0, n1, n2, n3", 4)
     source0: int = bits(ADDRESS_BITS, "first row")
@@ -65,22 +68,19 @@ class Fold(Encodable):
     destination_deltas: tuple[int, ...] = bits(
         DELTA_BITS, "rows, per produced row", signed=True, length=4
     )
-    lanes: int = bits(1, "DOT: add the lanes up, too")
-    gather: int = bits(1, "results of consecutive n2 fill one row's lanes")
-    valid: int = bits(6, "lanes that count in the last n0; 0: all")
-    entry: int = bits(6, "first entry of the statistics")
-    first: int = bits(1, "COLLECT: clear the sums first")
-    last: int = bits(1, "COLLECT: the sums are complete")
-    elements: int = bits(11, "COLLECT: elements of a group")
     zero_points: tuple[int, ...] = bits(9, "za, zb", signed=True, length=2)
+    elements: int = bits(11, "COLLECT: elements of a group")
     multiplier: int = bits(24, "significand of the scale")
     shift: int = bits(5, "left shift of `multiplier` in units of 2^-44")
     zero_point: int = bits(9, "output zero point", signed=True)
     low: int = bits(9, "lower clamp", signed=True, default=0)
     high: int = bits(9, "upper clamp", signed=True, default=255)
     table: int = bits(TABLE_BITS, "0, or 1 + index of the (first) lookup table")
+    valid: int = bits(6, "lanes that count in the last n0; 0: all")
+    entry: int = bits(6, "first entry of the statistics")
+    first: int = bits(1, "COLLECT: clear the sums first")
+    last: int = bits(1, "COLLECT: the sums are complete")
     epsilon: int = bits(34, "NORM_COLLECT: added to the variance of n·x")
-    coefficient_shift: int = bits(5, "NORM_APPLY: fraction bits of G")
 
 
 _f = Fields(Fold)

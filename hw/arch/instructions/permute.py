@@ -31,8 +31,10 @@ class Permute(Encodable):
     OPCODE: ClassVar[Opcode] = Opcode.PERMUTE
     UNIT: ClassVar[Unit] = Unit.VECTOR
     waits: tuple[int, ...] = wait_field()
-    op: int = bits(1, "PermuteOp")
+    op: int = bits(2, "PermuteOp")
     serial: int = bits(1, "source 1 is read a cycle after source 0")
+    space: int = bits(1, "0: activations, 1: weights")
+    pad: int = bits(8, "byte of the other lanes")
     counts: tuple[int, ...] = counts_field("innermost first", 4)
     source0: int = bits(ADDRESS_BITS, "first row")
     source0_register: int = bits(4, "register added")
@@ -45,10 +47,8 @@ class Permute(Encodable):
     destination_deltas: tuple[int, ...] = bits(
         DELTA_BITS, "rows or beats, per produced row", signed=True, length=4
     )
-    space: int = bits(1, "0: activations, 1: weights")
     select: tuple[int, ...] = bits(5, "SELECT: byte of source 0, then source 1", length=SELECTED)
     valid: int = bits(SELECTED, "SELECT: lanes that are selected")
-    pad: int = bits(8, "byte of the other lanes")
 
 
 _f = Fields(Permute)
@@ -71,6 +71,11 @@ RULES = (
         f"`destination` reaches {1 << ADDRESS_BITS} beats of weights",
     ),
     Rule(ErrorCode.FIELD, zero(_f.counts), "counts are at least 1"),
+    Rule(
+        ErrorCode.FIELD,
+        _f.op > PermuteOp.TRANSPOSE,
+        f"the last operation is {int(PermuteOp.TRANSPOSE)}",
+    ),
     Rule(
         ErrorCode.FIELD,
         (_f.op == PermuteOp.SELECT)

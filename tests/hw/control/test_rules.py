@@ -361,6 +361,7 @@ REFUSED: list[tuple[AcceleratorConfig, Instruction, int]] = [
     (DEEP, Permute(space=1), U),
     (WHOLE, Permute(select=(8, *(0,) * 15)), F),
     (WHOLE, Permute(select=(8, *(0,) * 15), op=PermuteOp.TRANSPOSE), 0),
+    (WHOLE, Permute(op=2), F),
     (WIDE, Permute(), U),
 ]  # fmt: skip
 
