@@ -10,15 +10,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any, assert_never, get_args
 
 from compiler.lower import (
+    arg_max,
     axis_mean,
+    batched_matmul,
     chain,
     concat,
     convolution,
+    normalize,
     pairwise,
     pool,
     rearrange,
     relayout,
     slice,
+    softmax,
     table,
     temporal_residual,
     view,
@@ -26,15 +30,19 @@ from compiler.lower import (
 from compiler.lower.base import Laid, Lowering
 from compiler.ops import (
     AnyOperation,
+    ArgMax,
     AxisMean,
+    BatchedMatMul,
     Chain,
     Concat,
     Convolution,
+    Normalize,
     Pairwise,
     Pool,
     Rearrange,
     Relayout,
     Slice,
+    Softmax,
     TemporalResidual,
     UnaryTable,
     View,
@@ -73,6 +81,14 @@ def lowering(op: AnyOperation) -> Lowering[Any]:
             return rearrange.LOWERING
         case Relayout():
             return relayout.LOWERING
+        case BatchedMatMul():
+            return batched_matmul.LOWERING
+        case Softmax():
+            return softmax.LOWERING
+        case Normalize():
+            return normalize.LOWERING
+        case ArgMax():
+            return arg_max.LOWERING
         case Chain():
             return chain.LOWERING
         case _:

@@ -10,8 +10,10 @@ from typing import TypeAlias
 
 from compiler.ops.axis_mean import AxisMean
 from compiler.ops.base import Operation, Table, apply_table, stored_codes
+from compiler.ops.batched_matmul import BatchedMatMul
 from compiler.ops.chain import Chain
 from compiler.ops.convolution import Convolution
+from compiler.ops.group import ArgMax, Normalize, Softmax
 from compiler.ops.move import Concat, Rearrange, Relayout, Slice, View
 from compiler.ops.pairwise import Pairwise, PairwiseKind, broadcast
 from compiler.ops.pool import Pool, PoolKind, Window
@@ -30,15 +32,22 @@ AnyOperation: TypeAlias = (
     | View
     | Rearrange
     | Relayout
+    | BatchedMatMul
+    | Softmax
+    | Normalize
+    | ArgMax
     | Chain
 )
 
 __all__ = [
     "AnyOperation",
+    "ArgMax",
     "AxisMean",
+    "BatchedMatMul",
     "Chain",
     "Concat",
     "Convolution",
+    "Normalize",
     "Operation",
     "Pairwise",
     "PairwiseKind",
@@ -47,6 +56,7 @@ __all__ = [
     "Rearrange",
     "Relayout",
     "Slice",
+    "Softmax",
     "Table",
     "TemporalResidual",
     "UnaryTable",
