@@ -108,8 +108,6 @@ class Floats:
     def _moved(self, call: Call, index: int, name: str) -> Value:
         """What a move makes of its first operand."""
         value: Value | None = call.operand(0)
-        if call.op == "Identity" and isinstance(value, Codes):
-            return value  # the same tensor, also where it meets itself
         if isinstance(value, Function) and call.op in moves.SELECTIONS:
             value = self._as_codes(value, call.names[0])
         if (
@@ -123,13 +121,16 @@ class Floats:
         move = moves.read(call, value.shape, index)
         shape = moves.shape_after(move, value.shape)
         if not isinstance(value, Codes):
-            return value.followed(Step(call.op, move, call.op in moves.MOVES), shape)
+            view = moves.is_view(call.op, move, value.shape)
+            return value.followed(Step(call.op, move, call.op in moves.MOVES, view), shape)
         source, params = value.name, value.params
+        viewed = value.place.then(move) if moves.is_view(call.op, move, value.shape) else None
 
         def compute(tensors: Tensors) -> torch.Tensor:
             return move(tensors[source], params)
 
-        return self._codes(call, replace(value, shape=shape), name, (source,), compute)
+        like = replace(value, shape=shape, viewed=viewed)
+        return self._codes(call, like, name, (source,), compute)
 
     def _concatenated(self, call: Call, name: str) -> Value:
         """Concat: of equal parameters a move, else at the scale of the result."""
@@ -142,11 +143,13 @@ class Floats:
             return pending
         axis, shape = concatenated(call, [v.shape for v in parts])
         names = [v.name for v in parts]
+        viewed = parts[0].place if len(parts) == 1 else None
 
         def compute(tensors: Tensors) -> torch.Tensor:
             return torch.cat([tensors[each] for each in names], dim=axis)
 
-        return self._codes(call, replace(parts[0], shape=shape), name, pending.reads, compute)
+        like = replace(parts[0], shape=shape, viewed=viewed)
+        return self._codes(call, like, name, pending.reads, compute)
 
     def _operator(self, call: Call, name: str) -> Value:
         """An operator of its own; a mean of single elements only changes the shape."""
@@ -155,12 +158,13 @@ class Floats:
         shape = pending.shape
         if call.op not in MEANS or not isinstance(value, Codes) or prod(shape) != prod(value.shape):
             return pending
-        source = value.name
+        source, move = value.name, moves.reshaped(shape)
 
         def compute(tensors: Tensors) -> torch.Tensor:
-            return tensors[source].reshape(shape)
+            return move(tensors[source], None)
 
-        return self._codes(call, replace(value, shape=shape), name, (source,), compute)
+        like = replace(value, shape=shape, viewed=value.place.then(move))
+        return self._codes(call, like, name, (source,), compute)
 
     def _on_codes(self, call: Call) -> Call:
         """The call with every function that stands for codes turned into them."""
@@ -236,7 +240,9 @@ class Floats:
         made = replace(first, node=node, table=table, ops=(*first.ops, call.op))
         if shape == made.shape:
             return made
-        return made.followed(Step("Expand", moves.expanded(shape), True), shape)
+        expand = moves.expanded(shape)
+        view = moves.is_view("Expand", expand, made.shape)
+        return made.followed(Step("Expand", expand, True, view), shape)
 
     def _part(self, call: Call, index: int) -> Function | Constant | None:
         """An operand of a function: of codes, or constant."""

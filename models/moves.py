@@ -6,6 +6,7 @@ on codes, on floats and, for its shape alone, on PyTorch's "meta" tensors.
 
 from collections.abc import Callable
 from functools import partial
+from math import prod
 
 import numpy as np
 import torch
@@ -267,6 +268,20 @@ SELECTIONS: dict[str, Reader] = {
     "ReduceMin": _reduce_extremum,
 }
 """Elements are chosen by their values, or new ones come in."""
+
+
+VIEWS = (*("Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"),)
+"""Every element stays, in another place or shape."""
+
+
+def is_view(op: str, move: Move, shape: Shape) -> bool:
+    """Whether a move leaves every element: a view, or a selection of all of them in order."""
+    if op in VIEWS:
+        return True
+    if op not in (*MOVES, "Pad") or prod(shape_after(move, shape)) != prod(shape):
+        return False
+    index = torch.arange(prod(shape)).reshape(shape)
+    return bool(torch.equal(move(index, None).reshape(-1), index.reshape(-1)))
 
 
 def read(call: Call, shape: Shape, index: int) -> Move:

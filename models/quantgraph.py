@@ -169,7 +169,7 @@ class QuantizedGraph:
         params = quantization.of_dequantize(call, value.dtype, len(value.shape))
         if not params.single:
             raise call.refuse("activations need one scale, not one per channel")
-        return Codes(value.name, params, value.shape)
+        return Codes(value.name, params, value.shape, value.viewed)
 
     def _quantized(self, call: Call) -> Value:
         """What a QuantizeLinear makes: the result of whatever it closes."""
@@ -220,7 +220,9 @@ class QuantizedGraph:
         self.groups.append(
             Group(node, op, output, reads, compute, shape, kind, params, form, lost=lost)
         )
-        return Integers(output, kind, shape, params)
+        copied = isinstance(value, Codes) and value.params.same_as(params)
+        viewed = value.place if isinstance(value, Codes) and copied else None
+        return Integers(output, kind, shape, params, viewed=viewed)
 
     def _output(self, name: str) -> None:
         """Last group of a float output of the graph."""

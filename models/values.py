@@ -8,6 +8,7 @@ on who reads it: each QuantizeLinear behind it makes integers of its own.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,7 @@ class Integers:
     dtype, shape: of the tensor.
     params: how they were made; what they mean is for their readers to say.
     given: whether they are a graph input, or a move of one.
+    viewed: where the elements lie in other codes of the same meaning, of which these are a copy.
     """
 
     name: str
@@ -62,6 +64,41 @@ class Integers:
     shape: Shape
     params: QParams | None = None
     given: bool = False
+    viewed: "Place | None" = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the elements of a tensor lie in the one that they are a view of.
+
+    A product of two views is a function of one tensor where both have each element in the same
+    place, however often either was reshaped and transposed on its way.
+
+    Attributes
+    ----------
+    root: name of the codes that are viewed.
+    shape: theirs.
+    views: what was done to them, in order.
+    """
+
+    root: str
+    shape: Shape
+    views: tuple[Move, ...] = ()
+
+    def then(self, *views: Move) -> "Place":
+        """After further views."""
+        return replace(self, views=(*self.views, *views))
+
+    def order(self) -> torch.Tensor:
+        """Index in the root of every element."""
+        index = torch.arange(prod(self.shape)).reshape(self.shape)
+        for view in self.views:
+            index = view(index, None)
+        return index
+
+    def same(self, other: "Place") -> bool:
+        """Whether both have the same elements in the same places."""
+        return self.root == other.root and torch.equal(self.order(), other.order())
 
 
 @dataclass(frozen=True)
@@ -73,11 +110,18 @@ class Codes:
     name: ONNX name under which the codes are kept.
     params: how they stand for reals.
     shape: of the tensor.
+    viewed: where its elements lie in another tensor; None if it is no view.
     """
 
     name: str
     params: QParams
     shape: Shape
+    viewed: Place | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where its elements lie."""
+        return self.viewed or Place(self.name, self.shape)
 
 
 @dataclass(frozen=True)
@@ -89,11 +133,13 @@ class Step:
     op: ONNX operator.
     apply: a move, a maximum or a clamp: each gives the same before and after rounding.
     commutes: whether a function of each element may change places with it.
+    view: whether it leaves every element, only in another place or shape.
     """
 
     op: str
     apply: Move
     commutes: bool = False
+    view: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,13 +173,21 @@ class Function:
         """The first step that further functions may not change places with, if there is one."""
         return next((step.op for step in self.steps if not step.commutes), None)
 
+    @property
+    def place(self) -> Place | None:
+        """Where its elements lie; None behind a step that is no view."""
+        if not all(step.view for step in self.steps):
+            return None
+        return self.codes.place.then(*(step.apply for step in self.steps))
+
     def alike(self, other: "Function") -> bool:
         """Whether both are functions of the same elements, in the same places."""
-        return (self.codes.name, self.steps, self.shape) == (
-            other.codes.name,
-            other.steps,
-            other.shape,
-        ) and self.codes.params.same_as(other.codes.params)
+        if self.shape != other.shape or not self.codes.params.same_as(other.codes.params):
+            return False
+        if (self.codes.name, self.steps) == (other.codes.name, other.steps):
+            return True
+        mine, others = self.place, other.place
+        return mine is not None and others is not None and mine.same(others)
 
     def followed(self, step: Step, shape: Shape) -> "Function":
         """With a step behind it."""

@@ -53,6 +53,7 @@ class Function:
     source: names in the file that stand for the activation itself.
     result: name in the file of the value.
     constants: the nodes' constant operands by name, each of one value.
+    moved: names in the file of what moves made of values, and the names of those.
     """
 
     operand: Operand
@@ -60,6 +61,7 @@ class Function:
     source: frozenset[str]
     result: str
     constants: Mapping[str, Array]
+    moved: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def last(self) -> onnx.NodeProto:
@@ -72,7 +74,9 @@ class Function:
         values |= dict.fromkeys(self.source, real)
         for node in self.nodes:
             if node.output[0] not in values:
-                values[node.output[0]] = _evaluated(node, values, opset)
+                names = [self.moved.get(name, name) for name in node.input]
+                operands = [values.get(name) if name else None for name in names]
+                values[node.output[0]] = _evaluated(node, operands, opset)
         with np.errstate(over="ignore"):
             return np.asarray(values[self.result], np.float32)
 
@@ -86,6 +90,8 @@ def is_elementwise(node: onnx.NodeProto) -> bool:
 
 def is_nothing(node: onnx.NodeProto) -> bool:
     """Whether an operator on float32 leaves every element as it is."""
+    if node.op_type == "Concat":
+        return len(node.input) == 1
     return bool(node.op_type == "Cast" and attributes_of(node).get("to") == onnx.TensorProto.FLOAT)
 
 
@@ -125,6 +131,7 @@ def apply(
     nodes: dict[int, onnx.NodeProto] = {}
     sources: set[str] = set()
     constants: dict[str, Array] = {}
+    moved: dict[str, str] = {}
     shapes: list[tuple[int, ...]] = []
     for name, operand in zip(node.input, operands, strict=True):
         if operand is None:
@@ -146,6 +153,7 @@ def apply(
             nodes |= {id(n): n for n in operand.nodes}
             sources |= operand.source
             constants |= operand.constants
+            moved |= operand.moved
         else:
             sources.add(name)
     assert base is not None, node.name
@@ -155,7 +163,7 @@ def apply(
         raise refuse(node, f"a constant repeats {list(base.kind.onnx_shape)} to {list(shape)}")
     seen = Operand(base.name, base.kind.reshaped(shape))
     made = tuple(nodes.values())
-    return Function(seen, made, frozenset(sources), node.output[0], constants)
+    return Function(seen, made, frozenset(sources), node.output[0], constants, moved)
 
 
 def is_scalar(value: Array) -> bool:
@@ -179,9 +187,8 @@ def _scalar(node: onnx.NodeProto, operand: Operand) -> Array:
     return np.asarray((value.astype(np.int64) - zero).astype(np.float32) * scale, np.float32)
 
 
-def _evaluated(node: onnx.NodeProto, values: Mapping[str, Array], opset: int) -> Array:
+def _evaluated(node: onnx.NodeProto, operands: Sequence[Array | None], opset: int) -> Array:
     """One node in float64, rounded once."""
-    operands = [values.get(name) if name else None for name in node.input]
     with np.errstate(all="ignore"):
         if node.op_type == "Clip":  # its bounds were attributes before opset 11
             return _clipped(node, operands)

@@ -175,8 +175,9 @@ class NodeReader(Readings):
         """A move of a function: the function of what was moved."""
         if node.op_type in (*POOLS, "Pad"):  # a maximum and a fill know values, not codes
             raise refuse(node, "follows a function: put QuantizeLinear between them")
-        moved = self._moved(node, index, first.operand)
-        return dataclasses.replace(first, operand=moved)
+        operand = self._moved(node, index, first.operand)
+        moved = {**first.moved, node.output[index]: first.result}
+        return dataclasses.replace(first, operand=operand, moved=moved)
 
     def _follow(self, node: onnx.NodeProto, index: int, first: Pending) -> None:
         steps = (*first.steps, (node, index))

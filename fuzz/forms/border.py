@@ -17,7 +17,7 @@ INPUT_NAMES = (
 )
 OUTPUT_NAMES = (
     *("y", "output:0", "StatefulPartitionedCall:1", "/model/out put", "input:y", "x:scale"),
-    *("y:scale", "file", "y.npy", "arr_0", "../y"),
+    *("file", "y.npy", "arr_0", "../y"),
 )
 
 SIZES = (2, 1, 3, 4, 5, 6, 7, 8, 9, 11, 16, 24)

@@ -122,7 +122,7 @@ def constant(b: Bench) -> None:
     if len(shape) > 5:
         raise Unsuitable
     quantized = b.c.chance(70)
-    op = b.c.pick((*KINDS, "Div"), (*WEIGHTS, 18))
+    op = b.c.pick((*KINDS, "Div"), (*WEIGHTS, 40))
     rng = b.c.generator()
     positive = op == "Div" or (quantized and op == "Mul")
     drawn = rng.uniform(0.3, 1.5, shape) if positive else rng.normal(0, 0.8, shape)
