@@ -8,15 +8,14 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from tqdm import tqdm
 
 from compiler import golden
 from compiler.check import check
-from compiler.ir import Graph
-from compiler.pipeline import Options, Verify, build
-from compiler.policy import AUTO, NAMES, OBJECTIVES, Policy
+from compiler.pipeline import PART
+from compiler.policy import AUTO, NAMES, OBJECTIVES
 from compiler.tensor import CompilerError
 from hw.arch.config import AcceleratorConfig, ConfigError
 
@@ -51,11 +50,22 @@ def _parser() -> argparse.ArgumentParser:
         "--golden",
         choices=golden.MODES,
         default=golden.CHECK,
-        help="outputs recorded beside the file: must be equal, may differ by a step (counts are "
-        "reported), or are not looked at",
+        help="what is recorded beside the file: must be equal, may differ by a step (counts are "
+        "reported), or is not opened",
     )
     builder.add_argument(
-        "--no-golden", dest="golden", action="store_const", const=golden.OFF, help="--golden off"
+        "--no-golden",
+        dest="golden",
+        action="store_const",
+        const=golden.OFF,
+        help="--golden off: a recording is not even opened",
+    )
+    builder.add_argument(
+        "--record",
+        type=Path,
+        metavar="INPUT",
+        help="record this input (.npz, .npy, image, video, folder) and the oracle's outputs in the "
+        "build, in place of what lies beside the file",
     )
     builder.add_argument(
         "--no-verify",
@@ -76,19 +86,31 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _build(args: argparse.Namespace, config: AcceleratorConfig) -> int:
+def _build(args: argparse.Namespace) -> int:
+    # The proof knows the simulator and the oracle, which the compiler does not.
+    from proof.build import build
+
     target = args.output or Path("build") / args.onnx.stem
-    policy = Policy(args.hfa, args.objective)
-    options = Options(fuse=args.fuse == "on", golden=args.golden, policy=policy)
     with tqdm(desc=f"build {args.onnx.stem}", leave=False, disable=None) as bar:
 
         def advance(step: str, total: int) -> None:
-            bar.total = total or None
             bar.set_postfix_str(step)
-            bar.update()
+            if total != PART:
+                bar.total = total or None
+                bar.update()
 
-        verify = None if args.no_verify else _verifier(bar)
-        built = build(args.onnx, config, target, options, advance, verify)
+        built = build(
+            args.onnx,
+            args.config,
+            target,
+            fuse=args.fuse == "on",
+            hfa=args.hfa,
+            objective=args.objective,
+            golden=args.golden,
+            record=args.record,
+            verify=not args.no_verify,
+            progress=advance,
+        )
     if args.json:
         print(json.dumps(dataclasses.asdict(built)))
     else:
@@ -99,6 +121,8 @@ def _build(args: argparse.Namespace, config: AcceleratorConfig) -> int:
         )
         for name, (elements, count) in built.golden_differences.items():
             print(f"{name}: {count} of {elements} elements differ from the recording by a step")
+        if built.removed:
+            print(f"gone with the build that was there: the runs {', '.join(built.removed)}")
     return 0
 
 
@@ -112,20 +136,9 @@ def _proven(proof: Mapping[str, Any] | None) -> str:
     )
 
 
-def _verifier(bar: tqdm[NoReturn]) -> Verify:
-    """The proof of a build; it knows the simulator and the oracle, which the compiler does not."""
-    from proof.prove import prove_and_run
-
-    def verify(folder: Path, graph: Graph) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-        def show(step: str, total: int) -> None:
-            bar.set_postfix_str(f"proof: {step}")
-
-        return prove_and_run(folder, graph, show)
-
-    return verify
-
-
-def _check(args: argparse.Namespace, config: AcceleratorConfig) -> int:
+def _check(args: argparse.Namespace) -> int:
+    config = AcceleratorConfig.load(args.config)
+    config.require_built()
     report = check(args.onnx, config)
     if args.json:
         print(json.dumps(report.as_json()))
@@ -144,9 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     args = _parser().parse_args(arguments)
     try:
-        config = AcceleratorConfig.load(args.config)
-        config.require_built()
-        return _build(args, config) if args.command == "build" else _check(args, config)
+        return _build(args) if args.command == "build" else _check(args)
     except (CompilerError, ConfigError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -24,7 +24,9 @@ RECORDED_BY_ORT = (
 )
 CHECK, REPORT, OFF = "check", "report", "off"
 MODES = (CHECK, REPORT, OFF)
-"""A recording that differs is an error; is accepted if by rounding only; is not looked at."""
+"""A recording that differs is an error; is accepted if by rounding only; is not opened."""
+RECORD = "record"
+"""The proof makes a recording of its own."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,7 +36,8 @@ class Verdict:
     Attributes
     ----------
     state: ``equal``, ``differs`` (by rounding, as accepted), ``skipped`` (as asked, or because
-        the host's part of the graph runs in a proof only) or ``absent``.
+        the host's part of the graph runs in a proof only), ``recorded`` (by the proof) or
+        ``absent``.
     text: for the stage dump.
     differences: by name of what differs: elements, differing elements.
     """

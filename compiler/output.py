@@ -170,6 +170,19 @@ def copy_model(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
+def copy_preprocessing(source: Path, target: Path) -> None:
+    """How pixels become numbers, where a file beside the network says so."""
+    beside = source.with_name(f"{source.stem}.preprocessing.json")
+    if beside.is_file():
+        shutil.copyfile(beside, target)
+
+
+def runs(target: Path) -> tuple[str, ...]:
+    """Names of the runs that lie in a build folder."""
+    folder = target / "runs"
+    return tuple(sorted(path.name for path in folder.iterdir())) if folder.is_dir() else ()
+
+
 def write_config(config: AcceleratorConfig, path: Path) -> None:
     """The configuration as YAML, its name included."""
     content = dataclasses.asdict(config)

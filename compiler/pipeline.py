@@ -43,7 +43,9 @@ CHAINS: tuple[Pass, ...] = (FUSE_CHAINS,)
 """Only with `fuse`, and where the back end says what is worth it."""
 
 Progress = Callable[[str, int], None]
-"""Told each step before it starts, and how many steps there are (0: not known yet)."""
+"""Told each step before it starts, and how many steps there are (0: not known yet; PART: what
+starts is a part of the step before)."""
+PART = -1
 Dump = Callable[[str, str], None]
 Verify = Callable[[Path, Graph], tuple[Mapping[str, Any], Mapping[str, Any]]]
 """Proves a staged build folder (all but build.json is there) right against the user's file.
@@ -63,7 +65,7 @@ class Options:
     Attributes
     ----------
     fuse: join operators; off, every operator stores its result.
-    golden: how a recording is compared, one of golden.MODES.
+    golden: how a recording is compared, one of golden.MODES; or golden.RECORD.
     policy: how layers choose between direct and transformed (hFA).
     """
 
@@ -80,8 +82,8 @@ class Built:
     ----------
     network, config, fuse, hfa, objective: what was built, for which configuration, how.
     output: the build folder.
-    golden: ``equal``, ``differs`` (by rounding, as accepted), ``skipped`` (asked for) or ``absent``
-        (nothing recorded beside the file).
+    golden: ``equal``, ``differs`` (by rounding, as accepted), ``skipped`` (asked for),
+        ``recorded`` (by the proof) or ``absent`` (nothing recorded beside the file).
     golden_differences: what differs from the recording: elements, differing elements, by name.
     proof: what was proven, and on which input; None if nothing was.
     instructions: in the program.
@@ -90,6 +92,7 @@ class Built:
     macs: multiply-accumulates of one run.
     cycles_estimated: by the timing rules, busiest unit of each layer.
     wall_s, peak_mib: time and memory that building took.
+    removed: runs of an older build that went with it.
     """
 
     network: str
@@ -108,6 +111,7 @@ class Built:
     cycles_estimated: int
     wall_s: float
     peak_mib: float
+    removed: tuple[str, ...] = ()
 
 
 def back_end_accepts(config: AcceleratorConfig, policy: Policy | None = None) -> Accept:
@@ -190,12 +194,14 @@ def build(
         graph = optimize(graph, options.fuse, back_end_accepts(config, options.policy), stages.dump)
         steps = len(graph.ops) + STAGES
         progress("golden", steps)
-        recorded = golden.adopt(graph, source, folder)
+        opened = options.golden in (golden.CHECK, golden.REPORT)
+        recorded = golden.adopt(graph, source, folder) if opened else None
         assigned = lay_out(graph, config)
         program = emit(assigned, config, lambda name: progress(name, steps), options.policy)
         progress("write", steps)
         _write(program, config, folder, stages)
         output.copy_model(source, folder / "model.onnx")
+        output.copy_preprocessing(source, folder / "preprocessing.json")
         if graph.host:
             (folder / HOST_MODEL).write_bytes(graph.host)
         progress("proof", steps)
@@ -216,9 +222,13 @@ def _judged(
     mode: str,
 ) -> golden.Verdict:
     """The recording against the program's results, or the interpreter's if nothing was proven."""
+    if mode == golden.OFF:
+        return golden.Verdict("skipped", "a recording was not looked for\n")
+    if mode == golden.RECORD:
+        return golden.Verdict("recorded", "recorded by the proof\n")
     if recorded is None:
         return golden.Verdict("absent", "nothing was recorded beside the ONNX file\n")
-    if mode == golden.OFF or (made is None and graph.host):
+    if made is None and graph.host:
         return golden.Verdict("skipped", "not compared\n")
     made = golden.interpreted(graph, recorded) if made is None else made
     return golden.judge(graph, made, recorded, source.with_suffix(".npz"), folder, mode)
@@ -280,4 +290,5 @@ def _summary(
         cycles_estimated=program_cycles(program, config),
         wall_s=round(time.perf_counter() - start, 3),
         peak_mib=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        removed=output.runs(target),
     )

@@ -39,6 +39,7 @@ from sim.errors import InputError, SimulatorError
 from sim.functional.backend import dynamic_trace
 from sim.functional.errors import MachineError
 from sim.functional.hazards import HazardError, check_hazards
+from sim.inputs import given
 from sim.run import outputs
 
 Array = npt.NDArray[Any]
@@ -257,7 +258,7 @@ def _strictly() -> Iterator[None]:
 def _simulate(folder: Path, feeds: Path, backend: str) -> tuple[Build, npt.NDArray[np.uint8]]:
     """Load, bind, run, and prove that the waits suffice: as `sim run --check` does."""
     made = Build.load(folder)
-    image = host.start_image(made.program, made.feeds(made.inputs(feeds)))
+    image = host.start_image(made.program, made.feeds(given(made, feeds).arrays))
     options = RunOptions(check_reads=True)
     result = make_backend(backend).run(made.program, made.config, image, options)
     trace = result.trace or dynamic_trace(made.program, made.config, image)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def _bar(total: int, what: str) -> tuple[tqdm, Callable[[Any], None]]:
     """Progress bar on standard error, and a function that advances it before each step."""
-    bar = tqdm(total=total, desc=what, file=sys.stderr, leave=False)
+    bar = tqdm(total=total, desc=what, file=sys.stderr, leave=False, disable=None)
 
     def advance(step: Any) -> None:
         bar.set_postfix_str(step if isinstance(step, str) else step.op)
@@ -111,22 +111,34 @@ def _export(args: argparse.Namespace) -> None:
 def _feeds(
     path: Path, source: Path | None, names: list[str], shape: list[int | None]
 ) -> dict[str, np.ndarray]:
-    """Inputs of a network: its own .npz, another one, or a video."""
-    from models.data import load_clip
+    """Inputs of a network: its own .npz, another one, or a video.
 
+    In an archive an input goes by ``input:NAME`` or ``NAME``, as everywhere in this toolkit.
+    """
     source = source or path.with_suffix(".npz")
     if source.suffix != ".npz":
-        size = [n for n in shape[2:] if n is not None]
-        if len(names) != 1 or len(shape) != 5 or len(size) != 3:
-            raise ModelsError(f"{path} takes no clip of one size; give its inputs as .npz")
-        return {names[0]: load_clip(source, *size)}
+        return {names[0]: _clip(path, source, names, shape)}
     if not source.is_file():
         raise ModelsError(f"no recorded input {source}; give one with --input")
     try:
         arrays = np.load(source)
-        return {name: arrays[f"input:{name}"] for name in names}
+        keys = {name: f"input:{name}" if f"input:{name}" in arrays else name for name in names}
+        return {name: arrays[key] for name, key in keys.items()}
     except (KeyError, OSError, ValueError) as error:
         raise ModelsError(f"{source} does not hold the inputs {names}: {error}") from error
+
+
+def _clip(path: Path, source: Path, names: list[str], shape: list[int | None]) -> np.ndarray:
+    """A video as a network's only input, its pixels made numbers as the file beside it says."""
+    from models.media import pictures
+    from models.preprocessing import Preprocessing, beside
+
+    size = [n for n in shape[2:] if n is not None]
+    if len(names) != 1 or len(shape) != 5 or len(size) != 3:
+        raise ModelsError(f"{path} takes no clip of one size; give its inputs as .npz")
+    how = Preprocessing.load(beside(path))
+    found = pictures(source, size[0], size[1], size[2], 3, how)
+    return how.apply(found.pixels).transpose(3, 0, 1, 2)[None]
 
 
 def _open(args: argparse.Namespace) -> "tuple[Reference, dict[str, np.ndarray]]":

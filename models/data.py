@@ -5,18 +5,18 @@ A clip is float32 ``[1, 3, T, H, W]`` in RGB order. Pixels 0..255 become
 SlowFast and 3D-ResNet code. Calibration, recorded inputs and user video all go through it.
 """
 
+import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.errors import ModelsError
-
-if TYPE_CHECKING:
-    import av
+from models.media import pictures
+from models.preprocessing import Preprocessing
 
 MEAN = 0.45
 STD = 0.225
+PREPROCESSING = Preprocessing((MEAN,), (STD,))
+"""Of every network of this package that takes pictures."""
 
 
 def normalise(pixels: np.ndarray) -> np.ndarray:
@@ -30,9 +30,7 @@ def normalise(pixels: np.ndarray) -> np.ndarray:
     -------
     float32, same shape, in -2.0 .. 2.444.
     """
-    unit = pixels.astype(np.float32) / np.float32(255)
-    result: np.ndarray = (unit - np.float32(MEAN)) / np.float32(STD)
-    return result
+    return PREPROCESSING.apply(pixels[..., None])[..., 0]
 
 
 def _texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -104,7 +102,7 @@ def synthetic_clip(seed: int, frames: int, height: int, width: int) -> np.ndarra
 def load_clip(
     path: str | Path, frames: int, height: int, width: int, stride: int = 1
 ) -> np.ndarray:
-    """Read the first frames of a video file as a network input.
+    """Read the first frames of a video file as an input of this package's networks.
 
     Frames are scaled so that the shorter side fits (bicubic, FFmpeg's swscale) and cropped at
     the centre.
@@ -124,38 +122,6 @@ def load_clip(
     ModelsError
         The file is missing, no video, or shorter than ``(frames - 1) * stride + 1`` frames.
     """
-    import av  # here, because only users of video files need FFmpeg
-
-    path = Path(path)
-    if not path.is_file():
-        raise ModelsError(f"no video file {path}")
-    if stride < 1:
-        raise ModelsError(f"stride must be at least 1, not {stride}")
-    pixels = []
-    seen = 0
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise ModelsError(f"{path} holds no video stream")
-            for seen, frame in enumerate(container.decode(video=0), start=1):
-                if (seen - 1) % stride == 0:
-                    pixels.append(_fit(frame, height, width))
-                if len(pixels) == frames:
-                    break
-    except av.FFmpegError as error:
-        raise ModelsError(f"cannot decode {path}: {error}") from error
-    if len(pixels) < frames:
-        raise ModelsError(
-            f"{path} has {seen} frames; {frames} frames at stride {stride} "
-            f"need {(frames - 1) * stride + 1}"
-        )
-    return normalise(np.stack(pixels).transpose(3, 0, 1, 2))[None]
-
-
-def _fit(frame: "av.VideoFrame", height: int, width: int) -> np.ndarray:
-    """Scale a decoded frame to cover height×width and crop its centre; uint8 [H, W, 3]."""
-    scale = max(height / frame.height, width / frame.width)
-    tall, wide = max(height, round(frame.height * scale)), max(width, round(frame.width * scale))
-    image = frame.reformat(width=wide, height=tall, format="rgb24", interpolation="BICUBIC")
-    top, left = (tall - height) // 2, (wide - width) // 2
-    return image.to_ndarray()[top : top + height, left : left + width]
+    how = dataclasses.replace(PREPROCESSING, stride=stride)
+    found = pictures(Path(path), frames, height, width, 3, how)
+    return how.apply(found.pixels).transpose(3, 0, 1, 2)[None]

@@ -15,10 +15,11 @@ import onnxruntime as ort
 import torch
 from torch import nn
 
-from models.data import load_clip
+from models.data import PREPROCESSING, load_clip
 from models.errors import ModelsError
 from models.initialise import initialise
 from models.network import Config, Feeds, Signature, is_composed
+from models.preprocessing import beside
 from models.quantgraph import UnsupportedGraph
 from models.quantize import export_graph, quantize
 from models.reference import Reference
@@ -34,6 +35,8 @@ STEPS = ("samples", "weights", "float ONNX", "quantize", "record")
 CLIPS = {"tiny": {0: (32, 32)}, "paper": {0: (8, 16), 100_000: (3, 5), 500_000: (2, 3)}}
 VIDEOS = {"tiny": (3, 3), "paper": (1, 1)}  # of networks that take a whole video at once
 RECORDED = 500  # offset of the recorded sample's seed: one that calibration has not seen
+PICTURES = ("clip", "frame", "video")
+"""Kinds of inputs whose preprocessing is written beside the network."""
 RECORDED_STEPS = 4  # of a network with states
 
 
@@ -136,8 +139,9 @@ def export(
     Parameters
     ----------
     name, size, frames, variant: see `config_of`.
-    target: the ONNX file; recorded arrays go beside it with the suffix .npz, see `record`. Both
-        appear only when everything has succeeded.
+    target: the ONNX file; recorded arrays go beside it with the suffix .npz, see `record`, and how
+        pixels become numbers with the suffix .preprocessing.json. They appear only when everything
+        has succeeded.
     seed: decides weights and clips.
     video: a video file: joins the calibration, and its first frames become the recorded input.
     progress: is told each of STEPS before it starts.
@@ -212,7 +216,10 @@ def _export(job: _Job, progress: Callable[[str], None]) -> tuple[str, list[str]]
         # By savez's types any keyword could be its option allow_pickle.
         np.savez(arrays_path, **cast(dict[str, Any], arrays))
         target.with_suffix(".npz").unlink(missing_ok=True)  # never a pair of two exports
+        beside(target).unlink(missing_ok=True)
         int_path.replace(target)
+        if any(each.kind in PICTURES for each in signature.inputs):
+            PREPROCESSING.save(beside(target))
         arrays_path.replace(target.with_suffix(".npz"))
     return recorded_by, drawn
 

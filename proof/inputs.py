@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from hw.arch.program import Input, Tensor
 from sim import host
 from sim.build import Arrays, Build
 from sim.errors import InputError
+from sim.inputs import given
 
 RECORDED = "recorded"
 SEED = 0
@@ -21,10 +23,17 @@ WIDTHS = (1 / 256, 1 / 16, 1.0, 4.0, 16.0, 64.0, 256.0, 4096.0)
 """Ranges tried for an input that the host computes with before it is quantized."""
 
 
-def inputs_of(build: Build) -> tuple[Arrays, str]:
-    """Inputs by the graph's names, as the file types them, and a word on where they come from."""
+def inputs_of(build: Build, record: Path | None = None) -> tuple[Arrays, str]:
+    """Inputs by the graph's names, as the file types them, and a word on where they come from.
+
+    Parameters
+    ----------
+    record: a file or folder to take them from.
+    """
+    if record is not None:
+        return given(build, record).arrays, str(record)
     if build.golden:
-        return build.inputs(None), RECORDED
+        return build.inputs(), RECORDED
     rng = np.random.default_rng(SEED)
     result: Arrays = {}
     hosted: list[Input] = []

@@ -21,6 +21,7 @@ import torch
 
 from compiler.ir import COMPILER, Graph
 from compiler.tensor import CompilerError
+from hw.arch.arrays import write_arrays
 from hw.arch.program import Program, Tensor
 from models.errors import ModelsError
 from models.quantgraph import QuantizedGraph
@@ -32,7 +33,7 @@ from proof.written import Written
 from sim import host
 from sim.backend import Options
 from sim.backends import make_backend
-from sim.build import OUTPUT, Arrays, Build
+from sim.build import GOLDEN, INPUT, OUTPUT, Arrays, Build
 from sim.compare import blame, difference, overwritten
 from sim.errors import InputError, SimulatorError
 from sim.functional.errors import MachineError
@@ -67,12 +68,24 @@ def prove(
 
 
 def prove_and_run(
-    folder: Path, graph: Graph, progress: Progress = lambda step, total: None
+    folder: Path,
+    graph: Graph,
+    progress: Progress = lambda step, total: None,
+    record: Path | None = None,
 ) -> tuple[dict[str, Any], Arrays]:
-    """`prove`, and what the program made of whatever the recording beside it holds, by name."""
+    """`prove`, and what the program made of whatever the recording beside it holds, by name.
+
+    Parameters
+    ----------
+    record: an input (see `sim.inputs.given`) to prove the build on; it and the outputs, which equal
+        the oracle's, become the build's recording.
+    """
     try:
-        proof = _Proof(folder, graph, progress)
-        return proof.run(), proof.recorded()
+        proof = _Proof(folder, graph, progress, record)
+        found = proof.run()
+        if record is not None:
+            proof.save(folder / GOLDEN)
+        return found, proof.recorded()
     except ModelsError as error:
         raise CompilerError(f"the oracle does not read the file: {error}") from error
     except (InputError, SimulatorError, MachineError) as error:
@@ -82,11 +95,11 @@ def prove_and_run(
 class _Proof:
     """The state of one proof."""
 
-    def __init__(self, folder: Path, graph: Graph, progress: Progress) -> None:
+    def __init__(self, folder: Path, graph: Graph, progress: Progress, record: Path | None) -> None:
         self.build = Build.load(folder)
         self.graph = graph
         self.progress = progress
-        self.inputs, self.origin = inputs_of(self.build)
+        self.inputs, self.origin = inputs_of(self.build, record)
         self.seconds: dict[str, float] = {}
         self.stored: dict[str, Tensor] = {}
         self.compared: dict[str, int] = {}
@@ -224,6 +237,13 @@ class _Proof:
         values = {n: host.read(memory, t) for n, t in self.stored.items() if n in names}
         ports = [port for port in self.program.outputs if self.origin == RECORDED]
         return values | {port.name: host.result(self.program, memory, port) for port in ports}
+
+    def save(self, path: Path) -> None:
+        """Write inputs and outputs as the file types them."""
+        arrays = {INPUT + name: value for name, value in self.inputs.items()}
+        for port in self.program.outputs:
+            arrays[OUTPUT + port.name] = host.result(self.program, self.result.memory, port)
+        write_arrays(path, arrays)
 
     def _report(self, lost: tuple[str, ...], own: set[str]) -> dict[str, Any]:
         return {

@@ -1,4 +1,4 @@
-"""Command line: turn build/<net>/run.json into a page, figures, a trace and a summary.
+"""Command line: turn a run of build/<net> into a page, figures, a trace and a summary.
 
 `python -m reports table1` prints Table 1 of the hFA paper instead (reports/table1.py).
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 from reports import hfa, hfa_tables, hfa_words, tables
 from reports.bundle import write
 from reports.collect import read
+from reports.find import find, folder
 from reports.report import Report, ReportError
 from reports.summary import headline
 
@@ -23,14 +24,18 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("build", type=Path, help="folder of a build, e.g. build/fsb_c3d")
-    parser.add_argument("--run", type=Path, help="the run (default: BUILD/run.json)")
     parser.add_argument(
-        "-o", "--output", type=Path, help="where the report goes (default: BUILD/report)"
+        "build",
+        type=Path,
+        help="a build folder (its newest run with cycles), a folder of runs/, or a run.json",
+    )
+    parser.add_argument("--run", help="a run of the build by name, e.g. rtl-recorded, or its path")
+    parser.add_argument(
+        "-o", "--output", type=Path, help="where the report goes (default: report beside the run)"
     )
     parser.add_argument(
         "--direct",
-        type=Path,
+        metavar="RUN",
         help="run of the same network built with --hfa off, to compare energy with",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
@@ -53,7 +58,7 @@ def _show(report: Report, direct: Report | None, page: Path) -> None:
 
 def _direct(path: Path, report: Report) -> Report:
     """The run to compare with."""
-    found = read(path)
+    found = read(find(path)[0])
     why = hfa.mismatch(report, found)
     if why:
         raise ReportError(f"{path} cannot be compared with: {why}")
@@ -69,15 +74,18 @@ def main(arguments: list[str] | None = None) -> int:
 
         return table1.main(words[1:])
     args = _parser().parse_args(words)
-    run = args.run or args.build / "run.json"
-    output = args.output or args.build / "report"
     try:
+        run, others = find(args.build, args.run)
+        output = args.output or folder(run)
         report = read(run)
-        direct = None if args.direct is None else _direct(args.direct, report)
+        direct = None if args.direct is None else _direct(Path(args.direct), report)
         files = write(report, output, direct)
     except ReportError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if others and not args.json:
+        names = ", ".join(other.parent.name for other in others)
+        print(f"{run.parent.name} is the newest run; --run takes one of {names}", file=sys.stderr)
     page = output / "index.html"
     if args.json:
         paths = {"page": str(page), "files": [str(path) for path in files]}

@@ -26,7 +26,7 @@ def read(path: Path) -> Report:
     """
     if not path.is_file():
         raise ReportError(
-            f"no run {path}; make one with: python -m sim run {path.parent} --on cycle"
+            f"no run {path}; make one with: python -m sim run BUILD --on cycle -o {path}"
         )
     try:
         result = RunResult.load(path)

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from models import fsb, slowfast, whole_tiles
 from models.table import figures
+from reports.find import find
+from reports.report import ReportError
 from reports.tables import Cell, Column, Table, number, plain, text
 from reports.units import count, ratio, si
 from sim.result import ResultError, RunResult
@@ -135,16 +137,13 @@ def main(arguments: Sequence[str]) -> int:
     """Print the tables; the exit code is 0, or 2 if a run cannot be read."""
     args = _parser().parse_args(arguments)
     try:
-        runs = [
-            RunResult.load(path if path.suffix == ".json" else path / "run.json")
-            for path in args.build
-        ]
+        runs = [RunResult.load(find(path)[0]) for path in args.build]
         bare = [run.network for run in runs if not run.counters.get("array_products")]
         if bare:
             raise ResultError(
                 f"the run of {bare[0]} has no count of array products: run it on cycle or rtl"
             )
-    except ResultError as error:
+    except (ReportError, ResultError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     tables = [convention(), whole(), *([performed(runs)] if runs else [])]

@@ -1,6 +1,6 @@
 """Command line: run a build on the functional, the cycle or the RTL simulator.
 
-    python -m sim run build/fsb_c3d --on functional|cycle|rtl [--input clip.npz|clip.mp4] [--check]
+    python -m sim run build/fsb_c3d --on functional|cycle|rtl [--input clip.mp4] [--check]
 
 Exit code 0: ran, and equal where compared. 1: a difference, or the core stopped with an error.
 2: the input cannot be run.
@@ -14,18 +14,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from hw.arch.arrays import write_arrays
-from sim.backend import Options
+from sim import pixels
+from sim.answers import TOP, read_labels
 from sim.backends import BACKENDS, make_backend
-from sim.build import Arrays, Build
-from sim.energy import EnergyError, EnergyTable
+from sim.build import Build
+from sim.command import Ran, run
+from sim.energy import EnergyError
 from sim.errors import InputError, SimulatorError
 from sim.functional.errors import MachineError
 from sim.functional.hazards import HazardError
-from sim.result import RunResult
-from sim.run import run_build
 
 
 def _window(text: str) -> tuple[int, int]:
@@ -46,25 +43,42 @@ def _parser() -> argparse.ArgumentParser:
     run.formatter_class = argparse.RawDescriptionHelpFormatter
     run.add_argument("build", type=Path, help="directory that the compiler wrote")
     run.add_argument("--on", choices=BACKENDS, default="functional", help="simulator")
-    run.add_argument("--input", type=Path, help="clip.npz or a video; default: the recorded input")
+    run.add_argument(
+        "--input",
+        type=Path,
+        help=".npz (NAME or input:NAME for each input), .npy, an image, a video or a folder of "
+        "images; default: the recorded input",
+    )
     run.add_argument("--check", action="store_true", help="compare with the PyTorch reference")
     run.add_argument("--config", help="configuration instead of the build's (must be the same)")
     run.add_argument("--energy", default="asic_45nm", help="energy table, a name or a file")
     run.add_argument("--trace-window", type=_window, help="rtl: waveform of cycles FIRST:LAST")
     run.add_argument("--json", action="store_true", help="print one JSON object")
-    run.add_argument("-o", "--output", type=Path, help="result; default: BUILD/run.json")
     run.add_argument(
+        "-o", "--output", type=Path, help="result; default: BUILD/runs/BACKEND-INPUT/run.json"
+    )
+    answer = run.add_argument_group("the answer")
+    answer.add_argument("--labels", type=Path, help="names of classes: a line each, or JSON")
+    answer.add_argument("--top", type=int, default=TOP, help=f"values to print; default: {TOP}")
+    answer.add_argument(
+        "--float", type=Path, metavar="FILE.onnx", help="the float model: tell how far it is"
+    )
+    answer.add_argument(
         "--outputs",
         type=Path,
         metavar="FILE.npz",
-        help="write every output of the graph: NAME as the file types it, and NAME:scale",
+        help="every output of the graph: NAME as the file types it, and NAME:scale; default: "
+        "outputs.npz beside the result",
     )
+    pixels.add_arguments(run)
     return parser
 
 
-def _describe(result: RunResult) -> str:
+def _describe(ran: Ran) -> str:
     """A few lines for people."""
+    result = ran.result
     lines = [f"{result.network} on {result.config} ({result.backend}), {result.wall_s:.1f} s"]
+    lines += [f"input {name}: {note}" for name, note in ran.given.notes.items()]
     if result.cycles is not None:
         rate = result.mac_per_multiplier_cycle or 0.0
         lines.append(
@@ -79,47 +93,40 @@ def _describe(result: RunResult) -> str:
     elif result.equal:
         source = "reference" if result.checked else "recorded run"
         lines.append(f"equal to the {source}: {result.tensors_compared} tensors")
+    for answer in ran.answers:
+        lines += answer.lines()
+    lines += map(str, ran.distances)
+    lines += [f"wrote {path}" for path in ran.files]
     return "\n".join(lines)
 
 
-def _save_outputs(path: Path, build: Build, outputs: Arrays) -> None:
-    """Every output by the graph's name, and the step of its quantization."""
-    arrays = dict(outputs)
-    for port in build.program.outputs:
-        key = f"{port.name}:scale"
-        if key in outputs:
-            raise InputError(f"the graph has an output {key!r}, so {port.name!r} has no scale key")
-        arrays[key] = np.asarray(build.program.tensor(port.tensor).scale, np.float32)
-    try:
-        write_arrays(path, arrays)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
-
-
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.top < 1:
+        raise InputError(f"--top must be at least 1, not {arguments.top}")
     build = Build.load(arguments.build, arguments.config)
-    table = EnergyTable.load(arguments.energy)
-    output: Path = arguments.output or arguments.build / "run.json"
-    if not output.parent.is_dir():
-        raise InputError(f"no directory {output.parent} for the result")
-    if arguments.trace_window and arguments.on != "rtl":
-        raise InputError("--trace-window needs --on rtl: other simulators have no waveform")
-    options = Options(
-        progress=sys.stderr.isatty(),
-        check_reads=arguments.check,
+    ran = run(
+        build,
+        arguments.on,
+        arguments.input,
+        preprocessing=pixels.chosen(arguments, build),
+        codes=arguments.codes,
+        check=arguments.check,
+        labels=read_labels(arguments.labels) if arguments.labels else (),
+        top=arguments.top,
+        float_model=arguments.float,
+        energy=arguments.energy,
+        output=arguments.output,
+        outputs=arguments.outputs,
         trace_window=arguments.trace_window,
-        trace_file=output.with_suffix(".vcd") if arguments.trace_window else None,
+        progress=sys.stderr.isatty(),
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+        backend=make_backend(arguments.on),
     )
-    inputs = build.inputs(arguments.input)
-    done = run_build(build, make_backend(arguments.on), inputs, options, table, arguments.check)
-    result = done.result
-    result.save(output)
-    if arguments.outputs is not None:
-        _save_outputs(arguments.outputs, build, done.outputs)
+    result = ran.result
     if arguments.json:
-        print(json.dumps(result.summary()))
+        print(json.dumps({**result.summary(), "files": [str(path) for path in ran.files]}))
     else:
-        print(_describe(result))
+        print(_describe(ran))
     if result.first_difference is not None:
         print(f"error: {result.first_difference}", file=sys.stderr)
     if result.halt_code:

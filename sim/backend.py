@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +19,10 @@ Bytes = npt.NDArray[np.uint8]
 Cycles = npt.NDArray[np.int64]
 
 
+def silent(line: str) -> None:
+    """Say nothing."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Options:
     """How to run.
@@ -28,13 +32,15 @@ class Options:
     progress: show a progress bar on standard error.
     check_reads: functional: raise when something is read that nothing has written.
     trace_window: RTL: (first, last) cycle of a waveform; None for none.
-    trace_file: RTL: where the waveform goes.
+    trace_file: RTL: where the waveform goes; the suffix is that of the kind that it is written in.
+    say: told what takes long before the simulation itself: the first compilation of the circuit.
     """
 
     progress: bool = False
     check_reads: bool = False
     trace_window: tuple[int, int] | None = None
     trace_file: Path | None = None
+    say: Callable[[str], None] = silent
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,6 +77,7 @@ class BackendResult:
     trace: executed instructions in order, if the backend made them on its way; None otherwise.
     saturation: by instruction index, (values at a clamp limit, values requantized); functional
         only, {} elsewhere.
+    waveform: the file that was written, if one was asked for.
     """
 
     memory: Bytes
@@ -81,6 +88,7 @@ class BackendResult:
     halt_code: int
     trace: Sequence[Step] | None = None
     saturation: Mapping[int, tuple[int, int]] = dataclasses.field(default_factory=dict)
+    waveform: Path | None = None
 
 
 class Backend(Protocol):

@@ -21,6 +21,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 INPUT = "input:"
 OUTPUT = "output:"
 GOLDEN = "golden.npz"
+PREPROCESSING = "preprocessing.json"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,6 +88,11 @@ class Build:
         return self.folder / "model.onnx"
 
     @property
+    def preprocessing(self) -> Path:
+        """How pixels become numbers, if the network came with it."""
+        return self.folder / PREPROCESSING
+
+    @property
     def host_model(self) -> Path | None:
         """The host's part of the graph, if it has one."""
         path = self.folder / HOST_MODEL
@@ -102,60 +108,30 @@ class Build:
             for name, value in inputs.items()
         )
 
-    def inputs(self, source: Path | None) -> Arrays:
-        """Inputs by the graph's names, as the file types them: recorded ones, or those of a file.
-
-        Parameters
-        ----------
-        source: ``.npz`` with an array per input (``name`` or ``input:name``), or a video file.
+    def inputs(self) -> Arrays:
+        """The recorded inputs by the graph's names, as the file types them.
 
         Raises
         ------
         InputError
-            If the file does not fit; names the input, and expected and given shapes.
+            If nothing is recorded, or it does not fit; `sim.inputs.given` reads others.
         """
-        if source is None:
-            if not self.golden:
-                raise InputError(
-                    f"{self.folder} has no recorded input ({GOLDEN}); give one with --input"
-                )
-            given, source = dict(self.golden), self.recording
-        elif not source.is_file():
-            raise InputError(f"no input file {source}")
-        else:
-            given = read_npz(source) if source.suffix == ".npz" else self._video(source)
+        if not self.golden:
+            raise InputError(
+                f"{self.folder} has no recorded input ({GOLDEN}); give one with --input"
+            )
         try:
-            return self._typed(named_inputs(given, self.program))
+            arrays = named_inputs(self.golden, self.program)
+            for port in self.program.inputs:
+                if port.name in arrays:
+                    host.check(port, arrays[port.name])
         except InputError as error:
-            raise InputError(f"{source}: {error}") from error
+            raise InputError(f"{self.recording}: {error}") from error
+        return arrays
 
     def feeds(self, inputs: Arrays) -> Arrays:
         """Codes of every tensor that the host writes; see `host.feeds`."""
         return host.feeds(self.program, inputs, self.host_model)
-
-    def _typed(self, given: Arrays) -> Arrays:
-        result = {}
-        for port in self.program.inputs:
-            if port.name in given:
-                result[port.name] = host.as_reals(self.program, port, given[port.name])
-                host.check(port, result[port.name])
-        return result
-
-    def _video(self, source: Path) -> Arrays:
-        ports = [port for port in self.program.inputs if port.used]
-        shape = ports[0].shape if ports else ()
-        if len(ports) != 1 or len(shape) != 5 or shape[1] != 3:
-            raise InputError(
-                f"{source} is not an .npz archive, and a video does not fit the inputs "
-                + ", ".join(f"{port.name!r} of shape {list(port.shape)}" for port in ports)
-            )
-        from models.data import load_clip
-        from models.errors import ModelsError
-
-        try:
-            return {ports[0].name: load_clip(source, *shape[2:])}
-        except ModelsError as error:
-            raise InputError(str(error)) from error
 
 
 def named_inputs(arrays: Mapping[str, npt.NDArray[Any]], program: Program) -> Arrays:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,9 @@ class RunResult:
     counters: performance counters (registers.COUNTERS), as far as the backend has them.
     actions: action counts of the whole run.
     layers, instructions: details.
+    input: `sim.inputs.Given.record`: source, digest, how pixels became numbers.
+    answers: `sim.answers.Answer` of every output, as mappings.
+    distances: `sim.distance.Distance` of every output, as mappings; empty without a float model.
     """
 
     network: str
@@ -134,6 +137,9 @@ class RunResult:
     layers: tuple[LayerResult, ...]
     instructions: Instructions
     energy_reference: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    input: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    answers: Sequence[Mapping[str, Any]] = ()
+    distances: Sequence[Mapping[str, Any]] = ()
     version: int = VERSION
 
     def summary(self) -> dict[str, Any]:
@@ -190,6 +196,8 @@ class RunResult:
             if values["first_difference"] is not None:
                 found = values["first_difference"]
                 values["first_difference"] = Difference(**{**found, "index": tuple(found["index"])})
+            for name in ("answers", "distances"):
+                values[name] = tuple(values.get(name, ()))
             return cls(**values)
         except (KeyError, TypeError) as error:
             raise ResultError(f"the result lacks a field or has an unknown one: {error}") from error

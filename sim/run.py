@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -143,10 +144,12 @@ class Finished:
     ----------
     result: for run.json.
     outputs: of the graph by name, as the file types them.
+    waveform: the file, if one was asked for.
     """
 
     result: RunResult
     outputs: Arrays
+    waveform: Path | None = None
 
 
 def run_build(
@@ -185,4 +188,4 @@ def run_build(
     collected = collect(
         program, config, backend.name, result, trace, comparison, with_reference, table
     )
-    return Finished(collected, outputs(program, result.memory))
+    return Finished(collected, outputs(program, result.memory), result.waveform)

@@ -50,15 +50,18 @@ class RtlBackend:
             with contextlib.suppress(job.CycleLimitError):
                 job.run(model, job_of(program), memory, beginning)
 
+        waveform = None
         if options.trace_file is None:
-            model = verilate.build(config, training=train)
+            model = verilate.build(config, training=train, say=options.say)
         else:
-            model = verilate.build(config, waves=verilate.waveform_kind())
+            kind = verilate.waveform_kind()
+            waveform = options.trace_file.with_suffix(f".{kind}")
+            model = verilate.build(config, waves=kind, say=options.say)
         first, last = options.trace_window or (0, None)
         settings = job.Settings(
             max_cycles=self._max_cycles,
             progress=PROGRESS_CYCLES if options.progress else 0,
-            waves=options.trace_file,
+            waves=waveform,
             waves_first=first,
             waves_last=last,
         )
@@ -73,6 +76,7 @@ class RtlBackend:
             wall_s=result.seconds,
             halt_code=result.registers["halt_code"],
             trace=steps,
+            waveform=waveform,
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -35,10 +36,16 @@ def source_key(config: AcceleratorConfig) -> str:
     return digest.hexdigest()[:24]
 
 
-def verilog_file(config: AcceleratorConfig) -> Path:
-    """Path of the core's Verilog for a configuration, generated if it is not there yet."""
+def verilog_file(config: AcceleratorConfig, starts: Callable[[], None] = lambda: None) -> Path:
+    """Path of the core's Verilog for a configuration, generated if it is not there yet.
+
+    Parameters
+    ----------
+    starts: called before it is generated.
+    """
 
     def make(partial: Path) -> None:
+        starts()
         from hw.accelerator import verilog
 
         partial.write_text(verilog(config, name=TOP))

@@ -15,11 +15,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 from hw.arch.config import AcceleratorConfig
+from sim.backend import silent
 from sim.cosim import store, toolchain
 from sim.cosim.headers import parameters_header
 from sim.cosim.rtl import TOP, verilog_file
@@ -79,6 +81,7 @@ def build(
     threads: int = 1,
     verilog: Path | None = None,
     training: Training | None = None,
+    say: Callable[[str], None] = silent,
 ) -> Path:
     """Return the program that simulates a configuration, built if it is not there yet.
 
@@ -90,13 +93,19 @@ def build(
     verilog: another circuit with the core's ports, e.g. a netlist after synthesis.
     training: what the model is optimised for; any training gives the same results, and a model
         that was trained with another one is as good.
+    say: told each step of a compilation before it starts, with the seconds gone by.
 
     Raises
     ------
     BuildError
         If a tool is missing or fails.
     """
-    verilog = verilog or verilog_file(config)
+    start = time.perf_counter()
+
+    def tell(step: str) -> None:
+        say(f"rtl, first run of {config.name}: {step} ({time.perf_counter() - start:.0f} s)")
+
+    circuit = verilog or verilog_file(config, lambda: tell("write the Verilog"))
     flags = list(FLAGS)
     if threads > 1:
         flags += ["--threads", str(threads)]
@@ -107,10 +116,10 @@ def build(
     compiler = [OPTIMISE] if training is None else [COUNT, USE_COUNTS]
 
     def make(partial: Path) -> None:
-        _build(config, verilog, flags, defines, partial, training)
+        _build(config, circuit, flags, defines, partial, training, tell)
 
     folder = store.entry(
-        "verilator", _key(config, verilog, [*flags, *compiler]), make, kept=KEPT, busy=_runs
+        "verilator", _key(config, circuit, [*flags, *compiler]), make, kept=KEPT, busy=_runs
     )
     return folder / PROGRAM
 
@@ -122,6 +131,7 @@ def _build(
     defines: str,
     partial: Path,
     training: Training | None,
+    tell: Callable[[str], None],
 ) -> None:
     with toolchain.bench(native=NATIVE) as bench:
         model = bench / "model"
@@ -132,14 +142,20 @@ def _build(
             *("-CFLAGS", f"-std=c++17 -I{bench}/native -I{model}{defines}"),
             *("-o", PROGRAM, f"{bench}/top.v", f"{bench}/native/main.cpp"),
         )
+        tell("translate it with Verilator")
         toolchain.verilate(bench, words)
         if training is None:
+            tell("compile the model")
             toolchain.make(bench, f"OPT_FAST={OPTIMISE}")
         else:
+            tell("compile a model that counts branches")
             toolchain.make(bench, f"OPT_FAST={COUNT}", "LDFLAGS=--coverage")
+            tell("run it for a while")
             training(model / PROGRAM)
             _forget_counting(model)
+            tell("compile the model along the counts")
             toolchain.make(bench, f"OPT_FAST={USE_COUNTS}")
+        tell("compiled")
         toolchain.keep(bench, partial, PROGRAM, "parameters.hpp")
 
 

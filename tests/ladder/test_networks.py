@@ -43,7 +43,7 @@ def compiled(folder: Path, size: str, config: str) -> Build:
 def test_fsb_c3d(folder: Path, size: str, config: str) -> None:
     build = compiled(folder, size, config)
     program = build.program
-    inputs = build.inputs(None)
+    inputs = build.inputs()
     memory = start_image(program, build.feeds(inputs))
     model = CycleBackend().run(program, build.config, memory, Options())
     rtl = RtlBackend().run(program, build.config, memory, Options())

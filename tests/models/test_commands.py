@@ -9,6 +9,8 @@ import onnx
 import pytest
 
 from models.__main__ import main
+from models.data import PREPROCESSING
+from models.preprocessing import beside
 from tests.models.net import Net
 
 
@@ -51,6 +53,7 @@ def test_a_video_needs_an_input_whose_size_the_file_says(size, message, capsys, 
     net.end(net.op("Relu", [net.start((1, 3, 4, size, size))]))
     path = tmp_path / "net.onnx"
     onnx.save(net.model(), path)
+    PREPROCESSING.save(beside(path))
     assert main(["run", str(path), "--input", str(tmp_path / "none.mp4")]) == 2
     assert message in capsys.readouterr().err
 

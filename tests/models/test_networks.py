@@ -15,7 +15,9 @@ from models import export as exporting
 from models import fsb
 from models.data import load_clip, synthetic_clip
 from models.export import config_of, export
+from models.media import pictures
 from models.ortcheck import compare
+from models.preprocessing import Preprocessing
 from models.quantgraph import QuantizedGraph
 from models.reference import ModelsError, Reference
 from models.stats import network_stats
@@ -188,6 +190,9 @@ def test_a_video_becomes_the_recorded_input(tmp_path, video):
     exported = export("c3d", tmp_path / "c3d.onnx", "tiny", video=video)
     clip = np.load(exported.npz)["input:clip"]
     assert np.array_equal(clip, load_clip(video, 4, 32, 32))
+    how = Preprocessing.load(tmp_path / "c3d.preprocessing.json")
+    picture = pictures(video, 4, 32, 32, 3, how)
+    assert np.array_equal(clip[0].transpose(1, 2, 3, 0), how.apply(picture.pixels))
 
 
 def test_configurations_are_checked():

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 from matplotlib.figure import Figure
@@ -82,7 +83,7 @@ def test_no_run_is_one_message_and_no_file(tmp_path, capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
-    assert captured.err.startswith("error: no run")
+    assert captured.err.startswith("error: no run with cycles in")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -110,3 +111,34 @@ def test_a_failure_while_drawing_leaves_nothing(build, monkeypatch, quick):
     with pytest.raises(ZeroDivisionError):
         main([str(build)])
     assert {p.name for p in build.iterdir()} == {"run.json"}
+
+
+def test_a_build_of_several_runs(make, tmp_path, capsys, quick):
+    build = tmp_path / "net"
+    made = {}
+    for age, name in enumerate(("cycle-recorded", "rtl-recorded", "functional-recorded")):
+        folder = build / "runs" / name
+        folder.mkdir(parents=True)
+        made[name] = make(as_result=True, seed=age)
+        made[name].save(folder / "run.json")
+        os.utime(folder / "run.json", (age, age))
+    assert main([str(build)]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "rtl-recorded is the newest run; --run takes one of cycle-recorded\n"
+    assert captured.out.endswith(str(build / "runs/rtl-recorded/report/index.html") + "\n")
+    for words in ([str(build), "--run", "cycle-recorded"], [str(build / "runs/cycle-recorded")]):
+        assert main([*words, "--json"]) == 0
+        printed = json.loads(capsys.readouterr().out)
+        assert printed["cycles"] == made["cycle-recorded"].cycles
+        assert printed["page"] == str(build / "runs/cycle-recorded/report/index.html")
+    assert main([str(build), "--run", "rtl"]) == 2
+    assert "no run rtl; " in capsys.readouterr().err
+
+
+def test_a_functional_run_has_nothing_to_report(make, tmp_path, capsys):
+    folder = tmp_path / "runs" / "functional-recorded"
+    folder.mkdir(parents=True)
+    make(as_result=True).save(folder / "run.json")
+    assert main([str(tmp_path)]) == 2
+    assert "no run with cycles" in (words := capsys.readouterr().err)
+    assert "only functional-recorded" in words and words.count("\n") == 1

@@ -19,6 +19,7 @@ from sim.errors import SimulatorError
 from sim.result import ResultError, RunResult
 
 ROOT = Path(__file__).parents[2]
+RECORDED = "runs/functional-recorded/run.json"
 
 
 def run(capsys, *words):
@@ -45,11 +46,11 @@ def test_recorded_run_is_equal(capsys, relu_build):
     assert content["fetch_bytes"] == 5 * 64
     assert content["macs"] == 1000
     assert content["cycles"] is content["sim_khz"] is content["energy_j"] is None
-    result = RunResult.load(folder / "run.json")
+    result = RunResult.load(folder / RECORDED)
     assert result.layers[0].read_bytes == result.layers[0].write_bytes == 192
     assert result.layers[0].tiling == {"rows": 48}
     assert result.energy["DRAM"] > 0
-    assert not list(folder.glob("*.partial"))
+    assert not list(folder.rglob("*.partial"))
 
 
 @pytest.mark.slow
@@ -88,7 +89,7 @@ def test_wrong_program_is_found(capsys, relu_build, words):
     assert found["got"] - found["expected"] == pytest.approx(0.02 if not words else 1)
     assert "differs at [0, " in err
     assert "stored by instruction 3" in err
-    assert RunResult.load(folder / "run.json").first_difference.tensor == found["tensor"]
+    assert RunResult.load(folder / RECORDED).first_difference.tensor == found["tensor"]
 
 
 def test_other_input(capsys, relu_build, tmp_path):
@@ -195,7 +196,7 @@ def test_bad_builds_are_refused_in_one_line(capsys, relu_build, case):
     code, out, err = run(capsys, "run", folder, "--json")
     assert (code, out) == (2, "")
     assert message in err and err.count("\n") == 1
-    assert not (folder / "run.json").exists()
+    assert not (folder / "runs").exists()
 
 
 CLIP = np.zeros((1, 8, 2, 3, 4), np.float32)
@@ -217,7 +218,7 @@ def test_bad_clips_are_refused_by_the_users_names(capsys, relu_build, tmp_path, 
     code, out, err = run(capsys, "run", folder, "--input", tmp_path / "my.npz", *check)
     assert (code, out) == (2, "")
     assert message in err and "my.npz: input 'clip'" in err
-    assert not (folder / "run.json").exists()
+    assert not (folder / "runs").exists()
     (tmp_path / "my.npz").write_text("hello")
     assert (
         "my.npz is not an .npz archive of arrays, or it is truncated"
@@ -233,7 +234,7 @@ def test_a_feature_that_is_not_built_is_refused(capsys, relu_build):
     assert (code, out) == (2, "") and "feature 'fold' of configuration 'config' is not in" in err
     assert err.startswith("error: ")
     assert err.count("\n") == 1
-    assert not (folder / "run.json").exists()
+    assert not (folder / "runs").exists()
 
 
 def test_bad_inputs_are_refused(capsys, relu_build, tmp_path):
@@ -251,7 +252,7 @@ def test_bad_inputs_are_refused(capsys, relu_build, tmp_path):
         assert message in err
     for words, message in (
         (("--input", tmp_path / "no.npz"), "no input file"),
-        (("--input", folder / "config.yaml"), "a video does not fit the inputs 'clip'"),
+        (("--input", folder / "config.yaml"), "no kind of input that is known"),
         (("--energy", "vacuum"), "no energy table vacuum.yaml"),
         (("--config", "base"), "not for 'base'"),
         (("--trace-window", "1:5"), "--trace-window needs --on rtl"),
@@ -260,7 +261,7 @@ def test_bad_inputs_are_refused(capsys, relu_build, tmp_path):
         code, _, err = run(capsys, "run", folder, *words)
         assert code == 2
         assert message in err
-        assert not (folder / "run.json").exists()
+        assert not (folder / "runs").exists()
     with pytest.raises(SystemExit) as stop:
         main(["run", str(folder), "--trace-window", "5:1"])
     assert stop.value.code == 2
@@ -278,7 +279,7 @@ def test_core_errors_and_halt_codes_fail(capsys, relu_build):
     code, out, err = run(capsys, "run", folder)
     assert (code, out) == (1, "")
     assert "STORE_WINDOW in STORE at instruction 3" in err
-    assert not (folder / "run.json").exists()
+    assert not (folder / "runs").exists()
     folder = relu_build()
     rewrite(folder, lambda c: (*c[:4], Halt(3)))
     code, _, err = run(capsys, "run", folder)
@@ -307,7 +308,7 @@ def test_broken_simulators_fail_in_one_line(capsys, relu_build, monkeypatch):
     monkeypatch.setattr("sim.__main__.make_backend", lambda name: Broken())
     folder = relu_build()
     assert run(capsys, "run", folder, "--on", "rtl") == (1, "", "error: no compiler\n")
-    assert not (folder / "run.json").exists()
+    assert not (folder / "runs").exists()
 
 
 def test_check_notices_races(capsys, relu_build):
@@ -322,7 +323,7 @@ def test_check_notices_races(capsys, relu_build):
 def test_result_file_refuses_strangers(relu_build, capsys, tmp_path):
     folder = relu_build()
     assert run(capsys, "run", folder)[0] == 0
-    content = json.loads((folder / "run.json").read_text())
+    content = json.loads((folder / RECORDED).read_text())
     path = tmp_path / "run.json"
     for change, message in (
         ({"version": 2}, "format version 2, this toolkit reads 1"),
@@ -336,3 +337,54 @@ def test_result_file_refuses_strangers(relu_build, capsys, tmp_path):
         RunResult.load(path)
     with pytest.raises(ResultError, match="cannot read"):
         RunResult.load(tmp_path / "no.json")
+
+
+def test_runs_of_other_inputs_lie_side_by_side(capsys, relu_build, tmp_path):
+    folder = relu_build()
+    np.savez(tmp_path / "my clip.npz", clip=np.full(CLIP.shape, 1, np.float32))
+    np.savez(tmp_path / "b.npz", clip=np.full(CLIP.shape, 2, np.float32))
+    for words in ((), ("--input", tmp_path / "my clip.npz"), ("--input", tmp_path / "b.npz")):
+        assert run(capsys, "run", folder, *words)[0] == 0
+    names = sorted(path.name for path in (folder / "runs").iterdir())
+    assert [name[:-9] for name in names if "recorded" not in name] == [
+        "functional-b",
+        "functional-my_clip",
+    ]
+    assert "functional-recorded" in names and len(names) == 3
+    values = {np.load(f / "outputs.npz")["y"].max() for f in (folder / "runs").glob("*-b-*")}
+    assert values == {np.float32(100 * np.float32(0.02))}
+    result = RunResult.load(next((folder / "runs").glob("*-b-*")) / "run.json")
+    assert result.input["source"].endswith("b.npz") and result.input["preprocessing"] is None
+    assert result.answers[0]["entries"][0]["value"] == pytest.approx(2)
+    explicit = tmp_path / "mine.json"
+    _, out, _ = run(capsys, "run", folder, "-o", explicit, "--json")
+    assert json.loads(out)["files"] == [str(explicit), str(tmp_path / "mine.outputs.npz")]
+    assert (tmp_path / "mine.outputs.npz").is_file()
+
+
+def test_the_answer_is_printed(capsys, relu_build, tmp_path):
+    folder = relu_build()
+    value = np.zeros(CLIP.shape, np.float32)
+    value[0, 3, 1, 2, 0] = 1.5
+    np.save(tmp_path / "x.npy", value)
+    code, out, _ = run(capsys, "run", folder, "--input", tmp_path / "x.npy", "--top", "2")
+    assert code == 0
+    assert "y (1×8×2×3×4; 0 … 1.5):" in out and "1.5000  0, 3, 1, 2, 0" in out
+    assert "190 more equal the last of these" in out
+    assert "outputs.npz" in out.splitlines()[-1]
+    (tmp_path / "labels.txt").write_text("a\nb")
+    code, _, err = run(capsys, "run", folder, "--labels", tmp_path / "labels.txt")
+    assert code == 2 and "no output has as many classes" in err
+    assert run(capsys, "run", folder, "--top", "0")[0] == 2
+
+
+def test_options_of_pixels_need_to_be_complete(capsys, relu_build, tmp_path):
+    folder = relu_build()
+    np.save(tmp_path / "x.npy", np.zeros(CLIP.shape, np.uint8))
+    words = ("run", folder, "--input", tmp_path / "x.npy")
+    code, _, err = run(capsys, *words, "--stride", "2")
+    assert code == 2 and "--stride needs --mean and --std too" in err
+    code, _, err = run(capsys, *words, "--mean", "1", "--std", "-1")
+    assert code == 2 and "std must be positive" in err
+    code, out, _ = run(capsys, *words, "--mean", "0", "--std", "0.5", "--axes", "NCTHW")
+    assert code == 0 and "pixels: (pixel / 255 - 0) / 0.5" in out

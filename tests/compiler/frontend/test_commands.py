@@ -17,6 +17,7 @@ from compiler.pipeline import Options, build
 from compiler.tensor import CompilerError
 from hw.arch.config import AcceleratorConfig
 from hw.arch.program import Program
+from models.reference import Reference
 
 OUTPUT = "logits_QuantizeLinear_Output"
 
@@ -96,7 +97,7 @@ def test_build_writes_everything(source, tmp_path, capsys):
 def test_same_input_same_bytes(source, tmp_path):
     config = AcceleratorConfig.load("tiny")
     for name in ("a", "b"):
-        build(source, config, tmp_path / name, Options(golden="off"))
+        build(source, config, tmp_path / name)
     for name in ("program.bin", "program.asm", "golden.npz"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
@@ -209,3 +210,56 @@ def test_check_supports_the_network(source, capsys):
 def test_unknown_configuration(source, capsys):
     assert main(["check", str(source), "--config", "nope"]) == 2
     assert "no configuration file" in capsys.readouterr().err
+
+
+def test_a_recording_that_is_not_wanted_is_not_opened(source, tmp_path, capsys):
+    source.with_suffix(".npz").write_text("damaged")
+    target = tmp_path / "out"
+    words = ["build", str(source), "--config", "tiny", "-o", str(target)]
+    assert main(words) == 2
+    assert main([*words, "--no-golden", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["golden"], report["proof"]["input"]) == ("skipped", "random, seed 0")
+    assert not (target / "golden.npz").exists()
+
+
+def test_an_input_of_ones_own_is_recorded_with_the_oracles_outputs(source, tmp_path, capsys):
+    clip = np.random.default_rng(5).normal(0, 1, (1, 3, 4, 32, 32)).astype(np.float32)
+    np.savez(tmp_path / "mine.npz", clip=clip)
+    target = tmp_path / "out"
+    words = ["build", str(source), "--config", "tiny", "-o", str(target)]
+    assert main([*words, "--record", str(tmp_path / "mine.npz"), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["golden"] == "recorded" and report["proof"]["input"].endswith("mine.npz")
+    made = golden.load(target / "golden.npz")
+    assert np.array_equal(made["input:clip"], clip)
+    wanted = Reference(source).run({"clip": clip}, ["logits"])["logits"]
+    assert np.array_equal(made["output:logits"], wanted)
+    old = golden.load(source.with_suffix(".npz"))
+    assert not np.array_equal(made["output:logits"], old["output:logits"])
+    for wrong, message in (
+        (["--record", str(tmp_path / "none.npz")], "no input"),
+        (["--record", str(tmp_path / "mine.npz"), "--no-verify"], "exclude"),
+    ):
+        assert main([*words, *wrong]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_rebuild_says_which_runs_it_removes(source, tmp_path, capsys):
+    target = tmp_path / "out"
+    words = ["build", str(source), "--config", "tiny", "--no-verify", "-o", str(target)]
+    assert main(words) == 0
+    (target / "runs" / "rtl-recorded").mkdir(parents=True)
+    (target / "runs" / "cycle-dog-12345678").mkdir()
+    capsys.readouterr()
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "gone with the build that was there: the runs cycle-dog-12345678, rtl-recorded" in out
+    assert not (target / "runs").exists()
+
+
+def test_what_lies_beside_the_file_about_pixels_is_kept(source, tmp_path):
+    text = '{"mean": 0.45, "std": 0.225}'
+    source.with_name("net.preprocessing.json").write_text(text)
+    build(source, AcceleratorConfig.load("tiny"), tmp_path / "out")
+    assert (tmp_path / "out" / "preprocessing.json").read_text() == text

@@ -1,0 +1,81 @@
+"""Build and prove: what `python -m compiler build` is thin over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from compiler import golden as recordings
+from compiler import pipeline
+from compiler.ir import Graph
+from compiler.pipeline import PART, Built, Options, Progress
+from compiler.policy import AUTO, OBJECTIVES, Policy
+from compiler.tensor import CompilerError
+from hw.arch.config import AcceleratorConfig
+from proof.prove import prove_and_run
+
+
+def build(
+    onnx: Path | str,
+    config: AcceleratorConfig | Path | str = "base",
+    output: Path | None = None,
+    *,
+    fuse: bool = True,
+    hfa: str = AUTO,
+    objective: str = OBJECTIVES[0],
+    golden: str = recordings.CHECK,
+    record: Path | None = None,
+    verify: bool = True,
+    progress: Progress = lambda step, total: None,
+) -> Built:
+    """Compile a quantized ONNX file into a build folder, and prove it.
+
+    Parameters
+    ----------
+    onnx: the file; ``NAME.npz`` beside it is its recording, ``NAME.preprocessing.json`` says how
+        pixels become numbers.
+    config: a configuration, a preset's name, or a YAML file.
+    output: the build folder, replaced if it is one already; default: build/NAME.
+    fuse: join operators.
+    hfa: which layers are transformed: ``auto``, ``off``, or an algorithm's name.
+    objective: what ``auto`` minimizes: ``cycles``, ``energy`` or ``multiplications``.
+    golden: how the recording is compared: ``check``, ``report`` or ``off`` (not opened).
+    record: an input (`sim.inputs.given`) that becomes the build's recording, in place of that
+        beside the file.
+    verify: prove that the program computes what the file says.
+    progress: told each step before it starts; see `compiler.pipeline.Progress`.
+
+    Returns
+    -------
+    What build.json holds.
+
+    Raises
+    ------
+    CompilerError
+        The file cannot be read or compiled, its recorded outputs differ, or what was built is not
+        right. Nothing is written.
+    ConfigError
+        The configuration is no configuration.
+    """
+    source = Path(onnx)
+    machine = config if isinstance(config, AcceleratorConfig) else AcceleratorConfig.load(config)
+    machine.require_built()
+    if record is not None and not verify:
+        raise CompilerError("a recording is made by the proof: --record and --no-verify exclude")
+    if record is not None and not record.exists():
+        raise CompilerError(f"no input {record} to record")
+
+    def prove(folder: Path, graph: Graph) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        return prove_and_run(folder, graph, lambda s, _: progress(f"proof: {s}", PART), record)
+
+    options = Options(
+        fuse=fuse,
+        golden=golden if record is None else recordings.RECORD,
+        policy=Policy(hfa, objective),
+    )
+    target = output or Path("build") / source.stem
+    return pipeline.build(source, machine, target, options, progress, prove if verify else None)
+
+
+__all__ = ["Built", "build"]

@@ -1,0 +1,66 @@
+"""Which run a user means, and where its report goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reports.report import ReportError
+
+RESULT = "run.json"
+RUNS = "runs"
+TIMED = ("rtl-", "cycle-")
+"""Names of runs with times begin so; functional ones have nothing to report."""
+
+
+def runs(build: Path) -> list[Path]:
+    """Results of a build folder, the newest first."""
+    found = list((build / RUNS).glob(f"*/{RESULT}"))
+    return sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+
+
+def find(place: Path, run: str | None = None) -> tuple[Path, list[Path]]:
+    """The result that is meant.
+
+    Parameters
+    ----------
+    place: a build folder, the folder of a run, or a result.
+    run: a run of the build by name (``cycle-recorded``), or the path of a result.
+
+    Returns
+    -------
+    The result; and other runs with times of the build that could have been meant.
+
+    Raises
+    ------
+    ReportError
+        There is none; names those that there are.
+    """
+    if run is not None:
+        return _named(place, run), []
+    if place.is_file():
+        return place, []
+    if (place / RESULT).is_file():
+        return place / RESULT, []
+    found = runs(place)
+    timed = [path for path in found if path.parent.name.startswith(TIMED)]
+    if timed:
+        return timed[0], timed[1:]
+    names = ", ".join(path.parent.name for path in found)
+    raise ReportError(
+        f"no run with cycles in {place}"
+        + (f" (only {names})" if names else "")
+        + f"; make one with: python -m sim run {place} --on cycle"
+    )
+
+
+def _named(place: Path, run: str) -> Path:
+    for path in (Path(run), Path(run) / RESULT, place / RUNS / run / RESULT):
+        if path.is_file():
+            return path
+    names = ", ".join(path.parent.name for path in runs(place))
+    raise ReportError(f"no run {run}" + (f"; {place} has {names}" if names else ""))
+
+
+def folder(result: Path) -> Path:
+    """Where the report of a result goes: beside it, apart from those of others."""
+    return result.parent / ("report" if result.name == RESULT else f"{result.stem}-report")

@@ -1,0 +1,180 @@
+"""Run a build on an input, and keep what came of it: what `python -m sim run` is thin over."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hw.arch.arrays import write_arrays
+from models.preprocessing import Preprocessing
+from sim.answers import TOP, Answer, answers, check_labels
+from sim.backend import Backend, Options, silent
+from sim.backends import make_backend
+from sim.build import Arrays, Build
+from sim.distance import Distance, distances
+from sim.energy import EnergyTable
+from sim.errors import InputError
+from sim.inputs import RECORDED, Given, given
+from sim.result import RunResult
+from sim.run import run_build
+
+RUNS = "runs"
+RESULT = "run.json"
+OUTPUTS = "outputs.npz"
+TRACE = "trace.vcd"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ran:
+    """What came of a run.
+
+    Attributes
+    ----------
+    result: as run.json holds it.
+    outputs: of the graph by name, as the file types them.
+    given: the inputs.
+    answers, distances: of every output.
+    files: what was written; run.json first.
+    """
+
+    result: RunResult
+    outputs: Arrays
+    given: Given
+    answers: tuple[Answer, ...]
+    distances: tuple[Distance, ...]
+    files: tuple[Path, ...]
+
+
+def folder_of(build: Path, backend: str, inputs: Given) -> Path:
+    """Where the result of a run goes: one folder for each backend and input."""
+    if inputs.source == RECORDED:
+        return build / RUNS / f"{backend}-{RECORDED}"
+    stem = re.sub(r"[^\w.-]+", "_", Path(inputs.source).stem)
+    return build / RUNS / f"{backend}-{stem}-{inputs.digest}"
+
+
+def run(
+    build: Path | Build,
+    on: str = "functional",
+    input: Path | None = None,
+    *,
+    preprocessing: Preprocessing | None = None,
+    codes: bool = False,
+    check: bool = False,
+    labels: Sequence[str] = (),
+    top: int = TOP,
+    float_model: Path | None = None,
+    energy: str = "asic_45nm",
+    output: Path | None = None,
+    outputs: Path | None = None,
+    trace_window: tuple[int, int] | None = None,
+    progress: bool = False,
+    say: Callable[[str], None] = silent,
+    backend: Backend | None = None,
+) -> Ran:
+    """Run a build.
+
+    Parameters
+    ----------
+    build: its folder.
+    on: ``functional``, ``cycle`` or ``rtl``.
+    input, preprocessing, codes: see `sim.inputs.given`.
+    check: compare every stored tensor with the PyTorch reference.
+    labels: of classes, for the answers. top: values of each answer.
+    float_model: an ONNX file; how far its outputs are from the run's is told.
+    energy: reference table, a name or a file.
+    output: where the result goes, a .json file; default: BUILD/runs/BACKEND-INPUT/run.json.
+    outputs: where the outputs go, an .npz file; default: outputs.npz beside the result.
+    trace_window: RTL: first and last cycle of a waveform.
+    progress: a bar on standard error.
+    say: told the steps of the first compilation of a circuit.
+    backend: a simulator in place of that called `on`.
+
+    Returns
+    -------
+    See `Ran`. Whether everything compared is equal: ``result.equal``.
+
+    Raises
+    ------
+    InputError
+        If build, input, labels or float model do not fit. Nothing is written.
+    EnergyError
+        If there is no such table.
+    MachineError
+        If the core stops with an error.
+    SimulatorError
+        If the simulator cannot be built.
+    HazardError
+        With `check`: if nothing orders two instructions that conflict.
+    """
+    if trace_window is not None and on != "rtl":
+        raise InputError("--trace-window needs --on rtl: other simulators have no waveform")
+    loaded = build if isinstance(build, Build) else Build.load(build)
+    table = EnergyTable.load(energy)
+    inputs = given(loaded, input, preprocessing, codes)
+    target = output or folder_of(loaded.folder, on, inputs) / RESULT
+    _check(target, output is None, loaded, labels, float_model)
+    trace = target.with_suffix(".vcd") if output is not None else target.parent / TRACE
+    options = Options(
+        progress=progress,
+        check_reads=check,
+        trace_window=trace_window,
+        trace_file=trace if trace_window else None,
+        say=say,
+    )
+    if trace_window:
+        _make(target.parent)
+    machine = backend or make_backend(on)
+    done = run_build(loaded, machine, inputs.arrays, options, table, check)
+    found = tuple(answers(loaded.program, done.outputs, labels, top))
+    apart: tuple[Distance, ...] = ()
+    if float_model is not None:
+        apart = distances(loaded.program, inputs.arrays, done.outputs, float_model)
+    result = dataclasses.replace(
+        done.result,
+        input=inputs.record(),
+        answers=tuple(dataclasses.asdict(a) for a in found),
+        distances=tuple(dataclasses.asdict(d) for d in apart),
+    )
+    arrays = outputs or target.with_name(OUTPUTS if output is None else f"{target.stem}.{OUTPUTS}")
+    _save(target, result, arrays, loaded, done.outputs)
+    files = (target, arrays, *((done.waveform,) if done.waveform else ()))
+    return Ran(result, done.outputs, inputs, found, apart, files)
+
+
+def _check(
+    target: Path, own: bool, build: Build, labels: Sequence[str], float_model: Path | None
+) -> None:
+    """Refuse before the run what would be refused after it."""
+    if not own and not target.parent.is_dir():
+        raise InputError(f"no directory {target.parent} for the result")
+    if float_model is not None and not float_model.is_file():
+        raise InputError(f"no float model {float_model}")
+    check_labels(build.program, labels)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error.strerror}") from error
+
+
+def _save(target: Path, result: RunResult, arrays: Path, build: Build, outputs: Arrays) -> None:
+    """The result, and every output by the graph's name with the step of its quantization."""
+    content = dict(outputs)
+    for port in build.program.outputs:
+        key = f"{port.name}:scale"
+        if key in outputs:
+            raise InputError(f"the graph has an output {key!r}, so {port.name!r} has no scale key")
+        content[key] = np.asarray(build.program.tensor(port.tensor).scale, np.float32)
+    _make(target.parent)
+    try:
+        result.save(target)
+        write_arrays(arrays, content)
+    except OSError as error:
+        raise InputError(f"cannot write {error.filename or arrays}: {error.strerror}") from error
