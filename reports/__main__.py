@@ -11,9 +11,7 @@ import sys
 from pathlib import Path
 
 from reports import hfa, hfa_tables, hfa_words, tables
-from reports.bundle import write
-from reports.collect import read
-from reports.find import find, folder
+from reports.command import report
 from reports.report import Report, ReportError
 from reports.summary import headline
 
@@ -35,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--direct",
+        type=Path,
         metavar="RUN",
         help="run of the same network built with --hfa off, to compare energy with",
     )
@@ -42,27 +41,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _show(report: Report, direct: Report | None, page: Path) -> None:
-    print(tables.plain(tables.layers(report)))
+def _show(found: Report, direct: Report | None, page: Path) -> None:
+    print(tables.plain(tables.layers(found)))
     print()
-    print(tables.plain(tables.headline([report])))
-    if hfa.recorded(report):
+    print(tables.plain(tables.headline([found])))
+    if hfa.recorded(found):
         print()
-        print(tables.plain(hfa_tables.brief(report)))
+        print(tables.plain(hfa_tables.brief(found)))
     if direct is not None:
         print()
-        print(hfa_words.against(report, direct))
+        print(hfa_words.against(found, direct))
     print()
     print(page)
-
-
-def _direct(path: Path, report: Report) -> Report:
-    """The run to compare with."""
-    found = read(find(path)[0])
-    why = hfa.mismatch(report, found)
-    if why:
-        raise ReportError(f"{path} cannot be compared with: {why}")
-    return found
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -75,23 +65,19 @@ def main(arguments: list[str] | None = None) -> int:
         return table1.main(words[1:])
     args = _parser().parse_args(words)
     try:
-        run, others = find(args.build, args.run)
-        output = args.output or folder(run)
-        report = read(run)
-        direct = None if args.direct is None else _direct(Path(args.direct), report)
-        files = write(report, output, direct)
+        done = report(args.build, args.output, run=args.run, direct=args.direct)
     except ReportError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if others and not args.json:
-        names = ", ".join(other.parent.name for other in others)
-        print(f"{run.parent.name} is the newest run; --run takes one of {names}", file=sys.stderr)
-    page = output / "index.html"
     if args.json:
-        paths = {"page": str(page), "files": [str(path) for path in files]}
-        print(json.dumps({**headline(report), **paths}))
-    else:
-        _show(report, direct, page)
+        paths = {"page": str(done.page), "files": [str(path) for path in done.files]}
+        print(json.dumps({**headline(done.report), **paths}))
+        return 0
+    if done.others:
+        names = ", ".join(other.parent.name for other in done.others)
+        newest = done.run.parent.name
+        print(f"{newest} is the newest run; --run takes one of {names}", file=sys.stderr)
+    _show(done.report, done.direct, done.page)
     return 0
 
 
