@@ -17,6 +17,7 @@ import numpy as np
 from compiler.ops import (
     AnyOperation,
     AxisMean,
+    BorderedMean,
     Chain,
     Concat,
     Convolution,
@@ -42,6 +43,7 @@ __all__ = [
     "FILE",
     "AnyOperation",
     "AxisMean",
+    "BorderedMean",
     "Chain",
     "Codes",
     "CompilerError",

@@ -1,6 +1,6 @@
 """The forms that a campaign must have accepted, each in one of a hundred graphs."""
 
-UNDOCUMENTED = ("pool.average.uncounted_pads", "qlinear.conv.channels_last", "width.other")
+UNDOCUMENTED = ("qlinear.conv.channels_last", "width.other")
 """Drawn, too, but nothing promises that they are accepted (docs/numerics.md, README.md)."""
 
 FORMS = (
@@ -43,6 +43,7 @@ FORMS = (
     *("output.inner", "output.several", "output.twice", "output.view", "pair.Add", "pair.Max"),
     *("pair.Min", "pair.Mul", "pair.Sub", "pair.branch", "pair.residual", "pair.same_operand"),
     *("pool.auto_pad", "pool.average", "pool.average.ceil_mode", "pool.average.counted_pads"),
+    "pool.average.uncounted_pads",
     *("pool.ceil_mode", "pool.global_average", "pool.global_max", "pool.max.1d", "pool.max.2d"),
     *("pool.max.3d", "pool.max.bare", "pool.max.codes", "pool.padded", "pool.padded_unevenly"),
     *("pool.strided", "qlinear.add", "qlinear.averagepool", "qlinear.concat", "qlinear.conv"),

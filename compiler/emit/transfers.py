@@ -73,6 +73,11 @@ class Strided:
             pitches=(x, y, t, step * block),
         )
 
+    @property
+    def whole(self) -> Box:
+        """All of it."""
+        return Box((0, 0, 0), self.sizes, 0, self.blocks)
+
     def merged(self, levels: int) -> Strided:
         """Merge the innermost `levels` + 1 axes into x; 0 changes nothing."""
         x, y, t = self.sizes
@@ -107,6 +112,18 @@ class Box:
         """Rows between neighbours along x, y, t, block where the box lies densely packed."""
         x, y, _ = self.size
         return 1, x, x * y, self.positions
+
+    def common(self, other: Box) -> Box | None:
+        """What lies in both, or None."""
+        mine = [*zip(self.first, self.size, strict=True), (self.block, self.blocks)]
+        others = [*zip(other.first, other.size, strict=True), (other.block, other.blocks)]
+        first = [max(a, b) for (a, _), (b, _) in zip(mine, others, strict=True)]
+        size = [
+            min(a + n, b + m) - f for (a, n), (b, m), f in zip(mine, others, first, strict=True)
+        ]
+        if min(size) < 1:
+            return None
+        return Box((first[0], first[1], first[2]), (size[0], size[1], size[2]), first[3], size[3])
 
 
 def _nest(

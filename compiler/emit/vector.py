@@ -39,10 +39,23 @@ def mean_fields(mean: Mean) -> dict[str, int]:
 
 
 def reduction(
-    axes: AxisTriple, source: Box, target: Box, row: int, result: int, fields: dict[str, Any]
+    axes: AxisTriple,
+    source: Box,
+    target: Box,
+    row: int,
+    result: int,
+    fields: dict[str, Any],
+    within: Box | None = None,
 ) -> isa.Reduce:
-    """REDUCE of one tile whose source box lies densely packed from `row`."""
-    pitches = source.pitches()
+    """REDUCE of one tile whose source box lies densely packed from `row`.
+
+    With `within`, `target` is a part of that box, which lies densely packed from `result`.
+    """
+    within = within or target
+    pitches, made = source.pitches(), within.pitches()
+    result += sum(
+        (a - b) * pitch for a, b, pitch in zip(target.first, within.first, made, strict=False)
+    )
     starts, bounds, steps = [], [], []
     for d, axis in enumerate(axes):
         start = axis.start(target.first[d])
@@ -59,7 +72,7 @@ def reduction(
         source=row_field(row),
         source_deltas=deltas((*window, *counts), (*pitches[:3], *outer, pitches[3])),
         destination=result,
-        destination_deltas=deltas(counts, target.pitches()),
+        destination_deltas=deltas(counts, made),
         starts=tuple(starts),
         steps=tuple(steps),
         bounds=tuple(bounds),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from compiler.frontend.shapes import in_range
 from compiler.frontend.site import Site
 from compiler.ops import (
     AxisMean,
+    BorderedMean,
     Convolution,
     Pool,
     PoolKind,
@@ -112,7 +114,7 @@ def max_pool(site: Site) -> Operand:
 
 
 def average_pool(site: Site) -> Operand:
-    """AveragePool whose windows all average as many elements."""
+    """AveragePool."""
     source = site.standard(0)
     window = _window(site, source.kind)
     op = Pool(
@@ -121,15 +123,15 @@ def average_pool(site: Site) -> Operand:
         output=site.output(),
         kind=PoolKind.AVERAGE,
         window=window,
-        mean=_mean(site, source.kind, _divisor(site, source.kind, window)),
+        mean=_average(site, source.kind, window),
         low=site.low,
         high=site.high,
     )
     return _emit_pool(site, op, source.kind)
 
 
-def _divisor(site: Site, source: TensorType, window: Window) -> int:
-    """Elements that every window of an average divides by.
+def _average(site: Site, source: TensorType, window: Window) -> Mean | BorderedMean:
+    """Arithmetic of an average by the elements that its windows count.
 
     Padding counts only with count_include_pad, and then as far as `pads` say: what ceil_mode lets
     a window reach beyond them never counts (as in ONNX Runtime).
@@ -137,26 +139,27 @@ def _divisor(site: Site, source: TensorType, window: Window) -> int:
     Raises
     ------
     Unsupported
-        Windows at the border have other divisors than those inside.
+        A window lies in the padding alone.
     """
     space = source.onnx_shape[2:]
     kernel = [int(k) for k in site.attributes.get("kernel_shape", space)]
     _, pads, _ = window_attributes(site, kernel, space)
     counted = bool(site.attributes.get("count_include_pad", 0))
-    rank, divisor = len(space), 1
+    rank = len(space)
+    counts = []
     for d in range(rank):
         begin, end = pads[d], pads[rank + d]
         least, past = (-begin, space[d] + end) if counted else (0, space[d])
         stride, last = window.stride[3 - rank + d], window.output(source.shape[1:])[3 - rank + d]
         starts = [i * stride - begin for i in range(last)]
-        counts = {min(s + kernel[d], past) - max(s, least) for s in starts}
-        if len(counts) > 1 or min(counts) < 1:
-            raise site.refuse(
-                f"windows at the border average {min(counts)} to {max(counts)} elements along axis "
-                f"{d + 2}: one divisor for all of them is lowered"
-            )
-        divisor *= counts.pop()
-    return divisor
+        counts.append(tuple(min(s + kernel[d], past) - max(s, least) for s in starts))
+        if min(counts[-1]) < 1:
+            raise site.refuse(f"a window lies in the padding alone along axis {d + 2}")
+    # Axes that the file does not have, or that are the batch of 2-D frames: windows of one.
+    t, h, w = [(1,) * n for n in window.output(source.shape[1:])[: 3 - rank]] + counts
+    products = {a * b * c for a, b, c in itertools.product(set(t), set(h), set(w))}
+    means = {n: _mean(site, source, n) for n in sorted(products)}
+    return means[products.pop()] if len(products) == 1 else BorderedMean((t, h, w), means)
 
 
 def _emit_pool(site: Site, op: Pool, source: TensorType) -> Operand:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from compiler.emit.streams import Stream
+from compiler.emit.transfers import Strided
 from compiler.emit.vector import mean_fields
 from compiler.ir import AxisMean
 from compiler.lower.base import Lanes, Streamed
@@ -35,7 +36,9 @@ def mean_layer(op: AxisMean, source: Tensor, target: Tensor, config: Accelerator
         "high": op.high,
         **mean_fields(op.mean),
     }
-    return layer(mean_axes(op, source), source, target, fields, config)
+    return layer(
+        mean_axes(op, source), source, target, [(Strided.of(target).whole, fields)], config
+    )
 
 
 class AxisMeanLowering(Streamed[AxisMean]):

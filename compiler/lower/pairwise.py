@@ -74,7 +74,7 @@ def layer(
         views, to = [flat(v) for v in views], flat(to)
         boxes = line_boxes(target.layout.rows, limit)
     else:
-        whole = Box((0, 0, 0), to.sizes, 0, to.blocks)
+        whole = to.whole
         boxes = split_box(whole, limit)
     tiles = [Tile((_operand_box(views[0], b, to), _operand_box(views[1], b, to)), b) for b in boxes]
     fields = _fields(op)

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from compiler.emit.streams import Stream
+from compiler.emit.transfers import Box, Strided
 from compiler.emit.vector import mean_fields
-from compiler.ir import Pool, PoolKind
+from compiler.ir import BorderedMean, Pool, PoolKind
 from compiler.lower.base import Lanes, Streamed
 from compiler.lower.contracts import lanes_differ
 from compiler.lower.windows import LIMITS, described, layer
@@ -15,6 +16,7 @@ from compiler.tile.geometry import Axis, AxisTriple
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import ReduceOp
 from hw.arch.layout import TensorLayout
+from hw.arch.numerics import Mean
 from hw.arch.program import Tensor
 
 
@@ -45,9 +47,23 @@ def pool_layer(op: Pool, source: Tensor, target: Tensor, config: AcceleratorConf
         "low": op.low,
         "high": op.high,
     }
-    if op.mean is not None:
-        fields |= mean_fields(op.mean)
-    return layer(pool_axes(op, source), source, target, fields, config)
+    parts = [(box, {**fields, **arithmetic}) for box, arithmetic in _parts(op, target)]
+    return layer(pool_axes(op, source), source, target, parts, config)
+
+
+def _parts(op: Pool, target: Tensor) -> list[tuple[Box, dict[str, int]]]:
+    """Boxes of the result that are computed alike, and the fields of their arithmetic."""
+    blocks = target.layout.blocks
+    match op.mean:
+        case None:
+            return [(Strided.of(target).whole, {})]
+        case Mean():
+            return [(Strided.of(target).whole, mean_fields(op.mean))]
+        case BorderedMean():
+            return [
+                (Box((w[0], h[0], t[0]), (w[1], h[1], t[1]), 0, blocks), mean_fields(mean))
+                for (t, h, w), mean in op.mean.parts()
+            ]
 
 
 class PoolLowering(Streamed[Pool]):

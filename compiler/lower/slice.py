@@ -10,7 +10,7 @@ from compiler.emit.moves import AXIS_OF, block_layers, move
 from compiler.emit.streams import (
     Stream,
 )
-from compiler.emit.transfers import Box, Strided
+from compiler.emit.transfers import Strided
 from compiler.ir import Slice
 from compiler.lower.base import Lanes, Moved
 from compiler.lower.contracts import lanes_differ
@@ -42,7 +42,7 @@ def slice_layers(
     view, to = Strided.of(source), Strided.of(target)
     if op.axis > 0:
         view = sliced_view(view, op)
-        return [move(view, to, Box((0, 0, 0), view.sizes, 0, view.blocks), config)]
+        return [move(view, to, view.whole, config)]
     _, blocks = source.layout.lane_map.taken(range(op.start, op.stop, op.step))
     return block_layers(view, to, blocks, config)
 

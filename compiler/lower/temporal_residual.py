@@ -7,7 +7,7 @@ from typing import Any
 
 from compiler.emit.emitter import RefusedError
 from compiler.emit.streams import Stream, Tile, slot_rows, split_box
-from compiler.emit.transfers import Box, Strided
+from compiler.emit.transfers import Strided
 from compiler.emit.vector import differences, mean_frame
 from compiler.ir import TemporalResidual
 from compiler.lower.base import Lanes, Streamed
@@ -46,7 +46,7 @@ def layer(
     if frames > MAX_REDUCE_WINDOW:
         raise RefusedError(f"{frames} frames; at most {MAX_REDUCE_WINDOW} are averaged")
     limit = min(slot_rows(2, config), MAX_COUNT * frames)
-    whole = Box((0, 0, 0), view.sizes, 0, view.blocks)
+    whole = view.whole
     tiles = [Tile((box,), box) for box in split_box(whole, limit, keep=(2,))]
 
     def compute(tile: Tile, rows: Sequence[int], result: int) -> Iterator[UnitInstruction]:

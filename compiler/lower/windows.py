@@ -95,10 +95,14 @@ def layer(
     axes: AxisTriple,
     source: Tensor,
     target: Tensor,
-    fields: dict[str, Any],
+    parts: Sequence[tuple[Box, dict[str, Any]]],
     config: AcceleratorConfig,
 ) -> Stream:
     """Windows of a tensor, tile by tile.
+
+    Parameters
+    ----------
+    parts: boxes of the result that fill it, and the fields of the instructions that make them.
 
     Raises
     ------
@@ -118,7 +122,12 @@ def layer(
         )
 
     def compute(tile: Tile, rows: Sequence[int], result: int) -> Iterator[UnitInstruction]:
-        yield reduction(axes, tile.sources[0], tile.target, rows[0], result, fields)
+        for box, fields in parts:
+            part = box.common(tile.target)
+            if part is not None:
+                yield reduction(
+                    axes, tile.sources[0], part, rows[0], result, fields, within=tile.target
+                )
 
     return Stream([Strided.of(source)], Strided.of(target), tiles, compute)
 

@@ -16,7 +16,7 @@ from compiler.ops.convolution import Convolution
 from compiler.ops.group import ArgMax, Normalize, Softmax
 from compiler.ops.move import Concat, Rearrange, Relayout, Slice, View
 from compiler.ops.pairwise import Pairwise, PairwiseKind, broadcast
-from compiler.ops.pool import Pool, PoolKind, Window
+from compiler.ops.pool import BorderedMean, Pool, PoolKind, Window
 from compiler.ops.residual import TemporalResidual
 from compiler.ops.unary import UnaryTable, make_table
 
@@ -44,6 +44,7 @@ __all__ = [
     "ArgMax",
     "AxisMean",
     "BatchedMatMul",
+    "BorderedMean",
     "Chain",
     "Concat",
     "Convolution",

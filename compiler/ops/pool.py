@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from compiler.ops.base import Operation, to_codes, window_size
 from compiler.tensor import Codes, Shape, TensorType, Triple
-from hw.arch.numerics import Mean
+from hw.arch.numerics import Int, Mean
 
 
 class PoolKind(enum.Enum):
@@ -78,6 +79,47 @@ def max_pool(codes: Codes, window: Window, low: int) -> Codes:
     return result
 
 
+Span = tuple[int, int]
+"""First index and number."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BorderedMean:
+    """Averages of windows that do not all count as many elements: at the border fewer.
+
+    Attributes
+    ----------
+    counts: along t, h, w, the elements that each window counts.
+    means: arithmetic by number of elements.
+    """
+
+    counts: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+    means: Mapping[int, Mean]
+
+    def parts(self) -> Iterator[tuple[tuple[Span, Span, Span], Mean]]:
+        """Boxes of windows (t, h, w) that count as many elements each, and their arithmetic."""
+        for t, h, w in itertools.product(*(_runs(axis) for axis in self.counts)):
+            yield (t[0], h[0], w[0]), self.means[t[1] * h[1] * w[1]]
+
+    def __call__(self, total: Int, low: int, high: int) -> Int:
+        """Apply to sums of (code - zero point), [C, T, H, W]."""
+        result = np.empty(total.shape, np.int64)
+        for spans, mean in self.parts():
+            box = (slice(None), *(slice(first, first + n) for first, n in spans))
+            result[box] = mean(total[box], low, high)
+        return result
+
+
+def _runs(counts: Sequence[int]) -> list[tuple[Span, int]]:
+    """Maximal runs of one number, with it."""
+    runs, first = [], 0
+    for count, same in itertools.groupby(counts):
+        size = len(list(same))
+        runs.append(((first, size), count))
+        first += size
+    return runs
+
+
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Pool(Operation):
     """Maximum or average over windows.
@@ -86,13 +128,13 @@ class Pool(Operation):
     ----------
     kind: PoolKind.
     window: kernel, strides and padding.
-    mean: arithmetic of an average over all places of the window, padding included; None for MAX.
+    mean: arithmetic of an average; padding adds nothing to a sum. None for MAX.
     low, high: clamp codes.
     """
 
     kind: PoolKind
     window: Window
-    mean: Mean | None = None
+    mean: Mean | BorderedMean | None = None
     low: int
     high: int
 
@@ -111,6 +153,10 @@ class Pool(Operation):
             raise self.error("an average, and only an average, needs its arithmetic")
         if self.kind is PoolKind.MAX and inputs[0].quantization != output.quantization:
             raise self.error("a maximum pool keeps scale and zero point")
+        if isinstance(self.mean, BorderedMean):
+            lengths = tuple(len(axis) for axis in self.mean.counts)
+            if lengths != output.shape[1:]:
+                raise self.error(f"counts of {lengths} windows for {output.shape[1:]}")
 
     def evaluate(
         self, operands: Sequence[Codes], inputs: Sequence[TensorType], output: TensorType

@@ -47,40 +47,20 @@ def max_pool(b: Bench) -> None:
 
 
 def average_pool(b: Bench) -> None:
-    """AveragePool; padding mostly counts, else windows at the border have divisors of their own."""
+    """AveragePool; where padding does not count, windows at the border have fewer elements."""
     x = b.spatial()
     win = _window(b, x)
     attributes = {"kernel_shape": list(win.kernel), **win.attributes}
     if win.padded:
-        attributes["count_include_pad"] = 1
-        b.form("pool.average.counted_pads")
-        if b.c.chance(6):
-            del attributes["count_include_pad"]
-            b.form("pool.average.uncounted_pads")
-    if win.ceiled and not b.c.chance(40):
-        del attributes["ceil_mode"]
-        room = [n for n in win.space]
-        win = _floored(x.shape[2:], win, attributes)
-        if win.space != tuple(room):
-            b.forms["pool.ceil_mode"] -= 1
-    elif win.ceiled:
+        counted = b.c.chance(50)
+        if counted:
+            attributes["count_include_pad"] = 1
+        b.form(f"pool.average.{'counted' if counted else 'uncounted'}_pads")
+    if win.ceiled:
         b.form("pool.average.ceil_mode")
     shape = (*x.shape[:2], *win.space)
     b.form("pool.average")
     _mean(b, "AveragePool", x, shape, math.prod(win.kernel), attributes)
-
-
-def _floored(space: tuple[int, ...], win: Window, attributes: dict[str, Any]) -> Window:
-    """The window without ceil_mode."""
-    if attributes.get("auto_pad", "pads").startswith("SAME"):
-        return win
-    rank = len(space)
-    pads = attributes.get("pads", [0] * 2 * rank)
-    strides = attributes.get("strides", [1] * rank)
-    new = tuple(
-        (space[d] + pads[d] + pads[rank + d] - win.kernel[d]) // strides[d] + 1 for d in range(rank)
-    )
-    return Window(win.kernel, new, win.attributes, win.padded)
 
 
 def global_average_pool(b: Bench) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from compiler.ir import (
     AxisMean,
+    BorderedMean,
     Concat,
     Graph,
     GraphError,
@@ -57,6 +58,23 @@ def graphs(first: int, count: int) -> Iterator[tuple[int, Graph]]:
             continue
         if graph is not None:
             yield seed, graph
+
+
+def uncounted(
+    window: Window, space: Sequence[int], mean: Callable[[int], Mean]
+) -> Mean | BorderedMean:
+    """Averages of what of each window lies in the map; with the padding where one has nothing."""
+    axes = zip(
+        space, window.kernel, window.stride, window.pad_begin, window.output(space), strict=True
+    )
+    t, h, w = (
+        tuple(min(i * s - pad + k, n) - max(i * s - pad, 0) for i in range(windows))
+        for n, k, s, pad, windows in axes
+    )
+    divisors = {a * b * c for a in t for b in h for c in w}
+    if min(divisors) < 1:
+        return mean(math.prod(window.kernel))
+    return BorderedMean((t, h, w), {n: mean(n) for n in divisors})
 
 
 class _Maker:
@@ -143,11 +161,17 @@ class _Maker:
             output="y",
             kind=PoolKind.AVERAGE if average else PoolKind.MAX,
             window=window,
-            mean=self._average(y, math.prod(kernel)) if average else None,
+            mean=self._pool_mean(window, y) if average else None,
             low=0,
             high=255,
         )
         return self._single(op, y)
+
+    def _pool_mean(self, window: Window, y) -> Mean | BorderedMean:
+        """Counts the padding, or not."""
+        if self.rng.integers(2):
+            return self._average(y, math.prod(window.kernel))
+        return uncounted(window, self.shape[1:], lambda n: self._average(y, n))
 
     def _average(self, y, elements: int) -> Mean:
         return Mean.of(self.x.scale, y.scale, y.zero_point, elements)

@@ -26,6 +26,7 @@ from compiler.ops import make_table
 from hw.arch import isa
 from hw.arch.numerics import Affine, Mean, Product
 from tests.compiler.backend.harness import CONFIGS, convolution, execute, kind, network
+from tests.compiler.backend.single_operators import uncounted
 
 COMMON = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 NAMES = st.sampled_from(sorted(CONFIGS))
@@ -141,9 +142,10 @@ def test_mean(shape, axes, signed, name):
     st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(1, 3)),
     st.tuples(st.integers(0, 1), st.integers(0, 1), st.integers(0, 1)),
     st.sampled_from(PoolKind),
+    st.booleans(),
     NAMES,
 )
-def test_pool(shape, kernel, stride, pads, op_kind, name):
+def test_pool(shape, kernel, stride, pads, op_kind, counted, name):
     pads = tuple(min(p, k - 1) for p, k in zip(pads, kernel, strict=True))
     window = Window(kernel, stride, pads, pads)
     out = window.output(shape[1:])
@@ -151,13 +153,16 @@ def test_pool(shape, kernel, stride, pads, op_kind, name):
     x = kind(shape, 0.05, 9)
     average = op_kind is PoolKind.AVERAGE
     y = kind((shape[0], *out), 0.04, 20) if average else kind((shape[0], *out), 0.05, 9)
+    mean = mean_of(x, y, int(np.prod(kernel)))
+    if not counted:
+        mean = uncounted(window, shape[1:], lambda n: mean_of(x, y, n))
     op = Pool(
         name="pool",
         inputs=("x",),
         output="y",
         kind=op_kind,
         window=window,
-        mean=mean_of(x, y, int(np.prod(kernel))) if average else None,
+        mean=mean if average else None,
         low=2,
         high=240,
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from compiler import interpreter
-from compiler.ir import AxisMean, Convolution, Pool
+from compiler.ir import AxisMean, BorderedMean, Convolution, Pool
 from tests.compiler.frontend.single import (
     MICROSOFT,
     codes,
@@ -139,6 +139,12 @@ def test_maximum_over_axes(axes):
             },
         ),
         ((1, 4, 8, 6), {"kernel_shape": [2, 2], "strides": [2, 2], "auto_pad": "SAME_UPPER"}),
+        ((1, 4, 9, 9), {"kernel_shape": [3, 3], "pads": [1] * 4}),
+        ((1, 4, 9, 8), {"kernel_shape": [5, 3], "pads": [2, 0, 1, 1], "strides": [2, 1]}),
+        ((1, 3, 5, 6, 7), {"kernel_shape": [3, 3, 3], "pads": [1] * 6}),
+        ((1, 3, 10), {"kernel_shape": [4], "pads": [3, 3], "strides": [3]}),
+        ((1, 4, 8, 8), {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}),
+        ((2, 4, 7, 7), {"kernel_shape": [2, 2], "strides": [2, 2], "auto_pad": "SAME_LOWER"}),
     ],
 )
 def test_average_pool(shape, attributes):
@@ -148,10 +154,16 @@ def test_average_pool(shape, attributes):
     assert most <= 1 and count <= 1
 
 
-def test_average_pool_that_leaves_padding_out_is_refused():
-    attributes = {"kernel_shape": [3, 3], "pads": [1] * 4}
-    (found,) = findings(one("AveragePool", (1, 4, 9, 9), X, **attributes))
-    assert "windows at the border average 2 to 3 elements along axis 2" in found[2]
+def test_twin_border_windows_with_the_divisor_of_those_inside():
+    model = one("AveragePool", (1, 4, 9, 9), Q(0.031, 70), kernel_shape=[3, 3], pads=[1] * 4)
+    feeds = {"x": codes(np.random.default_rng(1), (1, 4, 9, 9))}
+    graph = imported(model)
+    (op,) = graph.ops
+    assert isinstance(op, Pool) and isinstance(op.mean, BorderedMean)
+    assert sorted(op.mean.means) == [4, 6, 9]
+    broken = graph.replaced([dataclasses.replace(op, mean=op.mean.means[9])])
+    differing = steps(interpreter.run(broken, feeds)["y"], theirs(model, feeds))[0]
+    assert differing > 4 * (81 - 49) // 2
 
 
 @pytest.mark.parametrize("op", ["QLinearGlobalAveragePool", "QLinearAveragePool"])
