@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,13 @@ from compiler.pipeline import PART
 from compiler.policy import AUTO, NAMES, OBJECTIVES
 from compiler.tensor import CompilerError
 from hw.arch.config import AcceleratorConfig, ConfigError
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, separator, output = text.partition("=")
+    if not (name and separator and output):
+        raise argparse.ArgumentTypeError(f"{text!r} is no pair INPUT=OUTPUT")
+    return name, output
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,6 +90,15 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--config", default="base", help="configuration: a preset's name or a YAML file"
         )
+        command.add_argument(
+            "--state",
+            action="append",
+            default=[],
+            type=_pair,
+            metavar="INPUT=OUTPUT",
+            help="an output that is the next run's input, beside those that the file declares "
+            "(model property state:INPUT); may stand several times",
+        )
         command.add_argument("--json", action="store_true", help="one JSON object on stdout")
     return parser
 
@@ -108,6 +125,7 @@ def _build(args: argparse.Namespace) -> int:
             objective=args.objective,
             golden=args.golden,
             record=args.record,
+            states=_states(args),
             verify=not args.no_verify,
             progress=advance,
         )
@@ -126,6 +144,14 @@ def _build(args: argparse.Namespace) -> int:
     return 0
 
 
+def _states(args: argparse.Namespace) -> dict[str, str]:
+    """States that the user names, each input once."""
+    for name, count in Counter(name for name, _ in args.state).items():
+        if count > 1:
+            raise CompilerError(f"--state {name}=... stands there {count} times")
+    return dict(args.state)
+
+
 def _proven(proof: Mapping[str, Any] | None) -> str:
     """What was proven, for people."""
     if proof is None:
@@ -139,7 +165,7 @@ def _proven(proof: Mapping[str, Any] | None) -> str:
 def _check(args: argparse.Namespace) -> int:
     config = AcceleratorConfig.load(args.config)
     config.require_built()
-    report = check(args.onnx, config)
+    report = check(args.onnx, config, states=_states(args))
     if args.json:
         print(json.dumps(report.as_json()))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,24 @@ class Report:
         }
 
 
-def check(source: Path, config: AcceleratorConfig, fuse: bool = True) -> Report:
+def check(
+    source: Path,
+    config: AcceleratorConfig,
+    fuse: bool = True,
+    states: Mapping[str, str] | None = None,
+) -> Report:
     """Check a file against the importer and the back end.
+
+    Parameters
+    ----------
+    states: output by input of states, beside those that the file declares.
 
     Raises
     ------
     FileError
         The file cannot be read as a model.
     """
-    imported = import_onnx(source)
+    imported = import_onnx(source, states)
     findings = [Finding(f.node, f.op, f.reason) for f in imported.unsupported]
     findings += _back_end_findings(imported, config, fuse)
     bad = {finding.node for finding in findings}

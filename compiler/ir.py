@@ -44,6 +44,7 @@ __all__ = [
     "AnyOperation",
     "AxisMean",
     "BorderedMean",
+    "Carried",
     "Chain",
     "Codes",
     "CompilerError",
@@ -114,6 +115,28 @@ class Port:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Carried:
+    """State: what one run leaves for the next.
+
+    Attributes
+    ----------
+    input, output: of the user's graph, by name.
+    target: value that the host writes before the first run only.
+    source: value whose codes are the target's in the next run.
+    """
+
+    input: str
+    output: str
+    target: str
+    source: str
+
+    def renamed(self, old: str, new: str) -> Carried:
+        """After a value has got another name."""
+        target, source = (new if name == old else name for name in (self.target, self.source))
+        return dataclasses.replace(self, target=target, source=source)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Graph:
     """A network of integer operators.
 
@@ -128,6 +151,7 @@ class Graph:
     host: the part of the user's graph that the host evaluates in float, a serialized ONNX model
         from the graph's inputs to sources of `inputs`; empty if there is none.
     reserved: every name that stands in the user's file; values of the compiler's own get others.
+    states: what one run leaves for the next; targets differ.
     """
 
     name: str
@@ -138,6 +162,11 @@ class Graph:
     signature: tuple[Input, ...] = ()
     host: bytes = b""
     reserved: frozenset[str] = frozenset()
+    states: tuple[Carried, ...] = ()
+
+    def kept(self) -> list[str]:
+        """Values that outlive a run, in order: outputs, and what the next run reads."""
+        return [port.value for port in self.outputs] + [state.source for state in self.states]
 
     def seen(self, port: Port) -> TensorType:
         """How the file sees an output."""
@@ -164,9 +193,9 @@ class Graph:
         return result
 
     def uses(self) -> Counter[str]:
-        """How often each value is read; being an output of the network counts as one."""
+        """How often each value is read; being an output, or carried to the next run, counts."""
         counts = Counter(name for op in self.ops for name in op.inputs)
-        counts.update(port.value for port in self.outputs)
+        counts.update(self.kept())
         return counts
 
     def constants(self) -> dict[str, Codes]:
@@ -184,7 +213,7 @@ class Graph:
         ops = tuple(ops)
         known = {**self.values, **(values or {})}
         named = {name for op in ops for name in (*op.inputs, op.output)}
-        named |= {port.value for port in (*self.inputs, *self.outputs)}
+        named |= {port.value for port in self.inputs} | set(self.kept())
         kept = {name: value for name, value in known.items() if name in named}
         return dataclasses.replace(self, ops=ops, values=kept)
 
@@ -223,9 +252,26 @@ def verify(graph: Graph) -> None:
             raise GraphError(f"output {port.onnx_name}: {port.value} is not defined")
         if graph.seen(port).shape != graph.type(port.value).shape:
             raise GraphError(f"output {port.onnx_name} does not see all of {port.value}")
+    _verify_states(graph, defined)
     unused = set(graph.values) - defined
     if unused:
         raise GraphError(f"value {min(unused)} is made by nothing")
+
+
+def _verify_states(graph: Graph, defined: set[str]) -> None:
+    fed = {port.value: port.onnx_name for port in graph.inputs}
+    targets = Counter(state.target for state in graph.states)
+    for state in graph.states:
+        what = f"state {state.input}"
+        if fed.get(state.target) != state.input:
+            raise GraphError(f"{what}: {state.target} is not written from that input")
+        if targets[state.target] > 1:
+            raise GraphError(f"{what}: {state.target} has two sources")
+        if state.source not in defined:
+            raise GraphError(f"{what}: {state.source} is not defined")
+        before, after = graph.type(state.target), graph.type(state.source)
+        if (before.shape, before.quantization) != (after.shape, after.quantization):
+            raise GraphError(f"{what}: {state.source} is {after}, {state.target} is {before}")
 
 
 def _define(graph: Graph, name: str, where: str, defined: set[str]) -> None:
@@ -240,6 +286,8 @@ def difference(first: Graph, second: Graph) -> str | None:
     """Say where two graphs differ; None if they are equal in everything but the name."""
     if (first.inputs, first.outputs) != (second.inputs, second.outputs):
         return "inputs or outputs differ"
+    if first.states != second.states:
+        return "states differ"
     if len(first.ops) != len(second.ops):
         return f"{len(first.ops)} operators against {len(second.ops)}"
     for a, b in zip(first.ops, second.ops, strict=True):

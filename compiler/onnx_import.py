@@ -52,8 +52,12 @@ class Imported:
         return [node for node in self.nodes if node[0] not in bad]
 
 
-def import_onnx(path: Path) -> Imported:
+def import_onnx(path: Path, states: Mapping[str, str] | None = None) -> Imported:
     """Import a file.
+
+    Parameters
+    ----------
+    states: output by input of states, beside those that the file declares.
 
     Raises
     ------
@@ -62,18 +66,20 @@ def import_onnx(path: Path) -> Imported:
     """
     proto = read(path)
     try:
-        return import_model(proto, path.stem)
+        return import_model(proto, path.stem, states)
     except FileError as error:
         raise FileError(f"{path}: {error}") from error
 
 
-def import_model(proto: onnx.ModelProto, name: str) -> Imported:
+def import_model(
+    proto: onnx.ModelProto, name: str, states: Mapping[str, str] | None = None
+) -> Imported:
     """Import a model in memory; see `import_onnx`."""
     model = Model(proto)
     nodes = tuple((label(node), str(node.op_type)) for node in model.nodes)
     quantized = {"QuantizeLinear", "DequantizeLinear", *QOPERATORS}
     remark = "" if any(op in quantized for _, op in nodes) else HOW_TO_QUANTIZE
-    importer = Importer(model)
+    importer = Importer(model, states)
     graph = importer.run(name)
     importable = graph if graph is not None else importer.importable(name)
     verify(importable)

@@ -67,11 +67,13 @@ class Options:
     fuse: join operators; off, every operator stores its result.
     golden: how a recording is compared, one of golden.MODES; or golden.RECORD.
     policy: how layers choose between direct and transformed (hFA).
+    states: (input, output) of states, beside those that the file declares.
     """
 
     fuse: bool = True
     golden: str = golden.CHECK
     policy: Policy = Policy()  # noqa: RUF009 (frozen)
+    states: tuple[tuple[str, str], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -185,7 +187,7 @@ def build(
     start = time.perf_counter()
     output.check_target(target)
     progress("import", 0)
-    imported = import_onnx(source)
+    imported = import_onnx(source, dict(options.states))
     graph = _graph_of(imported, source)
     with output.staging(target) as folder:
         stages = output.Stages(folder / "stages")
@@ -196,8 +198,8 @@ def build(
         progress("golden", steps)
         opened = options.golden in (golden.CHECK, golden.REPORT)
         recorded = golden.adopt(graph, source, folder) if opened else None
-        assigned = lay_out(graph, config)
-        program = emit(assigned, config, lambda name: progress(name, steps), options.policy)
+        settled = lay_out(graph, config)
+        program = emit(settled, config, lambda name: progress(name, steps), options.policy)
         progress("write", steps)
         _write(program, config, folder, stages)
         output.copy_model(source, folder / "model.onnx")
@@ -205,7 +207,7 @@ def build(
         if graph.host:
             (folder / HOST_MODEL).write_bytes(graph.host)
         progress("proof", steps)
-        proof, made = (None, None) if verify is None else verify(folder, assigned.graph)
+        proof, made = (None, None) if verify is None else verify(folder, settled.assigned.graph)
         verdict = _judged(graph, made, recorded, source, folder, options.golden)
         stages.dump("golden", verdict.text)
         built = _summary(graph, program, config, options, target, verdict, proof, start)

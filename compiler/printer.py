@@ -42,6 +42,8 @@ def _graph_lines(graph: Graph) -> Iterator[str]:
     yield ""
     for port in graph.outputs:
         yield f"output {port.value} ({port.onnx_name})"
+    for state in graph.states:
+        yield f"state {state.target} ({state.input}) = {state.source} ({state.output})"
 
 
 def _attributes(op: Operation) -> Iterator[str]:

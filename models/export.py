@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import torch
 from torch import nn
@@ -112,6 +113,19 @@ def _write(config: Config, network: nn.Module, feeds: list[Feeds], folder: Path)
     return int_path
 
 
+def declare_states(path: Path, signature: Signature) -> None:
+    """Say in a file which output is which input of the next step.
+
+    ONNX has no field for that: a property ``state:INPUT`` of the model names the output.
+    """
+    if not signature.states:
+        return
+    model = onnx.load(path)
+    pairs = {f"state:{pair.input}": pair.output for pair in signature.states}
+    onnx.helper.set_model_props(model, pairs)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
 @contextlib.contextmanager
 def _threads(size: str) -> Iterator[None]:
     """One thread for tiny networks: more would wait for each other, and sum in another order."""
@@ -210,6 +224,7 @@ def _export(job: _Job, progress: Callable[[str], None]) -> tuple[str, list[str]]
             int_path = config.compose(network, feeds, Path(folder))
         else:
             int_path = _write(config, network, roll(network, signature, feeds), Path(folder))
+        declare_states(int_path, signature)
         progress("record")
         arrays_path = Path(folder) / "arrays.npz"
         recorded_by, arrays = record(int_path, signature, recorded)

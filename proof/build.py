@@ -26,6 +26,7 @@ def build(
     objective: str = OBJECTIVES[0],
     golden: str = recordings.CHECK,
     record: Path | None = None,
+    states: Mapping[str, str] | None = None,
     verify: bool = True,
     progress: Progress = lambda step, total: None,
 ) -> Built:
@@ -43,6 +44,7 @@ def build(
     golden: how the recording is compared: ``check``, ``report`` or ``off`` (not opened).
     record: an input (`sim.inputs.given`) that becomes the build's recording, in place of that
         beside the file.
+    states: outputs that are the next run's inputs, by these; beside those that the file declares.
     verify: prove that the program computes what the file says.
     progress: told each step before it starts; see `compiler.pipeline.Progress`.
 
@@ -73,6 +75,7 @@ def build(
         fuse=fuse,
         golden=golden if record is None else recordings.RECORD,
         policy=Policy(hfa, objective),
+        states=tuple((states or {}).items()),
     )
     target = output or Path("build") / source.stem
     return pipeline.build(source, machine, target, options, progress, prove if verify else None)

@@ -23,6 +23,8 @@ from sim.energy import EnergyError
 from sim.errors import InputError, SimulatorError
 from sim.functional.errors import MachineError
 from sim.functional.hazards import HazardError
+from sim.result import RunResult
+from sim.steps import Stepping
 
 
 def _window(text: str) -> tuple[int, int]:
@@ -34,6 +36,12 @@ def _window(text: str) -> tuple[int, int]:
     if not separator or not 0 <= window[0] <= window[1]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a window of cycles FIRST:LAST")
     return window
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no count of steps, at least 1")
+    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -48,6 +56,27 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help=".npz (NAME or input:NAME for each input), .npy, an image, a video or a folder of "
         "images; default: the recorded input",
+    )
+    stepwise = run.add_argument_group("step by step")
+    stepwise.add_argument(
+        "--steps",
+        type=_count,
+        metavar="N",
+        help="run N times, states stay in DRAM; the input holds `steps:input:NAME` [N, ...]",
+    )
+    stepwise.add_argument(
+        "--state",
+        type=Path,
+        metavar="FILE.npz",
+        help="states by input name: read before the first step if it is there, written at the end",
+    )
+    stepwise.add_argument(
+        "--reset-state",
+        type=_count,
+        nargs="?",
+        const=0,
+        metavar="K",
+        help="begin with the initial states, whatever was given; K: again before every K-th step",
     )
     run.add_argument("--check", action="store_true", help="compare with the PyTorch reference")
     run.add_argument("--config", help="configuration instead of the build's (must be the same)")
@@ -74,6 +103,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _steps(result: RunResult) -> str:
+    """A line about all steps."""
+    text = f"{len(result.steps)} steps"
+    cycles = [step.cycles for step in result.steps if step.cycles is not None]
+    if cycles:
+        text += f": {sum(cycles):,} cycles, {min(cycles):,} to {max(cycles):,} in a step"
+    return text
+
+
 def _describe(ran: Ran) -> str:
     """A few lines for people."""
     result = ran.result
@@ -85,6 +123,9 @@ def _describe(ran: Ran) -> str:
             f"{result.cycles:,} cycles, {rate:.3f} MAC per multiplier and cycle, roofline "
             f"{result.roofline_cycles:,} cycles"
         )
+    if result.steps:
+        lines[-1] += " in the last step" if result.cycles is not None else ""
+        lines.append(_steps(result))
     lines.append(f"{result.dram_bytes / 1e6:,.1f} MB over the memory port")
     if result.energy_j is not None:
         lines.append(f"{1e3 * result.energy_j:,.2f} mJ ({result.energy_table})")
@@ -98,6 +139,13 @@ def _describe(ran: Ran) -> str:
     lines += map(str, ran.distances)
     lines += [f"wrote {path}" for path in ran.files]
     return "\n".join(lines)
+
+
+def _stepping(arguments: argparse.Namespace) -> Stepping | None:
+    """Consecutive runs, if the user asks for them or for what only they have."""
+    if (arguments.steps, arguments.state, arguments.reset_state) == (None, None, None):
+        return None
+    return Stepping(arguments.steps or 1, arguments.state, arguments.reset_state)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -121,6 +169,7 @@ def _run(arguments: argparse.Namespace) -> int:
         progress=sys.stderr.isatty(),
         say=lambda line: print(line, file=sys.stderr, flush=True),
         backend=make_backend(arguments.on),
+        stepping=_stepping(arguments),
     )
     result = ran.result
     if arguments.json:

@@ -20,6 +20,7 @@ from sim.errors import InputError
 Arrays = dict[str, npt.NDArray[Any]]
 INPUT = "input:"
 OUTPUT = "output:"
+STEPS = "steps:"
 GOLDEN = "golden.npz"
 PREPROCESSING = "preprocessing.json"
 
@@ -111,6 +112,8 @@ class Build:
     def inputs(self) -> Arrays:
         """The recorded inputs by the graph's names, as the file types them.
 
+        A state that was not recorded holds its initial value.
+
         Raises
         ------
         InputError
@@ -127,7 +130,11 @@ class Build:
                     host.check(port, arrays[port.name])
         except InputError as error:
             raise InputError(f"{self.recording}: {error}") from error
-        return arrays
+        return self.initial_states() | arrays
+
+    def initial_states(self) -> Arrays:
+        """States before the first run, by the names of their inputs, as the file types them."""
+        return {s.input: host.initial(self.program, s) for s in self.program.states}
 
     def feeds(self, inputs: Arrays) -> Arrays:
         """Codes of every tensor that the host writes; see `host.feeds`."""
@@ -138,7 +145,8 @@ def named_inputs(arrays: Mapping[str, npt.NDArray[Any]], program: Program) -> Ar
     """The arrays of the graph's inputs, by their names.
 
     An archive holds ``input:<name>`` for every input that is read (a recording), or else ``<name>``
-    or ``input:<name>`` for each. ``output:<name>`` are passed over.
+    or ``input:<name>`` for each; states may be left out. ``output:<name>`` and ``steps:...`` are
+    passed over.
 
     Raises
     ------
@@ -146,7 +154,9 @@ def named_inputs(arrays: Mapping[str, npt.NDArray[Any]], program: Program) -> Ar
         If an input that is read has no array, or an array belongs to no input.
     """
     names = [port.name for port in program.inputs]
-    recording = all(INPUT + port.name in arrays for port in program.inputs if port.used)
+    states = {state.input for state in program.states}
+    needed = [port for port in program.inputs if port.used and port.name not in states]
+    recording = bool(needed) and all(INPUT + port.name in arrays for port in needed)
     result = {}
     left = dict(arrays)
     for name in names:
@@ -154,13 +164,13 @@ def named_inputs(arrays: Mapping[str, npt.NDArray[Any]], program: Program) -> Ar
         for key in keys:
             if key in left and name not in result:
                 result[name] = left.pop(key)
-    for port in program.inputs:
-        if port.used and port.name not in result:
+    for port in needed:
+        if port.name not in result:
             raise InputError(
                 f"no array {port.name!r} of shape {list(port.shape)}; it holds "
                 f"{', '.join(map(repr, arrays)) or 'nothing'}"
             )
-    unknown = [key for key in left if not key.startswith(OUTPUT)]
+    unknown = [key for key in left if not key.startswith((OUTPUT, STEPS))]
     if unknown:
         raise InputError(
             f"the array {unknown[0]!r} belongs to no input; the graph has "

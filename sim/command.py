@@ -21,6 +21,7 @@ from sim.errors import InputError
 from sim.inputs import RECORDED, Given, given
 from sim.result import RunResult
 from sim.run import run_build
+from sim.steps import Stepping, plan, run_steps, write_states
 
 RUNS = "runs"
 RESULT = "run.json"
@@ -75,6 +76,7 @@ def run(
     progress: bool = False,
     say: Callable[[str], None] = silent,
     backend: Backend | None = None,
+    stepping: Stepping | None = None,
 ) -> Ran:
     """Run a build.
 
@@ -93,6 +95,9 @@ def run(
     progress: a bar on standard error.
     say: told the steps of the first compilation of a circuit.
     backend: a simulator in place of that called `on`.
+    stepping: run several times, states kept in DRAM; `input` is then an archive with
+        ``steps:input:NAME``, and the outputs of all steps lie along a new first axis. Answers and
+        distances are of the last step.
 
     Returns
     -------
@@ -115,7 +120,13 @@ def run(
         raise InputError("--trace-window needs --on rtl: other simulators have no waveform")
     loaded = build if isinstance(build, Build) else Build.load(build)
     table = EnergyTable.load(energy)
-    inputs = given(loaded, input, preprocessing, codes)
+    planned = None if stepping is None else plan(loaded, input, stepping)
+    if planned is None:
+        inputs = given(loaded, input, preprocessing, codes)
+    elif trace_window is not None:
+        raise InputError("--trace-window is of a single run, not of --steps")
+    else:
+        inputs = planned.given()
     target = output or folder_of(loaded.folder, on, inputs) / RESULT
     _check(target, output is None, loaded, labels, float_model)
     trace = target.with_suffix(".vcd") if output is not None else target.parent / TRACE
@@ -129,21 +140,32 @@ def run(
     if trace_window:
         _make(target.parent)
     machine = backend or make_backend(on)
-    done = run_build(loaded, machine, inputs.arrays, options, table, check)
-    found = tuple(answers(loaded.program, done.outputs, labels, top))
+    made: Arrays
+    if planned is None:
+        done = run_build(loaded, machine, inputs.arrays, options, table, check)
+        last = made = done.outputs
+        waveform, fed, outcome = done.waveform, inputs.arrays, done.result
+    else:
+        steps = run_steps(loaded, machine, planned, options, table, check)
+        last, made, waveform, outcome = steps.last, steps.outputs, None, steps.result
+        fed = steps.fed
+    found = tuple(answers(loaded.program, last, labels, top))
     apart: tuple[Distance, ...] = ()
     if float_model is not None:
-        apart = distances(loaded.program, inputs.arrays, done.outputs, float_model)
+        apart = distances(loaded.program, fed, last, float_model)
     result = dataclasses.replace(
-        done.result,
+        outcome,
         input=inputs.record(),
         answers=tuple(dataclasses.asdict(a) for a in found),
         distances=tuple(dataclasses.asdict(d) for d in apart),
     )
     arrays = outputs or target.with_name(OUTPUTS if output is None else f"{target.stem}.{OUTPUTS}")
-    _save(target, result, arrays, loaded, done.outputs)
-    files = (target, arrays, *((done.waveform,) if done.waveform else ()))
-    return Ran(result, done.outputs, inputs, found, apart, files)
+    _save(target, result, arrays, loaded, made)
+    files = (target, arrays, *((waveform,) if waveform else ()))
+    if planned is not None and stepping is not None and stepping.file is not None:
+        write_states(stepping.file, steps.states)
+        files = (*files, stepping.file)
+    return Ran(result, made, inputs, found, apart, files)
 
 
 def _check(

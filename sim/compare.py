@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -142,25 +142,29 @@ def compare(
     memory: npt.NDArray[np.uint8],
     reference: Tensors,
     trace: Sequence[Step] = (),
+    names: Collection[str] | None = None,
 ) -> Comparison:
     """Compare every tensor of a final DRAM image with a reference.
 
     Parameters
     ----------
-    reference: codes by ONNX value name; must hold every tensor of the program that can be compared.
+    reference: codes by ONNX value name; must hold every tensor that is compared.
     trace: executed instructions, to name the STORE at fault.
+    names: of the tensors to compare; None for all. Those that were overwritten are left out.
 
     Raises
     ------
     KeyError
         If the reference lacks a tensor.
     """
-    lost = overwritten(program)
+    chosen = [t for t in program.tensors if names is None or t.name in names]
+    gone = set(overwritten(program))
+    lost = tuple(tensor.name for tensor in chosen if tensor.name in gone)
     differing = []
     first: Difference | None = None
     compared = 0
-    for tensor in program.tensors:
-        if tensor.name in lost:
+    for tensor in chosen:
+        if tensor.name in gone:
             continue
         compared += 1
         found = difference(tensor.name, reference[tensor.name], host.read(memory, tensor))

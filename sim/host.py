@@ -8,7 +8,7 @@ QuantizeLinear does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from hw.arch.axes import from_canonical, index_of, to_canonical
 from hw.arch.numerics import quantize
-from hw.arch.program import HOST_MODEL, Input, Output, Program, Tensor
+from hw.arch.program import HOST_MODEL, Input, Output, Program, State, Tensor
 from sim.errors import InputError
 
 Bytes = npt.NDArray[np.uint8]
@@ -163,6 +163,42 @@ def place(memory: Bytes, tensor: Tensor, value: npt.NDArray[Any]) -> None:
     """Write a tensor's codes (in the file's shape) to the DRAM image."""
     packed = tensor.layout.pack(to_canonical(value, tensor.axes), tensor.zero_point)
     memory[tensor.address : tensor.address + packed.size] = packed
+
+
+def initial(program: Program, state: State) -> npt.NDArray[Any]:
+    """A state before the first run, as the file types its input."""
+    port = next(port for port in program.inputs if port.name == state.input)
+    name = next(feed.tensor for feed in program.feeds if feed.source == state.input)
+    tensor = program.tensor(name)
+    value = np.full(port.shape, state.initial, dtype(tensor))
+    return dequantize(tensor, value) if port.dtype == "float32" else value
+
+
+def next_image(
+    program: Program,
+    memory: Bytes,
+    fed: Mapping[str, npt.NDArray[Any]],
+    states: Collection[str] = (),
+) -> Bytes:
+    """DRAM before another run: what the last one left, and the fed tensors.
+
+    Parameters
+    ----------
+    memory: after the last run; not changed.
+    fed: by tensor name, as in `start_image`.
+    states: inputs that are written, too; the others stay as the last run left them.
+
+    Raises
+    ------
+    InputError
+        If a tensor does not fit.
+    """
+    result = memory.copy()
+    kept = {n for n, state in program.state_tensors().items() if state.input not in states}
+    for name, value in fed.items():
+        if name not in kept:
+            place(result, program.tensor(name), codes(program.tensor(name), value))
+    return result
 
 
 def start_image(program: Program, fed: Mapping[str, npt.NDArray[Any]]) -> Bytes:

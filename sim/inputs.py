@@ -1,7 +1,8 @@
 """What a user brings to a run: arrays, images, videos and folders, as arrays by the graph's names.
 
 One rule for names: an archive holds ``NAME`` or ``input:NAME`` for every input that is read, and
-``output:NAME`` are passed over (`sim.build.named_inputs`). A single array, an image, a folder or a
+``output:NAME`` are passed over (`sim.build.named_inputs`); a state that is not given holds its
+initial value. A single array, an image, a folder or a
 video belongs to the only input that is read.
 
 Nothing is guessed about numbers. Pixels become reals by a `Preprocessing`, which lies in the build
@@ -137,7 +138,8 @@ def given(
 
 def _only(build: Build, source: Path) -> Input:
     """The only input that is read."""
-    ports = [port for port in build.program.inputs if port.used]
+    states = build.initial_states()
+    ports = [port for port in build.program.inputs if port.used and port.name not in states]
     if len(ports) != 1:
         raise InputError(
             f"one {'folder' if source.is_dir() else source.suffix} does not fit the inputs "
@@ -161,7 +163,7 @@ def _npy(source: Path) -> npt.NDArray[Any]:
 def _arrays(
     build: Build, source: Path, arrays: Arrays, how: Preprocessing | None, codes: bool
 ) -> Given:
-    result: Arrays = {}
+    result = build.initial_states()
     notes = {}
     used = None
     for port in build.program.inputs:
@@ -272,7 +274,8 @@ def _pictures(build: Build, source: Path, how: Preprocessing | None) -> Given:
         f"{found.chosen}, {size} to {sizes['H']}×{sizes['W']}, "
         f"{how.order if sizes['C'] == 3 else 'grey'}, {axes}, {how.numbers}"
     )
-    return Given({port.name: value}, str(source), {port.name: note}, how)
+    arrays = build.initial_states() | {port.name: value}
+    return Given(arrays, str(source), {port.name: note}, how)
 
 
 def _whole_folder(source: Path, count: int, how: Preprocessing, port: Input) -> None:

@@ -80,8 +80,28 @@ class Instructions:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class StepResult:
+    """One of consecutive runs; fields as in `RunResult`."""
+
+    equal: bool | None
+    tensors_compared: int
+    cycles: int | None
+    dram_bytes: int
+    energy_j: float | None
+    halt_code: int
+
+    @classmethod
+    def of(cls, result: RunResult) -> StepResult:
+        """The summary of a run."""
+        return cls(**{f.name: getattr(result, f.name) for f in dataclasses.fields(cls)})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class RunResult:
-    """A run.
+    """A run, or consecutive ones.
+
+    Of those `equal`, `tensors_compared`, `first_difference` and `wall_s` are of all steps,
+    everything else is of the last one.
 
     Attributes
     ----------
@@ -108,6 +128,7 @@ class RunResult:
     input: `sim.inputs.Given.record`: source, digest, how pixels became numbers.
     answers: `sim.answers.Answer` of every output, as mappings.
     distances: `sim.distance.Distance` of every output, as mappings; empty without a float model.
+    steps: summaries of consecutive runs in order; empty where there was one run only.
     """
 
     network: str
@@ -140,6 +161,7 @@ class RunResult:
     input: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     answers: Sequence[Mapping[str, Any]] = ()
     distances: Sequence[Mapping[str, Any]] = ()
+    steps: tuple[StepResult, ...] = ()
     version: int = VERSION
 
     def summary(self) -> dict[str, Any]:
@@ -193,6 +215,7 @@ class RunResult:
             values["instructions"] = Instructions(
                 **{name: tuple(column) for name, column in values["instructions"].items()}
             )
+            values["steps"] = tuple(StepResult(**step) for step in values.get("steps", ()))
             if values["first_difference"] is not None:
                 found = values["first_difference"]
                 values["first_difference"] = Difference(**{**found, "index": tuple(found["index"])})

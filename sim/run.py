@@ -14,7 +14,7 @@ from hw.arch.program import FILE, Program
 from sim import host
 from sim.backend import Backend, BackendResult, Options
 from sim.build import OUTPUT, Arrays, Build
-from sim.compare import Comparison, Difference, blame, compare, difference, overwritten
+from sim.compare import Comparison, Difference, blame, compare, difference
 from sim.energy import EnergyTable
 from sim.errors import InputError
 from sim.functional.backend import dynamic_trace
@@ -78,6 +78,24 @@ def _compare_outputs(
     return Comparison(compared, (), tuple(differing), first)
 
 
+def _compare_states(
+    program: Program,
+    memory: npt.NDArray[np.uint8],
+    trace: Sequence[Step],
+    expected: Mapping[str, npt.NDArray[Any]],
+) -> Comparison:
+    """Compare what the next run will read with what a reference left for it."""
+    differing, first = [], None
+    for name, state in program.state_tensors().items():
+        tensor = program.tensor(name)
+        codes = host.codes(tensor, expected[state.output])
+        wrong = difference(name, codes, host.read(memory, tensor))
+        if wrong is not None:
+            differing.append(name)
+            first = first or blame(wrong, tensor, program, trace)
+    return Comparison(len(program.state_tensors()), (), tuple(differing), first)
+
+
 def _compare_recording(
     build: Build, memory: npt.NDArray[np.uint8], trace: Sequence[Step]
 ) -> Comparison:
@@ -95,15 +113,9 @@ def _compare_recording(
                 f"the program's {list(port.shape)}; build it again"
             )
     found = _compare_outputs(build, memory, trace, recorded)
-    lost = overwritten(build.program)
-    tensors = tuple(
-        t
-        for t in build.program.tensors
-        if t.name in recorded and t.name not in lost and t.name not in ports
-    )
-    if tensors:
-        some = dataclasses.replace(build.program, tensors=tensors)
-        found = found.joined(compare(some, memory, recorded, trace))
+    names = [t.name for t in build.program.tensors if t.name in recorded and t.name not in ports]
+    tensors = compare(build.program, memory, recorded, trace, names)
+    found = found.joined(dataclasses.replace(tensors, overwritten=()))
     if found.first is not None:
         found = dataclasses.replace(found, first=_recorded(build, found.first))
     return found
@@ -122,12 +134,15 @@ def check(
     """
     found: Comparison | None = None
     if reference is not None:
-        known = tuple(t for t in build.program.tensors if t.origin == FILE)
-        some = dataclasses.replace(build.program, tensors=known)
-        found = compare(some, memory, reference, trace)
-        # The outputs are stored tensors and counted as such; this is how they leave the host.
-        bound = _compare_outputs(build, memory, trace, reference)
-        found = found.joined(dataclasses.replace(bound, compared=0))
+        known = [t.name for t in build.program.tensors if t.origin == FILE]
+        found = compare(build.program, memory, reference, trace, known)
+        # The outputs are stored tensors and counted as such; this is how they leave the host,
+        # and what the next run reads.
+        for bound in (
+            _compare_outputs(build, memory, trace, reference),
+            _compare_states(build.program, memory, trace, reference),
+        ):
+            found = found.joined(dataclasses.replace(bound, compared=0))
     if not build.is_recorded(inputs):
         return found
     recorded = _compare_recording(build, memory, trace)
@@ -144,11 +159,15 @@ class Finished:
     ----------
     result: for run.json.
     outputs: of the graph by name, as the file types them.
+    memory: DRAM after the run.
+    reference: what the oracle made, {} without one.
     waveform: the file, if one was asked for.
     """
 
     result: RunResult
     outputs: Arrays
+    memory: npt.NDArray[np.uint8]
+    reference: Mapping[str, npt.NDArray[Any]]
     waveform: Path | None = None
 
 
@@ -159,12 +178,14 @@ def run_build(
     options: Options,
     table: EnergyTable,
     with_reference: bool = False,
+    memory: npt.NDArray[np.uint8] | None = None,
 ) -> Finished:
     """Run a build and put everything together.
 
     Parameters
     ----------
-    inputs: by graph name.
+    inputs: by graph name, states included.
+    memory: DRAM before the start; None: as the inputs make it.
     with_reference: also run the oracle on the same input, compare every stored tensor, and prove
         that the program's waits suffice.
 
@@ -178,7 +199,8 @@ def run_build(
         If nothing orders two instructions that conflict.
     """
     program, config = build.program, build.config
-    memory = host.start_image(program, build.feeds(inputs))
+    if memory is None:
+        memory = host.start_image(program, build.feeds(inputs))
     reference = reference_tensors(build, inputs) if with_reference else None
     result: BackendResult = backend.run(program, config, memory, options)
     trace = result.trace if result.trace is not None else dynamic_trace(program, config, memory)
@@ -188,4 +210,5 @@ def run_build(
     collected = collect(
         program, config, backend.name, result, trace, comparison, with_reference, table
     )
-    return Finished(collected, outputs(program, result.memory), result.waveform)
+    made = outputs(program, result.memory)
+    return Finished(collected, made, result.memory, reference or {}, result.waveform)

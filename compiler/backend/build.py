@@ -10,8 +10,9 @@ from compiler.backend.placement import place
 from compiler.emit.allocate import PAGE, ConstantPool
 from compiler.emit.emitter import Emitter, RefusedError
 from compiler.emit.transfers import TransferError
+from compiler.flow.states import Settled, settle
 from compiler.ir import AnyOperation, CompilerError, Graph
-from compiler.layout.assign import Assigned, assign_layout, check_operator
+from compiler.layout.assign import assign_layout, check_operator
 from compiler.lower import lowering, refusal, roofline_cycles
 from compiler.policy import Policy
 from hw.arch.config import AcceleratorConfig
@@ -32,8 +33,8 @@ def generate(
     return emit(lay_out(graph, config), config, progress, policy)
 
 
-def lay_out(graph: Graph, config: AcceleratorConfig) -> Assigned:
-    """Give every value its lanes, with relayouts where operands do not meet.
+def lay_out(graph: Graph, config: AcceleratorConfig) -> Settled:
+    """Give every value its lanes, with relayouts where operands do not meet, and states a place.
 
     Raises
     ------
@@ -44,11 +45,11 @@ def lay_out(graph: Graph, config: AcceleratorConfig) -> Assigned:
         why = refusal(op, graph.input_types(op), graph.type(op.output), config)
         if why is not None:
             raise CompilerError(f"{op.name} ({type(op).__name__}): {why}")
-    return assign_layout(graph, config)
+    return settle(assign_layout(graph, config))
 
 
 def emit(
-    assigned: Assigned,
+    settled: Settled,
     config: AcceleratorConfig,
     progress: Progress = lambda name: None,
     policy: Policy | None = None,
@@ -57,7 +58,7 @@ def emit(
 
     Parameters
     ----------
-    assigned: each operator of the graph becomes one layer that stores its result.
+    settled: each operator of the graph becomes one layer that stores its result.
     config: the accelerator.
     progress: is told each operator's name before it is lowered.
     policy: how layers choose between direct and transformed.
@@ -70,8 +71,8 @@ def emit(
     """
     policy = policy or Policy()
     policy.check(config)
-    graph = assigned.graph
-    placement = place(assigned, PAGE)
+    graph = settled.assigned.graph
+    placement = place(settled, PAGE)
     constants = ConstantPool(placement.end)
     emitter = Emitter(config, placement.tensors, constants, policy, placement.scratch)
     emitter.instructions.append(Begin(config.fingerprint))

@@ -11,7 +11,7 @@ from compiler.ir import CompilerError, Graph, Port
 from hw.arch.codes import FEATURES
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import INSTRUCTION_BYTES, RULES, Begin, Halt, Instruction
-from hw.arch.program import Feed, Input, Layer, Output, Program
+from hw.arch.program import Feed, Input, Layer, Output, Program, State
 from hw.arch.rules import needs
 
 ADDRESS_SPACE = 1 << 32
@@ -61,6 +61,10 @@ def link(
             tensor = placement.tensors[value.name]
             fill = value.type.zero_point
             constants.put(tensor.address, tensor.layout.pack(value.constant, fill).tobytes())
+    for state in graph.states:
+        tensor = placement.tensors[state.target]
+        zero = bytes([tensor.zero_point % 256])
+        constants.put(tensor.address, zero * tensor.layout.nbytes)
     return Program(
         network=graph.name,
         config=config.name,
@@ -75,7 +79,16 @@ def link(
         outputs=tuple(_output(graph, port) for port in graph.outputs),
         tensors=tuple(placement.tensors.values()),
         layers=tuple(layers),
+        states=_states(graph),
     )
+
+
+def _states(graph: Graph) -> tuple[State, ...]:
+    """States of the user's graph; before the first run their reals are zero."""
+    found = {
+        s.input: State(s.input, s.output, graph.type(s.target).zero_point) for s in graph.states
+    }
+    return tuple(found.values())
 
 
 def _inputs(graph: Graph) -> tuple[Input, ...]:

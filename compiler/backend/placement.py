@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from compiler.emit.allocate import PAGE, align
-from compiler.layout.assign import Assigned
+from compiler.flow.states import Settled
 from compiler.lower import lowering
 from hw.arch.program import Tensor
 
@@ -28,10 +28,15 @@ class Placement:
     scratch: dict[str, int]
 
 
-def place(assigned: Assigned, base: int) -> Placement:
-    """Give every tensor a region of its own: inputs and constants first, then results."""
-    graph, layouts = assigned.graph, assigned.layouts
+def place(settled: Settled, base: int) -> Placement:
+    """Give every tensor a region of its own: inputs and constants first, then states, results.
+
+    A state's input lies in the window since its next value is stored there.
+    """
+    graph, layouts = settled.assigned.graph, settled.assigned.layouts
     same = {op.output: op.inputs[0] for op in graph.ops if lowering(op).keeps_bytes(op)}
+    same |= settled.places
+    states = {state.target for state in graph.states}
     results = {op.output for op in graph.ops}
     tensors: dict[str, Tensor] = {}
     address = base
@@ -57,9 +62,12 @@ def place(assigned: Assigned, base: int) -> Placement:
         )
 
     for name in graph.values:
-        if name not in results:
+        if name not in results and name not in states:
             put(name)
     start = address
+    for name in graph.values:
+        if name in states:
+            put(name)
     scratch: dict[str, int] = {}
     for op in graph.ops:
         put(op.output)

@@ -10,7 +10,7 @@ import onnx
 
 from compiler.frontend.model import Array, label, refuse
 from compiler.frontend.quantization import Quantization
-from compiler.ir import COMPILER, FILE, AnyOperation, Port, Value
+from compiler.ir import COMPILER, FILE, AnyOperation, Carried, Port, Value
 from compiler.ops import Rearrange, View
 from compiler.tensor import TensorType
 from hw.arch.axes import Axes, aligned, canonical_of, carried, file_axes, positions, standard
@@ -200,12 +200,16 @@ class Builder:
         self.inputs.append(Port(name, port.onnx_name))
         return Operand(name, target)
 
-    def finish_inputs(self, outputs: Sequence[Port]) -> None:
-        """Forget values that the host would write and nothing reads.
+    def finish_inputs(
+        self, outputs: Sequence[Port], states: Sequence[Carried] = ()
+    ) -> tuple[Carried, ...]:
+        """Forget values that the host would write and nothing reads; the states that are left.
 
         One that was needed in another form only gives its name to that form.
         """
         read = {n for op in self.ops for n in op.inputs} | {port.value for port in outputs}
+        read |= {state.source for state in states}
+        states = [state for state in states if state.target in read]
         for port in [p for p in self.inputs if p.value not in read]:
             self.inputs.remove(port)
             value = self.values.pop(port.value)
@@ -217,7 +221,10 @@ class Builder:
                 and self.type(other.value).quantization == value.type.quantization
             ]
             if others:
+                old = others[0].value
                 self._rename_input(others[0], value)
+                states = [state.renamed(old, value.name) for state in states]
+        return tuple(states)
 
     def _rename_input(self, port: Port, value: Value) -> None:
         """Let a value that the host writes have the name of one that is gone."""

@@ -15,9 +15,11 @@ A QuantizeLinear turns each of them into codes. What fits nowhere runs in float,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import onnx
 
-from compiler.frontend import host
+from compiler.frontend import host, states
 from compiler.frontend.builder import Operand
 from compiler.frontend.fold import fold_constants
 from compiler.frontend.functions import Function
@@ -35,7 +37,7 @@ from compiler.frontend.reading import (
     Hosted,
     Pending,
 )
-from compiler.ir import Graph, Port
+from compiler.ir import Carried, Graph, Port
 from compiler.tensor import CompilerError
 from hw.arch.numerics import NumericsError
 
@@ -46,14 +48,16 @@ class Importer:
     Parameters
     ----------
     model: the indexed file.
+    given: output by input of states, beside those that the file declares.
 
     Members
     -------
     findings: every node that cannot be compiled, in file order.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, given: Mapping[str, str] | None = None) -> None:
         self.model = model
+        self.states = states.declared(model, given or {})
         self.reader = NodeReader(model)
         self.builder = self.reader.builder
         self.findings: list[Unsupported] = list(model.problems)
@@ -69,13 +73,14 @@ class Importer:
             if not all(not n or self.model.is_constant(n) for n in node.output):
                 self._guarded(node)
         outputs = [self._output(value.name) for value in self.model.proto.graph.output]
+        carried = self._carried()
         order = {label(node): i for i, node in enumerate(self.model.nodes)}
         self.findings.sort(key=lambda finding: order.get(finding.node, -1))
         if self.findings:
             return None
         ports = tuple(port for port in outputs if port is not None)
         builder = self.builder
-        builder.finish_inputs(ports)
+        carried = builder.finish_inputs(ports, carried)
         sources = [port.onnx_name for port in builder.inputs]
         part = host.part(self.model, self.reader.host_nodes, sources)
         return Graph(
@@ -87,6 +92,7 @@ class Importer:
             host.signature(self.model, sources, part),
             part,
             frozenset(self.model.names),
+            carried,
         )
 
     def importable(self, name: str) -> Graph:
@@ -138,6 +144,19 @@ class Importer:
                 self.reader.loose(output, self.reader.target(node).type(shape))
         except CompilerError:
             return
+
+    def _carried(self) -> tuple[Carried, ...]:
+        """What every state becomes; findings where it cannot be one."""
+        carried: list[Carried] = []
+        for name, output in self.states.items():
+            found = self.reader.read.get(output)
+            if not isinstance(found, Operand) or found.type is None:
+                continue  # a finding of its own
+            try:
+                carried += states.carry(self.builder, self.model, name, output, found)
+            except Unsupported as finding:
+                self.findings.append(finding)
+        return tuple(carried)
 
     def _output(self, name: str) -> Port | None:
         """The codes behind a graph output."""

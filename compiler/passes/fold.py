@@ -54,7 +54,7 @@ def _scalar_table(op: Pairwise, values: dict[str, Value]) -> UnaryTable:
 
 def _dead_code(graph: Graph, accept: Accept) -> Outcome:
     """Drop operators whose results nothing needs."""
-    needed = {port.value for port in graph.outputs}
+    needed = set(graph.kept())
     kept: list[AnyOperation] = []
     for op in reversed(graph.ops):
         if op.output in needed:

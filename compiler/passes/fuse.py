@@ -37,6 +37,7 @@ def _single_use(graph: Graph, name: str) -> None:
     if count != 1:
         readers = [op.name for op in graph.consumers()[name]]
         readers += [p.onnx_name for p in graph.outputs if p.value == name]
+        readers += [f"state {s.input}" for s in graph.states if s.source == name]
         raise _NotFusedError(f"{name} is read by {', '.join(readers)}")
 
 

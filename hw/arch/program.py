@@ -180,10 +180,14 @@ class Block:
 class State:
     """A tensor that a run leaves for the next one, at its input's address.
 
+    The host writes the tensors of the input before the first run, or leaves them to the image,
+    which holds `initial` there. A run that ends without an error has written the output's codes
+    there. After an error or an abort they are neither: the host writes them again (decision 0016).
+
     Attributes
     ----------
     input, output: of the user's graph, by name.
-    initial: code that every element holds before the first run.
+    initial: code of zero, which every element holds before the first run.
     """
 
     input: str
@@ -234,6 +238,11 @@ class Program:
     def tensor(self, name: str) -> Tensor:
         """A tensor by its name."""
         return next(t for t in self.tensors if t.name == name)
+
+    def state_tensors(self) -> dict[str, State]:
+        """What one run leaves for the next: the state by each tensor that it is read from."""
+        states = {state.input: state for state in self.states}
+        return {f.tensor: states[f.source] for f in self.feeds if f.source in states}
 
     def code(self) -> bytes:
         """Encoded instructions."""

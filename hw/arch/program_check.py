@@ -17,7 +17,7 @@ from hw.arch.parts import is_name
 
 if TYPE_CHECKING:
     from hw.arch.layout import TensorLayout
-    from hw.arch.program import Program, Tensor
+    from hw.arch.program import Program, State, Tensor
 
 ADDRESS_SPACE = 1 << 32
 FINGERPRINTS = 1 << 64
@@ -194,5 +194,26 @@ def _states(program: Program) -> None:
     for state in program.states:
         _demand(state.input in inputs, f"a state comes from no input {state.input!r}")
         _demand(state.output in outputs, f"a state goes to no output {state.output!r}")
-        _demand(-128 <= state.initial <= 255, f"state {state.input!r} begins as {state.initial}")
     _unique("states", [state.input for state in program.states])
+    found = program.state_tensors()
+    fed = {state.input for state in found.values()}
+    for state in program.states:
+        _demand(state.input in fed, f"nothing is fed from state {state.input!r}")
+    for name, state in found.items():
+        _state(program, program.tensor(name), state)
+
+
+def _state(program: Program, tensor: Tensor, state: State) -> None:
+    """Whether the codes of a state's output can take the place of those that its input left."""
+    what = f"state {state.input!r}"
+    output = next(port for port in program.outputs if port.name == state.output)
+    made = program.tensor(output.tensor)
+    before, after = ((t.signed, t.scale, t.zero_point, math.prod(t.shape)) for t in (tensor, made))
+    _demand(before == after, f"{what} is read as {before}, its output is {after}")
+    low, high = (-128, 127) if tensor.signed else (0, 255)
+    _demand(low <= state.initial <= high, f"{what} begins as {state.initial}; {low} to {high}")
+    first, last = program.store_window
+    _demand(
+        first <= tensor.address and tensor.address + tensor.layout.nbytes <= last,
+        f"{what} lies at {tensor.address:#x}, outside the store window {first:#x}..{last:#x}",
+    )

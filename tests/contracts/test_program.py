@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 
 import pytest
 
@@ -233,6 +234,24 @@ def test_refusals_name_place_value_and_limit(saved, path, value, message):
     saved.write_bytes(joined(changed(header, path, value), body))
     with pytest.raises(ProgramError, match=message):
         Program.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "change", "message"),
+    [
+        ("y", {"scale": 0.25}, "state 'clip' is read as"),
+        ("y", {"zero_point": 1}, "state 'clip' is read as"),
+        ("x", {"address": 0x3C0}, "outside the store window 0x400..0x500"),
+    ],
+)
+def test_a_state_has_one_type_and_can_be_stored(program, tmp_path, tensor, change, message):
+    tensors = tuple(
+        dataclasses.replace(t, **change) if t.name == tensor else t for t in program.tensors
+    )
+    states = (State("clip", "logits", -3),)
+    dataclasses.replace(program, states=states).save(tmp_path / "sound.bin")
+    with pytest.raises(ProgramError, match=re.escape(message)):
+        dataclasses.replace(program, states=states, tensors=tensors).save(tmp_path / "bad.bin")
 
 
 def test_blocks_and_states_are_kept(program, tmp_path):

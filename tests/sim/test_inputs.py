@@ -13,6 +13,7 @@ from hw.arch.axes import standard
 from hw.arch.layout import TensorLayout
 from hw.arch.program import Feed, Input, Tensor
 from models.preprocessing import Preprocessing
+from sim.build import Build
 from sim.errors import InputError
 from sim.inputs import given
 
@@ -28,9 +29,12 @@ def build(shape, folder, dtype="float32", names=("x",)):
         for n in names
     }
     program = SimpleNamespace(
-        inputs=ports, feeds=[Feed(f"{n}_q", n) for n in names], tensor=tensors.__getitem__
+        inputs=ports,
+        feeds=[Feed(f"{n}_q", n) for n in names],
+        tensor=tensors.__getitem__,
+        states=(),
     )
-    return SimpleNamespace(program=program, preprocessing=folder / "preprocessing.json")
+    return Build(folder, program, None, {})
 
 
 def pixels(seed, *shape):

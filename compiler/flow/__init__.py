@@ -1,0 +1,1 @@
+"""What outlives a straight line of operators: state from run to run."""
