@@ -164,7 +164,6 @@ def _proven(proof: Mapping[str, Any] | None) -> str:
 
 def _check(args: argparse.Namespace) -> int:
     config = AcceleratorConfig.load(args.config)
-    config.require_built()
     report = check(args.onnx, config, states=_states(args))
     if args.json:
         print(json.dumps(report.as_json()))

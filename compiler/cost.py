@@ -15,8 +15,10 @@ from hw.arch.isa import (
     Array,
     Drain,
     Elementwise,
+    Fold,
     Instruction,
     Load,
+    Permute,
     Reduce,
     Store,
     Unit,
@@ -46,7 +48,7 @@ def occupied(instruction: Instruction, config: AcceleratorConfig) -> int:
             return timing.array_occupancy(instruction, config)
         case Drain():
             return timing.drain_stream_cycles(instruction, config)
-        case Elementwise() | Reduce():
+        case Elementwise() | Reduce() | Fold() | Permute():
             return timing.vector_stream_cycles(instruction, config)
         case Load() | Store():
             return timing.transfer_beats(instruction)

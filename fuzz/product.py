@@ -124,10 +124,8 @@ def workplace() -> tempfile.TemporaryDirectory[str]:
 
 @functools.cache
 def configuration(name: str) -> AcceleratorConfig:
-    """A configuration that is built."""
-    config = AcceleratorConfig.load(name)
-    config.require_built()
-    return config
+    """A preset, or a file."""
+    return AcceleratorConfig.load(name)
 
 
 class Product:

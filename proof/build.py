@@ -62,7 +62,6 @@ def build(
     """
     source = Path(onnx)
     machine = config if isinstance(config, AcceleratorConfig) else AcceleratorConfig.load(config)
-    machine.require_built()
     if record is not None and not verify:
         raise CompilerError("a recording is made by the proof: --record and --no-verify exclude")
     if record is not None and not record.exists():

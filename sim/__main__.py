@@ -152,6 +152,8 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.top < 1:
         raise InputError(f"--top must be at least 1, not {arguments.top}")
     build = Build.load(arguments.build, arguments.config)
+    if arguments.on == "rtl":
+        build.require_circuit()
     ran = run(
         build,
         arguments.on,

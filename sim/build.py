@@ -66,7 +66,6 @@ class Build:
             raise InputError(f"{code}: {error}") from error
         try:
             machine = AcceleratorConfig.load(config or folder / "config.yaml")
-            machine.require_built()
         except ConfigError as error:
             raise InputError(str(error)) from error
         if machine.fingerprint != program.fingerprint:
@@ -77,6 +76,19 @@ class Build:
             )
         path = folder / GOLDEN
         return cls(folder, program, machine, read_npz(path) if path.is_file() else {})
+
+    def require_circuit(self) -> None:
+        """Refuse a configuration with features that simulators have and the circuit has not.
+
+        Raises
+        ------
+        InputError
+            Names the feature.
+        """
+        try:
+            self.config.require_built()
+        except ConfigError as error:
+            raise InputError(str(error)) from error
 
     @property
     def recording(self) -> Path:

@@ -80,7 +80,12 @@ def layer_picojoules(job: Job, tiling: Tiling, config: AcceleratorConfig) -> flo
             rows = TRANSFORMS[algorithm.temporal].weight_rows
             reads = sum(c != 0 for row in rows for c in row) / len(rows[0])
     blocks = tiling.passes * job.problem.reduced * job.problem.taps * job.problem.groups
-    energy += reads * blocks * config.weight_block_beats * _sram(word, memory.weight_bytes)
+    energy += (
+        reads
+        * blocks
+        * config.weight_block_beats
+        * _sram(word, memory.weight_bytes // config.weight_banks)
+    )
     energy += tiling.beats * word * DRAM_BIT_PJ
     return energy + tiling.cycles * _leakage(config)
 
@@ -115,7 +120,7 @@ def depthwise_picojoules(problem: DepthwiseProblem, tiling: DepthwiseTiling) -> 
     energy += 2 * work.sums * array.cols * accumulator
     energy += work.pixels * _sram(word, memory.activation_bank_rows * config.lane_block)
     blocks = work.parts * problem.blocks
-    energy += blocks * problem.block_beats * _sram(word, memory.weight_bytes)
+    energy += blocks * problem.block_beats * _sram(word, memory.weight_bytes // config.weight_banks)
     energy += tiling.beats * word * DRAM_BIT_PJ
     return energy + tiling.cycles * _leakage(config)
 

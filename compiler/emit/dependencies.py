@@ -5,7 +5,8 @@ what is read and written and looks, per other unit, for the latest earlier instr
 must not overtake:
 
 * read after write, write after read and write after write on overlapping intervals of a memory;
-* two users of one port of one activation bank (each bank has one read and one write port);
+* two users of one port of one bank of activations or weights (each has one read and one write
+  port);
 * ARRAY and DRAIN on one accumulator bank.
 
 The order inside a unit is implicit: units issue and complete in order, and ARRAY, the only one
@@ -19,11 +20,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import TypeAlias
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import MAX_WAIT, Unit, UnitInstruction
-from hw.arch.walk import Access, Memory, accesses
+from hw.arch.walk import Access, Memory, accesses, bank_rows
 
 Clock: TypeAlias = tuple[int, ...]
 Use: TypeAlias = tuple[int, int, int]
@@ -38,17 +40,15 @@ class DependencyTracker:
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
-        self._bank_rows = config.memory.activation_bank_rows
-        self._accumulator_rows = config.memory.accumulator_rows
         # Per unit: clocks of its instructions at their issue.
         self._clocks: list[list[Clock]] = [[] for _ in Unit]
         # (memory, write) -> per unit: uses in dispatch order.
         self._uses: dict[tuple[Memory, bool], list[list[Use]]] = defaultdict(
             lambda: [[] for _ in Unit]
         )
-        # (bank, write) -> per unit: number of the last instruction on that port.
-        self._ports: dict[tuple[int, bool], list[int]] = defaultdict(lambda: [0] * UNITS)
-        self._accumulator_banks: dict[int, list[int]] = defaultdict(lambda: [0] * UNITS)
+        # (memory, bank, write) -> per unit: number of the last instruction on that port. A bank of
+        # accumulators is as one port.
+        self._ports: dict[tuple[Memory, int, bool], list[int]] = defaultdict(lambda: [0] * UNITS)
 
     def dispatched(self, unit: Unit) -> int:
         """How many instructions the unit has been given so far."""
@@ -78,12 +78,8 @@ class DependencyTracker:
             for other, uses in enumerate(self._uses[access.memory, write]):
                 if other != unit and uses and uses[-1][0] > needed[other]:
                     self._latest_overlap(other, uses, access, needed)
-        if access.memory is Memory.ACTIVATION:
-            for bank in self._banks(access):
-                _raise(needed, self._ports[bank, access.write])
-        elif access.memory is Memory.ACCUMULATOR:
-            for bank in self._accumulator_range(access):
-                _raise(needed, self._accumulator_banks[bank])
+        for port in self._ports_of(access):
+            _raise(needed, self._ports[port])
 
     def _latest_overlap(
         self, other: int, uses: list[Use], access: Access, needed: list[int]
@@ -122,19 +118,15 @@ class DependencyTracker:
 
     def _remember(self, unit: Unit, number: int, access: Access) -> None:
         self._uses[access.memory, access.write][unit].append((number, access.low, access.high))
-        if access.memory is Memory.ACTIVATION:
-            for bank in self._banks(access):
-                self._ports[bank, access.write][unit] = number
-        elif access.memory is Memory.ACCUMULATOR:
-            for bank in self._accumulator_range(access):
-                self._accumulator_banks[bank][unit] = number
+        for port in self._ports_of(access):
+            self._ports[port][unit] = number
 
-    def _banks(self, access: Access) -> range:
-        return range(access.low // self._bank_rows, access.high // self._bank_rows + 1)
-
-    def _accumulator_range(self, access: Access) -> range:
-        rows = self._accumulator_rows
-        return range(access.low // rows, access.high // rows + 1)
+    def _ports_of(self, access: Access) -> Iterator[tuple[Memory, int, bool]]:
+        rows = bank_rows(access.memory, self._config)
+        if rows is not None:
+            write = access.write or access.memory is Memory.ACCUMULATOR
+            for bank in range(access.low // rows, access.high // rows + 1):
+                yield access.memory, bank, write
 
 
 def _raise(clock: list[int], other: Clock | list[int]) -> None:

@@ -44,8 +44,8 @@ FEATURE_BITS = 16
 """Of a feature mask."""
 
 BUILT = ("depthwise", "vector", "hfa", "hfa_nested", "hfa_depthwise")
-"""Those that the circuit has. What needs another one encodes and decodes, but is refused by
-every machine (`AcceleratorConfig.require_built` refuses configurations with others)."""
+"""Those that the circuit has; `AcceleratorConfig.require_built` refuses configurations with others.
+The functional and the cycle simulator have all."""
 
 
 class Unit(enum.IntEnum):

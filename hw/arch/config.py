@@ -50,6 +50,15 @@ TRANSFORM_BITS = {"hfa": (15, 14), "hfa_nested": (16, 16)}
 """Least operand widths (activation, weight) that the algorithms of a feature need on raw s8; the
 widest are F(4×4,3×3) and, nested, F(2,3)⊗F(4×4,3×3) (winograd.Algorithm.input_bits)."""
 
+SOFTMAX_TABLES = 8
+"""Least tables with the feature fold: the exponentials of a softmax take four of them."""
+
+WEIGHT_BANKS = 4
+"""Banks of the weight scratchpad with the feature attention, each with one writer."""
+
+CENTRED_WEIGHT_BITS = 9
+"""Of a code minus its zero point."""
+
 EXACT_DIVISION_BITS = 36
 """Two native multiplier widths (hw/compute/drain/exact_division.py)."""
 
@@ -99,7 +108,9 @@ class AcceleratorConfig:
             raise ConfigError(f"unknown feature {unknown[0]!r}; known: {', '.join(FEATURES)}")
         if len(set(self.features)) < len(self.features):
             raise ConfigError(f"features name one twice: {', '.join(self.features)}")
+        self._check_needs()
         self._check_transforms()
+        self._check_attention()
         if self.lanes.requantize * 8 < self.port.bytes:
             raise ConfigError(
                 f"lanes.requantize is {self.lanes.requantize}: a parameter row of 8 bytes per lane "
@@ -132,12 +143,35 @@ class AcceleratorConfig:
                 f"whole weight blocks of {self.array.multipliers} bytes"
             )
 
-    def _check_transforms(self) -> None:
-        """Widths, memories and lanes that the hfa features need; none of them without."""
+    def _check_needs(self) -> None:
+        """Features that extend others."""
         for feature, needed in NEEDS.items():
             for base in needed:
                 if feature in self.features and base not in self.features:
                     raise ConfigError(f"feature {feature!r} needs feature {base!r}")
+
+    def _check_attention(self) -> None:
+        """Tables and weights that the features fold and attention need."""
+        if "fold" in self.features and self.memory.tables < SOFTMAX_TABLES:
+            raise ConfigError(
+                f"memory.tables is {self.memory.tables}; feature 'fold' needs at least "
+                f"{SOFTMAX_TABLES}"
+            )
+        if "attention" not in self.features:
+            return
+        if self.array.weight_bits < CENTRED_WEIGHT_BITS:
+            raise ConfigError(
+                f"array.weight_bits is {self.array.weight_bits}; feature 'attention' needs at "
+                f"least {CENTRED_WEIGHT_BITS}"
+            )
+        if self.weight_bank_beats < self.weight_block_beats:
+            raise ConfigError(
+                f"memory.weight_bytes ({self.memory.weight_bytes}) does not hold a weight block "
+                f"of {self.array.multipliers} bytes in each of {WEIGHT_BANKS} banks"
+            )
+
+    def _check_transforms(self) -> None:
+        """Widths, memories and lanes that the hfa features need; none of them without."""
         # Their taps then load within the 16 pixels of the smallest frame.
         if "hfa_depthwise" in self.features and self.array.rows > TILE_POINTS:
             raise ConfigError(
@@ -194,6 +228,16 @@ class AcceleratorConfig:
     def weight_beats(self) -> int:
         """Beats that the weight scratchpad holds."""
         return self.memory.weight_bytes // self.port.bytes
+
+    @property
+    def weight_banks(self) -> int:
+        """Banks of the weight scratchpad, each with one read and one write port."""
+        return WEIGHT_BANKS if "attention" in self.features else 1
+
+    @property
+    def weight_bank_beats(self) -> int:
+        """Beats of one bank of the weight scratchpad."""
+        return self.weight_beats // self.weight_banks
 
     @property
     def weight_block_beats(self) -> int:

@@ -42,7 +42,7 @@ without the feature x; names in plain letters are parameters of the configuratio
 error is reported: OPCODE, FINGERPRINT, UNSUPPORTED, BAD_WAIT, FIELD, ADDRESS. Besides, the units
 check addresses as they use them, and what only the data show."""
 
-UNBUILT = "Not built: every machine refuses it (UNSUPPORTED)."
+UNBUILT = "Not in the circuit yet; the functional and the cycle simulator execute it."
 
 
 def _prose(text: str | None) -> str:
@@ -68,7 +68,7 @@ def _fields(kind: type[Instruction]) -> Iterator[tuple[object, ...]]:
     for field in kind.layout():
         default = getattr(example, field.name)
         text = ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)
-        doc = field.doc if _built(kind, field) else f"{field.doc} (not built)"
+        doc = field.doc if _built(kind, field) else f"{field.doc} (not in the circuit yet)"
         yield f"{shift}", f"`{field.name}`", _kind(field), text, doc
         shift += field.width
 

@@ -15,6 +15,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from hw.arch.instructions.fold import (
+    LEAST_COEFFICIENT_SHIFT,
+    MOST_COEFFICIENT_SHIFT,
+)
+from hw.arch.instructions.fold import MOST_ELEMENTS as MOST_ELEMENTS
 from hw.arch.isa import FIXED_POINT
 from hw.arch.numerics import (
     Int,
@@ -25,8 +30,6 @@ from hw.arch.numerics import (
     split_scale,
 )
 
-MOST_ELEMENTS = 1024
-"""Of a group, for which the widths of sums and roots are enough."""
 EXPONENTIAL_BITS = 20
 """Fraction bits of an exponential; the greatest one is 2^20 itself."""
 SOFTMAX_RECIPROCAL_BITS = 22
@@ -36,8 +39,6 @@ STANDARD_BITS = 16
 """Fraction bits of a standardized element."""
 GAIN_BITS = 17
 """Magnitude of a gain."""
-MOST_COEFFICIENT_SHIFT = 28
-LEAST_COEFFICIENT_SHIFT = 5
 OFFSET_BITS = 14
 """Fraction bits of an offset, in steps of the result."""
 OFFSET_LIMIT = 1 << 23

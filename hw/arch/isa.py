@@ -114,7 +114,6 @@ __all__ = [
     "Elementwise",
     "ElementwiseOp",
     "ErrorCode",
-    "Executable",
     "Fence",
     "Fold",
     "FoldOp",
@@ -132,7 +131,6 @@ __all__ = [
     "Set",
     "Space",
     "Store",
-    "UnbuiltInstruction",
     "Unit",
     "UnitInstruction",
     "decode",
@@ -144,12 +142,9 @@ __all__ = [
     "unit_of",
 ]
 
-UnitInstruction: TypeAlias = Load | Store | Array | Drain | Elementwise | Reduce
+UnitInstruction: TypeAlias = Load | Store | Array | Drain | Elementwise | Reduce | Fold | Permute
 ControlInstruction: TypeAlias = Begin | Set | Add | Loop | Next | Branch | Scalar | Fence | Halt
-Executable: TypeAlias = UnitInstruction | ControlInstruction
-UnbuiltInstruction: TypeAlias = Fold | Permute
-"""Of units that have not got them yet: every machine refuses them (`is_built`)."""
-Instruction: TypeAlias = Executable | UnbuiltInstruction
+Instruction: TypeAlias = UnitInstruction | ControlInstruction
 
 CLASSES: dict[Opcode, type[Instruction]] = {
     kind.OPCODE: kind
@@ -236,9 +231,9 @@ def decode(data: bytes) -> Instruction:
 def unit_of(instruction: Instruction) -> Unit | None:
     """Return the unit that executes an instruction, or None for the sequencer."""
     match instruction:
-        case Load() | Store() | Array() | Drain() | Elementwise() | Reduce():
+        case Load() | Store() | Array() | Drain():
             return instruction.UNIT
-        case Fold() | Permute():
+        case Elementwise() | Reduce() | Fold() | Permute():
             return instruction.UNIT
         case Begin() | Set() | Add() | Loop() | Next() | Branch() | Scalar() | Fence() | Halt():
             return None

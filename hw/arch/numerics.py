@@ -211,7 +211,7 @@ class Affine:
         """Apply to codes a, b (int64 arrays)."""
         t = round24(b * self.rb.fixed + self.k.fixed)
         v = round24(a * self.ra.fixed + t)
-        return _finish(v, self.zero_point, low, high)
+        return finish(v, self.zero_point, low, high)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -233,7 +233,7 @@ class Product:
         """Apply to codes a, b (int64 arrays)."""
         t = round24((a - self.za) * (b - self.zb) * self.scale.fixed)
         v = round24(t + (self.zero_point << FIXED_POINT))
-        return _finish(v, 0, low, high)
+        return finish(v, 0, low, high)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -258,12 +258,22 @@ class Mean:
         Factor.of(np.float32(sx) / np.float32(sy), "scale ratio")  # bounds sums times scale
         return cls(Factor.of(s, "mean scale"), zy)
 
-    def __call__(self, total: Int, low: int, high: int) -> Int:
-        """Apply to sums of (code − zero point)."""
-        return _finish(round24(total * self.scale.fixed), self.zero_point, low, high)
+    def __call__(self, total: Int, low: int, high: int, *, add_first: bool = False) -> Int:
+        """Apply to sums of (code − zero point).
+
+        Parameters
+        ----------
+        total, low, high: sums, clamps.
+        add_first: the zero point is added before the rounding: rint(f32(f32(acc·s) + zy)).
+        """
+        value = round24(total * self.scale.fixed)
+        if not add_first:
+            return finish(value, self.zero_point, low, high)
+        return finish(round24(value + (self.zero_point << FIXED_POINT)), 0, low, high)
 
 
-def _finish(value: Int, zero_point: int, low: int, high: int) -> Int:
+def finish(value: Int, zero_point: int, low: int, high: int) -> Int:
+    """Fixed point in units of 2^-44 to a code: clamp(rint(value) + zero_point, low, high)."""
     rounded = round_half_even(np.abs(value), FIXED_POINT)
     signed = np.where(value < 0, -rounded, rounded)
     return np.asarray(np.clip(signed + zero_point, low, high), np.int64)

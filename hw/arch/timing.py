@@ -8,10 +8,22 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import TypeAlias
 
 from hw.arch.codes import LINE_HAZARD as LINE_HAZARD
 from hw.arch.config import AcceleratorConfig
-from hw.arch.isa import Array, ArrayMode, Drain, Elementwise, Load, Reduce, Store
+from hw.arch.fold_timing import fold_stream_cycles, permute_stream_cycles
+from hw.arch.isa import (
+    Array,
+    ArrayMode,
+    Drain,
+    Elementwise,
+    Fold,
+    Load,
+    Permute,
+    Reduce,
+    Store,
+)
 from hw.arch.winograd import Algorithm
 from hw.arch.winograd_matrices import TRANSFORMS
 
@@ -114,8 +126,15 @@ def drain_stream_cycles(instruction: Drain, config: AcceleratorConfig) -> int:
     return rows * config.requantize_steps
 
 
-def vector_stream_cycles(instruction: Elementwise | Reduce, config: AcceleratorConfig) -> int:
+VectorInstruction: TypeAlias = Elementwise | Reduce | Fold | Permute
+
+
+def vector_stream_cycles(instruction: VectorInstruction, config: AcceleratorConfig) -> int:
     """Cycles in which a vector instruction reads source rows."""
+    if isinstance(instruction, Fold):
+        return fold_stream_cycles(instruction, config)
+    if isinstance(instruction, Permute):
+        return permute_stream_cycles(instruction, config)
     rows = math.prod(instruction.counts)
     if isinstance(instruction, Reduce):
         rows *= math.prod(instruction.window)
@@ -369,6 +388,14 @@ VECTOR_LATENCY = ROW_LATENCY + ELEMENT_LATENCY + AFFINE_LATENCY + TABLE_LATENCY 
 """Cycles from the address of a step to the write of the row that it completes."""
 
 
-def vector_duration(instruction: Elementwise | Reduce, config: AcceleratorConfig) -> int:
-    """Cycles from the issue of a vector instruction to its `done`, the cycle of its last write."""
-    return VECTOR_START + vector_stream_cycles(instruction, config) - 1 + VECTOR_LATENCY
+FOLD_LATENCY = VECTOR_LATENCY + 12
+"""The same of FOLD: a tree over the lanes and a second product stand in front of the pipeline."""
+
+
+def vector_duration(instruction: VectorInstruction, config: AcceleratorConfig) -> int:
+    """Cycles from the issue of a vector instruction to its `done`, the cycle of its last write.
+
+    A collecting pass, which writes nothing, takes as long.
+    """
+    latency = FOLD_LATENCY if isinstance(instruction, Fold) else VECTOR_LATENCY
+    return VECTOR_START + vector_stream_cycles(instruction, config) - 1 + latency

@@ -6,8 +6,6 @@ The functional simulator gathers with these arrays; the compiler and the hazard 
 
 from __future__ import annotations
 
-import dataclasses
-import enum
 import math
 from collections.abc import Iterator, Sequence
 
@@ -15,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.arch.config import AcceleratorConfig
+from hw.arch.fold_walk import fold_accesses, permute_accesses
 from hw.arch.isa import (
     ADDRESS_BITS,
     Array,
@@ -22,7 +21,9 @@ from hw.arch.isa import (
     Drain,
     Elementwise,
     ElementwiseOp,
+    Fold,
     Load,
+    Permute,
     Reduce,
     Scalar,
     Space,
@@ -30,6 +31,10 @@ from hw.arch.isa import (
     UnitInstruction,
     strides,
 )
+from hw.arch.nest import Access as Access
+from hw.arch.nest import Memory as Memory
+from hw.arch.nest import inside, interval, rows
+from hw.arch.nest import offsets as offsets
 from hw.arch.timing import (
     STRIP_LINES,
     array_blocks,
@@ -41,68 +46,12 @@ from hw.arch.timing import (
 from hw.arch.winograd import Algorithm
 from hw.arch.winograd_matrices import TRANSFORMS
 
-Index = npt.NDArray[np.int64]
-
-
-def offsets(counts: Sequence[int], step: Sequence[int]) -> Index:
-    """Offset at every point of a nest, shape = counts reversed (outermost axis first).
-
-    Parameters
-    ----------
-    counts, step: per level, innermost first; `step` are strides (not deltas).
-    """
-    result = np.zeros((1,) * len(counts), np.int64)
-    for axis, (count, stride) in enumerate(zip(counts, step, strict=True)):
-        shape = [1] * len(counts)
-        shape[len(counts) - 1 - axis] = count
-        result = result + (np.arange(count, dtype=np.int64) * stride).reshape(shape)
-    return result
-
-
-def inside(
-    start: int, step: int, count: int, dilation: int, taps: int, bound: int
-) -> npt.NDArray[np.bool_]:
-    """[taps, count]: whether start + position·step + tap·dilation lies in 0..bound−1."""
-    coordinate = (start + np.arange(count) * step)[None, :] + (np.arange(taps) * dilation)[:, None]
-    return np.asarray((coordinate >= 0) & (coordinate < bound))
-
-
-class Memory(enum.Enum):
-    """Memories that instructions can conflict on."""
-
-    ACTIVATION = "activation"
-    WEIGHT = "weight"
-    PARAMETER = "parameter"
-    TABLE = "table"
-    ACCUMULATOR = "accumulator"
-    DRAM = "dram"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Access:
-    """A closed interval of rows, beats or bytes that an instruction reads or writes."""
-
-    memory: Memory
-    low: int
-    high: int
-    write: bool
-
-
 SPACE_MEMORY = {
     Space.ACTIVATION: Memory.ACTIVATION,
     Space.WEIGHT: Memory.WEIGHT,
     Space.PARAMETER: Memory.PARAMETER,
     Space.TABLE: Memory.TABLE,
 }
-
-
-def _interval(base: int, counts: Sequence[int], step: Sequence[int]) -> tuple[int, int]:
-    low = high = base
-    for count, stride in zip(counts, step, strict=True):
-        span = (count - 1) * stride
-        low += min(span, 0)
-        high += max(span, 0)
-    return low, high
 
 
 def _clipped_interval(
@@ -114,7 +63,7 @@ def _clipped_interval(
 
     `plain` are (count, stride); `clipped` are (count, stride, taps, tap stride, inside mask).
     """
-    low, high = _interval(base, [c for c, _ in plain], [s for _, s in plain])
+    low, high = interval(base, [c for c, _ in plain], [s for _, s in plain])
     for count, stride, taps, tap_stride, mask in clipped:
         offset = offsets((count, taps), (stride, tap_stride))[mask]
         if offset.size == 0:
@@ -123,6 +72,23 @@ def _clipped_interval(
         high += int(offset.max())
     wraps = low >> ADDRESS_BITS << ADDRESS_BITS  # a first position before row 0 is stored modulo
     return low - wraps, high - wraps
+
+
+def bank_rows(memory: Memory, config: AcceleratorConfig) -> int | None:
+    """Rows (or beats) of a bank; None of a memory whose ports are never shared.
+
+    Of the activation and the weight scratchpad each bank has a read and a write port with one
+    owner at a time; a bank of accumulators belongs to ARRAY or to DRAIN.
+    """
+    match memory:
+        case Memory.ACTIVATION:
+            return config.memory.activation_bank_rows
+        case Memory.WEIGHT:
+            return config.weight_bank_beats
+        case Memory.ACCUMULATOR:
+            return config.memory.accumulator_rows
+        case _:
+            return None
 
 
 def transformed_nest(counts: Sequence[int], transform_t: int) -> tuple[int, ...]:
@@ -197,11 +163,11 @@ def _array(instruction: Array, config: AcceleratorConfig) -> Iterator[Access]:
         (counts[d], step[d], mask.shape[0], step[4 + d] if mask.shape[0] > 1 else 0, mask)
         for d, mask in enumerate(array_masks(instruction))
     ]
-    interval = _clipped_interval(
+    found = _clipped_interval(
         instruction.activation, [(counts[3], step[3]), (counts[7], step[7])], clipped
     )
-    if interval is not None:
-        yield Access(Memory.ACTIVATION, *interval, False)
+    if found is not None:
+        yield Access(Memory.ACTIVATION, *found, False)
     size = array_weight_blocks(instruction) * config.weight_block_beats
     yield Access(Memory.WEIGHT, instruction.weight, instruction.weight + size - 1, False)
     last = instruction.accumulator + array_outputs(instruction) - 1
@@ -220,14 +186,14 @@ def _drain(instruction: Drain, config: AcceleratorConfig) -> Iterator[Access]:
     nest = drain_nest(instruction)
     yield Access(
         Memory.ACCUMULATOR,
-        *_interval(instruction.accumulator, nest, strides(nest, instruction.accumulator_deltas)),
+        *interval(instruction.accumulator, nest, strides(nest, instruction.accumulator_deltas)),
         False,
     )
     size = instruction.counts[3] * config.requantize_steps * config.parameter_row_beats
     yield Access(Memory.PARAMETER, instruction.parameter, instruction.parameter + size - 1, False)
     out = (config.array.blocks_per_row, *instruction.counts)
     step = drain_strides(instruction, config)
-    yield Access(Memory.ACTIVATION, *_interval(instruction.destination, out, step), True)
+    yield Access(Memory.ACTIVATION, *interval(instruction.destination, out, step), True)
 
 
 def _table(field: int, config: AcceleratorConfig) -> Access:
@@ -248,72 +214,76 @@ def two_sources(instruction: Elementwise) -> bool:
 
 def _elementwise(instruction: Elementwise, config: AcceleratorConfig) -> Iterator[Access]:
     counts = instruction.counts
-    yield Access(
-        Memory.ACTIVATION,
-        *_interval(instruction.source0, counts, strides(counts, instruction.source0_deltas)),
-        False,
-    )
+    yield rows(instruction.source0, counts, instruction.source0_deltas, False)
     if two_sources(instruction):
-        yield Access(
-            Memory.ACTIVATION,
-            *_interval(instruction.source1, counts, strides(counts, instruction.source1_deltas)),
-            False,
-        )
+        yield rows(instruction.source1, counts, instruction.source1_deltas, False)
     if instruction.table:
         yield _table(instruction.table, config)
     out = elementwise_produced(instruction)
     if out[0]:
-        yield Access(
-            Memory.ACTIVATION,
-            *_interval(instruction.destination, out, strides(out, instruction.destination_deltas)),
-            True,
-        )
+        yield rows(instruction.destination, out, instruction.destination_deltas, True)
+
+
+def reduce_pixels(instruction: Reduce) -> int:
+    """Pixels of a window along x: with `pair` two in a step, 2: but one in the last."""
+    steps = instruction.window[0]
+    return 2 * steps - (instruction.pair == 2) if instruction.pair else steps
 
 
 def reduce_masks(instruction: Reduce) -> list[npt.NDArray[np.bool_]]:
-    """For x, y, t: [window, positions] whether the position lies inside the tensor."""
+    """For x, y, t: [window, positions] whether the position lies inside the tensor.
+
+    With `pair` the window along x has `reduce_pixels` pixels.
+    """
+    window = (reduce_pixels(instruction), *instruction.window[1:])
     return [
         inside(
             instruction.starts[d],
             instruction.steps[d],
             instruction.counts[d],
             1,
-            instruction.window[d],
+            window[d],
             instruction.bounds[d],
         )
         for d in range(3)
     ]
 
 
+def reduce_reads(instruction: Reduce) -> list[tuple[int, list[npt.NDArray[np.bool_]]]]:
+    """First row and masks of each of the one or two rows that a step reads.
+
+    The masks of the second one have fewer columns where the last step has none.
+    """
+    masks = reduce_masks(instruction)
+    if not instruction.pair:
+        return [(instruction.source, masks)]
+    x, y, t = masks
+    second = instruction.source + instruction.pair_delta
+    return [(instruction.source, [x[0::2], y, t]), (second, [x[1::2], y, t])]
+
+
 def _reduce(instruction: Reduce, config: AcceleratorConfig) -> Iterator[Access]:
     counts = (*instruction.window, *instruction.counts)
     step = strides(counts, instruction.source_deltas)
-    clipped = [
-        (instruction.counts[d], step[3 + d], instruction.window[d], step[d], mask)
-        for d, mask in enumerate(reduce_masks(instruction))
-    ]
-    interval = _clipped_interval(instruction.source, [(counts[6], step[6])], clipped)
-    if interval is not None:
-        yield Access(Memory.ACTIVATION, *interval, False)
+    for source, masks in reduce_reads(instruction):
+        clipped = [
+            (instruction.counts[d], step[3 + d], mask.shape[0], step[d], mask)
+            for d, mask in enumerate(masks)
+        ]
+        found = _clipped_interval(source, [(counts[6], step[6])], clipped)
+        if found is not None:
+            yield Access(Memory.ACTIVATION, *found, False)
     if instruction.table:
         yield _table(instruction.table, config)
-    yield Access(
-        Memory.ACTIVATION,
-        *_interval(
-            instruction.destination,
-            instruction.counts,
-            strides(instruction.counts, instruction.destination_deltas),
-        ),
-        True,
-    )
+    yield rows(instruction.destination, instruction.counts, instruction.destination_deltas, True)
 
 
 def _transfer(instruction: Load | Store, config: AcceleratorConfig) -> Iterator[Access]:
     space = instruction.space if isinstance(instruction, Load) else Space.ACTIVATION
     counts = instruction.counts
-    low, high = _interval(instruction.local, counts, strides(counts, instruction.local_deltas))
+    low, high = interval(instruction.local, counts, strides(counts, instruction.local_deltas))
     local = (SPACE_MEMORY[Space(space)], low, high + instruction.beats - 1)
-    first, last = _interval(instruction.dram, counts, strides(counts, instruction.dram_deltas))
+    first, last = interval(instruction.dram, counts, strides(counts, instruction.dram_deltas))
     dram = (Memory.DRAM, first, last + instruction.beats * config.port.bytes - 1)
     load = isinstance(instruction, Load)
     yield Access(*dram, not load)
@@ -333,6 +303,10 @@ def accesses(instruction: UnitInstruction | Scalar, config: AcceleratorConfig) -
             return list(_elementwise(instruction, config))
         case Reduce():
             return list(_reduce(instruction, config))
+        case Fold():
+            return list(fold_accesses(instruction, config))
+        case Permute():
+            return list(permute_accesses(instruction, config))
         case Scalar():
             return [Access(Memory.ACTIVATION, instruction.row, instruction.row, False)]
 

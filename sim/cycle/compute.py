@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from hw.arch.config import TILE_POINTS, AcceleratorConfig
-from hw.arch.isa import Array, ArrayMode, Drain, Elementwise, Instruction, Reduce
+from hw.arch.isa import (
+    Array,
+    ArrayMode,
+    Drain,
+    Elementwise,
+    Fold,
+    Instruction,
+    Permute,
+    Reduce,
+)
 from hw.arch.timing import (
     TRANSFORM_SHARED,
     array_blocks,
@@ -23,7 +32,7 @@ def duration(instruction: Instruction, config: AcceleratorConfig) -> int:
     match instruction:
         case Drain():
             return drain_duration(instruction, config)
-        case Elementwise() | Reduce():
+        case Elementwise() | Reduce() | Fold() | Permute():
             return vector_duration(instruction, config)
         case _:
             raise TypeError(f"{type(instruction).__name__} has no closed form")

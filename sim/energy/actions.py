@@ -20,12 +20,14 @@ from hw.arch.isa import (
     Drain,
     Elementwise,
     ElementwiseOp,
-    Executable,
     Fence,
+    Fold,
     Halt,
+    Instruction,
     Load,
     Loop,
     Next,
+    Permute,
     Reduce,
     ReduceOp,
     Scalar,
@@ -35,6 +37,7 @@ from hw.arch.isa import (
 )
 from hw.arch.timing import array_outputs, drain_transforms, transfer_beats
 from hw.arch.walk import array_masks, elementwise_produced, reduce_masks, two_sources
+from sim.energy.fold import fold_actions, permute_actions
 from sim.energy.hfa_actions import (
     transformed_array,
     transformed_depthwise,
@@ -154,7 +157,7 @@ _SPACE_WRITES = {
 }
 
 
-def count_actions(instruction: Executable, config: AcceleratorConfig) -> Actions:
+def count_actions(instruction: Instruction, config: AcceleratorConfig) -> Actions:
     """Actions of one executed instruction, its own fetch included."""
     result: Actions = Counter({Action.FETCH: INSTRUCTION_BYTES // config.port.bytes})
     match instruction:
@@ -174,6 +177,10 @@ def count_actions(instruction: Executable, config: AcceleratorConfig) -> Actions
             result += _elementwise(instruction, config)
         case Reduce():
             result += _reduce(instruction, config)
+        case Fold():
+            result += fold_actions(instruction, config)
+        case Permute():
+            result += permute_actions(instruction, config)
         case Scalar():
             result[Action.ACTIVATION_READ] = 1
         case Begin() | Set() | Add() | Loop() | Next() | Branch() | Fence() | Halt():

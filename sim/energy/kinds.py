@@ -55,6 +55,20 @@ class Action(enum.StrEnum):
     VECTOR_COMPARE = "vector_compare"
     VECTOR_SUM = "vector_sum"
     """One element of the vector unit; copies and packing cost only their accesses."""
+    FOLD_MULTIPLY = "fold_multiply"
+    """One product of two centred elements, added up."""
+    FOLD_EXPONENTIAL = "fold_exponential"
+    """One exponential looked up: a word of a table."""
+    FOLD_SOFTMAX = "fold_softmax"
+    """One exponential times its group's reciprocal, rounded."""
+    FOLD_SQUARE = "fold_square"
+    """One element and its square, added up."""
+    FOLD_NORM = "fold_norm"
+    """One element normalised, scaled and rounded."""
+    FOLD_ENGINE = "fold_engine"
+    """One cycle of the engine for roots and reciprocals."""
+    VECTOR_SELECT = "vector_select"
+    """One byte chosen among those of two rows, or out of a transposing buffer."""
     DRAM_READ = "dram_read"
     DRAM_WRITE = "dram_write"
     """One beat."""
@@ -94,6 +108,13 @@ COMPONENTS: dict[Action, str] = {
     Action.VECTOR_PRODUCT: "vector",
     Action.VECTOR_COMPARE: "vector",
     Action.VECTOR_SUM: "vector",
+    Action.FOLD_MULTIPLY: "vector",
+    Action.FOLD_EXPONENTIAL: "parameters and tables",
+    Action.FOLD_SOFTMAX: "vector",
+    Action.FOLD_SQUARE: "vector",
+    Action.FOLD_NORM: "vector",
+    Action.FOLD_ENGINE: "vector",
+    Action.VECTOR_SELECT: "vector",
     Action.DRAM_READ: "DRAM",
     Action.DRAM_WRITE: "DRAM",
     Action.FETCH: "instruction fetch",

@@ -16,6 +16,8 @@ from typing import Any, assert_never
 import yaml
 
 from hw.arch.config import AcceleratorConfig
+from hw.arch.fold_numerics import NORM_SQUARES_WIDTH, NORM_SUM_WIDTH
+from hw.arch.group_numerics import ROOT_BITS
 from hw.arch.numerics import PARAMETER_BYTES
 from sim.energy.kinds import COMPONENTS, Action, Actions
 
@@ -162,7 +164,7 @@ class EnergyTable:
             case Action.ACTIVATION_READ | Action.ACTIVATION_WRITE:
                 return self._sram(beat, memory.activation_bank_rows * config.lane_block)
             case Action.WEIGHT_READ | Action.WEIGHT_WRITE:
-                return self._sram(beat, memory.weight_bytes)
+                return self._sram(beat, memory.weight_bytes // config.weight_banks)
             case Action.PARAMETER_READ | Action.PARAMETER_WRITE:
                 return self._sram(beat, memory.parameter_columns * PARAMETER_BYTES)
             case Action.TABLE_READ:
@@ -179,6 +181,21 @@ class EnergyTable:
                 return self._add(9)
             case Action.VECTOR_SUM:
                 return self._add(SUM_BITS)
+            case Action.FOLD_MULTIPLY:
+                return self._product(9, 9) + self._add(SUM_BITS)
+            case Action.FOLD_EXPONENTIAL:
+                return self._sram(32, 4 * 256)
+            case Action.FOLD_SOFTMAX:
+                return self._product(21, 22) + self._add(AFFINE_BITS)
+            case Action.FOLD_SQUARE:
+                return self._product(8, 8) + self._add(NORM_SUM_WIDTH + NORM_SQUARES_WIDTH)
+            case Action.FOLD_NORM:
+                products = self._product(11, 9) + self._product(19, 24) + self._product(22, 18)
+                return products + 2 * self._add(AFFINE_BITS)
+            case Action.FOLD_ENGINE:
+                return self._add(2 * ROOT_BITS)
+            case Action.VECTOR_SELECT:
+                return self._add(8 * (2 * config.lane_block).bit_length())
             case Action.DRAM_READ | Action.DRAM_WRITE | Action.FETCH:
                 return self.values["dram_bit_pj"] * beat
             case Action.CYCLE:

@@ -1,7 +1,8 @@
 """ARRAY: gathers and exact matrix products.
 
 Products are made in float32: a centred activation has 9 bits and a weight 8, so every partial sum
-over up to 512 products is an integer below 2^24, which float32 holds exactly.
+over up to 512 products is an integer below 2^24, which float32 holds exactly (256 products where
+weights are centred, too).
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from sim.functional.state import Index, State
 Float = npt.NDArray[np.float32]
 EXACT_PRODUCTS = 512
 """Products of 9 by 8 bits whose sum float32 holds exactly: 512 · 255 · 128 < 2^24."""
+EXACT_CENTRED = 256
+"""The same of 9 by 9 bits, where weights have a zero point: 256 · 255 · 255 < 2^24."""
 THREAD_LIMIT = 1 << 18
 """Products up to which OpenBLAS stays on the calling thread. Waking others for matrices as small
 as a tile costs more than it gains, and very much more on a busy machine."""
@@ -106,6 +109,17 @@ def _weights(instruction: Array, state: State) -> npt.NDArray[np.int8]:
     )
 
 
+def _centred_weights(
+    instruction: Array, state: State
+) -> npt.NDArray[np.int8] | npt.NDArray[np.int16]:
+    """The same minus their zero point; s8 where they have none."""
+    weights = _weights(instruction, state)
+    if not instruction.weight_unsigned and not instruction.weight_zero_point:
+        return weights
+    codes = weights.view(np.uint8) if instruction.weight_unsigned else weights
+    return codes.astype(np.int16) - np.int16(instruction.weight_zero_point)
+
+
 def _product(vectors: Float, matrix: Float) -> Index:
     """Matrix product [n, k] by [k, m] in strips of rows that one thread does."""
     n, k = vectors.shape
@@ -133,11 +147,12 @@ def _gemm(instruction: Array, state: State) -> Index:
     nest = (offset[:, None, :] + (np.arange(ci) * step[7])[None, :, None]).reshape(positions, -1)
     nest = nest + instruction.activation
     mask = None if inside is None else np.tile(inside, (1, ci))
-    weights = _weights(instruction, state).reshape(ci * taps, co, rows, cols)
+    weights = _centred_weights(instruction, state).reshape(ci * taps, co, rows, cols)
     total = np.zeros((co, positions, cols), np.int64)
     shared = step[3] == 0 or co == 1
-    for first in range(0, ci * taps, EXACT_PRODUCTS // rows):
-        part = slice(first, first + EXACT_PRODUCTS // rows)
+    exact = (EXACT_PRODUCTS if weights.dtype == np.int8 else EXACT_CENTRED) // rows
+    for first in range(0, ci * taps, exact):
+        part = slice(first, first + exact)
         some = None if mask is None else mask[:, part]
         wide = weights[part].astype(np.float32)
         blocks = wide.shape[0]

@@ -36,3 +36,13 @@ class UnwrittenReadError(UnitError):
 
     def __init__(self, message: str):
         super().__init__(ErrorCode.ADDRESS, message)
+
+
+class WidthError(UnitError):
+    """A value left the width that the circuit has for it, which cannot see it.
+
+    Every program that does this is wrong: its compiler had to prove a bound.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(ErrorCode.FIELD, message)

@@ -6,7 +6,8 @@ the order inside a unit. Two instructions of different units whose accesses conf
 ordered: the earlier one must be inside the later one's clock. Accesses conflict if
 
 * they overlap in a memory and one of them writes,
-* they use the same port (read or write) of one activation bank: each port has one owner, or
+* they use the same port (read or write) of one activation or weight bank: each port has one
+  owner, or
 * they touch the same accumulator bank.
 
 Inside a unit there is nothing to prove: units work in order, and only ARRAY takes an instruction
@@ -23,7 +24,7 @@ import numpy.typing as npt
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import ALL_UNITS, Fence, Halt, Load, Scalar, Store, Unit, UnitInstruction, strides
-from hw.arch.walk import Access, Memory, accesses, offsets
+from hw.arch.walk import Access, Memory, accesses, bank_rows, offsets
 from sim.functional.sequencer import Step
 
 SEQUENCER = len(Unit)
@@ -96,7 +97,10 @@ class HazardChecker:
         # DRAM: only LOAD reads and only STORE writes; exact runs, for tensors interleave.
         self._dram = np.zeros((2, -(-memory_bytes // beat)), np.int32)
         # (bank, write) and accumulator bank: last ordinal per unit.
-        self._ports = np.zeros((2, memory.activation_banks, UNITS), np.int32)
+        self._ports = {
+            Memory.ACTIVATION: np.zeros((2, memory.activation_banks, UNITS), np.int32),
+            Memory.WEIGHT: np.zeros((2, config.weight_banks, UNITS), np.int32),
+        }
         self._accumulator_banks = np.zeros((2, UNITS), np.int32)
         self._clocks: list[list[_Clock]] = [[] for _ in range(UNITS)]
         self._pcs: list[list[int]] = [[] for _ in range(UNITS)]
@@ -173,12 +177,12 @@ class HazardChecker:
             return
         memory = self._memories[access.memory]
         yield "data", memory.latest(access.low, access.high, access.write)
-        banks = self._banks(access)
-        if access.memory is Memory.ACTIVATION:
+        if access.memory in self._ports:
             port = "write port" if access.write else "read port"
-            yield port, self._ports[int(access.write), banks].max(axis=0)
+            banks = self._banks(access)
+            yield port, self._ports[access.memory][int(access.write), banks].max(axis=0)
         elif access.memory is Memory.ACCUMULATOR:
-            yield "bank", self._accumulator_banks[banks].max(axis=0)
+            yield "bank", self._accumulator_banks[self._banks(access)].max(axis=0)
 
     def _note(self, instruction: UnitInstruction | Scalar, access: Access, unit: int) -> None:
         ordinal = len(self._clocks[unit])
@@ -187,8 +191,8 @@ class HazardChecker:
             self._dram[int(access.write), self._beats(instruction)] = ordinal
             return
         self._memories[access.memory].note(access.low, access.high, access.write, unit, ordinal)
-        if access.memory is Memory.ACTIVATION:
-            self._ports[int(access.write), self._banks(access), unit] = ordinal
+        if access.memory in self._ports:
+            self._ports[access.memory][int(access.write), self._banks(access), unit] = ordinal
         elif access.memory is Memory.ACCUMULATOR:
             self._accumulator_banks[self._banks(access), unit] = ordinal
 
@@ -198,11 +202,8 @@ class HazardChecker:
         return np.asarray(starts // self._beat + np.arange(instruction.beats), np.int64)
 
     def _banks(self, access: Access) -> slice:
-        rows = (
-            self._config.memory.activation_bank_rows
-            if access.memory is Memory.ACTIVATION
-            else self._config.memory.accumulator_rows
-        )
+        rows = bank_rows(access.memory, self._config)
+        assert rows is not None
         return slice(access.low // rows, access.high // rows + 1)
 
     def _require(

@@ -18,8 +18,10 @@ from hw.arch.isa import (
     Drain,
     Elementwise,
     ErrorCode,
+    Fold,
     Instruction,
     Load,
+    Permute,
     Reduce,
     Scalar,
     Store,
@@ -29,6 +31,8 @@ from hw.arch.isa import (
 from sim.functional.array import execute_array
 from sim.functional.drain import execute_drain
 from sim.functional.errors import MachineError, UnitError
+from sim.functional.fold import execute_fold
+from sim.functional.permute import execute_permute
 from sim.functional.sequencer import Sequencer, Step
 from sim.functional.state import Bytes, State
 from sim.functional.transfer import execute_load, execute_store
@@ -145,6 +149,10 @@ class FunctionalMachine:
                 execute_elementwise(instruction, self.state)
             case Reduce():
                 execute_reduce(instruction, self.state)
+            case Fold():
+                execute_fold(instruction, self.state)
+            case Permute():
+                execute_permute(instruction, self.state)
             case _:
                 assert_never(instruction)
 

@@ -26,7 +26,6 @@ from hw.arch.isa import (
     Drain,
     Elementwise,
     ErrorCode,
-    Executable,
     Fence,
     Fold,
     Halt,
@@ -39,7 +38,6 @@ from hw.arch.isa import (
     Scalar,
     Set,
     Store,
-    UnbuiltInstruction,
     Unit,
     UnitInstruction,
     decode,
@@ -69,14 +67,14 @@ class Step:
     """
 
     pc: int
-    instruction: Executable
+    instruction: Instruction
     unit: Unit | None
     awaits: tuple[int, ...]
     ordinal: int
     taken: bool = False
 
 
-Waiting: TypeAlias = UnitInstruction | UnbuiltInstruction | Scalar
+Waiting: TypeAlias = UnitInstruction | Scalar
 WAITING = (Load, Store, Array, Drain, Elementwise, Reduce, Fold, Permute, Scalar)
 """Classes that dependencies hold back."""
 
@@ -110,11 +108,6 @@ class Sequencer:
     config: of the accelerator.
     read_scalar: needed if the program has SCALAR instructions; called when one executes.
 
-    Raises
-    ------
-    ConfigError
-        If the configuration has a feature that the circuit has not.
-
     Attributes
     ----------
     halt_code: of the executed HALT; None before.
@@ -128,7 +121,6 @@ class Sequencer:
         config: AcceleratorConfig,
         read_scalar: ScalarReader | None = None,
     ):
-        config.require_built()
         self._fetch = fetch
         self._length = length
         self._config = config
@@ -213,14 +205,12 @@ class Sequencer:
         if isinstance(instruction, WAITING):
             awaits = self._awaits(instruction)
         check(instruction, ErrorCode.FIELD, ErrorCode.ADDRESS)
+        if isinstance(instruction, UnitInstruction):
+            unit = instruction.UNIT
+            self.dispatched[unit] += 1
+            applied = self._apply_registers(instruction)
+            return Step(pc, applied, unit, awaits, self.dispatched[unit])
         match instruction:
-            case Load() | Store() | Array() | Drain() | Elementwise() | Reduce():
-                unit = instruction.UNIT
-                self.dispatched[unit] += 1
-                applied = self._apply_registers(instruction)
-                return Step(pc, applied, unit, awaits, self.dispatched[unit])
-            case Fold() | Permute():
-                raise AssertionError(f"no rule refuses {instruction.OPCODE.name}")
             case Scalar():
                 return Step(pc, self._apply_registers(instruction), None, awaits, 0)
             case Branch():
@@ -264,7 +254,9 @@ class Sequencer:
         """Execute a control instruction; return the next index."""
         registers, instruction = self._registers, step.instruction
         match instruction:
-            case Load() | Store() | Array() | Drain() | Elementwise() | Reduce():
+            case Load() | Store() | Array() | Drain():
+                pass
+            case Elementwise() | Reduce() | Fold() | Permute():
                 pass
             case Begin() | Fence():
                 pass

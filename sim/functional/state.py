@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.arch.config import AcceleratorConfig
+from hw.arch.instructions.fold import STATISTICS
 from hw.arch.isa import ErrorCode, Space
 from hw.arch.numerics import PARAMETER_BYTES
 from sim.functional.errors import UnitError, UnwrittenReadError
@@ -93,6 +94,38 @@ class Bank:
         self.data[index] = value
 
 
+class Statistics:
+    """What VECTOR keeps of groups between a collecting pass and the applying one.
+
+    Parameters
+    ----------
+    track: as `Bank`'s.
+
+    Attributes
+    ----------
+    sums: i64 [entries, 2]: sum of exponentials, or of elements and of their squares.
+    reciprocal, shift: i64 [entries], of complete sums.
+    """
+
+    def __init__(self, track: bool):
+        self.sums = np.zeros((STATISTICS, 2), np.int64)
+        self.reciprocal = np.zeros(STATISTICS, np.int64)
+        self.shift = np.zeros(STATISTICS, np.int64)
+        self._holds = np.full(STATISTICS, "", "<U16")
+        self._track = track
+
+    def expect(self, entries: slice, what: str) -> None:
+        """Refuse entries that hold something else than `what`, where reads are tracked."""
+        if self._track and np.any(self._holds[entries] != what):
+            wrong = entries.start + int(np.argmax(self._holds[entries] != what))
+            found = self._holds[wrong] or "nothing"
+            raise UnwrittenReadError(f"reads {what} of entry {wrong}, which holds {found}")
+
+    def hold(self, entries: slice, what: str) -> None:
+        """Remember what the entries hold."""
+        self._holds[entries] = what
+
+
 class State:
     """All on-chip memories of a core.
 
@@ -100,6 +133,7 @@ class State:
     ----------
     activation: u8 [rows, L]. weight, parameter, table: u8 [beats, port bytes].
     accumulator: i64 [2·rows, cols], values wrapped to `accumulator_bits`.
+    statistics: of groups, VECTOR's own.
     lines: i16 [line_pixels, 2, L], centred pixels above a depthwise window, the nearer line first.
     saturated, requantized: requantized values at a clamp limit, and all of them.
     """
@@ -127,6 +161,7 @@ class State:
         self.lines = Bank(
             "line-buffer entry", config.memory.line_pixels, (2, beat), np.int16, POISON_BYTE, track
         )
+        self.statistics = Statistics(track)
         self.saturated = 0
         self.requantized = 0
 

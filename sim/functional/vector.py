@@ -15,17 +15,23 @@ from hw.arch.isa import (
     ErrorCode,
     Reduce,
     ReduceOp,
-    strides,
 )
+from hw.arch.nest import walked
 from hw.arch.numerics import Int, round24, round_half_even
-from hw.arch.walk import elementwise_produced, offsets, reduce_masks, two_sources
+from hw.arch.walk import (
+    elementwise_produced,
+    reduce_pixels,
+    reduce_reads,
+    two_sources,
+)
 from sim.functional.errors import UnitError
 from sim.functional.state import Bytes, Index, State
 
 ADDRESS_MASK = (1 << ADDRESS_BITS) - 1
 
 
-def _values(codes: npt.NDArray[Any], signed: int) -> Int:
+def values(codes: npt.NDArray[Any], signed: int) -> Int:
+    """Bytes as codes, s8 or u8."""
     return (codes.view(np.int8) if signed else codes).astype(np.int64)
 
 
@@ -35,7 +41,7 @@ def _signed9(field: int) -> int:
     return value - 0x200 if value >> 8 else value
 
 
-def _fixed(significand: int, shift: int) -> np.int64:
+def fixed(significand: int, shift: int) -> np.int64:
     """Significand · 2^shift in the unit's 64-bit arithmetic."""
     word = (significand << shift) & ((1 << 64) - 1)
     return np.int64(word - (1 << 64) if word >> 63 else word)
@@ -53,7 +59,7 @@ def _compute(instruction: Elementwise, a: Int, b: Int | None) -> Int:
     if op == ElementwiseOp.COPY:
         return a
     assert b is not None
-    scale_b = _fixed(instruction.multiplier_b, instruction.shift_b)
+    scale_b = fixed(instruction.multiplier_b, instruction.shift_b)
     if instruction.negative_b:
         scale_b = -scale_b
     if op == ElementwiseOp.PRODUCT:
@@ -61,14 +67,14 @@ def _compute(instruction: Elementwise, a: Int, b: Int | None) -> Int:
         scaled = round24((a - za) * (b - zb) * scale_b)
         return _rint(round24(scaled + (instruction.zero_point << FIXED_POINT)))
     if op == ElementwiseOp.AFFINE:
-        scale_a = _fixed(instruction.multiplier_a, instruction.shift_a)
-        second = round24(b * scale_b + _fixed(instruction.constant, instruction.shift_k))
+        scale_a = fixed(instruction.multiplier_a, instruction.shift_a)
+        second = round24(b * scale_b + fixed(instruction.constant, instruction.shift_k))
         return _rint(round24(a * scale_a + second)) + instruction.zero_point
     choose = np.maximum if op == ElementwiseOp.MAX else np.minimum
     return np.asarray(choose(a, b) + instruction.zero_point, np.int64)
 
 
-def _check_ports(first: Index, second: Index, bank_rows: int) -> None:
+def check_ports(first: Index, second: Index, bank_rows: int) -> None:
     """Two rows are read in one cycle: they must lie in different banks."""
     same = first // bank_rows == second // bank_rows
     if same.any():
@@ -79,7 +85,8 @@ def _check_ports(first: Index, second: Index, bank_rows: int) -> None:
         )
 
 
-def _finish(value: Int, low: int, high: int, table: int, state: State) -> Bytes:
+def stored(value: Int, low: int, high: int, table: int, state: State) -> Bytes:
+    """Clamp, and look up in a table."""
     return state.look_up(table, np.clip(value, low, high).astype(np.uint8))
 
 
@@ -92,46 +99,66 @@ def execute_elementwise(instruction: Elementwise, state: State) -> None:
         ADDRESS, or BANK_CONFLICT where both sources of a step lie in one bank.
     """
     counts = instruction.counts
-    first = instruction.source0 + offsets(counts, strides(counts, instruction.source0_deltas))
+    first = walked(instruction.source0, counts, instruction.source0_deltas)
     codes = state.activation.read(first)
-    a = _values(codes, instruction.signed[0])
+    a = values(codes, instruction.signed[0])
     b: Int | None = None
     if instruction.previous:
-        a, b = a[..., 1:, :], _values(codes[..., :-1, :], instruction.signed[1])
+        a, b = a[..., 1:, :], values(codes[..., :-1, :], instruction.signed[1])
     elif two_sources(instruction):
-        step = strides(counts, instruction.source1_deltas)
-        second = instruction.source1 + offsets(counts, step)
+        second = walked(instruction.source1, counts, instruction.source1_deltas)
         other = state.activation.read(second)
-        _check_ports(first, second, state.config.memory.activation_bank_rows)
-        b = _values(other, instruction.signed[1])
+        check_ports(first, second, state.config.memory.activation_bank_rows)
+        if instruction.spread:
+            other = np.repeat(other[..., [instruction.lane]], other.shape[-1], axis=-1)
+        b = values(other, instruction.signed[1])
     out = elementwise_produced(instruction)
-    target = instruction.destination + offsets(out, strides(out, instruction.destination_deltas))
+    target = walked(instruction.destination, out, instruction.destination_deltas)
     value = _compute(instruction, a, b)
     state.activation.write(
         target,
-        _finish(value, instruction.low, instruction.high, instruction.table, state),
+        stored(value, instruction.low, instruction.high, instruction.table, state),
     )
+
+
+def _inside(masks: list[npt.NDArray[np.bool_]], blocks: int) -> npt.NDArray[np.bool_]:
+    """Masks [window, position] of x, y, t as one of axes n3, n2, n1, n0, r2, r1, r0."""
+    mx, my, mt = masks
+    whole = (
+        mt.T[:, None, None, :, None, None]
+        & my.T[None, :, None, None, :, None]
+        & mx.T[None, None, :, None, None, :]
+    )
+    return np.broadcast_to(whole, (blocks, *whole.shape))
 
 
 def _windows(instruction: Reduce, state: State) -> tuple[Bytes, npt.NDArray[np.bool_]]:
     """Bytes [n, window, L] with `pad` outside, and the inside mask [n, window]."""
     counts = (*instruction.window, *instruction.counts)
-    step = strides(counts, instruction.source_deltas)
-    window, outer = counts[:3], counts[3:]
-    size = int(np.prod(window))
-    mx, my, mt = reduce_masks(instruction)
-    # Axes n2, n1, n0, r2, r1, r0; the masks come as [window, position].
-    inside = (
-        mt.T[:, None, None, :, None, None]
-        & my.T[None, :, None, None, :, None]
-        & mx.T[None, None, :, None, None, :]
-    ).reshape(-1, size)
-    inside = np.tile(inside, (outer[3], 1))
-    outer_offset = offsets(outer, step[3:]).reshape(-1, 1)
-    row = (instruction.source + outer_offset + offsets(window, step[:3]).reshape(1, -1)) & (
-        ADDRESS_MASK
-    )
-    return state.activation.read_padded(row, inside, instruction.pad), inside
+    pixels = (reduce_pixels(instruction), *instruction.window[1:])
+    shape = (*reversed(instruction.counts), *reversed(pixels))
+    inside = np.zeros(shape, np.bool_)
+    row = np.zeros(shape, np.int64)
+    reads = reduce_reads(instruction)
+    for place, (source, masks) in enumerate(reads):
+        which = slice(place, None, len(reads))
+        taken = masks[0].shape[0]  # of two rows in a step, the second may miss the last one
+        inside[..., which] = _inside(masks, instruction.counts[3])
+        row[..., which] = walked(source, counts, instruction.source_deltas)[..., :taken]
+    row &= ADDRESS_MASK
+    if len(reads) > 1:
+        _check_pairs(row, inside, state.config.memory.activation_bank_rows)
+    size = int(np.prod(pixels))
+    inside = inside.reshape(-1, size)
+    return state.activation.read_padded(row.reshape(-1, size), inside, instruction.pad), inside
+
+
+def _check_pairs(row: Index, inside: npt.NDArray[np.bool_], bank_rows: int) -> None:
+    """Two rows of a step that both lie inside are read at once."""
+    second = row[..., 1::2]
+    first = row[..., 0::2][..., : second.shape[-1]]
+    both = inside[..., 1::2] & inside[..., 0::2][..., : second.shape[-1]]
+    check_ports(first[both], second[both], bank_rows)
 
 
 def execute_reduce(instruction: Reduce, state: State) -> None:
@@ -148,23 +175,26 @@ def execute_reduce(instruction: Reduce, state: State) -> None:
         case ReduceOp.MAX:
             if not inside.any(axis=1).all():
                 raise UnitError(ErrorCode.FIELD, "a maximum over a window that lies outside")
-            values = _values(codes, instruction.signed)
-            value = np.where(inside[:, :, None], values, -256).max(axis=1)
+            outside = np.int64(-256)
+            value = np.where(inside[:, :, None], values(codes, instruction.signed), outside).max(
+                axis=1
+            )
         case ReduceOp.SUM:
             pad = (
                 (instruction.pad ^ 0x80) - 0x80 if instruction.signed else instruction.pad
             )  # outside rows hold `pad` and add nothing
-            total = (_values(codes, instruction.signed) - pad).sum(axis=1)
-            scaled = round24(total * _fixed(instruction.multiplier, instruction.shift))
-            value = _rint(scaled) + instruction.zero_point
+            total = (values(codes, instruction.signed) - pad).sum(axis=1)
+            scaled = round24(total * fixed(instruction.multiplier, instruction.shift))
+            if instruction.add_first:
+                value = _rint(round24(scaled + (instruction.zero_point << FIXED_POINT)))
+            else:
+                value = _rint(scaled) + instruction.zero_point
         case ReduceOp.PACK:
-            value = _values(_packed(instruction, codes, lanes), instruction.signed)
-    target = instruction.destination + offsets(
-        instruction.counts, strides(instruction.counts, instruction.destination_deltas)
-    )
+            value = values(_packed(instruction, codes, lanes), instruction.signed)
+    target = walked(instruction.destination, instruction.counts, instruction.destination_deltas)
     state.activation.write(
         target.reshape(-1),
-        _finish(value, instruction.low, instruction.high, instruction.table, state),
+        stored(value, instruction.low, instruction.high, instruction.table, state),
     )
 
 

@@ -14,6 +14,7 @@ from hw.arch.config import (
     ConfigError,
 )
 from hw.arch.winograd import ALGORITHMS, Pixels
+from tests.machines import folding
 
 PRESETS = sorted(p.stem for p in CONFIG_DIRECTORY.glob("*.yaml"))
 
@@ -43,8 +44,9 @@ def test_fingerprints_tell_configurations_apart():
 
 
 def test_feature_mask_has_one_bit_each():
-    tiny = AcceleratorConfig.load("tiny")
-    assert dataclasses.replace(tiny, features=FEATURES).feature_mask == (1 << len(FEATURES)) - 1
+    whole = folding("tiny")
+    assert set(whole.features) == set(FEATURES)
+    assert whole.feature_mask == (1 << len(FEATURES)) - 1
 
 
 LIMITS = [
@@ -104,6 +106,26 @@ TRANSFORM_LIMITS = [
 @pytest.mark.parametrize(("section", "change", "message"), TRANSFORM_LIMITS)
 def test_limits_of_transforms_are_named(section, change, message):
     refused(AcceleratorConfig.load("tiny"), section, change, message)
+
+
+ATTENTION_LIMITS = [
+    ("memory", {"tables": 4}, "memory.tables is 4; feature 'fold' needs at least 8"),
+    ("memory", {"weight_bytes": 32}, "does not hold a weight block of 16 bytes in each of 4 banks"),
+    ("array", {"weight_bits": 8}, "weight_bits is 8; feature 'attention' needs at least 9"),
+    ("", {"features": ("vector", "attention")}, "'attention' needs feature 'fold'"),
+]
+
+
+@pytest.mark.parametrize(("section", "change", "message"), ATTENTION_LIMITS)
+def test_limits_of_attention_are_named(section, change, message):
+    refused(folding("tiny_direct", weight_bits=9), section, change, message)
+
+
+def test_banks_of_weights():
+    assert AcceleratorConfig.load("base").weight_banks == 1
+    base = folding("base")
+    assert (base.weight_banks, base.weight_bank_beats) == (4, 2048)
+    assert folding("base", attention=False).weight_bank_beats == 8192
 
 
 def test_operand_widths_are_what_the_algorithms_need():

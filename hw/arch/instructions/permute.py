@@ -1,4 +1,4 @@
-"""PERMUTE, of the vector unit. Not built yet."""
+"""PERMUTE, of the vector unit."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ SELECTED = 16
 class Permute(Encodable):
     """Move bytes between lanes.
 
-    Nest of four counts, innermost first; a step reads a row of source 0 and one of source 1.
+    Nest of four counts, innermost first.
 
-    SELECT writes a row per step: lane i is byte `select[i]` of the two rows, source 0's first, or
-    `pad` where bit i of `valid` is 0. With `serial` source 1 is read a cycle after source 0, so
-    that both may lie in one bank. TRANSPOSE takes L rows of source 0 at a time, L the lanes of a
-    row, and writes lane i of the j-th as lane j of the i-th; what is left of fewer rows is `pad`.
+    SELECT reads a row of each source per step, source 1 only if it is wanted, and writes a row:
+    lane i is byte `select[i]` of the two rows, source 0's first, or `pad` where bit i of `valid`
+    is 0. Source 1 is wanted if a lane that is valid selects one of its bytes; the two rows lie in
+    different banks then, or `serial` is set: source 1 is read a cycle after source 0.
+    TRANSPOSE takes the n0 rows of source 0, at most L, the lanes of a row, and writes L rows: lane
+    i of the j-th becomes lane j of the i-th, lanes from n0 up are `pad`; its destination's nest is
+    L, n1, n2, n3. Source 1 is not read.
 
     With `space` the destination counts beats of the weight scratchpad.
     """
@@ -81,5 +84,11 @@ RULES = (
         (_f.op == PermuteOp.SELECT)
         & any_of(lane >= parameter("lane_block") * 2 for lane in _f.select),
         "`select` names a byte of the two rows",
+    ),
+    Rule(
+        ErrorCode.FIELD,
+        (_f.op == PermuteOp.TRANSPOSE)
+        & ((_f.counts[0] > parameter("lane_block")) | (_f.serial != 0)),
+        "TRANSPOSE takes at most the lanes of a row of rows, `serial` 0",
     ),
 )

@@ -26,10 +26,12 @@ class Reduce(Encodable):
 
     Outer nest n0..n3 (x, y, t, block), inner nest r0..r2 (window along x, y, t; r0 innermost).
     Clipping as in ARRAY with dilation 1: outside, MAX and SUM skip the row, PACK inserts `pad`.
-    SUM: Σ(row − pad) requantized with one multiplier. PACK: lanes 0..pack_lanes of the i-th row of
-    the window become lanes i·pack_lanes... of the result, whose other lanes are `pad`.
-    With `pair` a step takes the row and the one `pair_delta` behind it, whose coordinate is one
-    further; r0 then advances two coordinates, and the step of n0 is even.
+    SUM: Σ(row − pad) requantized with one multiplier, the zero point added after the rounding, or
+    before it with `add_first`. PACK: lanes 0..pack_lanes of the i-th row of the window become lanes
+    i·pack_lanes... of the result, whose other lanes are `pad`.
+    With `pair` a step of PACK takes the row and the one `pair_delta` behind it, whose coordinate is
+    one further; r0 then advances two coordinates, and the step of n0 is even. With `pair` = 2 the
+    last r0 takes one row only. Two rows of one step lie in different banks.
     Every value is then clamped to low..high and looked up in `table`. The window of a MAX has at
     least one row inside.
     """
@@ -56,11 +58,12 @@ class Reduce(Encodable):
     bounds: tuple[int, ...] = bits(11, "tensor size along x, y, t", length=3, default=(1, 1, 1))
     pad: int = bits(8, "input zero point, as the byte stored")
     pack_lanes: int = bits(5, "PACK: lanes taken from each row")
-    pair: int = bits(2, "PACK: 1: two rows in a step; 2: the same, but one in a window's last step")
+    pair: int = bits(2, "PACK: 1: two rows in a step; 2: the same, but one in the last of r0")
     pair_delta: int = bits(DELTA_BITS, "PACK, with `pair`: rows to the second one", signed=True)
     multiplier: int = bits(24, "SUM: significand of the scale")
     shift: int = bits(5, "SUM: left shift of the multiplier in units of 2^-44")
     zero_point: int = bits(9, "SUM: output zero point", signed=True)
+    add_first: int = bits(1, "SUM: the zero point is added before the rounding")
     low: int = bits(9, "lower clamp", signed=True, default=0)
     high: int = bits(9, "upper clamp", signed=True, default=255)
     table: int = bits(TABLE_BITS, "0, or 1 + index of a lookup table applied last")
@@ -70,7 +73,16 @@ _f = Fields(Reduce)
 
 RULES = (
     Rule(ErrorCode.UNSUPPORTED, lacks("vector"), "REDUCE needs the feature `vector`"),
-    Rule(ErrorCode.UNSUPPORTED, nonzero(_f.pair, _f.pair_delta), "`pair` is not built"),
+    Rule(
+        ErrorCode.UNSUPPORTED,
+        nonzero(_f.pair, _f.pair_delta) & lacks("fold"),
+        "`pair` needs the feature `fold`",
+    ),
+    Rule(
+        ErrorCode.UNSUPPORTED,
+        (_f.add_first != 0) & lacks("fold"),
+        "`add_first` needs the feature `fold`",
+    ),
     Rule(ErrorCode.FIELD, zero(_f.counts), "counts are at least 1"),
     Rule(ErrorCode.FIELD, zero(_f.window), "a window is at least 1"),
     Rule(ErrorCode.FIELD, _f.op > ReduceOp.PACK, f"the last operation is {int(ReduceOp.PACK)}"),
@@ -83,5 +95,12 @@ RULES = (
         ErrorCode.FIELD,
         (_f.op == ReduceOp.PACK) & (_f.pack_lanes == 0),
         "PACK takes at least one lane",
+    ),
+    Rule(
+        ErrorCode.FIELD,
+        (_f.pair > 2)
+        | ((_f.pair == 0) & (_f.pair_delta != 0))
+        | ((_f.pair != 0) & ((_f.op != ReduceOp.PACK) | ((_f.steps[0] & 1) != 0))),
+        "`pair` is 1 or 2 and needs PACK and an even step of n0; `pair_delta` needs `pair`",
     ),
 )

@@ -54,18 +54,16 @@ from hw.control.decoder import Decoder
 from sim.functional.errors import UnitError
 from sim.functional.legality import GRAVITY, Legality
 from tests.hw.simulation import Simulation
+from tests.machines import folding
 
 pytestmark = pytest.mark.rtl
 TINY = AcceleratorConfig.load("tiny")
 DIRECT = AcceleratorConfig.load("tiny_direct")
 BARE = dataclasses.replace(DIRECT, features=())
 FLAT = dataclasses.replace(TINY, features=("depthwise", "vector", "hfa"))
-WHOLE = dataclasses.replace(TINY, features=FEATURES)
-"""A machine that is not built yet: the rules of FOLD, PERMUTE and weight zero points."""
-WIDE = dataclasses.replace(
-    AcceleratorConfig.load("large"), features=(*AcceleratorConfig.load("large").features, "fold")
-)
-FOLDING = dataclasses.replace(WHOLE, features=FEATURES[:-1])
+WHOLE = folding("tiny")
+WIDE = folding("large", attention=False)
+FOLDING = folding("tiny", attention=False)
 DEEP = dataclasses.replace(WHOLE, memory=dataclasses.replace(WHOLE.memory, weight_bytes=1 << 19))
 CONFIGS = {"tiny": TINY, "direct": DIRECT, "bare": BARE, "flat": FLAT, "whole": WHOLE}
 LINE = TINY.memory.line_pixels
@@ -86,7 +84,10 @@ BASES: tuple[Instruction, ...] = (
                 multiplier_b=UNIT_MULTIPLIER, shift_b=UNIT_SHIFT),
     Reduce(op=ReduceOp.PACK, pack_lanes=1),
     Fold(op=FoldOp.NORM_COLLECT, elements=9, counts=(3, 3, 2, 4)),
-    Fold(op=FoldOp.NORM_APPLY, counts=(8, 3, 2, 4)),
+    Fold(op=FoldOp.NORM_APPLY, counts=(8, 3, 2, 4), elements=9, coefficient_shift=20),
+    Fold(op=FoldOp.SOFTMAX_APPLY, counts=(3, 2, 8, 8), table=5),
+    Fold(op=FoldOp.ARGMAX, counts=(25, 1, 3, 2)),
+    Permute(op=PermuteOp.TRANSPOSE, counts=(4, 7, 2, 1)),
 )  # fmt: skip
 """Legal on TINY (or on WHOLE): where fields are changed from."""
 
@@ -216,7 +217,7 @@ def test_random_mixtures_are_refused_alike(name):
 
 U, F, A = ErrorCode.UNSUPPORTED, ErrorCode.FIELD, ErrorCode.ADDRESS
 DEPTHWISE, KEPT, PLANE, TIME, NESTED, TILES = BASES[17:23]
-POOLED, BOTH, LARGEST, PACKED, COLLECT, APPLY = BASES[23:]
+POOLED, BOTH, LARGEST, PACKED, COLLECT, APPLY, SOFTMAX, ARGMAX, TURN = BASES[23:]
 
 
 def change(base: Instruction, **fields: Any) -> Instruction:
@@ -341,13 +342,25 @@ REFUSED: list[tuple[AcceleratorConfig, Instruction, int]] = [
     (TINY, Reduce(op=ReduceOp.PACK), F),
     (TINY, PACKED, 0),
     (TINY, change(PACKED, pair=1), U),
-    (WHOLE, change(PACKED, pair_delta=1), U),
-    # Not built
+    (TINY, Reduce(add_first=1), U),
+    (WHOLE, Reduce(op=ReduceOp.SUM, add_first=1), 0),
+    (WHOLE, change(PACKED, pair_delta=1), F),
+    (WHOLE, change(PACKED, pair=1), F),
+    (WHOLE, change(PACKED, pair=1, steps_0=2), 0),
+    (WHOLE, change(PACKED, pair=2, pair_delta=-9, steps_0=4), 0),
+    (WHOLE, change(PACKED, pair=3, steps_0=2), F),
+    (WHOLE, Reduce(op=ReduceOp.SUM, pair=1, steps=(2, 1, 1)), F),
+    (WHOLE, Array(weight_unsigned=1, weight_zero_point=-1), F),
+    (WHOLE, Array(weight_unsigned=1, weight_zero_point=255), 0),
+    (WHOLE, Array(weight_zero_point=-128), 0),
+    (WHOLE, Array(weight_zero_point=-129), F),
+    (WHOLE, Array(weight_zero_point=128), F),
     (TINY, Fold(), U),
     (TINY, Permute(), U),
     (WHOLE, Fold(op=7), F),
     (WHOLE, Fold(counts=(1, 1, 1, 0)), F),
-    (WHOLE, Fold(table=3), F),
+    (WHOLE, Fold(table=8), 0),
+    (WHOLE, Fold(table=9), F),
     (WHOLE, COLLECT, 0),
     (WHOLE, change(COLLECT, entry=57), F),
     (WHOLE, change(COLLECT, elements=0), F),
@@ -355,6 +368,25 @@ REFUSED: list[tuple[AcceleratorConfig, Instruction, int]] = [
     (WHOLE, APPLY, 0),
     (WHOLE, change(APPLY, entry=57), F),
     (WHOLE, change(APPLY, valid=5), F),
+    (WHOLE, change(APPLY, elements=0), F),
+    (WHOLE, change(APPLY, coefficient_shift=4), F),
+    (WHOLE, change(APPLY, coefficient_shift=5), 0),
+    (WHOLE, change(APPLY, coefficient_shift=28), 0),
+    (WHOLE, change(APPLY, coefficient_shift=29), F),
+    (WHOLE, SOFTMAX, 0),
+    (WHOLE, change(SOFTMAX, table=6), F),
+    (WHOLE, change(SOFTMAX, table=0), F),
+    (WHOLE, change(SOFTMAX, counts_2=9), F),
+    (WHOLE, ARGMAX, 0),
+    (WHOLE, change(ARGMAX, counts_1=2), F),
+    (WHOLE, change(ARGMAX, counts_0=4095), 0),
+    (WIDE, change(ARGMAX, counts_0=2048), 0),
+    (WIDE, change(ARGMAX, counts_0=2049), F),
+    (WHOLE, change(ARGMAX, gather=1), F),
+    (WHOLE, Fold(gather=1), F),
+    (WHOLE, Fold(gather=1, lanes=1), 0),
+    (WHOLE, Fold(op=FoldOp.MAX, gather=1), 0),
+    (WHOLE, change(COLLECT, gather=1), F),
     (WHOLE, Permute(space=1), 0),
     (WHOLE, Permute(counts=(0, 1, 1, 1)), F),
     (FOLDING, Permute(space=1), U),
@@ -362,6 +394,10 @@ REFUSED: list[tuple[AcceleratorConfig, Instruction, int]] = [
     (WHOLE, Permute(select=(8, *(0,) * 15)), F),
     (WHOLE, Permute(select=(8, *(0,) * 15), op=PermuteOp.TRANSPOSE), 0),
     (WHOLE, Permute(op=2), F),
+    (WHOLE, TURN, 0),
+    (WHOLE, change(TURN, counts_0=5), F),
+    (WHOLE, change(TURN, serial=1), F),
+    (WHOLE, Permute(serial=1), 0),
     (WIDE, Permute(), U),
 ]  # fmt: skip
 

@@ -1,0 +1,78 @@
+"""Nests of counters, expanded: offsets, clipping, intervals; and what an access is."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from hw.arch.isa import strides
+
+Index = npt.NDArray[np.int64]
+
+
+class Memory(enum.Enum):
+    """Memories that instructions can conflict on."""
+
+    ACTIVATION = "activation"
+    WEIGHT = "weight"
+    PARAMETER = "parameter"
+    TABLE = "table"
+    ACCUMULATOR = "accumulator"
+    DRAM = "dram"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Access:
+    """A closed interval of rows, beats or bytes that an instruction reads or writes."""
+
+    memory: Memory
+    low: int
+    high: int
+    write: bool
+
+
+def offsets(counts: Sequence[int], step: Sequence[int]) -> Index:
+    """Offset at every point of a nest, shape = counts reversed (outermost axis first).
+
+    Parameters
+    ----------
+    counts, step: per level, innermost first; `step` are strides (not deltas).
+    """
+    result = np.zeros((1,) * len(counts), np.int64)
+    for axis, (count, stride) in enumerate(zip(counts, step, strict=True)):
+        shape = [1] * len(counts)
+        shape[len(counts) - 1 - axis] = count
+        result = result + (np.arange(count, dtype=np.int64) * stride).reshape(shape)
+    return result
+
+
+def walked(base: int, counts: Sequence[int], deltas: Sequence[int]) -> Index:
+    """Addresses of a nest in delta form, shape = counts reversed."""
+    return np.asarray(base + offsets(counts, strides(counts, deltas)), np.int64)
+
+
+def inside(
+    start: int, step: int, count: int, dilation: int, taps: int, bound: int
+) -> npt.NDArray[np.bool_]:
+    """[taps, count]: whether start + position·step + tap·dilation lies in 0..bound−1."""
+    coordinate = (start + np.arange(count) * step)[None, :] + (np.arange(taps) * dilation)[:, None]
+    return np.asarray((coordinate >= 0) & (coordinate < bound))
+
+
+def interval(base: int, counts: Sequence[int], step: Sequence[int]) -> tuple[int, int]:
+    """Least and greatest address of a nest; `step` are strides."""
+    low = high = base
+    for count, stride in zip(counts, step, strict=True):
+        span = (count - 1) * stride
+        low += min(span, 0)
+        high += max(span, 0)
+    return low, high
+
+
+def rows(base: int, counts: Sequence[int], deltas: Sequence[int], write: bool) -> Access:
+    """Activation rows of a nest in delta form."""
+    return Access(Memory.ACTIVATION, *interval(base, counts, strides(counts, deltas)), write)

@@ -1,0 +1,31 @@
+"""Configurations for tests that no preset has."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from hw.arch.config import SOFTMAX_TABLES, AcceleratorConfig
+
+
+def folding(
+    preset: str, *, attention: bool = True, weight_bits: int | None = None
+) -> AcceleratorConfig:
+    """A preset with the features fold and attention, and the tables that they need.
+
+    Parameters
+    ----------
+    preset: name.
+    attention: also with the path of activations to the weights.
+    weight_bits: of the array, instead of the preset's.
+    """
+    config = AcceleratorConfig.load(preset)
+    features = ("fold", "attention") if attention else ("fold",)
+    return dataclasses.replace(
+        config,
+        name=f"{config.name}_folding",
+        array=dataclasses.replace(
+            config.array, weight_bits=weight_bits or config.array.weight_bits
+        ),
+        memory=dataclasses.replace(config.memory, tables=max(config.memory.tables, SOFTMAX_TABLES)),
+        features=(*config.features, *(f for f in features if f not in config.features)),
+    )
