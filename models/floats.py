@@ -7,12 +7,12 @@ import numpy as np
 import onnx
 import torch
 
-from models import functions, moves
+from models import functions, moves, norms
 from models.onnxfile import UnsupportedGraph, label
 from models.operands import lookup
 from models.operators import OPERATORS, concatenated
 from models.prelu import is_per_channel
-from models.tables import QParams, dequantize, quantize_float
+from models.tables import F32, QParams, dequantize, quantize_float
 from models.values import (
     Call,
     Codes,
@@ -21,6 +21,7 @@ from models.values import (
     Function,
     Group,
     Host,
+    InsideNorm,
     Pending,
     Step,
     Tensors,
@@ -30,6 +31,8 @@ from models.values import (
 PAIRS = ("Add", "Div", "Max", "Min", "Mul", "Sub", "Sum")
 """Operators on several quantized tensors that have definitions of their own."""
 CLAMPS = ("Clip", "Relu")
+SCALED = ("Einsum", "MatMul", "Softmax")
+"""Operators before which a constant factor may stay in float."""
 MEANS = ("GlobalAveragePool", "ReduceMean", "ReduceSum")
 
 
@@ -57,6 +60,7 @@ class Floats:
 
     def __init__(self, values: dict[str, Value], groups: list[Group]):
         self._values, self._groups = values, groups
+        self._calls: dict[str, Call] = {}
 
     def read(self, call: Call) -> None:
         """Say what the results of a node stand for.
@@ -71,6 +75,11 @@ class Floats:
                 raise call.refuse(
                     f"input {name} is a float that nothing has quantized: quantize it"
                 )
+        inside = self._inside_norm(call)
+        if inside is not None:
+            self._values[call.node.output[0]] = inside
+            return
+        call = replace(call, operands=tuple(outside_norm(call, v) for v in call.operands))
         for index, name in enumerate(call.node.output):
             if not name:
                 continue
@@ -83,7 +92,8 @@ class Floats:
             elif call.op == "Concat":
                 self._values[name] = self._concatenated(call, name)
             elif call.op in OPERATORS:
-                self._values[name] = self._operator(self._on_codes(call), name)
+                self._values[name] = self._operator(self._scaled(self._on_codes(call)), name)
+                self._calls[name] = call
             else:
                 raise call.refuse("has no integer definition")
 
@@ -101,6 +111,44 @@ class Floats:
         """Append the group of a float tensor that stands for codes."""
         codes = replace(like, name=name)
         self._append(call.node, call.op, codes, reads, compute)
+        return codes
+
+    def _inside_norm(self, call: Call) -> InsideNorm | None:
+        """What a node of a norm that is written out makes; None for any other node."""
+        if any(isinstance(v, InsideNorm) for v in call.operands):
+            return norms.goes_on(call) if call.op in norms.NODES else None
+        if call.op != "Sub" or len(call.operands) != 2:
+            return None
+        mean = call.operands[1]
+        if not isinstance(mean, Pending) or mean.steps or mean.form != "mean":
+            return None
+        return norms.begins(self._on_codes(call), self._calls.get(call.names[1]))
+
+    def _scaled(self, call: Call) -> Call:
+        """Operands that are codes times a constant, as codes at another scale."""
+        if call.op not in SCALED:
+            return call
+        pairs = zip(call.operands, call.names, strict=True)
+        return replace(call, operands=tuple(self._at_scale(v, n) for v, n in pairs))
+
+    def _at_scale(self, value: Value | None, name: str) -> Value | None:
+        if not isinstance(value, Function) or value.factor is None:
+            return value
+        params = value.codes.params
+        scale = (F32(value.factor) * params.unit).astype(F32).reshape(1)
+        codes = Codes(value.codes.name, replace(params, scale=scale), value.shape)
+        if not value.steps:
+            return codes
+        steps, source = value.steps, value.codes.name
+
+        def compute(tensors: Tensors) -> torch.Tensor:
+            result = tensors[source]
+            for step in steps:
+                result = step.apply(result, params)
+            return result
+
+        codes = replace(codes, name=name)
+        self._append(value.node, value.op, codes, (source,), compute)
         return codes
 
     # Moves --------------------------------------------------------------------------------
@@ -189,6 +237,9 @@ class Floats:
 
     def _elementwise(self, call: Call) -> Value:
         """A function of one tensor, an operator on several, or a clamp behind an operator."""
+        times = self._times(call)
+        if times is not None:
+            return times
         first = call.operand(0)
         to_float = call.op == "Cast" and call.attributes.get("to") == onnx.TensorProto.FLOAT
         if to_float and isinstance(first, Codes | Function | Pending):
@@ -208,6 +259,16 @@ class Floats:
         if call.op == "PRelu" and is_per_channel(call):
             return OPERATORS[call.op](self._on_codes(call))
         return self.function(call)
+
+    def _times(self, call: Call) -> Pending | None:
+        """A product of matrices times a positive constant, which its scale takes up."""
+        pending = next((v for v in call.operands if isinstance(v, Pending)), None)
+        if pending is None or pending.scaled is None:
+            return None
+        factor = _factor(call)
+        if factor is None or any(step.op in CLAMPS for step in pending.steps):
+            return None
+        return replace(pending.scaled(factor), steps=pending.steps, shape=pending.shape)
 
     def _maybe(self, call: Call) -> Function | None:
         """The same as a function of one tensor, if it is one."""
@@ -237,7 +298,10 @@ class Floats:
         table = np.broadcast_to(functions.evaluate(call, arrays), (256,)).copy()
         shape = tuple(np.broadcast_shapes(*(p.shape for p in parts if p is not None)))
         node = first.node if first.ops else call.node
-        made = replace(first, node=node, table=table, ops=(*first.ops, call.op))
+        own = _factor(call) if len(others) == 0 else None
+        factor = None if own is None or first.factor is None else first.factor * own
+        ops = (*first.ops, call.op)
+        made = replace(first, node=node, table=table, ops=ops, factor=factor)
         if shape == made.shape:
             return made
         expand = moves.expanded(shape)
@@ -263,7 +327,26 @@ class Floats:
 def as_function(call: Call, codes: Codes) -> Function:
     """Codes as the function that does nothing."""
     table = dequantize(codes.params.codes(), codes.params)
-    return Function(call.node, codes, table, codes.shape)
+    return Function(call.node, codes, table, codes.shape, factor=1.0)
+
+
+def outside_norm(call: Call, value: Value | None) -> Value | None:
+    """A norm that is written out, seen by a node that is no part of it."""
+    return norms.ends(call, value) if isinstance(value, InsideNorm) else value
+
+
+def _factor(call: Call) -> float | None:
+    """The positive float32 constant that a node multiplies by, or 1 over what it divides by."""
+    if call.op not in ("Mul", "Div") or len(call.operands) != 2:
+        return None
+    index = 0 if isinstance(call.operands[0], Constant) and call.op == "Mul" else 1
+    constant = call.operands[index]
+    if not isinstance(constant, Constant) or constant.array.dtype != F32:
+        return None
+    values = np.unique(constant.array)
+    if values.size != 1 or not 0 < float(values[0]) < np.inf:
+        return None
+    return float(values[0]) if call.op == "Mul" else 1 / float(values[0])
 
 
 def _clamp(call: Call) -> Step:

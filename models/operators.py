@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from models import means, prelu, products, tables
+from models import grouped, means, prelu, products, tables
 from models.operands import Source, activation, lookup, reads
 from models.tables import QParams
 from models.values import Call, Kernel, Pending, Shape, Tensors
@@ -118,8 +118,10 @@ OPERATORS: dict[str, Callable[[Call], Pending]] = {
     "Concat": concat,
     "Conv": products.conv,
     "Div": pair,
+    "Einsum": products.einsum,
     "Gemm": products.gemm,
     "GlobalAveragePool": means.global_average_pool,
+    "LayerNormalization": grouped.layer_norm,
     "MatMul": products.matmul,
     "Max": extremum,
     "Min": extremum,
@@ -127,12 +129,13 @@ OPERATORS: dict[str, Callable[[Call], Pending]] = {
     "PRelu": prelu.prelu,
     "ReduceMean": means.reduce_mean,
     "ReduceSum": means.reduce_sum,
+    "Softmax": grouped.softmax,
     "Sub": pair,
     "Sum": total,
 }
 
 FORMS = (
     *("product", "mean", "AveragePool", "Add", "Sub", "Mul", "Div", "Sum", "PRelu", "extremum"),
-    "Concat",
+    *("Concat", "softmax", "norm"),
 )
 """Definitions of docs/numerics.md that the operators follow."""

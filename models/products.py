@@ -167,8 +167,11 @@ def gemm(call: Call) -> Pending:
     return Pending(call.node, reads(a, b), compute, shape, "product", lost=bias.lost)
 
 
-def matmul(call: Call) -> Pending:
-    """MatMul of activations, or of one and a constant; scales per column of the right one."""
+def matmul(call: Call, factor: float = 1.0) -> Pending:
+    """MatMul of activations, or of one and a constant; scales per column of the right one.
+
+    The product is multiplied by a positive constant.
+    """
     a = activation(call, 0)
     b = _weight(call, 1, len(source(call, 1).shape) - 1)
     try:
@@ -185,7 +188,7 @@ def matmul(call: Call) -> Pending:
     def accumulate(tensors: Tensors) -> torch.Tensor:
         return integer.matmul(a.centred(tensors), b.centred(tensors))
 
-    unit = _unit(a.params, b.params)
+    unit = (F32(factor) * _unit(a.params, b.params)).astype(F32)
     axis = len(shape) - 1
     return Pending(
         call.node,
@@ -193,4 +196,47 @@ def matmul(call: Call) -> Pending:
         _finish(call, accumulate, unit, None, axis, len(shape)),
         shape,
         "product",
+        scaled=lambda more: matmul(call, factor * more),
+    )
+
+
+def einsum(call: Call, factor: float = 1.0) -> Pending:
+    """Einsum of two activations, every index of the result in one of them at least."""
+    a, b = activation(call, 0), activation(call, 1)
+    equation = str(call.attributes.get("equation", "")).replace(" ", "")
+    inputs, arrow, made = equation.partition("->")
+    terms = inputs.split(",")
+    if len(terms) != 2 or len(call.operands) != 2 or not arrow or "." in equation:
+        raise call.refuse(f"equation {equation!r}: two tensors and a result are read")
+    if any(len(set(t)) < len(t) for t in (*terms, made)):
+        raise call.refuse(f"equation {equation!r} has an index twice in a tensor")
+    if any(
+        i not in made and (i not in terms[0] or i not in terms[1]) for i in equation if i.isalpha()
+    ):
+        raise call.refuse(f"equation {equation!r} sums an index of one tensor")
+    try:
+        shape = tuple(
+            torch.einsum(
+                equation,
+                torch.empty(a.shape, device="meta"),
+                torch.empty(b.shape, device="meta"),
+            ).shape
+        )
+    except RuntimeError as error:
+        raise call.refuse(f"equation {equation!r}: {error}") from None
+
+    def accumulate(tensors: Tensors) -> torch.Tensor:
+        # Exact: sums of products of 9 bits stay far below 2^53.
+        left, right = (each.centred(tensors).to(torch.float64) for each in (a, b))
+        return torch.einsum(equation, left, right).round().to(torch.int64)
+
+    unit = (F32(factor) * _unit(a.params, b.params)).astype(F32)
+    kernel = _finish(call, accumulate, unit, None, -1, len(shape))
+    return Pending(
+        call.node,
+        reads(a, b),
+        kernel,
+        shape,
+        "product",
+        scaled=lambda more: einsum(call, factor * more),
     )

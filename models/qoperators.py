@@ -27,6 +27,7 @@ _FORMS = {
         "QLinearMul": ("Mul", "xxy"),
         "QLinearReduceMean": ("ReduceMean", "xy"),
         "QLinearSigmoid": ("Sigmoid", "xy"),
+        "QLinearSoftmax": ("Softmax", "xy"),
     },
 }
 

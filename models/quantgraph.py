@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import torch
 
-from models import bare, constants, host, qoperators, quantization
+from models import bare, constants, host, norms, qoperators, quantization
 from models.errors import ModelsError
 from models.floats import CLAMPS, Floats, tabulated
 from models.onnxfile import CODES, MICROSOFT, STANDARD, OnnxFile, UnsupportedGraph, load
@@ -28,6 +28,7 @@ from models.values import (
     Function,
     Group,
     Host,
+    InsideNorm,
     Integers,
     Pending,
     Shape,
@@ -192,6 +193,8 @@ class QuantizedGraph:
     def _finished(self, call: Call, value: Value, params: QParams) -> Integers:
         """Append the group that makes integers at the given parameters."""
         output, node = call.node.output[0], call.node
+        if isinstance(value, InsideNorm):
+            value = norms.ends(call, value)
         reads: tuple[str, ...]
         if isinstance(value, Host):
             kind, shape = self._host.type(value.name)

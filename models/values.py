@@ -154,6 +154,8 @@ class Function:
     shape: after the steps.
     steps: what follows before the next QuantizeLinear, in order.
     ops: its operators.
+    factor: positive constant that it multiplies its argument by, in float64; None where it does
+        anything else.
     """
 
     node: onnx.NodeProto
@@ -162,6 +164,7 @@ class Function:
     shape: Shape
     steps: tuple[Step, ...] = ()
     ops: tuple[str, ...] = ()
+    factor: float | None = None
 
     @property
     def op(self) -> str:
@@ -212,6 +215,7 @@ class Pending:
     steps: what follows before the next QuantizeLinear, in order.
     clamped: takes the kernel's place where a clamp behind it cuts into the codes.
     lost: how far rounding constants has moved the real result.
+    scaled: the same product times a positive constant; None where it is no product.
     """
 
     node: onnx.NodeProto
@@ -222,6 +226,7 @@ class Pending:
     steps: tuple[Step, ...] = ()
     clamped: Kernel | None = None
     lost: float = 0.0
+    scaled: Callable[[float], "Pending"] | None = None
 
     def followed(self, step: Step, shape: Shape) -> "Pending":
         """With a step behind it."""
@@ -235,7 +240,39 @@ class Host:
     name: str
 
 
-Value = Constant | Integers | Codes | Function | Pending | Host
+@dataclass(frozen=True)
+class InsideNorm:
+    """A float tensor inside a norm that is written out, see models/norms.py.
+
+    Attributes
+    ----------
+    node: that makes it.
+    codes: x.
+    axes: that a group goes over.
+    form: "centred" (x - m), "squares" of it, "variance", "root" of it, "inverse" of the root, or
+        the whole "norm".
+    spread: what the variance is multiplied by (1: biased).
+    inner, outer: constants added under and behind the root.
+    gain, offset: γ and β so far, float64, broadcasting against x.
+    """
+
+    node: onnx.NodeProto
+    codes: Codes
+    axes: tuple[int, ...]
+    form: str
+    spread: float = 1.0
+    inner: float = 0.0
+    outer: float = 0.0
+    gain: np.ndarray = field(default_factory=lambda: np.ones(()))
+    offset: np.ndarray = field(default_factory=lambda: np.zeros(()))
+
+    @property
+    def shape(self) -> Shape:
+        """Of x."""
+        return self.codes.shape
+
+
+Value = Constant | Integers | Codes | Function | Pending | InsideNorm | Host
 
 
 @dataclass(frozen=True)

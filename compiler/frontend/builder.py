@@ -167,6 +167,9 @@ class Builder:
         written = None if port is None else self._written_in_form(operand, port, target)
         if written is not None:
             return written
+        known = self._moved_before(operand.name, target)
+        if known is not None:
+            return known
         name = self.inner(operand.name)
         if kind.axes[0] == axes[0] and positions(kind.axes) == positions(axes):
             view = View(
@@ -184,6 +187,15 @@ class Builder:
             target=axes,
         )
         return self.emit(move, target, node)
+
+    def _moved_before(self, name: str, target: TensorType) -> Operand | None:
+        """What a view or a rearrangement has made of a value already, if it has this type."""
+        for op in self.ops:
+            if isinstance(op, View | Rearrange) and op.inputs == (name,):
+                own = self.type(op.output)
+                if (own.axes, own.quantization) == (target.axes, target.quantization):
+                    return Operand(op.output, target)
+        return None
 
     def _written_in_form(self, operand: Operand, port: Port, target: TensorType) -> Operand | None:
         """Another value that the host writes from the same source."""

@@ -15,11 +15,14 @@ from compiler.frontend.qoperator import QOPERATORS
 from compiler.ops import (
     AnyOperation,
     AxisMean,
+    BatchedMatMul,
     Concat,
     Convolution,
+    Normalize,
     Pairwise,
     Pool,
     Slice,
+    Softmax,
     UnaryTable,
 )
 
@@ -67,7 +70,36 @@ FORMS = (
     Form(
         ("MatMul",),
         "product",
-        notes="An activation of any rank by a constant matrix. Two activations are refused.",
+        (BatchedMatMul,),
+        notes="An activation of any rank by a constant matrix, or two activations: any batch, "
+        "transposed or not, U8 or S8. Constant factors (1/√d) on either operand or on the result "
+        "may stay in float.",
+    ),
+    Form(
+        ("Einsum",),
+        "product",
+        reads=("equation",),
+        notes="Of two activations, each axis once in each: `bhqd,bhkd->bhqk` and its relatives. As "
+        "MatMul.",
+    ),
+    Form(
+        ("Softmax",),
+        "softmax",
+        (Softmax,),
+        ("axis", "opset"),
+        notes="Over one axis, before opset 13 over all from `axis` on, of at most 1,024 elements. "
+        "The result's scale is 1/256 at least. A constant factor in front of it may stay in float. "
+        "`opset` is com.microsoft's.",
+    ),
+    Form(
+        ("LayerNormalization",),
+        "norm",
+        (Normalize,),
+        ("axis", "epsilon"),
+        notes="Over all axes from `axis` on, of at most 1,024 elements together; scale and bias "
+        "are constants, float or quantized. Mean and deviation are not made. A norm written out "
+        "(Sub, Pow, ReduceMean, Add, Sqrt, Div, Mul, Add), float from one DequantizeLinear to one "
+        "QuantizeLinear, is read as it: biased or unbiased, ε under or behind the root.",
     ),
     *(
         Form((op,), op, (Pairwise,), notes="Two operands, any broadcasting.")

@@ -39,6 +39,11 @@ PAIRS = frozenset(
 """Elementwise operators with several operands."""
 ELEMENTWISE = UNARY | PAIRS
 SIXTH = float(np.float32(1 / 6))
+DIVIDES = (
+    "divides one activation by another, which no operator here does; a norm is read as one where "
+    "all of it is float, from one DequantizeLinear to one QuantizeLinear (quantize_static: "
+    "nodes_to_exclude)"
+)
 FLOAT = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
 
 
@@ -79,6 +84,42 @@ class Function:
                 values[node.output[0]] = _evaluated(node, operands, opset)
         with np.errstate(over="ignore"):
             return np.asarray(values[self.result], np.float32)
+
+
+def factor(function: Function) -> float | None:
+    """The positive constant that a function multiplies by; None where it does anything else."""
+    result, made = 1.0, set(function.source)
+    for node in function.nodes:
+        known = [None if n in made else function.constants.get(n) for n in node.input]
+        own = factor_of(node, known)
+        if own is None:
+            return None
+        result *= own
+        made.add(node.output[0])
+    return result
+
+
+def factor_of(node: onnx.NodeProto, operands: Sequence[Array | None]) -> float | None:
+    """The positive constant that a node multiplies its other operand by, or 1/what it divides by.
+
+    Parameters
+    ----------
+    operands: constants, None for what is none.
+    """
+    if node.op_type not in ("Mul", "Div") or len(operands) != 2:
+        return None
+    if (operands[0] is None) == (operands[1] is None) or (
+        node.op_type == "Div" and operands[1] is None
+    ):
+        return None
+    constant = operands[1] if operands[0] is None else operands[0]
+    assert constant is not None, node.name
+    if not is_scalar(constant) or constant.dtype != np.float32:
+        return None
+    value = float(constant.flat[0])
+    if not (math.isfinite(value) and value > 0):
+        return None
+    return value if node.op_type == "Mul" else 1 / value
 
 
 def is_elementwise(node: onnx.NodeProto) -> bool:
@@ -142,6 +183,8 @@ def apply(
             continue
         own = operand.operand if isinstance(operand, Function) else operand
         if base is not None and (base.name, base.kind) != (own.name, own.kind):
+            if node.op_type == "Div":
+                raise refuse(node, DIVIDES)
             raise refuse(
                 node,
                 f"computes in float with two activations, {base.name} and {own.name}: put "

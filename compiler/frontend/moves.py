@@ -123,8 +123,16 @@ def _expand(
         wanted = tuple(int(n) for n in np.broadcast_shapes(shape, tuple(constants[0].tolist())))
     except ValueError:
         raise refuse(node, f"{list(shape)} does not expand to {constants[0].tolist()}") from None
-    source = reshaped(source, (1,) * (len(wanted) - len(shape)) + shape)
-    for axis, size in enumerate(wanted):
+    return expanded(
+        builder, node, reshaped(source, (1,) * (len(wanted) - len(shape)) + shape), wanted
+    )
+
+
+def expanded(
+    builder: Builder, node: onnx.NodeProto, source: Operand, shape: Sequence[int]
+) -> Operand:
+    """The operand repeated along its axes of size 1, to a shape of its rank."""
+    for axis, size in enumerate(shape):
         if source.kind.onnx_shape[axis] != size:
             source = joined(builder, node, [source] * size, axis)
     return source

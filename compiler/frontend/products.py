@@ -8,6 +8,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from compiler.frontend import batched
 from compiler.frontend.builder import Operand
 from compiler.frontend.model import Array
 from compiler.frontend.quantization import Quantization
@@ -108,12 +109,11 @@ def gemm(site: Site) -> Operand:
 
 
 def matmul(site: Site) -> Operand:
-    """MatMul and QLinearMatMul of an activation by a constant matrix, over the last axis."""
-    if site.operand(0).type is None or site.operand(1).type is not None:
-        raise site.refuse(
-            "only activation × constant matrix is lowered; attention's products of two "
-            "activations and constant × activation are not"
-        )
+    """MatMul and QLinearMatMul: of two activations, or of one by a constant matrix."""
+    if site.operand(0).type is not None and site.operand(1).type is not None:
+        return batched.product(site, site.activation(0), site.activation(1))
+    if site.operand(0).type is None:
+        raise site.refuse("constant × activation is not lowered; activation × constant is")
     source = site.activation(0)
     _, codes, quantization = site.quantized_constant(1, "weight")
     lead = codes.shape[:-2]
@@ -214,7 +214,8 @@ def _product(
     alpha = np.float32(site.attributes.get("alpha", 1.0) if site.op == "Gemm" else 1.0)
     if alpha <= 0:
         raise site.refuse(f"alpha is {alpha}; it must be positive")
-    unit = alpha * np.float32(source.scale) * np.broadcast_to(quantization.scale, channels)
+    unit = alpha * np.float32(site.scale(0)) * np.broadcast_to(quantization.scale, channels)
+    unit *= np.float32(site.factor)
     units, bias = _bias(site, np.asarray(unit, np.float32), channels, centred)
     scale = (units / np.float32(site.target.scale[0])).astype(np.float32)
     split = [split_scale(s) for s in scale]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx
 
-from compiler.frontend import moves, pairs, products, windows
+from compiler.frontend import batched, groups, moves, pairs, products, windows
 from compiler.frontend.builder import Builder, Operand
 from compiler.frontend.functions import Function
 from compiler.frontend.model import (
@@ -17,6 +17,7 @@ from compiler.frontend.model import (
     Unsupported,
     refuse,
 )
+from compiler.frontend.norms import Moments
 from compiler.frontend.prelu import prelu
 from compiler.frontend.quantization import Quantization, of_type, parameters
 from compiler.frontend.site import Site, site_at
@@ -29,13 +30,20 @@ CONVERTERS: dict[str, Callable[[Site], Operand]] = {
     "AveragePool": windows.average_pool,
     "Concat": pairs.concat,
     "Conv": products.convolution,
+    "Einsum": batched.einsum,
     "Gemm": products.gemm,
+    "LayerNormalization": groups.layer_norm,
     "MatMul": products.matmul,
     "PRelu": prelu,
+    "Softmax": groups.softmax,
     **dict.fromkeys(windows.REDUCTIONS, windows.reduction),
     **dict.fromkeys(pairs.KINDS, pairs.pair),
 }
 """Operators computed from quantized operands to a quantized result."""
+SCALED = ("Einsum", "MatMul", "Softmax")
+"""Operators in front of which a constant factor may stay in float."""
+SCALED_BEHIND = ("Einsum", "MatMul")
+"""Operators behind which it may, too."""
 POOLS = ("GlobalMaxPool", "MaxPool", "ReduceMax")
 """Operators that keep the quantization but reduce: they may stand where moves may."""
 KEPT = (*moves.MOVES, *POOLS)
@@ -52,11 +60,21 @@ class Pending:
     node: the operator.
     operands: in ONNX order.
     steps: clamps, moves and maximum pools after it, with the output that is used.
+    factors, factor: constants by which operands and result are multiplied in float, see `Site`.
+    convert: given, makes the operator instead of CONVERTERS.
     """
 
     node: onnx.NodeProto
     operands: Sequence[Operand | None]
     steps: tuple[tuple[onnx.NodeProto, int], ...] = ()
+    factors: Sequence[float] = ()
+    factor: float = 1.0
+    convert: Callable[[Site], Operand] | None = None
+
+    def named(self, old: str, new: str) -> Pending:
+        """The same after a value has got another name."""
+        operands = [each and each.named(old, new) for each in self.operands]
+        return dataclasses.replace(self, operands=operands)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,7 +87,7 @@ class Failed:
     """A value that a node with a finding would have made."""
 
 
-Read = Operand | Function | Pending | Hosted | Failed
+Read = Operand | Function | Pending | Moments | Hosted | Failed
 
 
 class Blocked(Exception):  # noqa: N818 - no fault: the finding is another node's
@@ -167,9 +185,8 @@ class Readings:
                 case Function():
                     moved = found.operand.named(old, name)
                     self.read[key] = dataclasses.replace(found, operand=moved)
-                case Pending():
-                    operands = [each and each.named(old, name) for each in found.operands]
-                    self.read[key] = dataclasses.replace(found, operands=operands)
+                case Pending() | Moments():
+                    self.read[key] = found.named(old, name)
         return True
 
     def _tabulate(
@@ -282,10 +299,10 @@ class Readings:
         self.integers.add(name)
 
 
-def convert(site: Site) -> Operand:
+def convert(site: Site, converter: Callable[[Site], Operand] | None = None) -> Operand:
     """Import the operator of a site; whatever is wrong with it carries its name."""
     try:
-        return CONVERTERS[site.op](site)
+        return (converter or CONVERTERS[site.op])(site)
     except Unsupported:
         raise
     except (CompilerError, NumericsError, ValueError) as error:

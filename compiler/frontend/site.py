@@ -30,6 +30,9 @@ class Site:
     attributes: of the node.
     target: quantization of the result.
     low, high: clamp codes of the result.
+    factors: constants by which the operands are multiplied in float before they are read; () where
+        there are none.
+    factor: constant by which the result is multiplied in float.
     """
 
     builder: Builder
@@ -41,6 +44,8 @@ class Site:
     target: Quantization
     low: int
     high: int
+    factors: Sequence[float] = ()
+    factor: float = 1.0
 
     @property
     def name(self) -> str:
@@ -82,6 +87,11 @@ class Site:
     def aligned(self, index: int) -> tuple[Operand, list[int | None]]:
         """An activation each of whose ONNX axes is C, T, H or W; and which (None for size 1)."""
         return align(self.builder, self.activation(index), self.node)
+
+    def scale(self, index: int) -> float:
+        """Scale of an activation with the constant that it is multiplied by."""
+        own = np.float32(self.activation(index).kind.scale)
+        return float(own * np.float32(self.factors[index])) if self.factors else float(own)
 
     def quantized_constant(self, index: int, what: str) -> tuple[str, Array, Quantization]:
         """An operand that must be a constant of integers."""

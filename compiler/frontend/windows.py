@@ -182,7 +182,7 @@ REDUCTIONS = ("GlobalAveragePool", "GlobalMaxPool", "ReduceMax", "ReduceMean")
 def reduced_axes(
     node: onnx.NodeProto, shape: Sequence[int], listed: Array | None
 ) -> tuple[list[int], bool]:
-    """ONNX axes that an operator of REDUCTIONS goes over, and whether they stay with size 1.
+    """ONNX axes that a reduction goes over, and whether they stay with size 1.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ def reduced_axes(
     listed: axes given as an input (ReduceMean and ReduceMax since opset 18).
     """
     attributes = attributes_of(node)
-    if node.op_type not in ("ReduceMax", "ReduceMean", "QLinearReduceMean"):
+    if node.op_type not in ("ReduceMax", "ReduceMean", "ReduceSum", "QLinearReduceMean"):
         if attributes.get("channels_last", 0):
             raise refuse(node, "channels_last is not read")
         return list(range(2, len(shape))), True

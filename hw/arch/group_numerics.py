@@ -86,14 +86,14 @@ class ProductScale:
     def of(
         cls, sa: float, za: int, sb: float, zb: int, sy: float, zy: int, factor: float = 1.0
     ) -> ProductScale:
-        """Build from scales and zero points; a constant `factor` multiplies sa first.
+        """Build from scales and zero points; a constant `factor` multiplies sa·sb.
 
         Raises
         ------
         NumericsError
             The scale of the product is no positive normal float32.
         """
-        unit = np.float32(np.float32(np.float32(factor) * np.float32(sa)) * np.float32(sb))
+        unit = np.float32(np.float32(factor) * np.float32(np.float32(sa) * np.float32(sb)))
         multiplier, shift = split_scale(np.float32(unit / np.float32(sy)))
         if not 0 <= shift < 1 << 8:
             raise NumericsError(f"the requantization scale {unit / np.float32(sy)!r} overflows")
@@ -132,15 +132,15 @@ class SoftmaxConstants:
     numerator: int
 
     @classmethod
-    def of(cls, sx: float, sy: float, factor: float = 1.0) -> SoftmaxConstants:
-        """Build for codes at scale sx, multiplied by a constant `factor`, and results at sy.
+    def of(cls, sx: float, sy: float) -> SoftmaxConstants:
+        """Build for codes at scale sx and results at sy.
 
         Raises
         ------
         NumericsError
             The result's scale is below 1/256 or not below 2^15, or the operand's is not positive.
         """
-        target, unit = float(np.float32(sy)), float(np.float32(np.float32(sx) * np.float32(factor)))
+        target, unit = float(np.float32(sy)), float(np.float32(sx))
         if not LEAST_SOFTMAX_SCALE <= target < 1 << 15:
             raise NumericsError(f"softmax at scale {target!r}; 1/256 is the least")
         if not unit > 0:

@@ -52,7 +52,10 @@ class Builder:
         return f"{name}_f"
 
     def op(self, kind: str, inputs: list[str], output: str = "y_f", **attributes) -> str:
-        self.nodes.append(helper.make_node(kind, inputs, [output], kind.lower(), **attributes))
+        """The only node of a kind has its name; more of them are numbered."""
+        count = sum(node.op_type == kind for node in self.nodes)
+        name = kind.lower() + (f"_{count + 1}" if count else "")
+        self.nodes.append(helper.make_node(kind, inputs, [output], name, **attributes))
         return output
 
     def model(self, q: Q, name: str = "y_f", opset: int = 17) -> onnx.ModelProto:

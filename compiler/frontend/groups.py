@@ -1,0 +1,156 @@
+"""Import operators on groups of elements: Softmax, LayerNormalization, ArgMax."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from compiler.frontend.builder import Operand, align
+from compiler.frontend.moves import reshaped
+from compiler.frontend.shapes import in_range
+from compiler.frontend.site import Site
+from compiler.ops import Normalize, Softmax, UnaryTable, make_table
+from hw.arch.axes import aligned
+from hw.arch.group_numerics import NormConstants, SoftmaxConstants
+
+Reals = npt.NDArray[np.float64]
+SINGLE_AXIS_OPSET = 13
+"""Since when Softmax goes over one axis; before, over all from its axis on."""
+
+
+def grouped(site: Site, operand: Operand, axes: Sequence[int]) -> tuple[Operand, list[int | None]]:
+    """The operand so that groups over some ONNX axes lie along C; and where each axis lies.
+
+    Only where there is one channel may they lie along positions alone. Where they do not lie so,
+    the first of them that has several elements becomes C.
+    """
+    source, onto = align(site.builder, operand, site.node)
+    shape = source.kind.onnx_shape
+    own = [a for a in axes if shape[a] > 1]
+    if not own or source.kind.shape[0] == 1 or any(onto[a] == 0 for a in own):
+        return source, onto
+    others = [a for a, n in enumerate(shape) if n > 1 and a != own[0]]
+    places: list[int | None] = [None] * len(shape)
+    places[own[0]] = 0
+    for place, axis in enumerate(others, 4 - len(others)):
+        places[axis] = place
+    form = aligned(shape, [3 if place is None else place for place in places])
+    return site.builder.in_form(source, form, site.node), places
+
+
+def softmax(site: Site) -> Operand:
+    """Softmax over one axis, or before opset 13 over all axes from one on."""
+    source = site.activation(0)
+    shape = source.kind.onnx_shape
+    opset = int(site.attributes.get("opset", site.model.opset))
+    flat = opset < SINGLE_AXIS_OPSET
+    axis = in_range(site.node, int(site.attributes.get("axis", 1 if flat else -1)), len(shape))
+    if flat:
+        lead = math.prod(shape[:axis])
+        source, axis = reshaped(source, (lead, math.prod(shape[axis:]))), 1
+    source, onto = grouped(site, source, [axis])
+    place = onto[axis]
+    kind = site.target.like(source.kind)
+    if place is None:  # each element is a group of its own
+        table = np.frombuffer(make_table(source.kind, kind, [np.ones_like]), kind.dtype)
+        alone = UnaryTable(
+            name=site.builder.op_name(site.node),
+            inputs=(source.name,),
+            output=site.output(),
+            table=np.clip(table, site.low, site.high).astype(kind.dtype).tobytes(),
+            function="softmax of one",
+        )
+        return reshaped(site.emit(alone, kind), shape)
+    op = Softmax(
+        name=site.builder.op_name(site.node),
+        inputs=(source.name,),
+        output=site.output(),
+        axes=(place,),
+        constants=SoftmaxConstants.of(site.scale(0), float(site.target.scale[0])),
+        low=site.low,
+        high=site.high,
+    )
+    return reshaped(site.emit(op, kind), shape)
+
+
+def layer_norm(site: Site) -> Operand:
+    """LayerNormalization over all axes from one on."""
+    source = site.activation(0)
+    shape = source.kind.onnx_shape
+    if any(site.node.output[1:]):
+        raise site.refuse("its mean and deviation are not made")
+    first = in_range(site.node, int(site.attributes.get("axis", -1)), len(shape))
+    axes = list(range(first, len(shape)))
+    gamma = reals_of(site, site.operand(1))
+    has_beta = len(site.operands) > 2 and site.operands[2] is not None
+    beta = reals_of(site, site.operand(2)) if has_beta else np.zeros((), np.float64)
+    epsilon = float(site.attributes.get("epsilon", np.float32(1e-5)))
+    return normalized(site, source, axes, gamma, beta, epsilon=epsilon)
+
+
+def normalized(
+    site: Site,
+    source: Operand,
+    axes: Sequence[int],
+    gamma: Reals,
+    beta: Reals,
+    *,
+    epsilon: float = 0.0,
+    root_epsilon: float = 0.0,
+    correction: float = 1.0,
+) -> Operand:
+    """A norm over some ONNX axes; γ and β broadcast against the operand, see NormConstants.of."""
+    source, onto = grouped(site, source, axes)
+    shape = source.kind.onnx_shape
+    own = sorted((place, a) for a in axes if (place := onto[a]) is not None)
+    rest = [a for a in range(len(shape)) if a not in {a for _, a in own}]
+    group = [n if a in axes else 1 for a, n in enumerate(shape)]
+    per_element = []
+    for value in (gamma, beta):
+        try:
+            whole = np.broadcast_to(value, group)
+        except ValueError:
+            raise site.refuse(
+                f"γ or β of shape {list(value.shape)} for groups over axes {list(axes)} of "
+                f"{list(shape)}"
+            ) from None
+        by_place = np.transpose(whole, [*(a for _, a in own), *rest])
+        per_element.append(by_place.reshape(-1))
+    op = Normalize(
+        name=site.builder.op_name(site.node),
+        inputs=(source.name,),
+        output=site.output(),
+        axes=tuple(place for place, _ in own) or (0,),
+        constants=NormConstants.of(
+            source.kind.scale,
+            float(site.target.scale[0]),
+            *per_element,
+            epsilon=epsilon,
+            root_epsilon=root_epsilon,
+            correction=correction,
+        ),
+        low=site.low,
+        high=site.high,
+    )
+    return site.emit(op, site.target.like(source.kind))
+
+
+def reals_of(site: Site, operand: Operand) -> Reals:
+    """Value of an operand that must be constant, see `reals_of_constant`."""
+    if operand.array is None:
+        raise site.refuse(f"input {operand.name} must be constant")
+    return reals_of_constant(operand)
+
+
+def reals_of_constant(operand: Operand) -> Reals:
+    """Value of a constant, float or quantized, as float64."""
+    array = operand.array
+    assert array is not None, operand.name
+    if operand.quantization is None:
+        return np.asarray(array, np.float64)
+    scale, zero = operand.quantization.along(array.ndim)
+    centred = (array.astype(np.int64) - zero).astype(np.float32)
+    return np.asarray(centred * scale, np.float64)
