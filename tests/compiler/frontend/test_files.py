@@ -166,7 +166,10 @@ def test_every_unsupported_node_is_reported_and_the_rest_is_checked(tmp_path, ca
     supported = [entry["node"] for entry in report["supported"]]
     assert {"conv", "relu", "q_e", "d_e"} <= set(supported)
     assert main(["check", str(path)]) == 1
-    assert "lpnormalization (LpNormalization): this operator is not supported" in capsys.readouterr().out
+    assert (
+        "lpnormalization (LpNormalization): this operator is not supported"
+        in capsys.readouterr().out
+    )
 
 
 def ends_in(operator):
