@@ -19,6 +19,7 @@ __all__ = [
     "activation_write",
     "parameter_read",
     "weight_read",
+    "weight_write",
 ]
 
 NO_COLLISION = {"no_rw_check": 1}
@@ -74,6 +75,15 @@ def weight_read(config: AcceleratorConfig) -> ReadSignature:
     """Weight group (LW rows × cols bytes); the address counts groups, not beats."""
     beats = config.weight_group_beats
     return ReadSignature(LOCAL_BITS - exact_log2(beats), 8 * config.port.bytes * beats)
+
+
+def weight_write(config: AcceleratorConfig) -> WriteSignature:
+    """Beat of the weight scratchpad, `lane_block` bytes, lane 0 in the low byte; address in beats.
+
+    Of VECTOR, with the feature attention. As all writes: `enable` in cycle t is seen by reads from
+    cycle t + timing.WRITE_LATENCY on.
+    """
+    return WriteSignature(ADDRESS_BITS, 8 * config.lane_block)
 
 
 def parameter_read(config: AcceleratorConfig) -> ReadSignature:
