@@ -27,6 +27,7 @@ from compiler.lower import refusal
 from compiler.onnx_import import Imported, import_onnx
 from compiler.passes.base import Accept, Outcome, Pass, accept_all
 from compiler.passes.chain import FUSE_CHAINS
+from compiler.passes.compose import COMPOSE
 from compiler.passes.fold import DEAD_CODE, FOLD
 from compiler.passes.fuse import FUSE_CLAMPS, FUSE_POOLS, FUSE_RESIDUALS
 from compiler.policy import Policy
@@ -36,8 +37,9 @@ from hw.arch.program import HOST_MODEL, Program
 
 LEGALIZE: tuple[Pass, ...] = (FOLD, DEAD_CODE)
 """Always run. FOLD makes code dead."""
-FUSE: tuple[Pass, ...] = (FUSE_CLAMPS, FUSE_POOLS, FUSE_RESIDUALS)
-"""Only with `fuse`. Clamps before pools: a clamp may stand between convolution and pool."""
+FUSE: tuple[Pass, ...] = (FUSE_CLAMPS, COMPOSE, FUSE_POOLS, FUSE_RESIDUALS)
+"""Only with `fuse`. Clamps first: a clamp may stand between convolution and pool, and costs nothing
+in a convolution."""
 
 CHAINS: tuple[Pass, ...] = (FUSE_CHAINS,)
 """Only with `fuse`, and where the back end says what is worth it."""

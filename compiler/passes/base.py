@@ -18,6 +18,17 @@ def accept_all(op: AnyOperation, inputs: Sequence[TensorType], output: TensorTyp
     return None
 
 
+def live(graph: Graph) -> list[AnyOperation]:
+    """Operators that an output or a state needs, in order."""
+    needed = set(graph.kept())
+    kept: list[AnyOperation] = []
+    for op in reversed(graph.ops):
+        if op.output in needed:
+            needed.update(op.inputs)
+            kept.append(op)
+    return kept[::-1]
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Outcome:
     """What a pass did.

@@ -8,7 +8,7 @@ import numpy as np
 
 from compiler.ir import AnyOperation, Graph, Pairwise, UnaryTable, Value
 from compiler.ops import stored_codes
-from compiler.passes.base import Accept, Outcome, Pass
+from compiler.passes.base import Accept, Outcome, Pass, live
 
 
 def _fold(graph: Graph, accept: Accept) -> Outcome:
@@ -54,14 +54,10 @@ def _scalar_table(op: Pairwise, values: dict[str, Value]) -> UnaryTable:
 
 def _dead_code(graph: Graph, accept: Accept) -> Outcome:
     """Drop operators whose results nothing needs."""
-    needed = set(graph.kept())
-    kept: list[AnyOperation] = []
-    for op in reversed(graph.ops):
-        if op.output in needed:
-            needed.update(op.inputs)
-            kept.append(op)
-    dropped = [op.name for op in graph.ops if op.output not in needed]
-    return Outcome(graph.replaced(kept[::-1]), tuple(f"{name}: dropped" for name in dropped))
+    kept = live(graph)
+    results = {op.output for op in kept}
+    dropped = [op.name for op in graph.ops if op.output not in results]
+    return Outcome(graph.replaced(kept), tuple(f"{name}: dropped" for name in dropped))
 
 
 FOLD = Pass("fold", _fold, ensures=frozenset({"folded"}))
