@@ -81,7 +81,9 @@ def output(graph: Graph, port: Port, codes: Codes) -> Array:
     """An output as the file types it, of its value's codes."""
     seen = graph.seen(port)
     value = seen.in_file_order(graph.type(port.value).in_lanes(codes))
-    return dequantize(value, seen) if port.real else value
+    if port.real:
+        return dequantize(value, seen)
+    return value.astype(port.dtype) if port.dtype else value
 
 
 def _feed(graph: Graph, value: str, onnx_name: str, feeds: Mapping[str, Array]) -> Codes:

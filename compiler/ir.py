@@ -113,13 +113,19 @@ class Port:
         the graph; equal to the integers' own name where the graph's input is integer. Outputs: the
         graph's output.
     seen: outputs: how the file sees it, where that is another ONNX shape than the value's.
-    real: outputs: the file's output is float32, dequantized.
+    dtype: outputs: of the file's output, float32 (dequantized) or int64 (an index); empty where it
+        is the codes themselves.
     """
 
     value: str
     onnx_name: str
     seen: TensorType | None = None
-    real: bool = False
+    dtype: str = ""
+
+    @property
+    def real(self) -> bool:
+        """Whether the file's output is dequantized."""
+        return self.dtype == "float32"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

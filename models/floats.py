@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import torch
 
-from models import functions, moves, norms
+from models import functions, grouped, moves, norms
 from models.onnxfile import UnsupportedGraph, label
 from models.operands import lookup
 from models.operators import OPERATORS, concatenated
@@ -22,6 +22,7 @@ from models.values import (
     Group,
     Host,
     InsideNorm,
+    Integers,
     Pending,
     Step,
     Tensors,
@@ -89,6 +90,8 @@ class Floats:
                 raise call.refuse("only its first result is read")
             elif call.op in functions.ELEMENTWISE:
                 self._values[name] = self._elementwise(call)
+            elif call.op == "ArgMax":
+                self._values[name] = self.index(self._on_codes(call), name)
             elif call.op == "Concat":
                 self._values[name] = self._concatenated(call, name)
             elif call.op in OPERATORS:
@@ -111,6 +114,16 @@ class Floats:
         """Append the group of a float tensor that stands for codes."""
         codes = replace(like, name=name)
         self._append(call.node, call.op, codes, reads, compute)
+        return codes
+
+    def index(self, call: Call, name: str) -> Codes:
+        """ArgMax: the lowest index among equals; of codes, or of bare integers."""
+        value = call.operand(0)
+        if not isinstance(value, Codes | Integers):
+            raise _not_on_codes(call)
+        compute, shape = grouped.arg_max(call, value.name, value.shape)
+        codes = Codes(f"{name}#codes", grouped.INDEX, shape, index=True)
+        self._append(call.node, call.op, codes, (value.name,), compute)
         return codes
 
     def _inside_norm(self, call: Call) -> InsideNorm | None:
@@ -243,7 +256,8 @@ class Floats:
         first = call.operand(0)
         to_float = call.op == "Cast" and call.attributes.get("to") == onnx.TensorProto.FLOAT
         if to_float and isinstance(first, Codes | Function | Pending):
-            return first  # it is float32 already
+            # It is float32 already, or an index that becomes it.
+            return replace(first, index=False) if isinstance(first, Codes) else first
         if call.op in CLAMPS and isinstance(first, Pending):
             return first.followed(_clamp(call), first.shape)
         if call.op in CLAMPS and isinstance(first, Function) and first.settled is not None:
@@ -327,6 +341,8 @@ class Floats:
 def as_function(call: Call, codes: Codes) -> Function:
     """Codes as the function that does nothing."""
     table = dequantize(codes.params.codes(), codes.params)
+    if codes.index:
+        table = table.astype(np.int64)
     return Function(call.node, codes, table, codes.shape, factor=1.0)
 
 

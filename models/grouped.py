@@ -13,7 +13,7 @@ import torch
 
 from models.operands import activation, reads
 from models.tables import QParams, dequantize
-from models.values import Call, Constant, Pending, Shape, Tensors
+from models.values import Call, Compute, Constant, Pending, Shape, Tensors
 
 MOST = 1024
 """Elements of a group."""
@@ -187,6 +187,35 @@ def layer_norm(call: Call) -> Pending:
     offset = reals(call, 2) if has_offset else np.zeros(())
     inner = float(call.attributes.get("epsilon", np.float32(1e-5)))
     return norm(call, 0, Norm(list(range(axis % rank, rank)), gain, offset, inner))
+
+
+INDEX = QParams(np.ones(1, np.float32), np.zeros(1, np.int64), np.dtype(np.uint8))
+"""How a code stands for an index: it is the index."""
+
+
+def arg_max(call: Call, name: str, of: Shape) -> tuple[Compute, Shape]:
+    """Index of the first of the greatest codes along an axis, and its shape."""
+    axis = call.attributes.get("axis", 0)
+    if not -len(of) <= axis < len(of):
+        raise call.refuse(f"axis {axis} of a tensor of rank {len(of)}")
+    axis %= len(of)
+    if call.attributes.get("select_last_index", 0):
+        raise call.refuse("select_last_index is not read")
+    if of[axis] > 256:
+        raise call.refuse(f"an index of {of[axis]} elements is no byte")
+    keep = bool(call.attributes.get("keepdims", 1))
+    shape = tuple(1 if a == axis else n for a, n in enumerate(of) if keep or a != axis)
+    along = [-1 if a == axis else 1 for a in range(len(of))]
+
+    def compute(tensors: Tensors) -> torch.Tensor:
+        codes = tensors[name]
+        greatest = codes == codes.amax(dim=axis, keepdim=True)
+        # Counted down, the first one that is the greatest has the largest number.
+        number = torch.arange(of[axis], 0, -1).reshape(along)
+        first = of[axis] - (greatest * number).amax(dim=axis, keepdim=keep)
+        return first.to(torch.uint8)
+
+    return compute, shape
 
 
 def reals(call: Call, index: int) -> np.ndarray:

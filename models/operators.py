@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from models import grouped, means, prelu, products, tables
+from models import batchnorm, grouped, means, prelu, products, tables
 from models.operands import Source, activation, lookup, reads
 from models.tables import QParams
 from models.values import Call, Kernel, Pending, Shape, Tensors
@@ -115,6 +115,7 @@ def concatenated(call: Call, shapes: list[Shape]) -> tuple[int, Shape]:
 OPERATORS: dict[str, Callable[[Call], Pending]] = {
     "Add": pair,
     "AveragePool": means.average_pool,
+    "BatchNormalization": batchnorm.batch_norm,
     "Concat": concat,
     "Conv": products.conv,
     "Div": pair,

@@ -143,6 +143,8 @@ class QuantizedGraph:
             self._values |= {name: Host(name) for name in node.output if name}
         elif not standard:
             raise call.refuse(f"is an operator of the domain {node.domain!r}, which is not read")
+        elif call.op == "ArgMax":
+            self._values[output] = self._floats.index(call, output)
         elif any(isinstance(v, Integers) for v in call.operands):
             for group, value in bare.read(call):
                 self.groups.append(group)
@@ -234,14 +236,18 @@ class QuantizedGraph:
             raise ModelsError(f"graph output {name} is an input or a constant of the graph")
         if isinstance(value, Integers):
             return
-        if isinstance(value, Codes):
+        kind: np.dtype = np.dtype(np.float32)
+        if isinstance(value, Codes) and value.index:
+            source, kind = value.name, np.dtype(np.int64)
+            compute = _widened(value)
+        elif isinstance(value, Codes):
             source, compute = value.name, _dequantizer(value)
         elif isinstance(value, Function) and value.table.dtype == np.float32:
             source, compute = value.codes.name, tabulated(value, None)
         else:
             what = "constant" if isinstance(value, Constant) else "computed in float: quantize it"
             raise UnsupportedGraph(node, f"graph output {name} is {what}")
-        kind, reads = np.dtype(np.float32), (source,)
+        reads = (source,)
         self.groups.append(
             Group(
                 node,
@@ -269,6 +275,10 @@ def _quantizer(name: str, params: QParams) -> Compute:
 
 def _dequantizer(value: Codes) -> Compute:
     return lambda tensors: torch.from_numpy(dequantize(tensors[value.name].numpy(), value.params))
+
+
+def _widened(value: Codes) -> Compute:
+    return lambda tensors: tensors[value.name].to(torch.int64)
 
 
 def _requantizer(value: Codes, params: QParams) -> Compute:

@@ -111,12 +111,14 @@ class Codes:
     params: how they stand for reals.
     shape: of the tensor.
     viewed: where its elements lie in another tensor; None if it is no view.
+    index: whether the tensor is int64, and the codes are its elements.
     """
 
     name: str
     params: QParams
     shape: Shape
     viewed: Place | None = None
+    index: bool = False
 
     @property
     def place(self) -> Place:

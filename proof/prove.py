@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 
@@ -38,6 +37,7 @@ from sim.compare import blame, difference, overwritten
 from sim.errors import InputError, SimulatorError
 from sim.functional.errors import MachineError
 
+CODES = ("int8", "uint8")
 Array = npt.NDArray[Any]
 Progress = Callable[[str, int], None]
 """Told each step before it starts, and how many steps there are."""
@@ -189,7 +189,7 @@ class _Proof:
     ) -> tuple[dict[str, list[str]], Arrays]:
         """Names of tensors to look at by where the oracle has their codes; and constants."""
         wanted = {t.name for t in self.stored.values() if t.origin != COMPILER} | sources
-        wanted |= {port.name for port in self.program.outputs if port.dtype != "float32"}
+        wanted |= {port.name for port in self.program.outputs if port.dtype in CODES}
         named: dict[str, list[str]] = {}
         constants: Arrays = {}
         for name in sorted(wanted):
@@ -218,7 +218,7 @@ class _Proof:
     def _output(self, name: str, value: Array) -> None:
         """Compare an output of the graph as the user gets it, if the name is one's."""
         port = next((port for port in self.program.outputs if port.name == name), None)
-        if port is None or (port.dtype == "float32") != (value.dtype == np.float32):
+        if port is None or (port.dtype in CODES) != (value.dtype.name in CODES):
             return
         got = host.result(self.program, self.result.memory, port)
         if value.shape != got.shape or value.dtype != got.dtype:

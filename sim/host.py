@@ -236,11 +236,11 @@ def read(memory: Bytes, tensor: Tensor) -> npt.NDArray[Any]:
 
 
 def result(program: Program, memory: Bytes, port: Output) -> npt.NDArray[Any]:
-    """An output of the graph as the file types it: codes, or the float32 that they stand for."""
+    """An output of the graph as the file types it: codes, or reals or indices that they are."""
     tensor = program.tensor(port.tensor)
     stored = tensor.layout.unpack(memory[tensor.address :], tensor.signed)
     value = from_canonical(stored, port.axes, port.shape)
-    return dequantize(tensor, value) if port.dtype == "float32" else value
+    return dequantize(tensor, value) if port.dtype == "float32" else value.astype(port.dtype)
 
 
 def dequantize(tensor: Tensor, value: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

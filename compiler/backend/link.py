@@ -102,5 +102,5 @@ def _inputs(graph: Graph) -> tuple[Input, ...]:
 def _output(graph: Graph, port: Port) -> Output:
     """An output of the user's graph."""
     kind = graph.seen(port)
-    dtype = "float32" if port.real else kind.dtype.name
+    dtype = port.dtype or kind.dtype.name
     return Output(port.onnx_name, kind.onnx_shape, dtype, port.value, kind.axes)

@@ -14,6 +14,7 @@ from compiler.frontend.model import refuse
 from compiler.frontend.qoperator import QOPERATORS
 from compiler.ops import (
     AnyOperation,
+    ArgMax,
     AxisMean,
     BatchedMatMul,
     Concat,
@@ -100,6 +101,22 @@ FORMS = (
         "are constants, float or quantized. Mean and deviation are not made. A norm written out "
         "(Sub, Pow, ReduceMean, Add, Sqrt, Div, Mul, Add), float from one DequantizeLinear to one "
         "QuantizeLinear, is read as it: biased or unbiased, ε under or behind the root.",
+    ),
+    Form(
+        ("BatchNormalization",),
+        "product",
+        reads=("epsilon", "training_mode"),
+        ignored={"momentum": "it is about training"},
+        notes="Behind no convolution (exporters fold the others): a depthwise convolution with "
+        "weights ±127. Constant scale, offset, mean and variance.",
+    ),
+    Form(
+        ("ArgMax",),
+        "move",
+        (ArgMax,),
+        ("axis", "keepdims", "select_last_index"),
+        notes="Over at most 256 elements; the first of equal ones. Between DequantizeLinear and a "
+        "graph output, a comparison with a constant, or moves; it needs no QuantizeLinear.",
     ),
     *(
         Form((op,), op, (Pairwise,), notes="Two operands, any broadcasting.")
@@ -205,6 +222,24 @@ FORMS = (
     ),
 )
 """Every operator that is not a float function of one activation."""
+
+_ATTENTION = (
+    "its scores and their softmax are float inside the operator: export MatMul, Softmax, MatMul "
+    "(opset 22 or below, no attention fusion) and quantize each"
+)
+_DYNAMIC = "its scales are computed at run time: quantize statically"
+UNREAD = {
+    **dict.fromkeys(
+        ("Attention", "GroupQueryAttention", "MultiHeadAttention", "PackedAttention", "QAttention"),
+        _ATTENTION,
+    ),
+    **dict.fromkeys(("ConvInteger", "DynamicQuantizeLinear", "MatMulInteger"), _DYNAMIC),
+    **dict.fromkeys(
+        ("GroupNormalization", "InstanceNormalization", "RMSNormalization"),
+        "of the norms LayerNormalization is read, and its subgraph written out",
+    ),
+}
+"""Operators of which more can be said than that they are not supported."""
 
 BY_OPERATOR = {operator: form for form in FORMS for operator in form.operators}
 

@@ -59,6 +59,7 @@ class Function:
     result: name in the file of the value.
     constants: the nodes' constant operands by name, each of one value.
     moved: names in the file of what moves made of values, and the names of those.
+    indices: those of `source` that are int64: the codes themselves.
     """
 
     operand: Operand
@@ -67,6 +68,7 @@ class Function:
     result: str
     constants: Mapping[str, Array]
     moved: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    indices: frozenset[str] = frozenset()
 
     @property
     def last(self) -> onnx.NodeProto:
@@ -77,6 +79,7 @@ class Function:
         """Evaluate on float32 values of any shape; float32."""
         values = {n: value.reshape(-1)[:1].reshape(()) for n, value in self.constants.items()}
         values |= dict.fromkeys(self.source, real)
+        values |= dict.fromkeys(self.indices, real.astype(np.int64))
         for node in self.nodes:
             if node.output[0] not in values:
                 names = [self.moved.get(name, name) for name in node.input]
@@ -90,7 +93,8 @@ def factor(function: Function) -> float | None:
     """The positive constant that a function multiplies by; None where it does anything else."""
     result, made = 1.0, set(function.source)
     for node in function.nodes:
-        known = [None if n in made else function.constants.get(n) for n in node.input]
+        names = [function.moved.get(n, n) for n in node.input]
+        known = [None if n in made else function.constants.get(n) for n in names]
         own = factor_of(node, known)
         if own is None:
             return None
@@ -171,6 +175,7 @@ def apply(
     base: Operand | None = None
     nodes: dict[int, onnx.NodeProto] = {}
     sources: set[str] = set()
+    indices: set[str] = set()
     constants: dict[str, Array] = {}
     moved: dict[str, str] = {}
     shapes: list[tuple[int, ...]] = []
@@ -197,8 +202,11 @@ def apply(
             sources |= operand.source
             constants |= operand.constants
             moved |= operand.moved
+            indices |= operand.indices
         else:
             sources.add(name)
+            if model.dtypes.get(name) == np.int64:
+                indices.add(name)
     assert base is not None, node.name
     nodes[id(node)] = node
     shape = np.broadcast_shapes(*shapes)
@@ -206,7 +214,8 @@ def apply(
         raise refuse(node, f"a constant repeats {list(base.kind.onnx_shape)} to {list(shape)}")
     seen = Operand(base.name, base.kind.reshaped(shape))
     made = tuple(nodes.values())
-    return Function(seen, made, frozenset(sources), node.output[0], constants, moved)
+    names = frozenset(sources), frozenset(indices)
+    return Function(seen, made, names[0], node.output[0], constants, moved, names[1])
 
 
 def is_scalar(value: Array) -> bool:

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
-from compiler.frontend.builder import Operand, align
+from compiler.frontend.builder import Builder, Operand, align
+from compiler.frontend.model import attributes_of, label, refuse
 from compiler.frontend.moves import reshaped
 from compiler.frontend.shapes import in_range
 from compiler.frontend.site import Site
-from compiler.ops import Normalize, Softmax, UnaryTable, make_table
+from compiler.ops import ArgMax, Normalize, Softmax, UnaryTable, make_table
+from compiler.tensor import TensorType
 from hw.arch.axes import aligned
 from hw.arch.group_numerics import NormConstants, SoftmaxConstants
 
@@ -21,16 +24,23 @@ SINGLE_AXIS_OPSET = 13
 """Since when Softmax goes over one axis; before, over all from its axis on."""
 
 
-def grouped(site: Site, operand: Operand, axes: Sequence[int]) -> tuple[Operand, list[int | None]]:
+def grouped(
+    builder: Builder,
+    node: onnx.NodeProto,
+    operand: Operand,
+    axes: Sequence[int],
+    positions: bool = True,
+) -> tuple[Operand, list[int | None]]:
     """The operand so that groups over some ONNX axes lie along C; and where each axis lies.
 
-    Only where there is one channel may they lie along positions alone. Where they do not lie so,
-    the first of them that has several elements becomes C.
+    Where there is one channel they may lie along positions alone, if `positions`. Where they do
+    not lie so, the first of them that has several elements becomes C.
     """
-    source, onto = align(site.builder, operand, site.node)
+    source, onto = align(builder, operand, node)
     shape = source.kind.onnx_shape
     own = [a for a in axes if shape[a] > 1]
-    if not own or source.kind.shape[0] == 1 or any(onto[a] == 0 for a in own):
+    alone = positions and source.kind.shape[0] == 1
+    if not own or alone or any(onto[a] == 0 for a in own):
         return source, onto
     others = [a for a, n in enumerate(shape) if n > 1 and a != own[0]]
     places: list[int | None] = [None] * len(shape)
@@ -38,7 +48,7 @@ def grouped(site: Site, operand: Operand, axes: Sequence[int]) -> tuple[Operand,
     for place, axis in enumerate(others, 4 - len(others)):
         places[axis] = place
     form = aligned(shape, [3 if place is None else place for place in places])
-    return site.builder.in_form(source, form, site.node), places
+    return builder.in_form(source, form, node), places
 
 
 def softmax(site: Site) -> Operand:
@@ -51,7 +61,7 @@ def softmax(site: Site) -> Operand:
     if flat:
         lead = math.prod(shape[:axis])
         source, axis = reshaped(source, (lead, math.prod(shape[axis:]))), 1
-    source, onto = grouped(site, source, [axis])
+    source, onto = grouped(site.builder, site.node, source, [axis])
     place = onto[axis]
     kind = site.target.like(source.kind)
     if place is None:  # each element is a group of its own
@@ -103,7 +113,7 @@ def normalized(
     correction: float = 1.0,
 ) -> Operand:
     """A norm over some ONNX axes; γ and β broadcast against the operand, see NormConstants.of."""
-    source, onto = grouped(site, source, axes)
+    source, onto = grouped(site.builder, site.node, source, axes)
     shape = source.kind.onnx_shape
     own = sorted((place, a) for a in axes if (place := onto[a]) is not None)
     rest = [a for a in range(len(shape)) if a not in {a for _, a in own}]
@@ -136,6 +146,39 @@ def normalized(
         high=site.high,
     )
     return site.emit(op, site.target.like(source.kind))
+
+
+INDEX = (False, 1.0, 0)
+"""Quantization of indices: the code is the index."""
+
+
+def arg_max(builder: Builder, node: onnx.NodeProto, operand: Operand) -> Operand:
+    """ArgMax over one axis: the lowest index among equals."""
+    attributes = attributes_of(node)
+    shape = operand.kind.onnx_shape
+    axis = in_range(node, int(attributes.get("axis", 0)), len(shape))
+    if attributes.get("select_last_index", 0):
+        raise refuse(node, "takes the last of equal elements; the first is lowered")
+    source, onto = grouped(builder, node, operand, [axis], positions=False)
+    kept = tuple(1 if a == axis else n for a, n in enumerate(shape))
+    name = builder.inner(label(node))
+    if shape[axis] == 1:
+        kind = TensorType.of(shape, *INDEX, source.kind.axes)
+        first = UnaryTable(
+            name=builder.op_name(node),
+            inputs=(source.name,),
+            output=name,
+            table=bytes(256),
+            function="index of one",
+        )
+        result = builder.emit(first, kind, node)
+    else:
+        form = aligned(kept, [3 if place is None else place for place in onto])
+        op = ArgMax(name=builder.op_name(node), inputs=(source.name,), output=name)
+        result = builder.emit(op, TensorType.of(kept, *INDEX, form), node)
+    if attributes.get("keepdims", 1):
+        return result
+    return reshaped(result, [n for a, n in enumerate(shape) if a != axis])
 
 
 def reals_of(site: Site, operand: Operand) -> Reals:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import onnx
 
 from compiler.frontend import host, states
@@ -158,14 +159,19 @@ class Importer:
                 self.findings.append(finding)
         return tuple(carried)
 
+    def _dtype(self, name: str) -> str:
+        """Element type of a graph output that is no codes."""
+        if name in self.reader.integers:
+            return ""
+        return "int64" if self.model.dtypes.get(name) == np.int64 else "float32"
+
     def _output(self, name: str) -> Port | None:
         """The codes behind a graph output."""
         found = self.reader.read.get(name)
         node = self.model.producers.get(name)
         if isinstance(found, Operand) and found.type is not None:
-            real = name not in self.reader.integers
             seen = None if found.kind == self.builder.type(found.name) else found.kind
-            return Port(found.name, name, seen, real)
+            return Port(found.name, name, seen, self._dtype(name))
         if isinstance(found, Failed):
             return None
         if isinstance(found, Pending | Function) and node is not None:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
-from compiler.frontend import functions, host, moves, norms, pairs, windows
+from compiler.frontend import functions, groups, host, moves, norms, pairs, windows
 from compiler.frontend.builder import Operand
-from compiler.frontend.catalogue import check_attributes
+from compiler.frontend.catalogue import UNREAD, check_attributes
 from compiler.frontend.functions import Function
 from compiler.frontend.model import (
     is_standard,
@@ -24,6 +24,7 @@ from compiler.frontend.quantization import Quantization, of_type
 from compiler.frontend.reading import (
     CONVERTERS,
     HOW_TO_GO_ON,
+    INDICES,
     KEPT,
     POOLS,
     QUANTIZERS,
@@ -46,7 +47,8 @@ class NodeReader(Readings):
     def visit(self, node: onnx.NodeProto) -> None:
         """Read one node."""
         if not is_standard(node) and not self._is_microsoft(node):
-            raise refuse(node, f"operators of domain {node.domain!r} are not read")
+            other = f"operators of domain {node.domain!r} are not read"
+            raise refuse(node, UNREAD.get(node.op_type, other))
         kind = node.op_type
         if kind in QUANTIZERS or kind in QOPERATORS:
             check_attributes(node)
@@ -128,6 +130,8 @@ class NodeReader(Readings):
             self._keep(node, first)
         elif not active:
             raise refuse(node, self.why_not(node))
+        elif node.op_type in INDICES:
+            self._index(node, first)
         elif any(name in self.integers for name in node.input):
             self._on_integers(node, found)
         elif functions.is_nothing(node) and first is not None:
@@ -211,6 +215,14 @@ class NodeReader(Readings):
         operand = self._moved(node, index, first.operand)
         moved = {**first.moved, node.output[index]: first.result}
         return dataclasses.replace(first, operand=operand, moved=moved)
+
+    def _index(self, node: onnx.NodeProto, first: Read | None) -> None:
+        """An index of codes, which needs no QuantizeLinear: it is a code itself."""
+        first = self._as_codes(node.input[0], first)
+        if not isinstance(first, Operand) or first.type is None:
+            raise refuse(node, f"reads {node.input[0]} in float: quantize it")
+        self.model.dtypes[node.output[0]] = np.dtype(np.int64)
+        self._settle(node.output[0], groups.arg_max(self.builder, node, first))
 
     def _follow(self, node: onnx.NodeProto, index: int, first: Pending) -> None:
         steps = (*first.steps, (node, index))
@@ -323,7 +335,9 @@ class NodeReader(Readings):
 
     def why_not(self, node: onnx.NodeProto) -> str:
         """Why a node cannot be part of an integer operator."""
-        known = (*CONVERTERS, *functions.ELEMENTWISE, *KEPT, *QUANTIZERS, *QOPERATORS)
+        if node.op_type in UNREAD:
+            return UNREAD[node.op_type]
+        known = (*CONVERTERS, *INDICES, *functions.ELEMENTWISE, *KEPT, *QUANTIZERS, *QOPERATORS)
         if node.op_type not in known:
             return HOW_TO_GO_ON
         return "runs in float: its operands and its result must be quantized (QDQ around it)"

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from compiler.frontend import batched, groups, moves, pairs, products, windows
+from compiler.frontend.batchnorm import batch_norm
 from compiler.frontend.builder import Builder, Operand
 from compiler.frontend.functions import Function
 from compiler.frontend.model import (
@@ -28,6 +29,7 @@ from hw.arch.numerics import NumericsError
 
 CONVERTERS: dict[str, Callable[[Site], Operand]] = {
     "AveragePool": windows.average_pool,
+    "BatchNormalization": batch_norm,
     "Concat": pairs.concat,
     "Conv": products.convolution,
     "Einsum": batched.einsum,
@@ -47,6 +49,8 @@ SCALED_BEHIND = ("Einsum", "MatMul")
 POOLS = ("GlobalMaxPool", "MaxPool", "ReduceMax")
 """Operators that keep the quantization but reduce: they may stand where moves may."""
 KEPT = (*moves.MOVES, *POOLS)
+INDICES = ("ArgMax",)
+"""Operators whose results are codes without a QuantizeLinear."""
 QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 HOW_TO_GO_ON = "this operator is not supported; docs/operators.md lists those that are"
 

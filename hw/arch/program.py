@@ -125,7 +125,7 @@ class Output:
 
     Attributes
     ----------
-    name, shape, dtype: as the file has them; float32 is dequantized.
+    name, shape, dtype: as the file has them; float32 is dequantized, int64 an index.
     tensor: name of the program's tensor that holds its codes.
     axes: which elements of `shape` lie along C, T, H and W of the tensor.
     """

@@ -33,7 +33,7 @@ SHAPES = {"end", "start"}
 def test_every_operator_of_the_importer_is_listed_once():
     listed = [operator for form in FORMS for operator in form.operators]
     assert len(listed) == len(set(listed))
-    known = {*reading.CONVERTERS, *reading.KEPT, *reading.QUANTIZERS}
+    known = {*reading.CONVERTERS, *reading.INDICES, *reading.KEPT, *reading.QUANTIZERS}
     assert set(listed) == known
 
 
