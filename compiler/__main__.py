@@ -19,6 +19,7 @@ from compiler.pipeline import PART
 from compiler.policy import AUTO, NAMES, OBJECTIVES
 from compiler.tensor import CompilerError
 from hw.arch.config import AcceleratorConfig, ConfigError
+from shell import leave
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -168,13 +169,7 @@ def _check(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(report.as_json()))
     else:
-        if report.remark:
-            print(report.remark)
-        for finding in report.unsupported:
-            print(f"{finding.node} ({finding.op}): {finding.reason}")
-        count = len(report.unsupported)
-        findings = f"{count} finding{'' if count == 1 else 's'}"
-        print(f"{len(report.supported)} nodes supported, {findings}")
+        print("\n".join(report.lines))
     return 1 if report.unsupported else 0
 
 
@@ -189,4 +184,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from compiler.frontend.reading import HOW_TO_GO_ON
 from compiler.onnx_import import Imported, import_onnx
 from compiler.pipeline import back_end_accepts, optimize
 from hw.arch.config import AcceleratorConfig
+
+FOLLOWING = 6
+"""Names of nodes that follow from findings, as many as are printed."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,13 +33,37 @@ class Report:
     Attributes
     ----------
     supported: (node, operator).
-    unsupported: every other node, with its reason.
+    unsupported: nodes with a reason, operators that are not supported first.
     remark: about the file as a whole, or empty.
+    following: nodes of which nothing is known, since they read what has a finding.
     """
 
     supported: tuple[tuple[str, str], ...]
     unsupported: tuple[Finding, ...]
     remark: str
+    following: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def lines(self) -> list[str]:
+        """For people: what matters first.
+
+        Of a file that is not quantized most findings are that it is not; its remark says so once.
+        """
+        count = len(self.unsupported)
+        lines = [f"{f.node} ({f.op}): {f.reason}" for f in self.unsupported]
+        if self.remark:
+            unknown = [f.op for f in self.unsupported if f.reason.startswith(HOW_TO_GO_ON)]
+            names = ", ".join(f"{op} ({n})" if n > 1 else op for op, n in Counter(unknown).items())
+            also = f"quantized or not, these operators are not supported: {names}"
+            return [self.remark, *([also] if unknown else [])]
+        if self.following:
+            names = ", ".join(name for name, _ in self.following[:FOLLOWING])
+            more = ", ..." if len(self.following) > FOLLOWING else ""
+            number = len(self.following)
+            verb = "node follows" if number == 1 else "nodes follow"
+            lines.append(f"{number} {verb} from {'it' if count == 1 else 'them'}: {names}{more}")
+        findings = f"{count} finding{'' if count == 1 else 's'}"
+        return [*lines, f"{len(self.supported)} nodes supported, {findings}"]
 
     def as_json(self) -> dict[str, Any]:
         """For --json."""
@@ -42,6 +71,7 @@ class Report:
             "supported": [{"node": node, "op": op} for node, op in self.supported],
             "unsupported": [dataclasses.asdict(finding) for finding in self.unsupported],
             "remark": self.remark,
+            "following": [{"node": node, "op": op} for node, op in self.following],
         }
 
 
@@ -65,9 +95,9 @@ def check(
     imported = import_onnx(source, states)
     findings = [Finding(f.node, f.op, f.reason) for f in imported.unsupported]
     findings += _back_end_findings(imported, config, fuse)
-    bad = {finding.node for finding in findings}
+    bad = {finding.node for finding in findings} | {name for name, _ in imported.following}
     supported = tuple(node for node in imported.nodes if node[0] not in bad)
-    return Report(supported, tuple(findings), imported.remark)
+    return Report(supported, tuple(findings), imported.remark, imported.following)
 
 
 def _back_end_findings(imported: Imported, config: AcceleratorConfig, fuse: bool) -> list[Finding]:

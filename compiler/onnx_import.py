@@ -33,7 +33,8 @@ class Imported:
     graph: None if a node is unsupported.
     importable: the operators that could be imported; loose ends are inputs and outputs.
     nodes: (name, operator) of every node that reaches an output, in file order.
-    unsupported: findings in file order.
+    unsupported: findings; operators that are not supported first, each in file order.
+    following: nodes (name, operator) of which nothing is known, since they read what has a finding.
     remark: about the file as a whole (how to quantize it), or empty.
     owners: the user's node (name, operator) behind an operator of the graph, by its name.
     """
@@ -44,11 +45,12 @@ class Imported:
     unsupported: tuple[Unsupported, ...]
     remark: str = ""
     owners: Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
+    following: tuple[tuple[str, str], ...] = ()
 
     @property
     def supported(self) -> list[tuple[str, str]]:
-        """Nodes without a finding."""
-        bad = {finding.node for finding in self.unsupported}
+        """Nodes without a finding, and of which something is known."""
+        bad = {finding.node for finding in self.unsupported} | {name for name, _ in self.following}
         return [node for node in self.nodes if node[0] not in bad]
 
 
@@ -84,4 +86,6 @@ def import_model(
     importable = graph if graph is not None else importer.importable(name)
     verify(importable)
     owners = {op: (label(n), str(n.op_type)) for op, n in importer.builder.owners.items()}
-    return Imported(graph, importable, nodes, tuple(importer.findings), remark, owners)
+    following = tuple(importer.following)
+    findings = tuple(importer.findings)
+    return Imported(graph, importable, nodes, findings, remark, owners, following)

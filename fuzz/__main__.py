@@ -10,7 +10,6 @@ Exit code 0: nothing is wrong, enough graphs were accepted, every form often eno
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from fuzz.campaign import Summary, Task, run, write_failures
 from fuzz.catalogue import FORMS
 from fuzz.judge import judge
 from fuzz.product import Product, Settings, workplace
+from shell import leave
 
 ACCEPTED = 0.8
 """Share of graphs that must be accepted."""
@@ -99,4 +99,4 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main)

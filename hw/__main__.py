@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hw.arch.config import AcceleratorConfig, ConfigError
 from hw.synthesis import NEXTPNR, SynthesisError, report, summary
+from shell import leave
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -84,4 +85,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main)

@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from models.errors import ModelsError
+from shell import leave
 
 if TYPE_CHECKING:
     from models.reference import Reference
@@ -262,4 +263,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main)

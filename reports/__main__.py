@@ -14,6 +14,7 @@ from reports import hfa, hfa_tables, hfa_words, tables
 from reports.command import report
 from reports.report import Report, ReportError
 from reports.summary import headline
+from shell import leave
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,4 +83,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main)

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from shell import leave
 from sim import pixels
 from sim.answers import TOP, read_labels
 from sim.backends import BACKENDS, make_backend
@@ -205,4 +206,4 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main)

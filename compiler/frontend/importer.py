@@ -38,6 +38,7 @@ from compiler.frontend.reading import (
     Hosted,
     Pending,
 )
+from compiler.frontend.replacements import advice
 from compiler.ir import Carried, Graph, Port
 from compiler.tensor import CompilerError
 from hw.arch.numerics import NumericsError
@@ -53,7 +54,9 @@ class Importer:
 
     Members
     -------
-    findings: every node that cannot be compiled, in file order.
+    findings: every node that cannot be compiled, operators that are not supported first, each in
+        file order.
+    following: nodes (name, operator) of which nothing is known, since they read what has a finding.
     """
 
     def __init__(self, model: Model, given: Mapping[str, str] | None = None) -> None:
@@ -62,6 +65,7 @@ class Importer:
         self.reader = NodeReader(model)
         self.builder = self.reader.builder
         self.findings: list[Unsupported] = list(model.problems)
+        self.following: list[tuple[str, str]] = []
 
     def run(self, name: str) -> Graph | None:
         """Import everything; None if there are findings."""
@@ -76,7 +80,9 @@ class Importer:
         outputs = [self._output(value.name) for value in self.model.proto.graph.output]
         carried = self._carried()
         order = {label(node): i for i, node in enumerate(self.model.nodes)}
-        self.findings.sort(key=lambda finding: order.get(finding.node, -1))
+        self.findings.sort(
+            key=lambda f: (not f.reason.startswith(HOW_TO_GO_ON), order.get(f.node, -1))
+        )
         if self.findings:
             return None
         ports = tuple(port for port in outputs if port is not None)
@@ -115,6 +121,7 @@ class Importer:
     def _guarded(self, node: onnx.NodeProto) -> None:
         """Read a node; turn whatever goes wrong into a finding about it, and go on."""
         state = self.builder.snapshot()
+        found = len(self.findings)
         try:
             self.reader.visit(node)
             return
@@ -129,8 +136,14 @@ class Importer:
         for name in filter(None, node.output):
             self.reader.read[name] = Failed()
         self._guess_result(node)
+        known = any(not isinstance(self.reader.read[n], Failed) for n in filter(None, node.output))
+        if len(self.findings) == found and not known:
+            self.following.append((label(node), str(node.op_type)))
 
     def _found(self, finding: Unsupported) -> None:
+        if finding.reason == HOW_TO_GO_ON:
+            reason = HOW_TO_GO_ON + advice(finding.op)
+            finding = Unsupported(finding.node, finding.op, reason)
         if all((f.node, f.reason) != (finding.node, finding.reason) for f in self.findings):
             self.findings.append(finding)
 

@@ -1,0 +1,23 @@
+"""What a user can put in the place of an operator that is not supported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+REPLACEMENTS: Mapping[str, tuple[str, str]] = {
+    "CumSum": ("MatMul", "MatMul with a constant triangular matrix"),
+    "GroupNormalization": (
+        "Conv",
+        "BatchNormalization, which exporters fold into the convolution before it",
+    ),
+    "InstanceNormalization": (
+        "Conv",
+        "BatchNormalization, which exporters fold into the convolution before it",
+    ),
+}
+"""By operator: an operator that is supported, and the advice that leads to it."""
+
+
+def advice(op: str) -> str:
+    """A sentence to add to a finding; "" where nothing is known."""
+    return f"; in its place: {REPLACEMENTS[op][1]}" if op in REPLACEMENTS else ""
