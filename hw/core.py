@@ -18,6 +18,7 @@ from hw.control.sequencer import Sequencer
 from hw.control.supervisor import SOURCES
 from hw.memory.activation import ActivationScratchpad
 from hw.memory.arbiter import MemoryPort, address_layout
+from hw.memory.banked import BankedWeights
 from hw.memory.linear import LinearMemory
 from hw.memory.load import LoadUnit
 from hw.memory.store import StoreUnit
@@ -184,27 +185,37 @@ class Core(wiring.Component):
         """Weights, parameters and accumulators; the tables lie in the vector unit."""
         config = self._config
         array, drain = self._units[Unit.ARRAY], self._units[Unit.DRAIN]
-        beat_bits = 8 * config.port.bytes
-        weights = LinearMemory(
-            beat_bits=beat_bits,
-            beats_per_row=config.weight_group_beats,
-            rows=config.weight_beats // config.weight_group_beats,
-        )
         parameters = LinearMemory(
-            beat_bits=beat_bits,
+            beat_bits=8 * config.port.bytes,
             beats_per_row=config.parameter_row_beats,
             rows=config.parameter_rows,
         )
-        self._add(m, "weights", weights)
         self._add(m, "parameters", parameters)
-        connect(m, array.weight, weights.read)
         connect(m, drain.parameter, parameters.read)
         connect(m, drain.accumulator, array.drain_read)
-        self._local_write(m, Space.WEIGHT, weights.write)
         self._local_write(m, Space.PARAMETER, parameters.write)
         if Unit.VECTOR in self._units:
             self._local_write(m, Space.TABLE, self._units[Unit.VECTOR].table_write)
-        return [(Unit.ARRAY, weights.error), (Unit.DRAIN, parameters.error)]
+        return [*self._weights(m), (Unit.DRAIN, parameters.error)]
+
+    def _weights(self, m: Module) -> list[tuple[int, Value]]:
+        """The weight scratchpad: one memory that LOAD fills, or banks that VECTOR writes, too."""
+        config, array = self._config, self._units[Unit.ARRAY]
+        if "attention" in config.features:
+            banked = self._add(m, "weights", BankedWeights(config))
+            connect(m, array.weight, banked.read)
+            connect(m, self._units[Unit.VECTOR].weight_write, banked.vector)
+            self._local_write(m, Space.WEIGHT, banked.load)
+            return [(Unit.ARRAY, banked.error), (Unit.VECTOR, banked.vector_error)]
+        weights = LinearMemory(
+            beat_bits=8 * config.port.bytes,
+            beats_per_row=config.weight_group_beats,
+            rows=config.weight_beats // config.weight_group_beats,
+        )
+        self._add(m, "weights", weights)
+        connect(m, array.weight, weights.read)
+        self._local_write(m, Space.WEIGHT, weights.write)
+        return [(Unit.ARRAY, weights.error)]
 
     def _memory_port(self, m: Module) -> list[tuple[int, Value]]:
         """Everything between the memory port, its three users and the outside."""

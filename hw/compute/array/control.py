@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import C, Module, Mux, Signal, Value
+from amaranth.hdl import C, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -64,6 +64,9 @@ class ArrayControl(wiring.Component):
     weight_transform, weight_counts: with `weight_start`: it is an HFA instruction; its counts co,
         kt (if untransformed, else 1), ci. `weight_next` is then pulsed for every block.
     loaded: the next block's weights are in the shadow registers.
+
+    With feature attention also
+    weight_unsigned, weight_zero_point: of the instruction whose weights are loaded.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -91,6 +94,9 @@ class ArrayControl(wiring.Component):
                 "weight_counts": Out(COUNT_BITS).array(3),
                 "loaded": In(1),
             }
+        self._centred = "attention" in config.features
+        if self._centred:
+            members |= {"weight_unsigned": Out(1), "weight_zero_point": Out(signed(9))}
         super().__init__(
             {
                 "unit": Out(UnitSignature(layout)),
@@ -114,6 +120,8 @@ class ArrayControl(wiring.Component):
         names = FIELDS
         if self._has_hfa:
             names = (*(name for name in FIELDS if name != "counts"), "transform_t", "transform_s")
+        if self._centred:
+            names = (*names, "weight_unsigned", "weight_zero_point")
         self._fields = f = Fields(self._layout, names)
         # Counts in the order of the nest, and the one of co.
         if self._has_hfa:
@@ -141,6 +149,11 @@ class ArrayControl(wiring.Component):
         self._connect_clip(m)
         self._connect_emission(m)
         self._outputs(m)
+        if self._centred:
+            m.d.comb += [
+                self.weight_unsigned.eq(f.weight_unsigned),
+                self.weight_zero_point.eq(f.weight_zero_point),
+            ]
         if self._has_hfa:
             self._connect_engine(m)
         return m

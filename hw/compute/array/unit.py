@@ -172,6 +172,7 @@ class ArrayUnit(wiring.Component):
         columns: list[Column],
     ) -> None:
         array = self._config.array
+        lanes = array.weight_rows_per_cycle * array.cols
         first = columns[0]
         m.d.comb += first.weights_valid.eq(loader.valid)
         if isinstance(loader, WeightTransform):
@@ -186,8 +187,15 @@ class ArrayUnit(wiring.Component):
             m.d.comb += [to.eq(count) for to, count in counts]
             m.d.comb += [to.eq(row) for to, row in zip(first.weights, loader.data, strict=True)]
         else:
-            for row in range(array.weight_rows_per_cycle):
-                m.d.comb += first.weights[row].eq(self.weight.data.word_select(row, 8 * array.cols))
+            words = [Signal(signed(array.weight_bits), name=f"word{k}") for k in range(lanes)]
+            m.d.comb += [word.eq(data) for word, data in zip(words, loader.data, strict=True)]
+            for row, to in enumerate(first.weights):
+                m.d.comb += to.eq(Cat(words[row * array.cols : (row + 1) * array.cols]))
+        if "attention" in self._config.features:
+            m.d.comb += [
+                loader.unsigned.eq(control.weight_unsigned),
+                loader.zero_point.eq(control.weight_zero_point),
+            ]
         for left, right in itertools.pairwise(columns):
             m.d.comb += right.weights_valid.eq(left.weights_valid_next)
             m.d.comb += [i.eq(o) for i, o in zip(right.weights, left.weights_next, strict=True)]

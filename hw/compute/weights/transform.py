@@ -21,7 +21,7 @@ __all__ = ["WeightTransform", "WeightTurn", "stage_bits"]
 class WeightTransform(wiring.Component):
     """Takes the place of `WeightLoader` where the circuit has hFA.
 
-    Plain instructions (`transform` low at `start`): as `WeightLoader`, to the cycle; bytes are
+    Plain instructions (`transform` low at `start`): as `WeightLoader`, to the cycle; weights are
     sign-extended, `loaded` means nothing.
 
     HFA instructions. A *pair* is one (set, output block); its blocks are the points of one tile,
@@ -60,14 +60,17 @@ class WeightTransform(wiring.Component):
     data: per row of a group, `cols` words of `weight_bits`, column 0 lowest.
     loaded: see above.
     busy: an HFA instruction has taps left to read.
+    unsigned, zero_point: with the feature attention, of plain instructions, see `WeightLoader`.
     """
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         array = config.array
         port = weight_read(config)
+        self._centred = "attention" in config.features
         super().__init__(
             {
+                **({"unsigned": In(1), "zero_point": In(signed(9))} if self._centred else {}),
                 "start": In(1),
                 "transform": In(1),
                 "temporal": In(2),
@@ -115,8 +118,14 @@ class WeightTransform(wiring.Component):
             self.valid.eq(plain.valid | ring.valid),
         ]
         m.d.comb += [to.eq(count) for to, count in zip(reader.counts, self.counts, strict=True)]
+        if self._centred:
+            m.d.comb += [
+                plain.unsigned.eq(self.unsigned),
+                plain.zero_point.eq(self.zero_point),
+            ]
+        m.d.comb += plain.weight.data.eq(self.weight.data)
         self._transform(m, reader, ring, bits)
-        self._deliver(m, ring)
+        self._deliver(m, plain, ring)
         # Groups between the reader and TWB.
         flying = Signal(4)
         m.d.sync += flying.eq(flying + reader.group - ring.group_end)
@@ -201,8 +210,8 @@ class WeightTransform(wiring.Component):
             sums.append(value)
         return summed, sums
 
-    def _deliver(self, m: Module, ring: BlockRing) -> None:
-        """Words for the columns: rows of TWB as they come, else bytes of a plain block.
+    def _deliver(self, m: Module, plain: WeightLoader, ring: BlockRing) -> None:
+        """Words for the columns: rows of TWB as they come, else weights of a plain block.
 
         The last rows of an instruction may come when the next one, a plain one, has begun.
         """
@@ -212,8 +221,7 @@ class WeightTransform(wiring.Component):
             for column in range(array.cols):
                 lane = row * array.cols + column
                 word = Signal(signed(array.weight_bits), name=f"word{lane}")
-                byte = self.weight.data.word_select(lane, 8).as_signed()
-                m.d.comb += word.eq(Mux(ring.valid, ring.o[lane], byte))
+                m.d.comb += word.eq(Mux(ring.valid, ring.o[lane], plain.data[lane]))
                 words.append(word)
             m.d.comb += self.data[row].eq(Cat(words))
 
