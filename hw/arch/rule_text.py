@@ -50,6 +50,8 @@ def described(node: Number | Condition, joined: str = "") -> str:
                 return elements
             text = f" {operation} ".join(described(operand, operation) for operand in operands)
             return f"({text})" if joined not in ("", operation) and len(operands) > 1 else text
+        case Negation(Lacks(feature)):
+            return f"with `{feature}`"
         case Negation(operand):
             return f"not ({described(operand)})"
         case _:

@@ -1,6 +1,7 @@
 """Decode an instruction word: operands with registers added, and what is wrong with it."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from amaranth.hdl import Cat, Signal, Value
 from amaranth.lib import data
@@ -8,6 +9,7 @@ from amaranth.lib import data
 from hw.arch.config import AcceleratorConfig
 from hw.arch.encoding import Encodable
 from hw.arch.isa import OPCODE_BITS, RULES, Add, Branch, ErrorCode, Set
+from hw.arch.rules import Rule, Truth, specialised
 from hw.common.layouts import instruction_layout
 from hw.common.rules import circuit
 
@@ -71,10 +73,22 @@ def _ends_in_zeros(kind: type[Encodable], word: Signal) -> Value:
     return ~word[OPCODE_BITS + kind.width() :].any()
 
 
+def _refuses_all(rule: Rule, config: AcceleratorConfig) -> bool:
+    """Whether a rule refuses every instruction of its class, with the gravest of their codes."""
+    condition = specialised(rule.condition, config.features, config)
+    unsupported = rule.code is ErrorCode.UNSUPPORTED
+    return unsupported and isinstance(condition, Truth) and condition.value
+
+
 def faults(
     kind: type[Encodable], word: Signal, config: AcceleratorConfig
 ) -> list[tuple[ErrorCode, Value]]:
-    """(code, condition) of what makes an instruction of class `kind` unfit: the rules of isa."""
+    """(code, condition) of what makes an instruction of class `kind` unfit: the rules of isa.
+
+    Of a class that the circuit does not have, one rule refuses all, and no other is looked at.
+    """
     fields = view(kind, word)
-    found = [(rule.code, circuit(rule.condition, fields, config)) for rule in RULES[kind]]
+    rules: Sequence[Rule] = RULES[kind]
+    always = [rule for rule in rules if _refuses_all(rule, config)]
+    found = [(rule.code, circuit(rule.condition, fields, config)) for rule in always[:1] or rules]
     return [(ErrorCode.OPCODE, ~_ends_in_zeros(kind, word)), *found]

@@ -92,6 +92,7 @@ def test_text():
     assert described(some) == "`counts[0]` = 0 or `counts[1]` = 0"
     number = ARRAY.line + ARRAY.counts[0] * parameter("array.rows") > 3
     assert described(number) == "`line` + (`counts[0]` · array.rows) > 3"
+    assert described(~lacks("hfa") & (ARRAY.keep == 0)) == "with `hfa` and `keep` = 0"
     assert described(~both & (ARRAY.keep == 0)).startswith("not (`mode` = HFA and")
 
 

@@ -183,15 +183,18 @@ RULES = (
     Rule(ErrorCode.FIELD, zero(_f.counts), "counts are at least 1"),
     Rule(
         ErrorCode.FIELD,
-        _weights & (_f.mode != ArrayMode.GEMM),
+        ~lacks("attention") & _weights & (_f.mode != ArrayMode.GEMM),
         "`weight_unsigned` and `weight_zero_point` are 0 outside mode GEMM",
     ),
     Rule(
         ErrorCode.FIELD,
-        ((_f.weight_unsigned != 0) & (_f.weight_zero_point < 0))
-        | (
-            (_f.weight_unsigned == 0)
-            & ((_f.weight_zero_point < -128) | (_f.weight_zero_point > 127))
+        ~lacks("attention")
+        & (
+            ((_f.weight_unsigned != 0) & (_f.weight_zero_point < 0))
+            | (
+                (_f.weight_unsigned == 0)
+                & ((_f.weight_zero_point < -128) | (_f.weight_zero_point > 127))
+            )
         ),
         "`weight_zero_point` is a code of the weights, so that differences have nine bits",
     ),

@@ -98,9 +98,12 @@ RULES = (
     ),
     Rule(
         ErrorCode.FIELD,
-        (_f.pair > 2)
-        | ((_f.pair == 0) & (_f.pair_delta != 0))
-        | ((_f.pair != 0) & ((_f.op != ReduceOp.PACK) | ((_f.steps[0] & 1) != 0))),
+        ~lacks("fold")
+        & (
+            (_f.pair > 2)
+            | ((_f.pair == 0) & (_f.pair_delta != 0))
+            | ((_f.pair != 0) & ((_f.op != ReduceOp.PACK) | ((_f.steps[0] & 1) != 0)))
+        ),
         "`pair` is 1 or 2 and needs PACK and an even step of n0; `pair_delta` needs `pair`",
     ),
 )
