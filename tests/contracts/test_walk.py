@@ -15,7 +15,11 @@ from hw.arch.isa import (
     Drain,
     Elementwise,
     ElementwiseOp,
+    Fold,
+    FoldOp,
     Load,
+    Permute,
+    PermuteOp,
     Reduce,
     ReduceOp,
     Scalar,
@@ -25,8 +29,11 @@ from hw.arch.isa import (
 )
 from hw.arch.timing import array_outputs
 from hw.arch.walk import Access, Memory, accesses, offsets
+from tests.machines import folding
 
 TINY = AcceleratorConfig.load("tiny")
+FOLDING = folding("tiny")
+LANES = FOLDING.lane_block
 
 
 def small(low, high):
@@ -189,6 +196,97 @@ def test_reduce(counts, window, inner, outer, starts, pitch, bounds):
     targets = [1500 + dot(p, outer) for p in points(counts)]
     expected.append(interval(Memory.ACTIVATION, targets, True))
     assert accesses(instruction, TINY) == expected
+
+
+@given(nest(4), nest(3), steps(7), steps(3, 2), nest(3), nest(3, 4), small(1, 2), small(-30, 30))
+def test_pairs(counts, window, inner, starts, pitch, bounds, pair, between):
+    full = (*window, *counts)
+    instruction = Reduce(
+        op=ReduceOp.PACK,
+        counts=counts,
+        window=window,
+        source=500,
+        source_deltas=deltas(full, inner),
+        pair=pair,
+        pair_delta=between,
+        destination=1500,
+        starts=starts,
+        steps=pitch,
+        bounds=bounds,
+    )
+    expected = []
+    for second in range(2):
+        rows = set()
+        for point in points(full):
+            where = [starts[d] + point[3 + d] * pitch[d] + point[d] for d in range(3)]
+            where[0] += point[0] + second
+            there = not (second and pair == 2 and point[0] == window[0] - 1)
+            if there and all(0 <= w < b for w, b in zip(where, bounds, strict=True)):
+                rows.add(500 + dot(point, inner) + second * between)
+        if rows:
+            expected.append(interval(Memory.ACTIVATION, rows, False))
+    assert accesses(instruction, FOLDING)[:-1] == expected
+
+
+@given(nest(4, 6), steps(4), steps(4), steps(4), st.sampled_from(FoldOp), st.booleans())
+def test_fold(counts, first, second, target, op, gather):
+    gathers = gather and op in (FoldOp.DOT, FoldOp.MAX)
+    _, n1, n2, n3 = counts
+    softmax = op in (FoldOp.SOFTMAX_COLLECT, FoldOp.SOFTMAX_APPLY)
+    coefficients = (6, n1, n2, n3)
+    results = (1, 1, -(-n2 // LANES) if gathers else n2, n3)
+    written = counts if op in (FoldOp.SOFTMAX_APPLY, FoldOp.NORM_APPLY) else results
+    reads = coefficients if op is FoldOp.NORM_APPLY else counts
+    instruction = Fold(
+        op=op,
+        counts=counts,
+        source0=200,
+        source0_deltas=deltas(counts, first),
+        source1=600,
+        source1_deltas=deltas(reads, second),
+        destination=1000,
+        destination_deltas=deltas(written, target),
+        gather=gathers,
+        lanes=1,
+        table=3,
+    )
+    expected = [interval(Memory.ACTIVATION, [200 + dot(p, first) for p in points(counts)], False)]
+    if softmax or op in (FoldOp.DOT, FoldOp.NORM_APPLY):
+        rows = [600 + dot(p, second) for p in points(reads)]
+        expected.append(interval(Memory.ACTIVATION, rows, False))
+    if op not in (FoldOp.ARGMAX, FoldOp.NORM_COLLECT):
+        last = 2 * 64 + (4 if softmax else 1) * 64 - 1
+        expected.append(Access(Memory.TABLE, 2 * 64, last, False))
+    if op not in (FoldOp.SOFTMAX_COLLECT, FoldOp.NORM_COLLECT):
+        rows = [1000 + dot(p, target) for p in points(written)]
+        expected.append(interval(Memory.ACTIVATION, rows, True))
+    assert accesses(instruction, FOLDING) == expected
+
+
+@given(nest(4), steps(4), steps(4), steps(4), st.integers(0, 7), st.integers(0, 15), st.booleans())
+def test_permute(counts, first, second, target, chosen, valid, transposes):
+    written = (LANES, *counts[1:]) if transposes else counts
+    instruction = Permute(
+        op=PermuteOp.TRANSPOSE if transposes else PermuteOp.SELECT,
+        counts=counts,
+        source0=200,
+        source0_deltas=deltas(counts, first),
+        source1=600,
+        source1_deltas=deltas(counts, second),
+        destination=700,
+        destination_deltas=deltas(written, target),
+        select=(0, 0, chosen, *(7,) * 13),
+        valid=valid,
+        space=1,
+    )
+    expected = [interval(Memory.ACTIVATION, [200 + dot(p, first) for p in points(counts)], False)]
+    wanted = (valid & 4 and chosen >= LANES) or valid & 8  # lane 3 selects byte 7
+    if wanted and not transposes:
+        rows = [600 + dot(p, second) for p in points(counts)]
+        expected.append(interval(Memory.ACTIVATION, rows, False))
+    beats = [700 + dot(p, target) for p in points(written)]
+    expected.append(interval(Memory.WEIGHT, beats, True))
+    assert accesses(instruction, FOLDING) == expected
 
 
 @pytest.mark.parametrize("kind", [Load, Store])

@@ -21,6 +21,7 @@ TOTAL = 0x90000
 def _banks(access: Access, config: AcceleratorConfig) -> set[int]:
     size = {
         Memory.ACTIVATION: config.memory.activation_bank_rows,
+        Memory.WEIGHT: config.weight_bank_beats,
         Memory.ACCUMULATOR: config.memory.accumulator_rows,
     }.get(access.memory)
     if size is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -16,14 +17,17 @@ from hw.arch.isa import (
     Drain,
     Elementwise,
     ElementwiseOp,
+    Fold,
+    FoldOp,
     Load,
     Opcode,
+    Permute,
+    PermuteOp,
     Reduce,
     ReduceOp,
     Space,
     Store,
     deltas,
-    is_built,
 )
 from hw.arch.winograd_matrices import F2, F4
 from sim.energy import Action, EnergyError, EnergyTable, count_actions
@@ -31,6 +35,7 @@ from sim.energy.actions import COMPONENTS
 from sim.energy.hfa_actions import additions, composed
 from sim.energy.table import DIRECTORY
 from tests.ladder.hfa_layer import Shape, make
+from tests.machines import folding
 
 TABLES = sorted(p.stem for p in DIRECTORY.glob("*.yaml"))
 
@@ -213,7 +218,68 @@ def test_drain_vector_and_transfers(make_bench, tiny):
     assert count_actions(Store(beats=7), tiny)[Action.DRAM_WRITE] == 7
 
 
-@pytest.mark.parametrize("opcode", [opcode for opcode in Opcode if is_built(CLASSES[opcode])])
+FOLDS = [
+    (Fold(op=FoldOp.DOT, lanes=1, gather=1, table=1), Action.FOLD_MULTIPLY),
+    (Fold(op=FoldOp.MAX), Action.VECTOR_COMPARE),
+    (Fold(op=FoldOp.ARGMAX, counts=(6, 1, 5, 1)), Action.VECTOR_COMPARE),
+    (Fold(op=FoldOp.SOFTMAX_COLLECT, table=1, elements=12, first=1), Action.VECTOR_SUM),
+    (Fold(op=FoldOp.NORM_COLLECT, elements=12, first=1), Action.FOLD_SQUARE),
+]
+
+
+@pytest.mark.parametrize(("base", "element"), FOLDS, ids=lambda v: getattr(v, "op", None))
+def test_fold_accesses(make_bench, base, element):
+    config = folding("tiny")
+    counts = base.counts if base.op == FoldOp.ARGMAX else (3, 2, 5, 2)
+    step = deltas(counts, (1, 3, 6, 30))
+    instruction = dataclasses.replace(
+        base, counts=counts, source0_deltas=step, source1=256, source1_deltas=step, destination=600
+    )
+    got = count_actions(instruction, config)
+    watched = counted(make_bench, config, instruction)["activation"]
+    rows = math.prod(counts)
+    assert got[Action.ACTIVATION_READ] == watched.reads
+    assert got[Action.ACTIVATION_WRITE] == watched.writes
+    assert got[element] == rows * 4
+    softmax = base.op == FoldOp.SOFTMAX_COLLECT
+    assert got[Action.FOLD_EXPONENTIAL] == (rows * 4 if softmax else 0)
+    assert got[Action.TABLE_READ] == (watched.writes * 4 if base.op == FoldOp.DOT else 0)
+    ended = dataclasses.replace(instruction, last=1)
+    engine = {FoldOp.SOFTMAX_COLLECT: 32, FoldOp.NORM_COLLECT: 64}.get(FoldOp(base.op), 0)
+    assert count_actions(ended, config)[Action.FOLD_ENGINE] == engine * 10
+    assert got[Action.FOLD_ENGINE] == 0
+
+
+def test_applying_passes_read_as_counted(make_bench):
+    config = folding("tiny")
+    norm = Fold(
+        op=FoldOp.NORM_APPLY, counts=(5, 2, 3, 1), elements=12, coefficient_shift=9, source1=256
+    )
+    assert count_actions(norm, config)[Action.ACTIVATION_READ] == 30 + 6 * 6
+    assert count_actions(norm, config)[Action.FOLD_NORM] == 30 * 4
+    softmax = Fold(op=FoldOp.SOFTMAX_APPLY, counts=(5, 2, 3, 1), table=1)
+    got = count_actions(softmax, config)
+    assert (got[Action.ACTIVATION_READ], got[Action.ACTIVATION_WRITE]) == (60, 30)
+    assert got[Action.FOLD_EXPONENTIAL] == got[Action.FOLD_SOFTMAX] == 30 * 4
+
+
+@pytest.mark.parametrize("space", [0, 1])
+@pytest.mark.parametrize("op", PermuteOp)
+def test_permute_accesses(make_bench, op, space):
+    config = folding("tiny")
+    instruction = Permute(
+        op=op, counts=(3, 5, 1, 1), source1=256, destination=300, space=space, valid=15,
+        select=(4, *(0,) * 15),
+    )  # fmt: skip
+    got = count_actions(instruction, config)
+    watched = counted(make_bench, config, instruction)
+    assert got[Action.ACTIVATION_READ] == watched["activation"].reads
+    assert got[Action.ACTIVATION_WRITE] == watched["activation"].writes
+    assert got[Action.WEIGHT_WRITE] == watched["weight"].writes
+    assert got[Action.WEIGHT_WRITE] + got[Action.ACTIVATION_WRITE] == (20 if op else 15)
+
+
+@pytest.mark.parametrize("opcode", Opcode)
 def test_every_instruction_has_a_rule(tiny, opcode):
     assert count_actions(CLASSES[opcode](), tiny)[Action.FETCH] == 16
 

@@ -18,6 +18,7 @@ from hw.arch.isa import (
     Fence,
     Halt,
     Load,
+    Permute,
     Scalar,
     Space,
     Store,
@@ -28,6 +29,7 @@ from hw.arch.walk import accesses
 from sim.functional import FunctionalMachine, Sequencer
 from sim.functional.hazards import HazardError, check_hazards
 from tests.ladder import linking, programs
+from tests.machines import folding
 
 
 def steps_of(instructions, config):
@@ -183,6 +185,35 @@ def test_weights_are_tracked(tiny):
     load = Load(space=Space.WEIGHT, local=0, beats=4)
     with pytest.raises(HazardError, match=r"conflict on weight 0\.\.3"):
         check(tiny, load, Array())
+
+
+def permute(beat, **fields):
+    """VECTOR writes four beats of weights from a row that nothing else touches."""
+    moves = {"counts": (4, 1, 1, 1), "destination_deltas": (1, 0, 0, 0), "source0": 700}
+    return Permute(space=1, destination=beat, **moves, **fields)
+
+
+def test_banks_of_weights_have_one_writer():
+    config = folding("tiny")
+    bank = config.weight_bank_beats
+    load = Load(space=Space.WEIGHT, local=3 * bank, beats=4)
+    check(config, load, permute(bank))
+    with pytest.raises(HazardError, match="write port conflict on weight"):
+        check(config, load, permute(3 * bank + 8))
+    check(config, load, permute(3 * bank + 8, waits=LOAD_1))
+    with pytest.raises(HazardError, match="write port conflict on weight"):
+        check(config, permute(8), dataclasses.replace(load, local=0))
+
+
+def test_weights_that_vector_wrote_are_awaited():
+    config = folding("tiny")
+    array = Array(weight=3 * config.weight_bank_beats, activation=500)
+    with pytest.raises(HazardError, match="data conflict on weight"):
+        check(config, permute(array.weight), array)
+    check(config, permute(array.weight), dataclasses.replace(array, waits=(0, 0, 0, 1, 0)))
+    with pytest.raises(HazardError, match="data conflict on weight"):
+        check(config, array, permute(array.weight))
+    check(config, array, permute(array.weight, waits=(0, 1, 0, 0, 0)))
 
 
 def test_twenty_thousand_instructions_take_seconds():

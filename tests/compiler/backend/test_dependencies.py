@@ -7,11 +7,23 @@ import pytest
 
 from compiler.backend.build import generate
 from compiler.emit.dependencies import DependencyTracker
-from hw.arch.isa import MAX_WAIT, Array, Drain, Elementwise, Load, Store, Unit, unit_of
+from hw.arch.isa import (
+    MAX_WAIT,
+    Array,
+    Drain,
+    Elementwise,
+    Load,
+    Permute,
+    Space,
+    Store,
+    Unit,
+    unit_of,
+)
 from sim.functional.backend import dynamic_trace
 from sim.functional.hazards import HazardError, check_hazards
 from tests.compiler.backend.harness import CONFIGS, convolution, kind, network
 from tests.compiler.backend.test_vector import residual
+from tests.machines import folding
 
 CONFIG = CONFIGS["tiny"]
 BANK = CONFIG.memory.activation_bank_rows
@@ -55,6 +67,26 @@ def test_implied_waits_are_left_out():
     # STORE waits for VECTOR, which waited for LOAD.
     copy = Elementwise(source0=0, destination=BANK)
     assert waits(Load(local=0), copy, Store(local=BANK)) == (0, 0, 0, 1, 0)
+
+
+def test_weights_made_on_chip():
+    """VECTOR's are awaited by ARRAY; a bank has one writer, and its reader is awaited."""
+    config = folding("tiny")
+    bank = config.weight_bank_beats
+
+    def last(*instructions):
+        tracker = DependencyTracker(config)
+        return [tracker.add(i) for i in instructions][-1].waits
+
+    made = Permute(space=1, source0=5 * BANK, destination=3 * bank)
+    array = Array(weight=3 * bank, activation=500)
+    assert last(made, array) == (0, 0, 0, 1, 0)
+    assert last(made, dataclasses.replace(array, weight=bank)) == (0,) * len(Unit)
+    load = Load(space=Space.WEIGHT, local=4 * bank - 1)
+    assert last(made, load) == (0, 0, 0, 1, 0)
+    assert last(load, made) == (1, 0, 0, 0, 0)
+    assert last(dataclasses.replace(load, local=bank), made) == (0,) * len(Unit)
+    assert last(array, made) == (0, 1, 0, 0, 0)
 
 
 def test_distances_beyond_the_field_become_stricter():
