@@ -46,10 +46,11 @@ class ConstantPool:
 
 
 class RingPlacer:
-    """Hands out places of a small memory round robin."""
+    """Hands out places of a small memory, or of a part of it from `first` on, round robin."""
 
-    def __init__(self, capacity: int):
+    def __init__(self, capacity: int, first: int = 0):
         self.capacity = capacity
+        self._first = first
         self._next = 0
 
     def take(self, size: int) -> int:
@@ -59,4 +60,4 @@ class RingPlacer:
             self._next = 0
         place = self._next
         self._next += size
-        return place
+        return self._first + place

@@ -16,6 +16,9 @@ from hw.arch.isa import Instruction, Load, Space, Unit, UnitInstruction, deltas
 from hw.arch.layout import ceil_div
 from hw.arch.program import Tensor
 
+TABLE_BYTES = 256
+"""Of a slot of the table memory."""
+
 
 class RefusedError(CompilerError):
     """Why an operator cannot run on a configuration; whoever asked knows which operator."""
@@ -33,6 +36,8 @@ class Emitter:
     instructions: so far, waits included.
     weights, parameters: places in the weight and parameter memories, handed out round robin so
         that a layer's constants can arrive while the layer before still computes.
+    vector_weights: places in the last bank of the weight memory, for weights that the vector unit
+        makes. A bank has one write port: what is loaded there waits, or has to be waited for.
     """
 
     def __init__(
@@ -49,6 +54,8 @@ class Emitter:
         self.scratch = scratch or {}
         self.instructions: list[Instruction] = []
         self.weights = RingPlacer(config.weight_beats)
+        bank = config.weight_bank_beats
+        self.vector_weights = RingPlacer(bank, config.weight_beats - bank)
         self.parameters = RingPlacer(config.parameter_rows * config.parameter_row_beats)
         self._tracker = DependencyTracker(config)
         self._constants = constants
@@ -88,10 +95,13 @@ class Emitter:
         )
 
     def table(self, table: bytes | None) -> int:
-        """Bring a lookup table on chip; returns the instruction's `table` field, 0 for none."""
+        """Bring a lookup table on chip; returns the instruction's `table` field, 0 for none.
+
+        One of more than 256 bytes takes consecutive slots.
+        """
         if table is None:
             return 0
-        index = self._tables.take(1)
+        index = self._tables.take(ceil_div(len(table), TABLE_BYTES))
         self.emit(self.load_constant(table, Space.TABLE, index * self.config.table_beats))
         return index + 1
 

@@ -16,7 +16,7 @@ from compiler.tile.geometry import balanced, cuts
 from compiler.tile.regions import Region, split_banks
 from hw.arch.config import AcceleratorConfig
 from hw.arch.encoding import EncodingError
-from hw.arch.isa import UnitInstruction
+from hw.arch.isa import Space, UnitInstruction
 from hw.arch.layout import ceil_div
 
 
@@ -29,7 +29,8 @@ class Tile:
 
 
 Compute = Callable[[Tile, Sequence[int], int], Iterable[UnitInstruction]]
-"""The computation of a tile, told the rows of its operands and of its result."""
+"""The computation of a tile, told the rows of its operands, its scratch and its constants as far as
+there are any, and of its result."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,12 +42,21 @@ class Stream:
     sources, target: what is read, in the order of a tile's boxes, and what is written.
     tiles: in order.
     compute: what the vector unit does with a tile; None where its bytes are only moved.
+    scratch: rows that only the vector unit writes and reads while it computes a tile.
+    constant: whole rows that all tiles read.
     """
 
     sources: Sequence[Strided]
     target: Strided
     tiles: Sequence[Tile]
     compute: Compute | None = None
+    scratch: int = 0
+    constant: bytes = b""
+
+    @property
+    def beside(self) -> list[int]:
+        """Rows that lie on chip as long as the layer runs, by region."""
+        return [n for n in (self.scratch, len(self.constant) // self.target.lanes) if n]
 
 
 def flat(view: Strided) -> Strided:
@@ -98,10 +108,20 @@ def split_box(box: Box, limit: int, keep: Iterable[int] = ()) -> list[Box]:
     return [box]
 
 
-def slot_rows(streams: int, config: AcceleratorConfig) -> int:
-    """Rows of one of two slots when the banks are shared equally by so many regions."""
+TILES = 4
+"""Of a tensor that would fit as one, so that loading, computing and storing overlap."""
+LEAST_ROWS = 64
+"""Of such a tile: below, starts cost more than the overlap saves."""
+
+
+def slot_rows(streams: int, config: AcceleratorConfig, rows: int = 0) -> int:
+    """Rows of one of two slots when the banks are shared equally by so many regions.
+
+    No more than a tensor of some rows needs to come in a few tiles.
+    """
     banks = config.memory.activation_banks // streams
-    return banks * config.memory.activation_bank_rows // 2
+    most = banks * config.memory.activation_bank_rows // 2
+    return min(most, max(ceil_div(rows, TILES), LEAST_ROWS)) if rows else most
 
 
 COPY_SLOTS = 4
@@ -115,11 +135,12 @@ def copy_limit(config: AcceleratorConfig) -> int:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Places:
-    """Regions of a stream and how many tiles each input has on chip."""
+    """Regions of a stream, how many tiles each input has on chip, and rows of what is beside."""
 
     inputs: Sequence[Region]
     output: Region
     depth: int
+    beside: Sequence[int] = ()
 
 
 def _places(layer: Stream, config: AcceleratorConfig) -> _Places | None:
@@ -131,10 +152,13 @@ def _places(layer: Stream, config: AcceleratorConfig) -> _Places | None:
         regions = split_banks([config.memory.activation_rows], config)
         return None if regions is None else _Places(regions, regions[0], COPY_SLOTS)
     largest, result = _largest(layer)
+    own = layer.beside
     for depth in (2, 1):
-        regions = split_banks([2 * result, *(depth * rows for rows in largest)], config)
+        regions = split_banks([2 * result, *own, *(depth * rows for rows in largest)], config)
         if regions is not None:
-            return _Places(regions[1:], regions[0], depth)
+            output, *others = regions
+            beside = [region.row for region in others[: len(own)]]
+            return _Places(others[len(own) :], output, depth, beside)
     return None
 
 
@@ -151,9 +175,10 @@ def check(layer: Stream, config: AcceleratorConfig) -> None:
     if places is None:
         rows, result = _largest(layer)
         memory = config.memory
+        beside = f", {layer.beside} beside them" if layer.beside else ""
         raise RefusedError(
-            f"no tile fits: operands of {rows} rows and two results of {result} need banks of "
-            f"their own; {config.name} has {memory.activation_banks} of "
+            f"no tile fits: operands of {rows} rows{beside} and two results of {result} need banks "
+            f"of their own; {config.name} has {memory.activation_banks} of "
             f"{memory.activation_bank_rows} rows"
         )
     numbers = {0, len(layer.tiles) - 1}
@@ -170,7 +195,7 @@ def _sample(layer: Stream, tile: Tile) -> Iterable[UnitInstruction]:
     for view, box in zip(layer.sources, tile.sources, strict=True):
         yield load_box(view, box, 0)
     if layer.compute is not None:
-        yield from layer.compute(tile, [0] * len(tile.sources), 0)
+        yield from layer.compute(tile, [0] * (len(tile.sources) + len(layer.beside)), 0)
     yield store_box(layer.target, tile.target, 0)
 
 
@@ -186,6 +211,9 @@ def emit(emitter: Emitter, layer: Stream) -> None:
     places = _places(layer, emitter.config)
     assert places is not None  # check
     depth = places.depth
+    if layer.constant:
+        row = places.beside[-1]
+        emitter.emit(emitter.load_constant(layer.constant, Space.ACTIVATION, row))
 
     def ring(i: int) -> Ring:
         def fill(key: Hashable, slot: int) -> list[UnitInstruction]:
@@ -202,7 +230,7 @@ def emit(emitter: Emitter, layer: Stream) -> None:
             result = rows[0]
             if layer.compute is not None:
                 result = places.output.slot(number % 2, 2)
-                for instruction in layer.compute(tile, rows, result):
+                for instruction in layer.compute(tile, [*rows, *places.beside], result):
                     emitter.emit(instruction)
             emitter.emit(store_box(layer.target, tile.target, result))
 

@@ -126,7 +126,7 @@ class Box:
         return Box((first[0], first[1], first[2]), (size[0], size[1], size[2]), first[3], size[3])
 
 
-def _nest(
+def nest(
     dims: Iterable[tuple[int, int, int]], beat: int
 ) -> tuple[int, tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     """Merge (count, DRAM stride, local stride) levels, innermost first; innermost is the run."""
@@ -178,7 +178,7 @@ def load_box(
     pitches: rows between neighbours along x, y, t, block; default: densely packed.
     """
     address, dims = _levels(view, box, pitches or box.pitches())
-    beats, counts, dram, local = _nest(dims, view.lanes)
+    beats, counts, dram, local = nest(dims, view.lanes)
     return Load(
         dram=address,
         space=Space.ACTIVATION,
@@ -195,7 +195,7 @@ def store_box(
 ) -> Store:
     """Write a box back to DRAM; as `load_box`."""
     address, dims = _levels(view, box, pitches or box.pitches())
-    beats, counts, dram, local = _nest(dims, view.lanes)
+    beats, counts, dram, local = nest(dims, view.lanes)
     return Store(
         dram=address,
         local=row,

@@ -150,12 +150,23 @@ class _Assignment:
         return [self._dense(kinds[0].shape[0])]
 
     def _meeting(self, op: AnyOperation, names: Sequence[str]) -> list[LaneMap]:
-        """The map for all operands that moves the fewest rows; one channel is spread."""
+        """The map for all operands that moves the fewest rows.
+
+        The only channel of an operand is spread over all lanes, unless the instruction does that.
+        """
         channels = self.values[op.output].type.shape[0]
         full = [name for name in names if self._map(name).channels == channels]
         choices = dict.fromkeys([*map(self._map, full), self._dense(channels)])
         chosen = min(choices, key=lambda m: self._moved_rows(op, full, m))
-        return [chosen if name in full else LaneMap.spread(self.lanes) for name in names]
+        known = lowering(op)
+        return [
+            chosen
+            if name in full
+            else self._map(name)
+            if known.spreads(op, number, self.config)
+            else LaneMap.spread(self.lanes)
+            for number, name in enumerate(names)
+        ]
 
     def _moved_rows(self, op: AnyOperation, names: Sequence[str], lane_map: LaneMap) -> int:
         """Rows that relayouts of operands read and write, and what else a wide result costs."""

@@ -97,6 +97,10 @@ class Lowering(abc.ABC, Generic[Op]):
         """
         return list(maps)
 
+    def spreads(self, op: Op, number: int, config: AcceleratorConfig) -> bool:
+        """Whether its instruction takes an operand's only channel from one lane for all lanes."""
+        return False
+
     def result(self, op: Op, maps: Sequence[LaneMap], channels: int) -> LaneMap:
         """The map of its result of some channels, where the operands lie as they shall."""
         return maps[0]

@@ -36,10 +36,15 @@ def lanes_differ(source: TensorLayout, result: TensorLayout) -> str | None:
     return None
 
 
-def operand_differs(source: TensorLayout, result: TensorLayout) -> str | None:
-    """As `lanes_differ`, or one channel stands in every lane that the result uses."""
+def operand_differs(source: TensorLayout, result: TensorLayout, spread: bool = False) -> str | None:
+    """As `lanes_differ`, or one channel stands in every lane that the result uses.
+
+    With `spread` it may stand in any lane: the instruction takes it from there.
+    """
     if source.channels == result.channels:
         return lanes_differ(source, result)
+    if spread and source.blocks == 1 and source.channels == 1:
+        return None
     used = (result.lane_map.table() >= 0).any(axis=0)
     if source.blocks != 1 or source.channels != 1 or (source.lane_channels()[used] != 0).any():
         return f"channel {source.lane_map} does not stand in every lane"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from compiler.emit.emitter import Emitter, RefusedError
 from compiler.emit.streams import Stream, Tile, flat, line_boxes, slot_rows, split_box
 from compiler.emit.transfers import Box, Strided
 from compiler.emit.vector import affine_fields
@@ -54,6 +56,31 @@ def _operand_box(view: Strided, box: Box, full: Strided) -> Box:
     return Box((first[0], first[1], first[2]), (size[0], size[1], size[2]), block, blocks)
 
 
+def spread_operand(op: Pairwise, maps: Sequence[LaneMap]) -> int | None:
+    """The operand whose only channel ELEMENTWISE has to take from one lane for all; None if none.
+
+    None also where that cannot be: sums are rounded in the order of their operands.
+    """
+    channels = max(lane_map.channels for lane_map in maps)
+    for number, lane_map in enumerate(maps):
+        if lane_map.channels < channels and (lane_map.table() < 0).any():
+            return number if spreadable(op, number) else None
+    return None
+
+
+def spreadable(op: Pairwise, number: int) -> bool:
+    """Whether an operand can be source 1 of ELEMENTWISE, which alone is spread."""
+    return number == 1 or not isinstance(op.arithmetic, Affine)
+
+
+def _turned(op: Pairwise) -> Pairwise:
+    """The same with its operands exchanged, where their order does not matter."""
+    arithmetic = op.arithmetic
+    if isinstance(arithmetic, Product):
+        arithmetic = dataclasses.replace(arithmetic, za=arithmetic.zb, zb=arithmetic.za)
+    return dataclasses.replace(op, inputs=op.inputs[::-1], arithmetic=arithmetic)
+
+
 def _strides(operand: Box, box: Box) -> tuple[int, ...]:
     """Rows per step of the result's x, y, t, block; 0 along repeated axes."""
     pitches = operand.pitches()
@@ -68,8 +95,13 @@ def layer(
     op: Pairwise, sources: Sequence[Tensor], target: Tensor, config: AcceleratorConfig
 ) -> Stream:
     """An operator on two tensors, tile by tile."""
+    spread = spread_operand(op, [source.layout.lane_map for source in sources])
+    if "fold" not in config.features:
+        spread = None  # a relayout has spread it (`emit`)
+    if spread == 0:
+        op, sources = _turned(op), sources[::-1]
     views, to = [Strided.of(s) for s in sources], Strided.of(target)
-    limit = min(slot_rows(3, config), MAX_COUNT)
+    limit = min(slot_rows(3, config, target.layout.rows), MAX_COUNT)
     if all(v.sizes == to.sizes and v.blocks == to.blocks for v in views):
         views, to = [flat(v) for v in views], flat(to)
         boxes = line_boxes(target.layout.rows, limit)
@@ -78,6 +110,8 @@ def layer(
         boxes = split_box(whole, limit)
     tiles = [Tile((_operand_box(views[0], b, to), _operand_box(views[1], b, to)), b) for b in boxes]
     fields = _fields(op)
+    if spread is not None:
+        fields |= {"spread": 1, "lane": int(sources[1].layout.lane_map.first_lanes()[0])}
 
     def compute(tile: Tile, rows: Sequence[int], result: int) -> Iterator[UnitInstruction]:
         box = tile.target
@@ -113,7 +147,14 @@ class PairwiseLowering(Streamed[Pairwise]):
         self, op: Pairwise, sources: Sequence[TensorLayout], result: TensorLayout
     ) -> str | None:
         """Equal lanes, or one channel in all of them."""
-        return first_of(operand_differs(source, result) for source in sources)
+        return first_of(
+            operand_differs(source, result, spreadable(op, number))
+            for number, source in enumerate(sources)
+        )
+
+    def spreads(self, op: Pairwise, number: int, config: AcceleratorConfig) -> bool:
+        """Source 1 of ELEMENTWISE."""
+        return "fold" in config.features and spreadable(op, number)
 
     def lanes(self, op: Pairwise) -> Lanes:
         """Two operands have to meet."""
@@ -137,6 +178,17 @@ class PairwiseLowering(Streamed[Pairwise]):
     ) -> Iterable[Stream]:
         """Tile by tile."""
         return [layer(op, sources, target, config)]
+
+    def emit(
+        self, emitter: Emitter, op: Pairwise, sources: Sequence[Tensor], target: Tensor
+    ) -> dict[str, Any]:
+        """Refused where only ELEMENTWISE with `spread` could take a channel to all lanes."""
+        spread = spread_operand(op, [source.layout.lane_map for source in sources])
+        if spread is not None and "fold" not in emitter.config.features:
+            raise RefusedError(
+                f"one lane for all needs the feature `fold` of {emitter.config.name}"
+            )
+        return super().emit(emitter, op, sources, target)
 
     def report(self, op: Pairwise, streams: Sequence[Stream]) -> dict[str, Any]:
         """Rows of a tile."""

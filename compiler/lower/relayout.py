@@ -1,7 +1,9 @@
-"""Lowering of relayouts: whole blocks are copied; else a pointwise convolution with weights of one.
+"""Lowering of relayouts: whole blocks are copied, the others selected or convolved.
 
-The convolution is exact for every code: acc = x − zx, since no column has more than one weight,
-and with a scale of 1 and the zero point zx that gives x again.
+SELECT (feature `fold`) takes a row of the result from two of the operand at a time. Without it, or
+where it takes longer, all is one pointwise convolution with weights of one, which is exact for
+every code: acc = x − zx, since no column has more than one weight, and with a scale of 1 and the
+zero point zx that gives x again.
 """
 
 from __future__ import annotations
@@ -15,9 +17,11 @@ import numpy as np
 from compiler.array.choice import evaluate, expressible
 from compiler.array.fields import Kernel
 from compiler.array.gemm import GemmEmission, Job
+from compiler.array.hfa import Candidate
 from compiler.emit.emitter import Emitter, RefusedError
 from compiler.emit.moves import block_layers
-from compiler.emit.streams import emit
+from compiler.emit.select import LANES, merges, select_cycles, select_layers
+from compiler.emit.streams import Stream, emit
 from compiler.emit.transfers import Strided
 from compiler.ir import Relayout
 from compiler.lower.base import Laid, Lanes, Placed, misfit_of
@@ -33,10 +37,10 @@ from hw.arch.winograd import Algorithm
 
 def misfit(source: Tensor, target: Tensor, config: AcceleratorConfig) -> str | None:
     """Why a relayout cannot run, or None if it can."""
-    blocks = copied_blocks(source.layout.lane_map, target.layout.lane_map)
-    if blocks is not None:
-        views = Strided.of(source), Strided.of(target)
-        return misfit_of(lambda: block_layers(*views, blocks, config), config)
+    if selects(config) or copied_blocks(source.layout.lane_map, target.layout.lane_map):
+        why = misfit_of(lambda: streams(source, target, config), config)
+        if why is None or not selects(config):
+            return why
     for job in jobs(source, target, config):
         fitting = (t for t in candidates(job.problem, config) if expressible(job, t, config))
         if next(fitting, None) is None:
@@ -47,16 +51,39 @@ def misfit(source: Tensor, target: Tensor, config: AcceleratorConfig) -> str | N
     return None
 
 
-def copied_blocks(source: LaneMap, target: LaneMap) -> list[int] | None:
-    """The block of the source that each one of the target is, or None where lanes change."""
+def selects(config: AcceleratorConfig) -> bool:
+    """Whether a configuration can make rows of other rows' lanes."""
+    return "fold" in config.features and config.lane_block <= LANES
+
+
+def streams(source: Tensor, target: Tensor, config: AcceleratorConfig) -> Iterator[Stream]:
+    """Copies of the blocks whose lanes stay, SELECT for the others."""
+    whole, to = Strided.of(source).merged(2), Strided.of(target).merged(2)
+    stay = unchanged(source.layout.lane_map, target.layout.lane_map)
+    parts = merges(source.layout.lane_map, target.layout.lane_map)
+    for same, group in itertools.groupby(parts, lambda merge: stay[merge.block] is not None):
+        some = list(group)
+        if same:
+            first = some[0].block
+            blocks = [block for block in stay[first : first + len(some)] if block is not None]
+            yield from block_layers(whole, to.part(first, len(some)), blocks, config)
+        else:
+            yield from select_layers(whole, to, some, source.zero_point, config)
+
+
+def unchanged(source: LaneMap, target: LaneMap) -> list[int | None]:
+    """The block of the source that each one of the target is, None where lanes change."""
     mine, its = source.table(), target.table()
-    blocks = []
+    blocks: list[int | None] = []
     for row in its:
         same = ((row < 0) | (mine == row)).all(axis=1)
-        if not same.any():
-            return None
-        blocks.append(int(np.flatnonzero(same)[0]))
+        blocks.append(int(np.flatnonzero(same)[0]) if same.any() else None)
     return blocks
+
+
+def copied_blocks(source: LaneMap, target: LaneMap) -> bool:
+    """Whether no lane changes: blocks are copied as they are."""
+    return None not in unchanged(source, target)
 
 
 def jobs(source: Tensor, target: Tensor, config: AcceleratorConfig) -> Iterator[Job]:
@@ -174,21 +201,55 @@ class RelayoutLowering(Placed[Relayout]):
     def emit(
         self, emitter: Emitter, op: Relayout, sources: Sequence[Tensor], target: Tensor
     ) -> dict[str, Any]:
-        """Copy blocks, or convolve."""
+        """Copy blocks and select, or convolve."""
         source, config = sources[0], emitter.config
         report: dict[str, Any] = {"from": str(source.layout.lane_map), "to": str(op.lane_map)}
-        blocks = copied_blocks(source.layout.lane_map, op.lane_map)
-        if blocks is not None:
-            for stream in block_layers(Strided.of(source), Strided.of(target), blocks, config):
+        convolved = self._convolved(emitter, source, target)
+        if self._selected(source, target, config, convolved):
+            for stream in streams(source, target, config):
                 emit(emitter, stream)
-            return report
-        for job in jobs(source, target, config):
-            candidate = evaluate(job, config, emitter.policy.objective)
-            if candidate is None:
-                raise RefusedError(misfit(source, target, config) or "no tile fits")
-            GemmEmission(emitter, job, candidate.tiling).emit()
+            return report | {"by": "copies and SELECT"}
+        if convolved is None:
+            raise RefusedError(misfit(source, target, config) or "no tile fits")
+        for candidate in convolved:
+            GemmEmission(emitter, candidate.job, candidate.tiling).emit()
             report.update(candidate.tiling.describe())
         return report
+
+    def _convolved(
+        self, emitter: Emitter, source: Tensor, target: Tensor
+    ) -> list[Candidate] | None:
+        """The convolutions with weights of one; None where one does not fit, or none is needed."""
+        if copied_blocks(source.layout.lane_map, target.layout.lane_map):
+            return None
+        found = []
+        for job in jobs(source, target, emitter.config):
+            candidate = evaluate(job, emitter.config, emitter.policy.objective)
+            if candidate is None:
+                return None
+            found.append(candidate)
+        return found
+
+    def _selected(
+        self,
+        source: Tensor,
+        target: Tensor,
+        config: AcceleratorConfig,
+        convolved: Sequence[Candidate] | None,
+    ) -> bool:
+        """Whether copies and SELECT run, in no more cycles than the convolutions."""
+        maps = source.layout.lane_map, target.layout.lane_map
+        if copied_blocks(*maps):
+            return True
+        if not selects(config) or misfit_of(lambda: streams(source, target, config), config):
+            return False
+        if convolved is None:
+            return True
+        stay = unchanged(*maps)
+        changed = [merge for merge in merges(*maps) if stay[merge.block] is None]
+        vector = select_cycles(changed, source.layout.positions, config)
+        port = source.layout.rows + target.layout.rows
+        return max(vector, port) <= sum(c.tiling.cycles for c in convolved)
 
 
 LOWERING = RelayoutLowering()

@@ -1,21 +1,163 @@
-"""Lowering of softmax."""
+"""Lowering of softmax: the maximum of each group, the sum of its exponentials, the quotients."""
 
 from __future__ import annotations
 
-from compiler.lower.unwritten import Unwritten
-from compiler.ops import Softmax
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from compiler.emit.streams import Stream, Tile, slot_rows
+from compiler.emit.transfers import Strided
+from compiler.lower.base import Lanes, Streamed
+from compiler.lower.contracts import first_of, lanes_differ
+from compiler.lower.groups import (
+    STATISTICS,
+    Batch,
+    Rows,
+    boxes,
+    lacks_fold,
+    not_counted_once,
+    rows_of,
+    summable,
+    tiles_of,
+    valid_lanes,
+)
+from compiler.ops import Softmax, Table
 from hw.arch.config import AcceleratorConfig
+from hw.arch.instructions.fold import MOST_ELEMENTS, SOFTMAX_TABLES
+from hw.arch.isa import Fold, FoldOp, UnitInstruction, deltas
+from hw.arch.layout import LaneMap, TensorLayout
+from hw.arch.program import Tensor
 
 
-class SoftmaxLowering(Unwritten[Softmax]):
-    """Refused on every configuration."""
+def layer(
+    op: Softmax, source: Tensor, target: Tensor, config: AcceleratorConfig, table: int
+) -> Stream:
+    """Whole groups, tile by tile, in batches that have statistics."""
+    parts = boxes(source, op.axes, slot_rows(3, config, source.layout.rows))
+    elements = int(np.prod([source.layout.shape[axis] for axis in op.axes]))
+    common: dict[str, Any] = {
+        "signed": (int(source.signed), int(source.signed)),
+        "valid": valid_lanes(source.layout),
+    }
+    codes = (-128, 127) if source.signed else (0, 255)
+
+    def compute(tile: Tile, rows: Sequence[int], result: int) -> Iterator[UnitInstruction]:
+        found = rows_of(tile.target, op.axes)
+        for batch in found.batches(2):
+            nest = _nest(found, batch)
+            counts = tuple(count for count, _ in nest)
+            inside = deltas(counts, tuple(pitch for _, pitch in nest))
+            n2, n3 = counts[2:]
+            first: dict[str, Any] = {
+                "counts": counts,
+                "source0": rows[0] + batch.offset,
+                "source0_deltas": inside,
+            }
+            yield Fold(
+                op=FoldOp.MAX,
+                destination=rows[1],
+                destination_deltas=deltas((1, 1, n2, n3), (0, 0, 1, n2)),
+                low=codes[0],
+                high=codes[1],
+                **first,
+                **common,
+            )
+            second: dict[str, Any] = {
+                "source1": rows[1],
+                "source1_deltas": deltas(counts, (0, 0, 1, n2)),
+                "elements": elements,
+                "table": table,
+            }
+            yield Fold(
+                op=FoldOp.SOFTMAX_COLLECT,
+                first=1,
+                last=1,
+                multiplier=op.constants.numerator,
+                **first,
+                **second,
+                **common,
+            )
+            yield Fold(
+                op=FoldOp.SOFTMAX_APPLY,
+                destination=result + batch.offset,
+                destination_deltas=inside,
+                zero_point=target.zero_point,
+                low=op.low,
+                high=op.high,
+                **first,
+                **second,
+                **common,
+            )
+
+    tiles = tiles_of(parts)
+    return Stream([Strided.of(source)], Strided.of(target), tiles, compute, STATISTICS)
+
+
+def _nest(rows: Rows, batch: Batch) -> tuple[tuple[int, int], ...]:
+    """Count and pitch of n0 to n3."""
+    levels = (rows.blocks, rows.elements, *batch.levels)
+    return tuple((level.count, level.pitch) for level in levels)
+
+
+class SoftmaxLowering(Streamed[Softmax]):
+    """Over the channels of a position, over positions of one channel, or over both."""
 
     operation = Softmax
-    reason = "softmax is not lowered yet"
+    limits = (
+        f"groups of {MOST_ELEMENTS} elements",
+        "over channels, or over positions of a single channel",
+    )
 
     def kind(self, op: Softmax, config: AcceleratorConfig) -> str:
         """One kind."""
         return "softmax"
+
+    def misfit(
+        self, op: Softmax, sources: Sequence[Tensor], target: Tensor, config: AcceleratorConfig
+    ) -> str | None:
+        """FOLD and its tables, then what every stream needs."""
+        tables = config.memory.tables
+        few = None if tables >= SOFTMAX_TABLES else f"{config.name} has {tables} tables of 4"
+        return first_of([lacks_fold(config), few]) or super().misfit(op, sources, target, config)
+
+    def contract(
+        self, op: Softmax, sources: Sequence[TensorLayout], result: TensorLayout
+    ) -> str | None:
+        """Lanes can be summed up, and stay."""
+        return first_of([not_counted_once(sources[0]), lanes_differ(sources[0], result)])
+
+    def lanes(self, op: Softmax) -> Lanes:
+        """Lane by lane, but operands that do not fill their lanes are moved."""
+        return Lanes.MET
+
+    def demands(self, op: Softmax, maps: Sequence[LaneMap]) -> list[LaneMap] | None:
+        """Lanes that can be summed up."""
+        return [m if summable(m) else LaneMap.dense(m.channels, m.lanes) for m in maps]
+
+    def result(self, op: Softmax, maps: Sequence[LaneMap], channels: int) -> LaneMap:
+        """The operand's; of one channel, in the first lane."""
+        return maps[0] if channels > 1 else LaneMap.dense(1, maps[0].lanes)
+
+    def tables(self, op: Softmax) -> Sequence[Table | None]:
+        """The exponentials, 256 words."""
+        return (np.asarray(op.constants.exponentials, "<u4").tobytes(),)
+
+    def streams(
+        self,
+        op: Softmax,
+        sources: Sequence[Tensor],
+        target: Tensor,
+        config: AcceleratorConfig,
+        tables: Sequence[int],
+    ) -> Iterable[Stream]:
+        """Tile by tile."""
+        return [layer(op, sources[0], target, config, tables[0])]
+
+    def report(self, op: Softmax, streams: Sequence[Stream]) -> dict[str, Any]:
+        """Rows of a tile."""
+        return {"rows": streams[0].tiles[0].target.rows}
 
 
 LOWERING = SoftmaxLowering()

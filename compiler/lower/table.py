@@ -25,7 +25,8 @@ from hw.arch.program import Tensor
 
 def table_layer(source: Tensor, target: Tensor, config: AcceleratorConfig, field: int) -> Stream:
     """A function of one tensor, its table in a field's slot."""
-    tiles = [Tile((box,), box) for box in line_boxes(source.layout.rows, slot_rows(2, config))]
+    rows = source.layout.rows
+    tiles = [Tile((box,), box) for box in line_boxes(rows, slot_rows(2, config, rows))]
     return Stream([flat(Strided.of(source))], flat(Strided.of(target)), tiles, lookup(field))
 
 

@@ -18,6 +18,7 @@ from sim.functional.backend import dynamic_trace
 from sim.functional.hazards import check_hazards
 from sim.functional.machine import FunctionalMachine
 from sim.host import read, start_image
+from tests.machines import folding
 
 
 def direct(config: AcceleratorConfig) -> AcceleratorConfig:
@@ -37,6 +38,12 @@ CONFIGS = {
     "base": direct(AcceleratorConfig.load("base")),
 }
 """Machines without fast algorithms; hfa_cases.py has those with them."""
+FOLDING = {
+    "folding": folding("tiny_direct", attention=False),
+    "folding_base": folding("base", attention=False),
+    "folding_ecp5": folding("ecp5_85k_direct", attention=False),
+}
+"""Machines that select lanes: a row of VECTOR in one cycle, and in four."""
 
 
 def kind(
@@ -136,6 +143,19 @@ def feeds_of(graph: Graph, seed: int = 0) -> dict[str, np.ndarray]:
     return feeds
 
 
+def _stain(memory: np.ndarray, program: Program) -> None:
+    """Random bytes in the inputs' lanes of no channel."""
+    rng = np.random.default_rng(99)
+    for feed in program.feeds:
+        tensor = program.tensor(feed.tensor)
+        layout = tensor.layout
+        empty = np.flatnonzero(layout.lane_channels() < 0)
+        rows = memory[tensor.address : tensor.address + layout.nbytes]
+        blocks = rows.reshape(layout.blocks, layout.positions, layout.lanes)
+        for block, lane in zip(*np.divmod(empty, layout.lanes), strict=True):
+            blocks[block, :, lane] = rng.integers(0, 256, layout.positions)
+
+
 def execute(
     graph: Graph,
     config: AcceleratorConfig,
@@ -143,10 +163,14 @@ def execute(
     seed: int = 0,
     feeds: dict[str, np.ndarray] | None = None,
 ) -> Run:
-    """Generate (unless given), prove the waits, run; reads of unwritten memory are errors."""
+    """Generate (unless given), prove the waits, run; reads of unwritten memory are errors.
+
+    Lanes of no channel hold anything: those of inputs are filled with random bytes.
+    """
     program = program or generate(graph, config)
     feeds = feeds or feeds_of(graph, seed)
     memory = start_image(program, feeds)
+    _stain(memory, program)
     check_hazards(dynamic_trace(program, config, memory), config, program.memory_bytes)
     machine = FunctionalMachine(config, memory, program.store_window, check_reads=True)
     outcome = machine.run(program.code())

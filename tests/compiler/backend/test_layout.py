@@ -6,6 +6,8 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from compiler.backend import build
 from compiler.backend.build import generate
@@ -33,14 +35,16 @@ from compiler.layout import assign
 from compiler.layout.assign import Assigned, assign_layout, check_layouts
 from compiler.ops import make_table
 from hw.arch.axes import merged, standard
-from hw.arch.isa import Array
+from hw.arch.isa import Array, Elementwise, Permute
 from hw.arch.layout import LaneMap, TensorLayout
 from hw.arch.numerics import Affine, Mean, Product
-from tests.compiler.backend.harness import CONFIGS, convolution, execute, kind, network
+from sim.functional.errors import MachineError
+from tests.compiler.backend.harness import CONFIGS, FOLDING, convolution, execute, kind, network
 from tests.compiler.backend.test_chains import chain
 from tests.marks import large
 
 SPACE = (3, 4, 5)
+MACHINES = {**CONFIGS, **FOLDING}
 
 
 class Network:
@@ -108,10 +112,10 @@ class Network:
         op = Slice(name="", inputs=(x,), output="", axis=axis, start=start, stop=stop, step=step)
         return self.add(op, self.type(x).with_shape((1, *op.infer([self.type(x)]))))
 
-    def binary(self, a, b, multiply=False) -> str:
+    def binary(self, a, b, multiply=False, scale=0.11) -> str:
         ta, tb = self.type(a), self.type(b)
         shape = tuple(max(m, n) for m, n in zip(ta.shape, tb.shape, strict=True))
-        t = kind(shape, 0.11, 90)
+        t = kind(shape, scale, 90)
         scales = (ta.scale, ta.zero_point, tb.scale, tb.zero_point, t.scale, t.zero_point)
         op = Pairwise(
             name="",
@@ -261,7 +265,8 @@ def ragged(producer: str, reader: str) -> Graph:
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("producer", RAGGED)
 def test_ragged_channels_reach_every_reader(producer, reader):
-    assert execute(ragged(producer, reader), CONFIGS["tiny"]).differing() == []
+    for config in ("tiny", "folding"):
+        assert execute(ragged(producer, reader), MACHINES[config]).differing() == []
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -428,10 +433,10 @@ def test_a_graph_with_relayouts_keeps_them():
 # Exactness
 
 
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("config", MACHINES)
 @pytest.mark.parametrize(("signed", "zero"), [(False, 0), (False, 255), (True, -128), (True, 17)])
 def test_every_code_passes_a_relayout(signed, zero, config):
-    lanes = CONFIGS[config].lane_block
+    lanes = MACHINES[config].lane_block
     t = kind((7, 1, 16, 16), 0.05, zero, signed)
     rng = np.random.default_rng(0)
     table = np.full((12, lanes), -1, np.int64)
@@ -441,9 +446,10 @@ def test_every_code_passes_a_relayout(signed, zero, config):
     graph = network({"x": t}, [op], {"y": t})
     codes = np.array([rng.permutation(256) for _ in range(7)]).astype(np.uint8)
     feeds = {"x": codes.reshape(1, 7, 1, 16, 16).view(t.dtype)}
-    run = execute(graph, CONFIGS[config], feeds=feeds)
+    run = execute(graph, MACHINES[config], feeds=feeds)
     assert run.differing() == []
-    assert any(isinstance(i, Array) for i in run.program.instructions)
+    used = {type(i) for i in run.program.instructions}
+    assert Array in used or (Permute in used and config in FOLDING)
 
 
 def test_whole_blocks_are_copied():
@@ -455,15 +461,81 @@ def test_whole_blocks_are_copied():
     assert not any(isinstance(i, Array) for i in run.program.instructions)
 
 
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("config", MACHINES)
 def test_blocks_from_all_over(config):
     """Each block of the result takes channels from many blocks of the operand."""
     t = kind((88, 2, 3, 4))
-    lanes = CONFIGS[config].lane_block
+    lanes = MACHINES[config].lane_block
     table = LaneMap.dense(88, lanes).table().copy()
     table[table >= 0] = np.random.default_rng(1).permutation(88)
     op = Relayout(name="move", inputs=("x",), output="y", lane_map=LaneMap.of(table))
-    assert execute(network({"x": t}, [op], {"y": t}), CONFIGS[config]).differing() == []
+    assert execute(network({"x": t}, [op], {"y": t}), MACHINES[config]).differing() == []
+
+
+# SELECT
+
+
+def moved(source: LaneMap, target: LaneMap, space=SPACE) -> Graph:
+    """A relayout of a tensor that a concat has left in some lanes."""
+    shape = (source.channels, *space)
+    given, made = (kind(shape), "in"), (kind(shape), "out")
+    first = Relayout(name="lay", inputs=("x",), output=given[1], lane_map=source)
+    second = Relayout(name="move", inputs=(given[1],), output=made[1], lane_map=target)
+    return network({"x": kind(shape)}, [first, second], {given[1]: given[0], made[1]: made[0]})
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(st.integers(1, 30), min_size=1, max_size=5), st.randoms(), st.sampled_from([*FOLDING])
+)
+def test_lanes_of_any_maps_are_selected(widths, random, config):
+    lanes = FOLDING[config].lane_block
+    source = LaneMap.joined([LaneMap.dense(width, lanes) for width in widths])
+    order = list(range(source.channels))
+    if random.random() < 0.3:
+        random.shuffle(order)
+    table = LaneMap.dense(source.channels, lanes).table().copy()
+    table[table >= 0] = order
+    assert execute(moved(source, LaneMap.of(table)), FOLDING[config]).differing() == []
+
+
+def merged_pairs(config="folding_base"):
+    """Ragged blocks of a concat, merged pairwise, and the SELECT instructions."""
+    lanes = FOLDING[config].lane_block
+    source = LaneMap.joined([LaneMap.dense(lanes - 3, lanes)] * 3)
+    graph = moved(source, LaneMap.dense(source.channels, lanes), (2, 9, 11))
+    run = execute(graph, FOLDING[config])
+    first = next(layer.first for layer in run.program.layers if layer.name == "move")
+    selects = [i for i in run.program.instructions[first:] if isinstance(i, Permute)]
+    return graph, run, selects
+
+
+def test_a_row_is_made_of_two():
+    _, run, selects = merged_pairs()
+    assert run.differing() == []
+    assert selects
+    assert not any(isinstance(i, Array) for i in run.program.instructions)
+
+
+@pytest.mark.parametrize("change", [{"valid": 0x7FFF}, {"select": (*range(15), 31)}])
+def test_a_wrong_selection_is_seen(change):
+    graph, run, selects = merged_pairs()
+    number = run.program.instructions.index(selects[0])
+    code = list(run.program.instructions)
+    code[number] = dataclasses.replace(selects[0], **change)
+    broken = dataclasses.replace(run.program, instructions=tuple(code))
+    assert execute(graph, run.config, broken).differing() == ["out"]
+
+
+def test_rows_of_one_bank_are_read_one_after_another():
+    """Both lie in one region: without `serial` the simulator refuses."""
+    graph, run, selects = merged_pairs()
+    assert all(i.serial for i in selects if len({b // 16 for b in i.select}) > 1)
+    code = [
+        dataclasses.replace(i, serial=0) if i in selects else i for i in run.program.instructions
+    ]
+    with pytest.raises(MachineError, match="BANK_CONFLICT"):
+        execute(graph, run.config, dataclasses.replace(run.program, instructions=tuple(code)))
 
 
 # Contracts
@@ -496,15 +568,57 @@ def test_a_broken_contract_names_the_operator(reader):
         check_layouts(Assigned(assigned.graph, wrong))
 
 
-def test_a_spread_channel_has_to_stand_in_every_lane():
-    assigned = assign_layout(ragged("concat 5+7", "· one channel"), CONFIGS["base"])
-    op = assigned.graph.ops[-1]
-    one = assigned.layouts[op.inputs[1]]
+def in_one_lane(graph: Graph, config, number: int) -> tuple[Assigned, str]:
+    """The layouts with the only channel of an operand of the last operator in the first lane."""
+    assigned = assign_layout(graph, config)
+    name = assigned.graph.ops[-1].inputs[number]
+    one = dataclasses.replace(assigned.layouts[name], lane_map=LaneMap.dense(1, config.lane_block))
+    return Assigned(assigned.graph, {**assigned.layouts, name: one}), name
+
+
+def one_channel(first: bool, multiply: bool) -> Graph:
+    """Twelve channels and one, which is a maximum's result, so that its lanes are kept."""
+    net = Network((12, *SPACE), (1, *SPACE))
+    one = net.pool("v1", False)
+    full = net.pool("v0", False)
+    net.binary(*((one, full) if first else (full, one)), multiply, 1.5 if multiply else 0.11)
+    return net.graph()
+
+
+def test_a_spread_channel_stands_in_every_lane_where_nothing_spreads_it(monkeypatch):
+    config = CONFIGS["base"]
+    graph = one_channel(first=False, multiply=False)
+    assigned = assign_layout(graph, config)
+    one = assigned.layouts[assigned.graph.ops[-1].inputs[1]]
     assert one.lane_map == LaneMap.spread(16)
-    dense = dataclasses.replace(one, lane_map=LaneMap.dense(1, 16))
-    wrong = {**assigned.layouts, op.inputs[1]: dense}
+    changed, _ = in_one_lane(graph, config, 1)
+    monkeypatch.setattr(build, "assign_layout", lambda g, c: changed)
+    with pytest.raises(CompilerError, match="one lane for all needs the feature `fold`"):
+        generate(graph, config)
+
+
+def test_the_first_operand_of_a_sum_stands_in_every_lane():
+    config = FOLDING["folding"]
+    graph = one_channel(first=True, multiply=False)
+    check_layouts(assign_layout(graph, config))
     with pytest.raises(CompilerError, match=r"channel 1 does not stand in every lane"):
-        check_layouts(Assigned(assigned.graph, wrong))
+        check_layouts(in_one_lane(graph, config, 0)[0])
+
+
+@pytest.mark.parametrize(("first", "multiply"), [(False, False), (False, True), (True, True)])
+def test_a_channel_is_spread_by_the_instruction(first, multiply):
+    graph = one_channel(first, multiply)
+    for config in FOLDING.values():
+        assert not any(isinstance(op, Relayout) for op in assign_layout(graph, config).graph.ops)
+        run = execute(graph, config)
+        assert run.differing() == []
+        last = [i for i in run.program.instructions if isinstance(i, Elementwise)]
+        assert all(i.spread for i in last)
+        code = [
+            dataclasses.replace(i, spread=0) if i in last else i for i in run.program.instructions
+        ]
+        broken = dataclasses.replace(run.program, instructions=tuple(code))
+        assert execute(graph, config, broken).differing() == [graph.ops[-1].output]
 
 
 def corrupted(graph, config, name):
