@@ -24,6 +24,10 @@ Ranges: TypeAlias = tuple[Range, Range, Range]
 """First and count along x, y, t."""
 
 
+BUSY = 0.9
+"""Cycles of the port for each of the array from which on transfers make the array wait."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Packing:
     """Neighbours along an axis are packed into the lanes of one row before the array reads them.
@@ -107,8 +111,14 @@ class GemmEmission:
         self.weight_base = emitter.weights.take(self.piece_beats * pieces.slots)
         self.group_parameter_beats = config.requantize_steps * config.parameter_row_beats
         parameter_slot = tiling.group * self.group_parameter_beats
-        self.parameter_slots = min(len(self.groups), emitter.parameters.capacity // parameter_slot)
-        self.parameter_base = emitter.parameters.take(self.parameter_slots * parameter_slot)
+        room = emitter.parameters.capacity // parameter_slot
+        # As few transfers as can be: each is an instruction that has to be fetched.
+        self.parameter_slots = 1 if len(self.groups) <= room else 2
+        self.chunk = min(len(self.groups), max(1, room // self.parameter_slots))
+        self.parameter_slots = min(self.parameter_slots, room)
+        self.parameter_base = emitter.parameters.take(
+            self.parameter_slots * self.chunk * parameter_slot
+        )
         self.parameter_slot = parameter_slot
         self._output_turn = 0
         self._accumulator_turn = 0
@@ -125,8 +135,16 @@ class GemmEmission:
             rings["input"] = Ring(tiling.input_slots, self._fill_input, spread)
         else:
             rings["raw"] = Ring(tiling.input_slots, self._fill_raw)
+        parts = tiling.parts
+        busy = parts["port"] > BUSY * parts["array"]
         transformed = self.job.kernel.algorithm != DIRECT
-        run(self.emitter, rings, self._steps(), late=transformed)
+        run(
+            self.emitter,
+            rings,
+            self._steps(),
+            late=transformed or busy,
+            short=not transformed or busy,
+        )
 
     def probe(self) -> None:
         """Emit a few instructions of every kind: the first, the largest and the last tile's."""
@@ -180,7 +198,9 @@ class GemmEmission:
             bank = self._accumulator_turn
             self._accumulator_turn = 1 - bank
             for piece in range(len(self.pieces)):
-                needs: dict[str, Hashable] = {"weight": (group, piece), "parameter": group}
+                # Transfers come in this order: the operand may have to wait for the layer before.
+                needs: dict[str, Hashable] = {"weight": (group, piece)}
+                needs["parameter"] = group // self.chunk
                 if self.job.packing is None:
                     needs["input"] = tile
                 last = piece == len(self.pieces) - 1
@@ -241,9 +261,10 @@ class GemmEmission:
 
     def _fill_parameters(self, key: Hashable, slot: int) -> list[UnitInstruction]:
         assert isinstance(key, int)
-        first, count = self.groups[key]
-        data = b"".join(self.job.parameters[first : first + count])
-        local = self.parameter_base + slot * self.parameter_slot
+        chunk = self.groups[key * self.chunk : (key + 1) * self.chunk]
+        first, last = chunk[0][0], sum(chunk[-1])
+        data = b"".join(self.job.parameters[first:last])
+        local = self.parameter_base + slot * self.chunk * self.parameter_slot
         return [self.emitter.load_constant(data, Space.PARAMETER, local)]
 
     def _output(self, tile: int, out_slot: int) -> tuple[int, Triple, Triple]:
@@ -369,6 +390,7 @@ class GemmEmission:
                 Place(row, first, size, Box(first, size, 0, 1).pitches()),
                 groups=self.groups[group][1],
                 bank=bank,
-                parameter=self.parameter_base + parameter * self.parameter_slot,
+                parameter=self.parameter_base
+                + (parameter * self.chunk + group % self.chunk) * self.parameter_slot,
             )
         )

@@ -19,8 +19,12 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TypeAlias
 
 from compiler.emit.emitter import Emitter
-from hw.arch.isa import UnitInstruction
+from hw.arch.isa import Load, Store, UnitInstruction
+from hw.arch.timing import transfer_beats
 
+AHEAD_BEATS = 1024
+"""Beats of transfers that run ahead of instructions that are short themselves. They are fetched
+through the same port, last of all, so that long transfers in the queue keep all units waiting."""
 Key: TypeAlias = Hashable
 Slots: TypeAlias = Mapping[str, int]
 """The slot of every item that a step needs, by ring."""
@@ -104,7 +108,11 @@ def _plan(rings: Mapping[str, Ring], steps: Sequence[Step]) -> tuple[list[_Arriv
 
 
 def run(
-    emitter: Emitter, rings: Mapping[str, Ring], steps: Sequence[Step], late: bool = False
+    emitter: Emitter,
+    rings: Mapping[str, Ring],
+    steps: Sequence[Step],
+    late: bool = False,
+    short: bool = False,
 ) -> None:
     """Emit a layer: its steps in order, transfers ahead of them.
 
@@ -116,12 +124,13 @@ def run(
     emitter, rings, steps: see above.
     late: transfers that run ahead come behind a step's computation. A port that is full of them
         starves the instruction fetch, which would keep the first steps waiting.
+    short: only `AHEAD_BEATS` run ahead.
     """
     arrivals, places = _plan(rings, steps)
     arrivals.sort(key=lambda a: (a.earliest, a.deadline))
     ahead = max(1, emitter.config.queue_depth - 2)
     waiting: list[_Transfer] = []
-    early: list[int] = []
+    early: list[_Transfer] = []
     position = 0
     for number, step in enumerate(steps):
         while position < len(arrivals) and arrivals[position].earliest <= number:
@@ -129,10 +138,12 @@ def run(
             waiting += _transfers(rings[arrival.ring], arrival)
             position += 1
         waiting.sort(key=lambda t: t.due)
-        early = [due for due in early if due > number]
+        early = [transfer for transfer in early if transfer.due > number]
         needed = sum(transfer.due <= number for transfer in waiting)
-        count = min(len(waiting), needed + ahead - len(early))
-        early += [transfer.due for transfer in waiting[needed:count]]
+        count = needed
+        while count < len(waiting) and _runs_ahead(waiting[count], early, ahead, short):
+            early.append(waiting[count])
+            count += 1
         emitted = waiting[:count]
         del waiting[:count]
         for transfer in emitted[: needed if late else count]:
@@ -140,6 +151,17 @@ def run(
         step.body(places[number])
         for transfer in emitted[needed:] if late else ():
             emitter.emit(transfer.instruction)
+
+
+def _runs_ahead(transfer: _Transfer, early: Sequence[_Transfer], ahead: int, short: bool) -> bool:
+    """Whether one more transfer is emitted before it is due."""
+    beats = sum(_beats(other) for other in early) + _beats(transfer)
+    return not early or (len(early) < ahead and (not short or beats <= AHEAD_BEATS))
+
+
+def _beats(transfer: _Transfer) -> int:
+    instruction = transfer.instruction
+    return transfer_beats(instruction) if isinstance(instruction, Load | Store) else 0
 
 
 def _transfers(ring: Ring, arrival: _Arrival) -> list[_Transfer]:

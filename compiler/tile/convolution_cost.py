@@ -7,8 +7,9 @@ from compiler.tile.hfa_cost import Work, work
 from compiler.tile.parts import DIRECT
 from compiler.tile.problem import Pieces, Problem, extents, tile_count
 from hw.arch.config import AcceleratorConfig
+from hw.arch.isa import INSTRUCTION_BYTES
 from hw.arch.layout import ceil_div
-from hw.arch.timing import ACCUMULATE_HAZARD
+from hw.arch.timing import ACCUMULATE_HAZARD, FETCH_FIFO
 
 # What an instruction costs beside its streaming, in cycles: issue, pipeline, token.
 ARRAY_OVERHEAD = 6
@@ -16,6 +17,9 @@ DRAIN_OVERHEAD = 28
 LOAD_OVERHEAD = 48
 STORE_OVERHEAD = 32
 PORT_EFFICIENCY = 0.97
+FETCH_STALL = 64
+"""Cycles that a busy port gives to each fill of the instruction FIFO: the fetch comes last, when
+the queues run dry, and then takes a read latency and the dispatches."""
 SHORT_RUN = 6
 """Beats below which runs do not hide their bursts' latency."""
 
@@ -86,7 +90,11 @@ def estimate(
     weights = blocks * config.weight_block_beats * again
     weight_loads = groups * pieces_per_group * again
     stores = positions // product([a.pool for a in axes]) * problem.out_blocks
-    shared = (loads + weights + stores) / PORT_EFFICIENCY + 4 * (arrays + drains)
+    instructions = load_count + weight_loads + arrays + drains + tiles * groups
+    fetch: float = INSTRUCTION_BYTES // config.port.bytes
+    if problem.algorithm == DIRECT:  # others stream for long with each instruction
+        fetch += FETCH_STALL / FETCH_FIFO
+    shared = (loads + weights + stores) / PORT_EFFICIENCY + fetch * instructions
     load_serial = loads + weights + (load_count + weight_loads) * LOAD_OVERHEAD
     store_serial = stores + tiles * groups * STORE_OVERHEAD
 

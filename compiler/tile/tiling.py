@@ -8,6 +8,7 @@ where the taps of one are too many, of some taps.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
@@ -21,6 +22,8 @@ from compiler.tile.regions import Region, split_banks
 from hw.arch.config import AcceleratorConfig
 from hw.arch.layout import ceil_div
 
+FEW_VECTORS = 2
+"""Vectors for each beat of the weights up to which smaller pieces of them are tried."""
 WEIGHT_SLOTS = 4
 """Pieces of which each holds some taps of one input block: so many lie on chip."""
 TRAFFIC_WEIGHT = 16
@@ -82,11 +85,12 @@ def _tilings(
     for load in itertools.product(*per_axis):
         for slots in (2, 1):
             for group in _group_sizes(problem, config):
-                for outer in (False, True):
+                pieces = _all_pieces(problem, config, group)
+                for some, outer in itertools.product(pieces, (False, True)):
                     if outer and (problem.groups <= group or problem.raw_blocks):
                         continue
                     box = (load[0], load[1], load[2])
-                    tiling = _evaluate(problem, config, box, group, outer, slots)
+                    tiling = _evaluate(problem, config, box, group, some, outer, slots)
                     if tiling is not None:
                         yield tiling
 
@@ -131,11 +135,32 @@ def _pieces(problem: Problem, config: AcceleratorConfig, group: int) -> Pieces |
     return Pieces(1, taps, capacity // (product(taps) * group), False)
 
 
+def _all_pieces(problem: Problem, config: AcceleratorConfig, group: int) -> list[Pieces]:
+    """The largest pieces, and smaller ones where what comes before the first piece matters.
+
+    That is where weights are for a few positions: the layer then waits for them all the time.
+    """
+    largest = _pieces(problem, config, group)
+    if largest is None:
+        return []
+    few = product([axis.out for axis in problem.axes]) <= FEW_VECTORS * config.weight_block_beats
+    if largest.resident or problem.algorithm != DIRECT or not few:
+        return [largest]
+    capacity = config.weight_beats // config.weight_block_beats
+    blocks = product(largest.taps) * group
+    sizes = {ceil_div(largest.blocks, n) for n in (1, 2, 4, 8, 16)}
+    return [
+        dataclasses.replace(largest, blocks=n, slots=capacity // (n * blocks))
+        for n in sorted(sizes, reverse=True)
+    ]
+
+
 def _evaluate(
     problem: Problem,
     config: AcceleratorConfig,
     load: Triple,
     group: int,
+    pieces: Pieces,
     outer: bool,
     slots: int,
 ) -> Tiling | None:
@@ -145,8 +170,7 @@ def _evaluate(
         accumulator = accumulator_tile(load, pools, config.memory.accumulator_rows // group)
     else:
         accumulator = part_sizes(axes, problem.algorithm, load, group, config)
-    pieces = _pieces(problem, config, group)
-    if accumulator is None or pieces is None:
+    if accumulator is None:
         return None
     if pieces.resident and group * ceil_div(problem.groups, group) > problem.groups:
         # Slots are of equal size; the last group's may be larger than it needs.
