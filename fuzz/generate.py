@@ -21,6 +21,7 @@ STEPS: dict[str, tuple[Callable[[Bench], object], float]] = {
     "pair": (pairs.pair, 9),
     "gate": (pairs.gate, 5),
     "constant": (pairs.constant, 7),
+    "prelu": (pairs.prelu, 1.5),
     "concat": (pairs.concat, 10),
     "unary": (functions.unary, 19),
     "requantize": (functions.requantize, 2),

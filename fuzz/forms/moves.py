@@ -136,6 +136,33 @@ def _transpose(b: Bench, name: str, shape: Shape, integer: bool) -> Moved:
     return b.writer.node("Transpose", [name], perm=order), tuple(shape[a] for a in order)
 
 
+def _pad(b: Bench, name: str, shape: Shape, integer: bool) -> Moved:
+    if integer or len(shape) < 3 or b.style.opset < 11:
+        raise Unsuitable
+    widths = [[0] * len(shape), [0] * len(shape)]
+    axis = 2 + b.c.below(len(shape) - 2)
+    widths[b.c.below(2)][axis] = 1 + b.c.below(2)
+    if b.c.chance(40):
+        widths[1][-1] += 1
+    new = tuple(n + before + after for n, before, after in zip(shape, *widths, strict=True))
+    inputs = [name, b.writer.constant(np.array([*widths[0], *widths[1]]), "pads")]
+    if b.c.chance(40):
+        inputs.append(b.writer.constant(np.float32(0), "value"))
+    b.form("move.pad")
+    return b.writer.node("Pad", inputs), new
+
+
+def _expand(b: Bench, name: str, shape: Shape, integer: bool) -> Moved:
+    ones = [a for a in range(2, len(shape)) if shape[a] == 1]
+    if not ones:
+        raise Unsuitable
+    axis = b.c.pick(ones)
+    new = (*shape[:axis], 2 + b.c.below(3), *shape[axis + 1 :])
+    written = [1 if n == m and b.c.chance(30) else m for n, m in zip(shape, new, strict=True)]
+    b.form("move.expand")
+    return b.writer.node("Expand", [name, b.writer.constant(np.array(written), "shape")]), new
+
+
 MOVES: tuple[tuple[Callable[[Bench, str, Shape, bool], Moved], float], ...] = (
     (_identity, 15),
     (_reshape, 22),
@@ -144,6 +171,8 @@ MOVES: tuple[tuple[Callable[[Bench, str, Shape, bool], Moved], float], ...] = (
     (_slice, 34),
     (_gather, 18),
     (_transpose, 3),
+    (_pad, 12),
+    (_expand, 8),
 )
 
 

@@ -156,6 +156,17 @@ def _constant(b: Bench, value: Floats, quantized: bool) -> tuple[str, Floats]:
     return b.dequantize(b.writer.constant(codes, "operand"), scale, zero, dtype), sample
 
 
+def prelu(b: Bench) -> None:
+    """PRelu with a slope per channel."""
+    x = b.spatial()
+    slopes = np.asarray(b.c.generator().uniform(-0.3, 1.2, x.shape[1]), np.float32)
+    slope = b.writer.constant(slopes.reshape(-1, *(1 for _ in x.shape[2:])), "slope")
+    b.form("prelu.channels")
+    real = b.writer.node("PRelu", [b.read(x), slope])
+    factor = np.resize(slopes, x.sample.shape)
+    finish(b, real, x.shape, np.where(x.sample < 0, factor * x.sample, x.sample))
+
+
 def concat(b: Bench) -> None:
     """Two to four tensors joined along channels, time or space."""
     x = b.value(2, 3, 4, 5)
