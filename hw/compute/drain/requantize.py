@@ -179,7 +179,7 @@ class RequantizeLane(wiring.Component):
         """Stages 9 to 11: round half to even inside the tie window, sign, zero point, clamp.
 
         The float32 product has itself been rounded, so a fraction within w = 2^bitlength(q) of a
-        half counts as a tie (numerics.md section 3).
+        half counts as a tie (docs/numerics.md, "requantize").
         """
         q = fixed[FRACTION:]
         half, low = fixed[FRACTION - 1], fixed[: FRACTION - 1]
