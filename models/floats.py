@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import torch
 
-from models import functions, grouped, moves, norms
+from models import channelwise, functions, grouped, moves, norms
 from models.onnxfile import UnsupportedGraph, label
 from models.operands import lookup
 from models.operators import OPERATORS, concatenated
@@ -272,6 +272,8 @@ class Floats:
                 return self._maybe(call) or OPERATORS[call.op](on_codes)
         if call.op == "PRelu" and is_per_channel(call):
             return OPERATORS[call.op](self._on_codes(call))
+        if channelwise.belongs(call) and channelwise.is_on_codes(on_codes := self._on_codes(call)):
+            return channelwise.line(on_codes)
         return self.function(call)
 
     def _times(self, call: Call) -> Pending | None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from models import batchnorm, grouped, means, prelu, products, tables
+from models import channelwise, grouped, means, prelu, products, tables
 from models.operands import Source, activation, lookup, reads
 from models.tables import QParams
 from models.values import Call, Kernel, Pending, Shape, Tensors
@@ -115,7 +115,7 @@ def concatenated(call: Call, shapes: list[Shape]) -> tuple[int, Shape]:
 OPERATORS: dict[str, Callable[[Call], Pending]] = {
     "Add": pair,
     "AveragePool": means.average_pool,
-    "BatchNormalization": batchnorm.batch_norm,
+    "BatchNormalization": channelwise.batch_normalization,
     "Concat": concat,
     "Conv": products.conv,
     "Div": pair,
@@ -137,6 +137,6 @@ OPERATORS: dict[str, Callable[[Call], Pending]] = {
 
 FORMS = (
     *("product", "mean", "AveragePool", "Add", "Sub", "Mul", "Div", "Sum", "PRelu", "extremum"),
-    *("Concat", "softmax", "norm"),
+    *("Concat", "softmax", "norm", "channelwise"),
 )
 """Definitions of docs/numerics.md that the operators follow."""

@@ -57,6 +57,9 @@ LIMITS: dict[str, Limit] = {
     "Mul": Limit("Mul", 1, 2.0**-6, 1e-5),
     "Div": Limit("Div", 1, 2.0**-6, 1e-5),
     "Sum": Limit("Sum of three and more", 1, 2.0**-6, 1e-5),
+    "channelwise": Limit(
+        "a float factor or offset per channel, BatchNormalization", 1, 2.0**-6, 1e-5
+    ),
     "PRelu": Limit("PRelu with a slope per channel", 1, 2.0**-6, 1e-5),
     "function": Limit("elementwise functions of one tensor, as tables", 1, 2.0**-6, 1e-3, 1e-3),
 }

@@ -104,11 +104,16 @@ FORMS = (
     ),
     Form(
         ("BatchNormalization",),
-        "product",
+        "channelwise",
         reads=("epsilon", "training_mode"),
         ignored={"momentum": "it is about training"},
         notes="Behind no convolution (exporters fold the others): a depthwise convolution with "
         "weights ±127. Constant scale, offset, mean and variance.",
+    ),
+    Form(
+        ("Div",),
+        "channelwise",
+        notes="By a float constant of each channel; Add, Sub and Mul with one are read alike.",
     ),
     Form(
         ("ArgMax",),

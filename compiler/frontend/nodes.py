@@ -175,6 +175,12 @@ class NodeReader(Readings):
             return False
         if node.op_type == "PRelu" and isinstance(slope := found[1], Operand):
             return slope.array is None or functions.is_scalar(slope.array)
+        divides_channels = node.op_type == "Div" and any(
+            isinstance(f, Operand) and f.array is not None and not functions.is_scalar(f.array)
+            for f in found
+        )
+        if divides_channels:
+            return False
         if any(isinstance(f, Function) for f in found) or node.op_type not in pairs.KINDS:
             return True
         operands = [f for f in found if isinstance(f, Operand)]

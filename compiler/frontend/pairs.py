@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from compiler.frontend.builder import Operand, align
+from compiler.frontend.channelwise import channelwise
 from compiler.frontend.moves import joined
 from compiler.frontend.shapes import in_range
 from compiler.frontend.site import Site
@@ -29,6 +30,8 @@ def pair(site: Site) -> Operand:
     """Add, Sub, Mul of two quantized tensors, Max and Min of any number."""
     kind = KINDS[site.op]
     operands = [site.operand(i) for i in range(len(site.operands))]
+    if kind not in EXTREMA and any(_is_float(operand) for operand in operands):
+        return channelwise(site)
     if len(operands) != 2 and (kind not in EXTREMA or len(operands) < 2):
         raise site.refuse(f"{len(operands)} operands; two are lowered")
     shapes = [_onnx_shape(site, operand) for operand in operands]
@@ -84,10 +87,16 @@ def _arithmetic(
             return None
 
 
+def _is_float(operand: Operand) -> bool:
+    """Whether it is a constant that nothing quantized."""
+    return operand.array is not None and operand.quantization is None
+
+
 def _onnx_shape(site: Site, operand: Operand) -> tuple[int, ...]:
     if operand.type is not None:
         return operand.type.onnx_shape
-    if operand.array is None or operand.quantization is None:
+    assert operand.array is not None, operand.name
+    if operand.quantization is None:
         raise site.refuse(f"constant {operand.name} is float and no scalar: quantize it")
     return tuple(operand.array.shape)
 

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from compiler.frontend.builder import Operand
+from compiler.frontend.channelwise import Lines, scaled
 from compiler.frontend.site import Site
 from compiler.ops import (
-    Convolution,
     Pairwise,
     PairwiseKind,
     UnaryTable,
@@ -21,9 +21,7 @@ from compiler.ops import (
     stored_codes,
 )
 from compiler.tensor import TensorType
-from hw.arch.numerics import Affine, split_scale
-
-SHIFT_LIMIT = 256
+from hw.arch.numerics import Affine
 
 
 def prelu(site: Site) -> Operand:
@@ -34,11 +32,11 @@ def prelu(site: Site) -> Operand:
     above = _table(site, source, result, "/positive", _positive(kind, result))
     codes = np.minimum(stored_codes(kind), kind.zero_point).astype(kind.dtype)
     below = _table(site, source, kind, "/negative", codes.tobytes())
-    scaled = _scaled(site, below, result, slope)
+    below = scaled(site, below, result, Lines(slope, np.zeros_like(slope)), "/slope")
     scale, zero = result.scale, result.zero_point
     total = Pairwise(
         name=site.builder.op_name(site.node),
-        inputs=(above.name, scaled.name),
+        inputs=(above.name, below.name),
         output=site.output(),
         kind=PairwiseKind.ADD,
         arithmetic=Affine.add(scale, zero, scale, zero, scale, zero),
@@ -82,31 +80,3 @@ def _table(site: Site, source: Operand, kind: TensorType, part: str, table: byte
         function="PRelu" + part,
     )
     return site.emit(op, kind)
-
-
-def _scaled(
-    site: Site, below: Operand, result: TensorType, slope: npt.NDArray[np.float32]
-) -> Operand:
-    """Each channel by its slope."""
-    channels = slope.size
-    unit = np.float32(below.kind.scale) * np.abs(slope)
-    scale = (unit / np.float32(result.scale)).astype(np.float32)
-    # What is scaled by 0 has a weight of 0; its scale is free.
-    split = [split_scale(s if s > 0 else 1.0) for s in scale]
-    shift = np.array([n for _, n in split], np.int64)
-    if shift.min() < 0 or shift.max() >= SHIFT_LIMIT:
-        raise site.refuse(f"slopes times scale {scale.min():.3g}..{scale.max():.3g} overflow")
-    limits = np.iinfo(site.target.dtype)
-    op = Convolution(
-        name=site.builder.op_name(site.node, "/slope"),
-        inputs=(below.name,),
-        output=site.output(),
-        weight=(np.sign(slope) * (scale > 0)).astype(np.int8).reshape(channels, 1, 1, 1, 1),
-        bias=np.zeros(channels, np.int32),
-        multiplier=np.array([m for m, _ in split], np.int64),
-        shift=shift,
-        groups=channels,
-        low=int(limits.min),
-        high=int(limits.max),
-    )
-    return site.emit(op, result)

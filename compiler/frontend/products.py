@@ -149,7 +149,7 @@ def _dense(site: Site, source: Operand, codes: Array, quantization: Quantization
         axes = source.kind.axes
         weight = np.stack([to_canonical(row, axes) for row in product.weight])
         return _emit_dense(site, source, product, weight, final, None)
-    source = _tokens(site, source)
+    source = tokens(site, source)
     c, t, h, w = source.kind.axes
     if c != ((features, 1),) and features > 1:
         raise site.refuse(f"the features of {source.name} do not lie in one axis")
@@ -161,7 +161,7 @@ def _dense(site: Site, source: Operand, codes: Array, quantization: Quantization
     return _emit_dense(site, source, product, weight, final, axes)
 
 
-def _tokens(site: Site, source: Operand) -> Operand:
+def tokens(site: Site, source: Operand) -> Operand:
     """The operand with its last axis along C."""
     kind = source.kind
     if kind.axes[0] == merged(((kind.onnx_shape[-1], 1),)):

@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx
 
-from compiler.frontend import batched, groups, moves, pairs, products, windows
-from compiler.frontend.batchnorm import batch_norm
+from compiler.frontend import batched, channelwise, groups, moves, pairs, products, windows
 from compiler.frontend.builder import Builder, Operand
 from compiler.frontend.functions import Function
 from compiler.frontend.model import (
@@ -29,9 +28,10 @@ from hw.arch.numerics import NumericsError
 
 CONVERTERS: dict[str, Callable[[Site], Operand]] = {
     "AveragePool": windows.average_pool,
-    "BatchNormalization": batch_norm,
+    "BatchNormalization": channelwise.batch_normalization,
     "Concat": pairs.concat,
     "Conv": products.convolution,
+    "Div": channelwise.channelwise,
     "Einsum": batched.einsum,
     "Gemm": products.gemm,
     "LayerNormalization": groups.layer_norm,
