@@ -27,7 +27,7 @@ FINE = 127
 CONSTANT_STEPS = 1024
 """Units of a step of the result in a channel that does not depend on its operand."""
 MOST_BIAS = 1 << 30
-OFFSET_STEPS = 1 / 128
+OFFSET_STEPS = 1 / 8
 """How far an offset may be missed, in steps of the result."""
 
 Reals = npt.NDArray[np.float32]
