@@ -13,7 +13,7 @@ import torch
 
 from models.operands import activation, reads
 from models.tables import QParams, dequantize
-from models.values import Call, Compute, Constant, Pending, Shape, Tensors
+from models.values import Call, Codes, Compute, Constant, Pending, Shape, Tensors
 
 MOST = 1024
 """Elements of a group."""
@@ -101,17 +101,9 @@ class Norm:
     spread: float = 1.0
 
 
-def norm(call: Call, x_index: int, make: Norm) -> Pending:
-    """A norm of one operand."""
-    x = activation(call, x_index)
-    kernel = norm_kernel(call, x.params, x.shape, make)
-    return Pending(call.node, reads(x), lambda t, y: kernel(x.tensor(t), y), x.shape, "norm")
-
-
-def norm_kernel(
-    call: Call, params: QParams, shape: Shape, make: Norm
-) -> Callable[[torch.Tensor, QParams], torch.Tensor]:
-    """From codes to codes of the normed tensor, at given parameters."""
+def norm(call: Call, x: Codes, make: Norm) -> Pending:
+    """A norm of a tensor of codes; whatever is wrong with it is the call's."""
+    params, shape = x.params, x.shape
     n = prod(shape[a] for a in make.axes)
     if n > MOST:
         raise call.refuse(f"a norm over {n} elements; {MOST} are defined")
@@ -120,10 +112,6 @@ def norm_kernel(
     if not 0 < make.spread < np.inf:
         raise call.refuse(f"multiplies the variance by {make.spread}")
     k, sx = sqrt(1 / make.spread), float(params.unit)
-    under = round(make.inner * k * k * n * n / (sx * sx))
-    behind = round(256 * make.outer * k * n / sx)
-    if under >= 2**34 or behind >= 2**24:
-        raise call.refuse("the constant under or behind the root is too large for its operand")
     group = [size if a in make.axes else 1 for a, size in enumerate(shape)]
     try:
         gains, offsets = (np.broadcast_to(v, group) for v in (make.gain, make.offset))
@@ -131,21 +119,52 @@ def norm_kernel(
         raise call.refuse(f"gain or offset do not fit groups {group}") from None
     order = [*(a for a in range(len(shape)) if a not in make.axes), *make.axes]
     gains, offsets = (v.transpose(order).reshape(-1) for v in (gains, offsets))
+    constants = make.inner * k * k / (sx * sx), 256 * make.outer * k / sx
 
-    def kernel(codes: torch.Tensor, target: QParams) -> torch.Tensor:
+    def kernel(tensors: Tensors, target: QParams) -> torch.Tensor:
         step = float(target.unit)
+        counted = _counted(call, n, constants, float(np.abs(gains).max()) * k / step)
+        under, behind = (round(e) for e in _units(n * counted, constants))
+        if under >= 2**34 or behind >= 2**24:
+            raise call.refuse("what stands under or behind the root is too large")
         fraction, gain = _gains(call, gains * k / step)
         offset = torch.from_numpy(np.rint(offsets / step * 2**14).astype(np.int64))
         if int(offset.abs().max()) >= 2**23:
             raise call.refuse(f"an offset is beyond 512 steps of {step}")
 
         def normed(x: torch.Tensor) -> torch.Tensor:
-            u = _standardized(x, n, under, behind)
-            return _finish((u * gain << (28 - fraction)) + (offset << 30), target)
+            u = _standardized(x.repeat_interleave(counted, dim=-1), n * counted, under, behind)
+            return _finish((u[..., ::counted] * gain << (28 - fraction)) + (offset << 30), target)
 
-        return _over_last(codes.to(torch.int64), make.axes, normed)
+        return _over_last(tensors[x.name].to(torch.int64), make.axes, normed)
 
-    return kernel
+    return Pending(call.node, (x.name,), kernel, shape, "norm")
+
+
+def _units(n: int, constants: tuple[float, float]) -> tuple[float, float]:
+    """What stands under and behind the root, in units of sums over n codes."""
+    return constants[0] * n * n, constants[1] * n
+
+
+def _counted(call: Call, size: int, constants: tuple[float, float], gain: float) -> int:
+    """How often each element counts: no result of the worst group moves by more than 1/4 step.
+
+    It is constant but for one element, by one code.
+    """
+    if size == 1:
+        return 1
+    moved = 0.0
+    for m in range(1, MOST // size + 1):
+        under, behind = _units(size * m, constants)
+        v = max(m * m * (size - 1), under / 2)
+        by_under = abs(round(under) - under) / 2 * sqrt(v) / (v + under) ** 1.5
+        by_behind = abs(round(behind) - behind) / (256 * m * sqrt(size - 1))
+        moved = gain * sqrt(size - 1) * (by_under + by_behind)
+        if moved <= 1 / 4:
+            return m
+    if moved >= 1 / 2:
+        raise call.refuse(f"a group of {size} codes is too coarse for what is added to its root")
+    return MOST // size
 
 
 def _gains(call: Call, real: np.ndarray) -> tuple[int, torch.Tensor]:
@@ -186,7 +205,10 @@ def layer_norm(call: Call) -> Pending:
     gain, has_offset = reals(call, 1), len(call.operands) > 2 and call.operands[2] is not None
     offset = reals(call, 2) if has_offset else np.zeros(())
     inner = float(call.attributes.get("epsilon", np.float32(1e-5)))
-    return norm(call, 0, Norm(list(range(axis % rank, rank)), gain, offset, inner))
+    x = call.operand(0)
+    if not isinstance(x, Codes):
+        raise call.refuse("its operand is constant")
+    return norm(call, x, Norm(list(range(axis % rank, rank)), gain, offset, inner))
 
 
 INDEX = QParams(np.ones(1, np.float32), np.zeros(1, np.int64), np.dtype(np.uint8))

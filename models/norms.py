@@ -8,13 +8,11 @@ from dataclasses import replace
 from math import prod
 
 import numpy as np
-import torch
 
-from models.grouped import Norm, norm_kernel, reals
+from models.grouped import Norm, norm, reals
 from models.moves import reduced_axes
 from models.onnxfile import label
-from models.tables import QParams
-from models.values import Call, Codes, Constant, InsideNorm, Pending, Tensors
+from models.values import Call, Codes, Constant, InsideNorm, Pending
 
 
 def begins(call: Call, mean: Call | None) -> InsideNorm | None:
@@ -179,10 +177,4 @@ def ends(call: Call, x: InsideNorm) -> Pending:
             "the whole norm, float between two quantizations, has an integer definition"
         )
     make = Norm(list(x.axes), x.gain, x.offset, x.inner, x.outer, x.spread)
-    kernel = norm_kernel(call, x.codes.params, x.shape, make)
-    name = x.codes.name
-
-    def compute(tensors: Tensors, target: QParams) -> torch.Tensor:
-        return kernel(tensors[name], target)
-
-    return Pending(x.node, (name,), compute, x.shape, "norm")
+    return replace(norm(call, x.codes, make), node=x.node)

@@ -48,7 +48,7 @@ LIMITS: dict[str, Limit] = {
     "Concat": Limit("Concat, each part at the scale of the result"),
     "extremum": Limit("Max, Min"),
     "product": Limit("Conv, Gemm, MatMul", 1, 2.0**-6, 1e-5),
-    "softmax": Limit("Softmax", 1, 2.0**-6, 0.0, 3e-2),
+    "softmax": Limit("Softmax", 1, 2.0**-6, 0.0, 0.2),
     "norm": Limit("LayerNormalization, and norms written out", 1, 2.0**-5, 1e-5),
     "mean": Limit("GlobalAveragePool, ReduceMean, ReduceSum", 1, 2.0**-6, 0.0),
     "AveragePool": Limit("AveragePool", 1, 2.0**-6, 0.0, 0.2),

@@ -35,8 +35,10 @@ def softmax_by_hand(codes, sx, sy, zero, low, high):
 
 def norm_by_hand(codes, constants, zero, low, high):
     """One group, from the words of docs/numerics.md."""
-    n, total = len(codes), sum(codes)
-    d = max(n * sum(x * x for x in codes) - total**2 + constants.epsilon, 1)
+    m = constants.repeats
+    n, total = len(codes) * m, sum(codes) * m
+    assert n == constants.elements
+    d = max(n * m * sum(x * x for x in codes) - total**2 + constants.epsilon, 1)
     h = (48 - d.bit_length()) // 2
     r = math.isqrt(d * 4**h) + math.floor(constants.root_epsilon * Fraction(2) ** (h - 8))
     g = max(r.bit_length() - 24, 0)

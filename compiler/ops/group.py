@@ -103,12 +103,10 @@ class Normalize(_Grouping):
     def check(self, inputs: Sequence[TensorType], output: TensorType) -> None:
         super().check(inputs, output)
         count = self.elements(inputs[0])
-        if {self.constants.elements, len(self.constants.gains), len(self.constants.offsets)} != {
-            count
-        }:
-            raise self.error(
-                f"groups of {count} elements meet constants for {self.constants.elements}"
-            )
+        constants = self.constants
+        sizes = {len(constants.gains), len(constants.offsets)}
+        if sizes != {count} or constants.elements != count * constants.repeats:
+            raise self.error(f"groups of {count} elements meet constants for {min(sizes)}")
 
     def evaluate(
         self, operands: Sequence[Codes], inputs: Sequence[TensorType], output: TensorType

@@ -46,6 +46,10 @@ EPSILON_LIMIT = 1 << 34
 ROOT_EPSILON_LIMIT = 1 << 24
 ROOT_EPSILON_BITS = 8
 """Fraction bits of the ε that is added to the root."""
+ROUNDING = 1 / 4
+"""Steps of the result that rounding ε may move an element by; if it would, elements count more
+often."""
+MOST_ROUNDING = 1 / 2
 ROOT_BITS = 48
 """Of a radicand, scaled by an even shift."""
 
@@ -194,11 +198,15 @@ def softmax_codes(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class NormConstants:
-    """What a norm over n elements needs to know of the scales and of ε.
+    """What a norm over groups needs to know of the scales and of ε.
+
+    Each element of a group is counted `repeats` times, since ε is added in units of
+    (sx/elements)²: in a small group they would be coarse.
 
     Attributes
     ----------
-    elements: n.
+    elements: n, as they are counted: those of a group times `repeats`.
+    repeats: m, how often the sums go over a group.
     epsilon: E0, added to n²·variance in codes; u34.
     root_epsilon: E1, added to n·deviation in codes, in units of 2^−8; u24.
     gains: G of every element of a group, in units of 2^−coefficient_shift steps; s18.
@@ -207,6 +215,7 @@ class NormConstants:
     """
 
     elements: int
+    repeats: int
     epsilon: int
     root_epsilon: int
     gains: tuple[int, ...]
@@ -240,28 +249,26 @@ class NormConstants:
         NumericsError
             A constant does not fit its width, or both ε are 0, when constant groups have no value.
         """
-        n = len(gamma)
-        if not 1 <= n <= MOST_ELEMENTS or len(beta) != n:
-            raise NumericsError(f"a norm over {n} elements; 1 to {MOST_ELEMENTS}")
-        if not (epsilon >= 0 and root_epsilon >= 0 and epsilon + root_epsilon > 0):
-            raise NumericsError(
-                f"a norm with ε {epsilon:g} under and {root_epsilon:g} behind the root; "
-                "one must be positive, none negative"
-            )
-        if not (correction > 0 and math.isfinite(correction)):
-            raise NumericsError(f"a variance times {correction!r}")
+        size = len(gamma)
+        if not 1 <= size <= MOST_ELEMENTS or len(beta) != size:
+            raise NumericsError(f"a norm over {size} elements; 1 to {MOST_ELEMENTS}")
+        _check_deviation(epsilon, root_epsilon, correction)
         x, y = float(np.float32(sx)), float(np.float32(sy))
         k = math.sqrt(1 / correction)
-        inner, outer = epsilon * k * k * n * n / (x * x), 256 * root_epsilon * k * n / x
+        real = np.asarray(gamma, np.float64) * k / y
+        steps = np.asarray(beta, np.float64) / y
+        if not np.isfinite(real).all() or not np.isfinite(steps).all():
+            raise NumericsError("γ or β is not finite")
+        under, behind = epsilon * k * k / (x * x), 256 * root_epsilon * k / x
+        repeats = _repeats(size, under, behind, float(np.abs(real).max()))
+        n = size * repeats
+        inner, outer = under * n * n, behind * n
         if inner >= EPSILON_LIMIT - 0.5 or outer >= ROOT_EPSILON_LIMIT - 0.5:
             raise NumericsError(
                 f"ε is too large for codes at scale {x:g}: {inner:g} and {outer:g} units, "
                 f"less than 2^34 and 2^24 are needed"
             )
-        real = np.asarray(gamma, np.float64) * k / y
-        offsets = np.rint(np.asarray(beta, np.float64) / y * (1 << OFFSET_BITS))
-        if not np.isfinite(real).all() or not np.isfinite(offsets).all():
-            raise NumericsError("γ or β is not finite")
+        offsets = np.rint(steps * (1 << OFFSET_BITS))
         if np.abs(offsets).max() >= OFFSET_LIMIT:
             raise NumericsError(
                 f"β reaches {np.abs(np.asarray(beta)).max():g}, less than 512 steps of {y:g} "
@@ -271,12 +278,68 @@ class NormConstants:
         gains = np.rint(np.ldexp(real, shift))
         return cls(
             n,
+            repeats,
             int(np.rint(inner)),
             int(np.rint(outer)),
             tuple(int(g) for g in gains),
             tuple(int(b) for b in offsets),
             shift,
         )
+
+
+def _check_deviation(epsilon: float, root_epsilon: float, correction: float) -> None:
+    """Raise NumericsError unless every group has a deviation above 0."""
+    if not (epsilon >= 0 and root_epsilon >= 0 and epsilon + root_epsilon > 0):
+        raise NumericsError(
+            f"a norm with ε {epsilon:g} under and {root_epsilon:g} behind the root; "
+            "one must be positive, none negative"
+        )
+    if not (correction > 0 and math.isfinite(correction)):
+        raise NumericsError(f"a variance times {correction!r}")
+
+
+def _repeats(size: int, under: float, behind: float, gain: float) -> int:
+    """How often elements are counted: no more than rounding ε makes necessary.
+
+    Parameters
+    ----------
+    size: elements of a group.
+    under, behind: E0/n² and E1/n before they are rounded.
+    gain: the greatest, in steps of the result.
+
+    Raises
+    ------
+    NumericsError
+        However often, an element may be half a step off.
+    """
+    most = MOST_ELEMENTS // size
+    for repeats in range(1, most + 1):
+        moved = gain * _rounding(size, repeats, under, behind)
+        if moved <= ROUNDING:
+            return repeats
+    if not moved < MOST_ROUNDING:
+        raise NumericsError(
+            f"ε is too small for groups of {size} codes: where a group is all but constant, a "
+            f"result may be {moved:.2g} steps off"
+        )
+    return most
+
+
+def _rounding(size: int, repeats: int, under: float, behind: float) -> float:
+    """By how much rounding E0 and E1 moves a standardized element of the worst group.
+
+    That is one whose codes are equal but for one: n²·variance is m²·(size − 1), and the element
+    lies √(size − 1) deviations from the mean.
+    """
+    if size == 1:
+        return 0.0
+    n = size * repeats
+    e0, e1 = under * n * n, behind * n
+    # V/(V + E0)^1.5 is greatest at V = E0/2.
+    variance = max(repeats * repeats * (size - 1), e0 / 2)
+    moved = abs(math.floor(e0 + 0.5) - e0) * math.sqrt(variance) / (variance + e0) ** 1.5 / 2
+    moved += abs(math.floor(e1 + 0.5) - e1) / (256 * repeats * math.sqrt(size - 1))
+    return float(moved * math.sqrt(size - 1))
 
 
 def _coefficient_shift(real: npt.NDArray[np.float64]) -> int:
@@ -342,11 +405,11 @@ def norm_codes(
 
     zero_point, low, high are the result's; the clamp includes the zero point.
     """
-    n = constants.elements
-    if codes.shape[-1] != n:
-        raise NumericsError(f"a norm over {n} elements meets {codes.shape[-1]}")
+    n, m = constants.elements, constants.repeats
+    if codes.shape[-1] * m != n:
+        raise NumericsError(f"a norm over {n // m} elements meets {codes.shape[-1]}")
     x = codes.astype(np.int64)
-    sums, squares = x.sum(axis=-1, keepdims=True), (x * x).sum(axis=-1, keepdims=True)
+    sums, squares = m * x.sum(axis=-1, keepdims=True), m * (x * x).sum(axis=-1, keepdims=True)
     reciprocal, shift = norm_reciprocal(sums, squares, n, constants.epsilon, constants.root_epsilon)
     u = norm_standardized(n * x - sums, reciprocal, shift)
     gain, offset = np.array(constants.gains, np.int64), np.array(constants.offsets, np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -115,8 +116,8 @@ def test_norm_is_its_definition(data):
     beta = data.draw(st.lists(reals, min_size=n, max_size=n))
     epsilon, root = data.draw(st.sampled_from([(1e-5, 0.0), (0.0, 1e-3), (1e-3, 1e-3)]))
     constants = NormConstants.of(
-        data.draw(st.floats(2.0**-9, 1, width=32)),
-        data.draw(st.floats(2.0**-6, 1, width=32)),
+        data.draw(st.floats(2.0**-9, 2.0**-5, width=32)),
+        data.draw(st.floats(2.0**-4, 1, width=32)),
         gamma,
         beta,
         epsilon=epsilon,
@@ -195,6 +196,31 @@ def test_norms_that_are_refused(changes, words):
     given = {"gamma": [1.0, 1.0], "beta": [0.0, 0.0], "epsilon": 1e-5, **changes}
     with pytest.raises(NumericsError, match=words):
         NormConstants.of(0.02, 1.0, **given)
+
+
+@pytest.mark.parametrize(("n", "sx"), [(2, 0.3), (9, 0.05), (24, 0.1), (176, 0.07), (1000, 0.02)])
+def test_almost_constant_groups_are_not_a_step_off(n, sx):
+    """ε counts most where all codes but one are equal, and elements count more often for it."""
+    gamma, beta = np.full(n, 1.3), np.zeros(n)
+    constants = NormConstants.of(sx, 0.031, gamma, beta, epsilon=1e-5)
+    assert constants.elements == n * constants.repeats <= MOST_ELEMENTS
+    codes = np.full((6, n), -5)
+    codes[:, 0] += np.array([0, 1, 2, 3, -1, 9])
+    real = float_norm(codes, sx, gamma, beta, 1e-5, 0.0, 1.0) / float(np.float32(0.031))
+    real = np.clip(real, -128, 127)
+    assert np.abs(norm_codes(codes, constants, 0, -128, 127) - real).max() < 0.76
+    if n == 9:  # counted once
+        epsilon = round(1e-5 * n * n / sx**2)
+        once = dataclasses.replace(constants, elements=n, repeats=1, epsilon=epsilon)
+        assert np.abs(norm_codes(codes, once, 0, -128, 127) - real).max() > 1
+
+
+def test_groups_that_are_too_coarse_for_their_epsilon():
+    """1,024 elements count once, and half of a unit of ε is lost."""
+    coarse = math.sqrt(1e-5 * 1024**2 / 0.5)
+    with pytest.raises(NumericsError, match="steps off"):
+        NormConstants.of(coarse, 0.01, np.ones(1024), np.zeros(1024), epsilon=1e-5)
+    assert NormConstants.of(coarse, 0.1, np.ones(1024), np.zeros(1024), epsilon=1e-5).repeats == 1
 
 
 @given(st.floats(2.0**-11, 4000, width=32))
