@@ -10,6 +10,7 @@ from compiler.array.forms import axes_of, axis_refusal, jobs, packed_parameters
 from compiler.array.gemm import GemmEmission, Job
 from compiler.array.hfa import Candidate, decide, fold, general_refusal, sizes, transformed, turned
 from compiler.array.hfa import refusal as algorithm_refusal
+from compiler.array.packing import names
 from compiler.emit.emitter import Emitter, Probe, RefusedError, holds
 from compiler.ir import Convolution
 from compiler.policy import SUPPORTED, Policy
@@ -125,7 +126,7 @@ def lower(emitter: Emitter, op: Convolution, source: Tensor, target: Tensor) -> 
     GemmEmission(emitter, job, tiling).emit()
     report = tiling.describe()
     if job.packing is not None:
-        report["packed"] = ["x", "y", "t"][job.packing.axis]
+        report["packed"] = names(job.packing)
     report["alternatives"] = [other.describe() for other in chosen.others]
     if record:
         report["hfa"] = record

@@ -79,7 +79,7 @@ def layer_picojoules(job: Job, tiling: Tiling, config: AcceleratorConfig) -> flo
         if algorithm.temporal and algorithm.spatial:
             rows = TRANSFORMS[algorithm.temporal].weight_rows
             reads = sum(c != 0 for row in rows for c in row) / len(rows[0])
-    blocks = tiling.passes * job.problem.reduced * job.problem.taps * job.problem.groups
+    blocks = tiling.passes * job.problem.weight_blocks * job.problem.groups
     energy += (
         reads
         * blocks

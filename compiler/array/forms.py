@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from compiler.array.fields import Kernel
-from compiler.array.gemm import Job, Packing
+from compiler.array.gemm import Job
+from compiler.array.packing import Packing, packings
 from compiler.emit.transfers import Strided
 from compiler.ir import Convolution
-from compiler.tile.geometry import Axis, AxisTriple, merge
+from compiler.tile.geometry import Axis, AxisTriple, merge, product
 from compiler.tile.limits import MAX_COORDINATE, MAX_DILATION, MAX_POOL, MAX_STRIDE
 from compiler.tile.problem import Problem
 from hw.arch.config import AcceleratorConfig
@@ -122,32 +123,11 @@ def _packings(
     op: Convolution, source: Tensor, axes: AxisTriple, config: AcceleratorConfig
 ) -> list[Packing]:
     """Ways to fill the lanes of a thin input; the vector unit packs them."""
-    lanes = config.lane_block
     used = int(source.layout.lane_map.first_lanes().max()) + 1
-    thin = source.layout.blocks == 1 and 2 * used <= lanes and op.groups == 1
+    thin = source.layout.blocks == 1 and 2 * used <= config.lane_block and op.groups == 1
     if not thin or "vector" not in config.features:
         return []
-    return [
-        Packing(d, used, min(axis.kernel, lanes // used))
-        for d, axis in enumerate(axes)
-        if axis.kernel > 1 and axis.dilation == 1
-    ]
-
-
-def _packed_weights(
-    dense: npt.NDArray[np.int8], packing: Packing, lanes: int
-) -> npt.NDArray[np.int8]:
-    """Weights over packed rows, [Cout, packed lanes, kt, ky, kx]; the packed axis is gone."""
-    # [Cout, tap, lane, other taps]
-    moved = np.moveaxis(dense[:, : packing.lanes], 4 - packing.axis, 1)
-    out, kernel, channels = moved.shape[:3]
-    rows = ceil_div(kernel, packing.taps)
-    wide = np.zeros((out, rows, lanes, *moved.shape[3:]), np.int8)
-    for tap in range(kernel):
-        row, place = divmod(tap, packing.taps)
-        wide[:, row, place * channels : (place + 1) * channels] = moved[:, tap]
-    flat = wide.reshape(out, rows * lanes, *moved.shape[3:])
-    return np.expand_dims(flat, 4 - packing.axis)
+    return packings(axes, used, config.lane_block)
 
 
 def jobs(
@@ -176,8 +156,8 @@ def jobs(
         first_block=first,
         kernel=Kernel(merged, source.signed, source.zero_point, target.zero_point, op.low, op.high),
     )
-    packings = _packings(op, source, merged, config)
-    forms = [plain, *(_packed_job(packing, plain, config) for packing in packings)]
+    packed = _packings(op, source, merged, config)
+    forms = [plain, *(_packed_job(packing, plain) for packing in packed)]
     if not constants:
         return forms
     dense = gathered_weights(op, source.layout)
@@ -195,7 +175,7 @@ def _weights(
 ) -> npt.NDArray[np.int8]:
     """Weights of a form, int8 [groups, reduced, kt, ky, kx, rows, cols]."""
     if job.packing is not None:
-        dense = _packed_weights(dense, job.packing, config.lane_block)
+        dense = job.packing.weights(dense, config.lane_block)
     blocks = blocked_weights(dense, target, config)
     reduced = job.problem.reduced
     if reduced == blocks.shape[1]:
@@ -203,20 +183,19 @@ def _weights(
     return np.stack([b[f : f + reduced] for b, f in zip(blocks, job.first_block, strict=True)])
 
 
-def _packed_job(packing: Packing, plain: Job, config: AcceleratorConfig) -> Job:
-    axis = plain.problem.axes[packing.axis]
-    packed = list(plain.problem.axes)
-    packed[packing.axis] = Axis(axis.out, axis.out, pool=axis.pool)
-    axes = packed[0], packed[1], packed[2]
-    rows = ceil_div(axis.kernel, packing.taps)
+def _packed_job(packing: Packing, plain: Job) -> Job:
+    axes = packing.axes(plain.problem.axes)
+    blocks = len(packing.rectangles)
+    taps = product([axis.kernel for d, axis in enumerate(axes) if d != packing.across])
     problem = dataclasses.replace(
         plain.problem,
         axes=axes,
-        blocks=rows,
-        reduced=rows,
+        blocks=blocks,
+        reduced=blocks,
         raw_blocks=1,
         raw_axes=plain.problem.axes,
-        pack_window=packing.taps,
+        pack_rows=packing.rows,
+        skipped=(blocks - packing.last_blocks) * taps,
     )
     return dataclasses.replace(
         plain,

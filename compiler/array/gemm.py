@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from compiler.array.fields import Kernel, Place, array_instruction, drain_instruction, weight_bytes
+from compiler.array.packing import Packing
 from compiler.emit.emitter import Emitter
 from compiler.emit.schedule import Ring, Slots, Step, run
-from compiler.emit.transfers import Box, Strided, load_box, row_field, store_box
+from compiler.emit.transfers import Box, Strided, load_box, store_box
 from compiler.tile.geometry import Axis, Range, Triple, cuts, product
 from compiler.tile.parts import DIRECT, Part, parts_of
 from compiler.tile.problem import Problem, Tiling
-from hw.arch.isa import Reduce, ReduceOp, Space, UnitInstruction, deltas
+from hw.arch.isa import Reduce, Space, UnitInstruction
 from hw.arch.layout import ceil_div
 
 Ranges: TypeAlias = tuple[Range, Range, Range]
@@ -26,22 +27,6 @@ Ranges: TypeAlias = tuple[Range, Range, Range]
 
 BUSY = 0.9
 """Cycles of the port for each of the array from which on transfers make the array wait."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Packing:
-    """Neighbours along an axis are packed into the lanes of one row before the array reads them.
-
-    Attributes
-    ----------
-    axis: 0, 1 or 2 (x, y, t).
-    lanes: channels of the source.
-    taps: neighbours in a packed row; packed block b holds taps b·taps onwards.
-    """
-
-    axis: int
-    lanes: int
-    taps: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -101,11 +86,12 @@ class GemmEmission:
         self.groups = cuts(job.problem.groups, tiling.group)
         config, pieces = emitter.config, tiling.pieces
         taps = _boxes([cuts(a.kernel, n) for a, n in zip(self.axes, pieces.taps, strict=True)])
-        self.pieces = [
+        whole = [
             Piece(blocks, box)
             for blocks in cuts(job.problem.reduced, pieces.blocks)
             for box in taps
         ]
+        self.pieces = [piece for piece in whole if self._parts(piece)]
         piece_blocks = pieces.blocks * product(pieces.taps) * tiling.group
         self.piece_beats = piece_blocks * config.weight_block_beats
         self.weight_base = emitter.weights.take(self.piece_beats * pieces.slots)
@@ -249,15 +235,40 @@ class GemmEmission:
 
     def _fill_weights(self, key: Hashable, slot: int) -> list[UnitInstruction]:
         assert isinstance(key, tuple)
-        piece = self.pieces[key[1]]
-        x, y, t, blocks, groups = (
-            slice(first, first + count)
-            for first, count in (*piece.taps, piece.blocks, self.groups[key[0]])
+        data = b"".join(
+            weight_bytes(
+                self._weights(part, self.groups[key[0]]), self.job.kernel.algorithm, self.config
+            )
+            for part in self._parts(self.pieces[key[1]])
         )
-        part = self.job.weights[groups, blocks, t, y, x]
-        data = weight_bytes(part, self.job.kernel.algorithm, self.config)
         local = self.weight_base + slot * self.piece_beats
         return [self.emitter.load_constant(data, Space.WEIGHT, local)]
+
+    def _weights(self, piece: Piece, group: Range) -> npt.NDArray[np.int8]:
+        x, y, t, blocks, groups = (
+            slice(first, first + count) for first, count in (*piece.taps, piece.blocks, group)
+        )
+        return self.job.weights[groups, blocks, t, y, x]
+
+    def _parts(self, piece: Piece) -> list[Piece]:
+        """What of a piece an ARRAY instruction takes: lines packed in pairs may lack a last one."""
+        packing = self.job.packing
+        if packing is None or packing.across is None:
+            return [piece]
+        axis, taps = packing.across, list(piece.taps)
+        first, count = taps[axis]
+        if first + count < self.axes[axis].kernel:
+            return [piece]
+        parts = []
+        if count > 1:
+            taps[axis] = first, count - 1
+            parts.append(Piece(piece.blocks, (taps[0], taps[1], taps[2])))
+        begin, blocks = piece.blocks
+        blocks = min(blocks, packing.last_blocks - begin)
+        if blocks > 0:
+            taps[axis] = first + count - 1, 1
+            parts.append(Piece((begin, blocks), (taps[0], taps[1], taps[2])))
+        return parts
 
     def _fill_parameters(self, key: Hashable, slot: int) -> list[UnitInstruction]:
         assert isinstance(key, int)
@@ -304,46 +315,12 @@ class GemmEmission:
         """One packed block of a tile."""
         packing, raw_axes, region = self.job.packing, self.problem.raw_axes, self.tiling.packed
         assert packing is not None and raw_axes is not None and region is not None
-        raw = self._source_box(tile, raw_axes, 1)
-        box = self._source_box(tile, self.axes, 1)
-        raw_pitch = raw.pitches()
-        axis = packing.axis
-        original = raw_axes[axis]
-        starts = list(box.first)
-        steps = [1, 1, 1]
-        starts[axis] = original.start(box.first[axis]) + block * packing.taps
-        steps[axis] = original.stride
-        # Only the packed axis can leave the tensor; the others count from their first row.
-        base = self.tiling.input.slot(slot, self.tiling.input_slots)
-        source = base + sum((starts[d] - raw.first[d]) * raw_pitch[d] for d in range(3))
-        bounds = [starts[d] + box.size[d] for d in range(3)]
-        bounds[axis] = original.size
-        for d in range(3):
-            if d != axis:
-                starts[d], bounds[d] = 0, box.size[d]
-        taps = min(packing.taps, original.kernel - block * packing.taps)
-        window = [1, 1, 1]
-        window[axis] = taps
-        nest = (*window, *box.size, 1)
-        strides = (*raw_pitch[:3], *(raw_pitch[d] * steps[d] for d in range(3)), 0)
-        slot_row = region.slot(tile % self.tiling.input_slots, self.tiling.input_slots)
-        counts = (*box.size, 1)
-        return Reduce(
-            op=ReduceOp.PACK,
-            signed=int(self.job.kernel.signed),
-            counts=counts,
-            window=(window[0], window[1], window[2]),
-            source=row_field(source),
-            source_deltas=deltas(nest, strides),
-            destination=slot_row + block * box.positions,
-            destination_deltas=deltas(counts, box.pitches()),
-            starts=tuple(starts),
-            steps=tuple(steps),
-            bounds=tuple(bounds),
-            pad=self.job.kernel.zero_point & 0xFF,
-            pack_lanes=packing.lanes,
-            low=-128 if self.job.kernel.signed else 0,
-            high=127 if self.job.kernel.signed else 255,
+        slots = self.tiling.input_slots
+        rows = self.tiling.input.slot(slot, slots), region.slot(tile % slots, slots)
+        raw, box = (self._source_box(tile, axes, 1) for axes in (raw_axes, self.axes))
+        kernel = self.job.kernel
+        return packing.instruction(
+            block, raw_axes, raw, box, rows, kernel.zero_point, kernel.signed
         )
 
     # Computation
@@ -359,24 +336,28 @@ class GemmEmission:
         box = self._source_box(tile, self.axes, self.problem.blocks)
         pitches = box.pitches()
         first_group, count = self.groups[group]
-        first_block, blocks = self.pieces[piece].blocks
-        skipped = self.job.first_block[first_group] + first_block
-        row = self._operand_row(tile, slots) + skipped * pitches[3]
-        self.emitter.emit(
-            array_instruction(
-                self.config,
-                self.job.kernel,
-                part,
-                Place(row, box.first, box.size, pitches),
-                groups=count,
-                blocks=blocks,
-                weight=self.weight_base + slots["weight"] * self.piece_beats,
-                bank=bank,
-                block_step=self.job.block_step,
-                accumulate=piece > 0,
-                taps=self.pieces[piece].taps,
+        weight = self.weight_base + slots["weight"] * self.piece_beats
+        for number, each in enumerate(self._parts(self.pieces[piece])):
+            first_block, blocks = each.blocks
+            skipped = self.job.first_block[first_group] + first_block
+            row = self._operand_row(tile, slots) + skipped * pitches[3]
+            self.emitter.emit(
+                array_instruction(
+                    self.config,
+                    self.job.kernel,
+                    part,
+                    Place(row, box.first, box.size, pitches),
+                    groups=count,
+                    blocks=blocks,
+                    weight=weight,
+                    bank=bank,
+                    block_step=self.job.block_step,
+                    accumulate=piece > 0 or number > 0,
+                    taps=each.taps,
+                )
             )
-        )
+            taps = product([n for _, n in each.taps])
+            weight += count * blocks * taps * self.config.weight_block_beats
 
     def _drain(
         self, tile: int, part: Part, group: int, bank: int, out_slot: int, parameter: int

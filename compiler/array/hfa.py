@@ -116,6 +116,8 @@ def refusal(
     """Why an algorithm does not suit a form of a layer, or None if it does."""
     if nested(algorithm) and "hfa_nested" not in config.features:
         return f"configuration {config.name} is built without nested hfa"
+    if job.packing is not None and job.packing.across is not None:
+        return "its lines are packed in pairs"
     if len(set(job.first_block)) > 1:
         return "its output blocks do not share the input blocks"
     axes = job.problem.axes

@@ -37,7 +37,7 @@ def _direct_work(
     tiles = product([tile_count(a, n) for a, n in zip(axes, load, strict=True)])
     computed = tiles * product([ceil_div(n, m) for n, m in zip(load, accumulator, strict=True)])
     positions = product([a.out for a in axes])
-    blocks = problem.reduced * problem.taps * problem.groups
+    blocks = problem.weight_blocks * problem.groups
     least = max(config.weight_block_groups, ACCUMULATE_HAZARD)
     drains = computed * groups
     return Work(
@@ -63,7 +63,7 @@ def estimate(
     groups = ceil_div(problem.groups, group)
     tiles = product([tile_count(a, n) for a, n in zip(axes, load, strict=True)])
     positions = product([a.out for a in axes])
-    blocks = problem.reduced * problem.taps * problem.groups
+    blocks = problem.weight_blocks * problem.groups
     if problem.algorithm == DIRECT:
         done = _direct_work(problem, config, load, accumulator, groups, pieces_per_group)
     else:
@@ -128,5 +128,5 @@ def _packing_cycles(problem: Problem, config: AcceleratorConfig, load: Triple, t
     if problem.raw_axes is None:
         return 0
     along = [extents(a, n)[0] for a, n in zip(problem.axes, load, strict=True)]
-    rows = problem.blocks * product(along) * problem.pack_window
+    rows = product(along) * problem.pack_rows
     return rows * config.vector_steps + tiles * DRAIN_OVERHEAD

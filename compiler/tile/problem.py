@@ -31,7 +31,8 @@ class Problem:
     joinable: several output blocks can share one ARRAY instruction.
     raw_blocks: lane blocks loaded, where the array's operand is packed from them first; else 0.
     raw_axes: the axes of that load.
-    pack_window: rows read per packed row.
+    pack_rows: rows read for a packed row of every block.
+    skipped: weight blocks of an output group that are never needed.
     algorithm: transform; `DIRECT` where the layer runs in mode GEMM.
     """
 
@@ -43,13 +44,19 @@ class Problem:
     joinable: bool = True
     raw_blocks: int = 0
     raw_axes: tuple[Axis, Axis, Axis] | None = None
-    pack_window: int = 1
+    pack_rows: int = 0
+    skipped: int = 0
     algorithm: Algorithm = DIRECT
 
     @property
     def taps(self) -> int:
         """Taps of the window."""
         return product([axis.kernel for axis in self.axes])
+
+    @property
+    def weight_blocks(self) -> int:
+        """Blocks of weights of an output group."""
+        return self.reduced * self.taps - self.skipped
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
