@@ -6,13 +6,13 @@ import dataclasses
 import json
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import onnx
 
 from fuzz.bench import Bench, Unsuitable
 from fuzz.choices import Choices
-from fuzz.forms import border, dense, functions, moves, pairs, pools, windows
+from fuzz.forms import attention, border, dense, functions, moves, pairs, pools, windows
 from fuzz.style import choose_style
 
 Step = Callable[[Bench], None]
@@ -40,6 +40,16 @@ STEPS: dict[str, tuple[Callable[[Bench], object], float]] = {
     "roll": (moves.roll, 1.5),
 }
 """Steps and their weights."""
+ATTENTION: dict[str, tuple[Callable[[Bench], object], float]] = {
+    "product": (attention.product, 30),
+    "heads": (attention.heads, 20),
+    "softmax": (attention.softmax, 20),
+    "norm": (attention.norm, 25),
+    "batch_norm": (attention.batch_norm, 10),
+    "index": (attention.index, 10),
+}
+"""Steps of attention: drawn where they are asked for, until all of them are lowered."""
+ALL = STEPS | ATTENTION
 OPERATORS = (2, 12)
 TRIES = 12
 
@@ -87,8 +97,15 @@ class Graph:
     forms: Counter[str]
 
 
-def draw(seed: int, number: int) -> Graph:
-    """Graph `number` of the row that `seed` stands for."""
+def draw(
+    seed: int, number: int, steps: Mapping[str, tuple[Callable[[Bench], object], float]] = STEPS
+) -> Graph:
+    """Graph `number` of the row that `seed` stands for.
+
+    Parameters
+    ----------
+    steps: what is drawn from, some of `ALL`.
+    """
     rng = random.Random(f"{seed}/{number}")
     c = Choices(rng)
     bench = Bench(choose_style(c), c)
@@ -99,11 +116,11 @@ def draw(seed: int, number: int) -> Graph:
             plan.inputs = done
             break
     wanted = rng.randint(*OPERATORS)
-    names, weights = list(STEPS), [weight for _, weight in STEPS.values()]
+    names, weights = list(steps), [weight for _, weight in steps.values()]
     failed = 0
     while len(bench.values) < wanted + 1 and failed < TRIES:
         name = rng.choices(names, weights)[0]
-        done = _attempt(bench, STEPS[name][0], Choices(rng))
+        done = _attempt(bench, steps[name][0], Choices(rng))
         if done is None:
             failed += 1
         else:
@@ -124,7 +141,7 @@ def write(plan: Plan) -> Graph:
         raise Unsuitable
     kept: list[tuple[str, list[int]]] = []
     for name, choices in plan.steps:
-        done = _attempt(bench, STEPS[name][0], Choices(None, choices))
+        done = _attempt(bench, ALL[name][0], Choices(None, choices))
         if done is not None:
             kept.append((name, done))
     made = Plan(plan.style, plan.inputs, kept, plan.outputs)

@@ -28,6 +28,8 @@ SLACK = 0.02
 BIAS = 0.1
 """The same where a bias is real or has a scale of its own: it is rounded to the accumulator's unit,
 which may be a fifth of a step; where it is more, the rounding costs too much."""
+NORM = 0.25
+"""The same behind a norm, whose ε is rounded: where a group is all but constant."""
 OPERATOR = re.compile(r"\(\w+\)")
 MANY = 0.05
 """Share of the elements that may be one step off where no real says which lie half-way."""
@@ -222,6 +224,7 @@ def _against_file(
             bad = steps > 1
             if code.real:
                 slack = SLACK + (BIAS if _rounds_bias(nodes, code) else 0.0)
+                slack += NORM if _is_norm(nodes, code) else 0.0
                 bad |= beyond(code, got, made[code.real], slack) & (steps > 0)
             elif off > MANY * got.size + 3:  # no real says which of them lie half-way
                 bad |= steps > 0
@@ -281,6 +284,12 @@ def _rounds_bias(nodes: Nodes, code: Code) -> bool:
             if codes is None or codes.dtype != np.int32:
                 return True
     return False
+
+
+def _is_norm(nodes: Nodes, code: Code) -> bool:
+    """Whether a norm makes a tensor, as one operator or written out."""
+    found = {node.op_type for node in between(nodes, code)}
+    return "LayerNormalization" in found or {"ReduceMean", "Sqrt"} <= found
 
 
 def _origin(nodes: Nodes, name: str) -> str:

@@ -166,7 +166,7 @@ class Nodes:
 
     def _type(self, node: onnx.NodeProto) -> Any:
         op = node.op_type
-        if op == "Shape":
+        if op in ("ArgMax", "Shape"):
             return np.int64
         if op == "DequantizeLinear":
             return np.float32

@@ -72,8 +72,10 @@ def batch_normalization(site: Site) -> Operand:
         raise site.refuse("computes statistics: training_mode is not read")
     source, onto = site.aligned(0)
     shape = source.kind.onnx_shape
-    if len(shape) < 2 or onto[1] not in (0, None):
+    if len(shape) < 2:
         raise site.refuse(f"a tensor of shape {list(shape)} has no channels")
+    if onto[1] not in (0, None):
+        source = site.standard(0)
     gamma, beta, mean, variance = (reals_of(site, site.operand(i)).reshape(-1) for i in range(1, 5))
     if {v.size for v in (gamma, beta, mean, variance)} != {shape[1]}:
         raise site.refuse(f"needs {shape[1]} scales, offsets, means and variances")

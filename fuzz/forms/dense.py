@@ -78,7 +78,7 @@ def _reshaped(b: Bench, name: str) -> str:
 def tokens(b: Bench) -> None:
     """MatMul of [1, tokens, features] by a constant matrix."""
     ready = [v for v in b.values if v.tokens]
-    x = b.c.pick(ready[::-1]) if ready and not b.c.chance(20) else _to_tokens(b)
+    x = b.c.pick(ready[::-1]) if ready and not b.c.chance(20) else to_tokens(b)
     features, outputs = x.shape[-1], b.c.pick(OUTPUTS)
     weight = make_weight(b, (features, outputs), 1)
     b.form("tokens.matmul")
@@ -99,7 +99,7 @@ def tokens(b: Bench) -> None:
         b.quantized(real, shape, y.sample, tokens=True)
 
 
-def _to_tokens(b: Bench) -> Value:
+def to_tokens(b: Bench) -> Value:
     """A map as tokens: Reshape and Transpose, each with a quantizer or none."""
     x = b.spatial()
     count, w = math.prod(x.shape[2:]), b.writer

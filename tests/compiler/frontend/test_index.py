@@ -220,3 +220,18 @@ def test_attention_of_opset_23_is_refused_by_name():
     builder.op("Attention", [x, x, x])
     ((_, op, reason),) = findings(builder.model(Q(0.1, 3), opset=23))
     assert op == "Attention" and "export MatMul, Softmax, MatMul" in reason
+
+
+def test_batch_norm_of_channels_that_lie_elsewhere():
+    """The second axis is the channels', wherever its elements lie."""
+    model = batch_norm((1, 19, 5, 4))
+    (given,) = model.graph.input
+    for dim, size in zip(given.type.tensor_type.shape.dim, (1, 5, 4, 19), strict=True):
+        dim.dim_value = size
+    (norm,) = [n for n in model.graph.node if n.op_type == "BatchNormalization"]
+    move = helper.make_node("Transpose", [norm.input[0]], ["moved"], "move", perm=[0, 3, 1, 2])
+    model.graph.node.insert(list(model.graph.node).index(norm), move)
+    norm.input[0] = "moved"
+    feeds = fed((1, 5, 4, 19))
+    turned = {"x": feeds["x"].transpose(0, 3, 1, 2).copy()}
+    assert np.array_equal(agreed(model, feeds), agreed(batch_norm((1, 19, 5, 4)), turned))
