@@ -43,7 +43,10 @@ def coefficient_rows(op: Normalize, layout: TensorLayout) -> bytes:
 
 
 def layer(op: Normalize, source: Tensor, target: Tensor, config: AcceleratorConfig) -> Stream:
-    """Whole groups, tile by tile, in batches that have statistics."""
+    """Whole groups, tile by tile, in batches that have statistics.
+
+    Their sums go over them as often as elements count.
+    """
     constants, signed = op.constants, (int(source.signed), 0)
 
     def compute(tile: Tile, rows: Sequence[int], result: int) -> Iterator[UnitInstruction]:
@@ -54,19 +57,20 @@ def layer(op: Normalize, source: Tensor, target: Tensor, config: AcceleratorConf
             at = rows[0] + batch.offset
             counts = (blocks.count, elements.count, groups.count, 1)
             pitches = (blocks.pitch, elements.pitch, groups.pitch, 0)
-            yield Fold(
-                op=FoldOp.NORM_COLLECT,
-                signed=signed,
-                counts=counts,
-                source0=at,
-                source0_deltas=deltas(counts, pitches),
-                valid=valid_lanes(source.layout),
-                first=1,
-                last=1,
-                elements=constants.elements,
-                multiplier=constants.root_epsilon,
-                epsilon=constants.epsilon,
-            )
+            for turn in range(constants.repeats):
+                yield Fold(
+                    op=FoldOp.NORM_COLLECT,
+                    signed=signed,
+                    counts=counts,
+                    source0=at,
+                    source0_deltas=deltas(counts, pitches),
+                    valid=valid_lanes(source.layout),
+                    first=int(turn == 0),
+                    last=int(turn == constants.repeats - 1),
+                    elements=constants.elements,
+                    multiplier=constants.root_epsilon,
+                    epsilon=constants.epsilon,
+                )
             counts = (groups.count, blocks.count, elements.count, 1)
             pitches = (groups.pitch, blocks.pitch, elements.pitch, 0)
             nest = (COEFFICIENT_ROWS, *counts[1:])

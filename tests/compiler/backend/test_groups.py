@@ -91,6 +91,18 @@ def test_norm(case, name, unbiased):
     assert execute(norm(*case, unbiased), CONFIGS[name]).differing() == []
 
 
+def test_elements_of_small_groups_count_several_times():
+    graph = norm((9, 1, 2, 5), (0,))
+    repeats = graph.ops[0].constants.repeats
+    run = execute(graph, CONFIGS["tiny"])
+    assert repeats > 1 and run.differing() == []
+    folds = [i for i in run.program.instructions if isinstance(i, isa.Fold)]
+    collects = [i for i in folds if i.op == FoldOp.NORM_COLLECT]
+    assert [(i.first, i.last) for i in collects] == [
+        (int(turn == 0), int(turn == repeats - 1)) for turn in range(repeats)
+    ]
+
+
 @COMMON
 @given(st.tuples(*(st.integers(1, n) for n in (100, 3, 5, 6))), NAMES)
 def test_arg_max(shape, name):
