@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 
@@ -23,12 +23,14 @@ from compiler.ops import (
     Chain,
     Concat,
     Convolution,
+    Join,
     Normalize,
     Operation,
     Pairwise,
     PairwiseKind,
     Pool,
     PoolKind,
+    Predicate,
     Rearrange,
     Relayout,
     Slice,
@@ -58,13 +60,16 @@ __all__ = [
     "Convolution",
     "Graph",
     "GraphError",
+    "Join",
     "Normalize",
     "Operation",
     "Pairwise",
     "PairwiseKind",
+    "Path",
     "Pool",
     "PoolKind",
     "Port",
+    "Predicate",
     "Rearrange",
     "Relayout",
     "Shape",
@@ -128,6 +133,10 @@ class Port:
         return self.dtype == "float32"
 
 
+Path: TypeAlias = tuple[tuple[str, bool], ...]
+"""Where in the graph something stands: decisions, outermost first, by name, and the arm taken."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Carried:
     """State: what one run leaves for the next.
@@ -166,6 +175,8 @@ class Graph:
         from the graph's inputs to sources of `inputs`; empty if there is none.
     reserved: every name that stands in the user's file; values of the compiler's own get others.
     states: what one run leaves for the next; targets differ.
+    paths: arms in which values are made, by name; others are always made. Only a Join reads
+        values of arms outside of them.
     """
 
     name: str
@@ -177,6 +188,16 @@ class Graph:
     host: bytes = b""
     reserved: frozenset[str] = frozenset()
     states: tuple[Carried, ...] = ()
+    paths: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+
+    def path(self, value: str) -> Path:
+        """The arm in which a value is made; () if it always is."""
+        return self.paths.get(value, ())
+
+    def path_of(self, op: Operation, operand: int) -> Path:
+        """The arm in which an operator needs an operand: its own, or the arm that a join joins."""
+        here = self.path(op.output)
+        return (*here, (op.branch, operand == 0)) if _joins(op, operand) else here
 
     def kept(self) -> list[str]:
         """Values that outlive a run, in order: outputs, and what the next run reads."""
@@ -229,7 +250,12 @@ class Graph:
         named = {name for op in ops for name in (*op.inputs, op.output)}
         named |= {port.value for port in self.inputs} | set(self.kept())
         kept = {name: value for name, value in known.items() if name in named}
-        return dataclasses.replace(self, ops=ops, values=kept)
+        paths = {name: path for name, path in self.paths.items() if name in named}
+        return dataclasses.replace(self, ops=ops, values=kept, paths=paths)
+
+
+def _joins(op: Operation, operand: int) -> TypeGuard[Join]:
+    return isinstance(op, Join) and operand < 2
 
 
 def verify(graph: Graph) -> None:
@@ -256,13 +282,16 @@ def verify(graph: Graph) -> None:
     for port in graph.inputs:
         _define(graph, port.value, f"input {port.onnx_name}", defined)
     for op in graph.ops:
-        for name in op.inputs:
+        for place, name in enumerate(op.inputs):
             if name not in defined:
                 raise op.error(f"operand {name} is not defined before")
+            made, needed = graph.path(name), graph.path_of(op, place)
+            if needed[: len(made)] != made:
+                raise op.error(f"operand {name} is made in an arm only: {made}")
         _define(graph, op.output, f"operator {op.name}", defined)
         op.check(graph.input_types(op), graph.type(op.output))
     for port in graph.outputs:
-        if port.value not in defined:
+        if port.value not in defined or graph.path(port.value):
             raise GraphError(f"output {port.onnx_name}: {port.value} is not defined")
         if graph.seen(port).shape != graph.type(port.value).shape:
             raise GraphError(f"output {port.onnx_name} does not see all of {port.value}")
@@ -281,7 +310,7 @@ def _verify_states(graph: Graph, defined: set[str]) -> None:
             raise GraphError(f"{what}: {state.target} is not written from that input")
         if targets[state.target] > 1:
             raise GraphError(f"{what}: {state.target} has two sources")
-        if state.source not in defined:
+        if state.source not in defined or graph.path(state.source):
             raise GraphError(f"{what}: {state.source} is not defined")
         before, after = graph.type(state.target), graph.type(state.source)
         if (before.shape, before.quantization) != (after.shape, after.quantization):
@@ -300,8 +329,8 @@ def difference(first: Graph, second: Graph) -> str | None:
     """Say where two graphs differ; None if they are equal in everything but the name."""
     if (first.inputs, first.outputs) != (second.inputs, second.outputs):
         return "inputs or outputs differ"
-    if first.states != second.states:
-        return "states differ"
+    if (first.states, first.paths) != (second.states, second.paths):
+        return "states or arms differ"
     if len(first.ops) != len(second.ops):
         return f"{len(first.ops)} operators against {len(second.ops)}"
     for a, b in zip(first.ops, second.ops, strict=True):

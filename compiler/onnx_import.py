@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx
 
+from compiler.frontend import control
 from compiler.frontend.importer import Importer
 from compiler.frontend.model import FileError, Model, Unsupported, label, read
 from compiler.frontend.qoperator import QOPERATORS
@@ -77,7 +78,7 @@ def import_model(
     proto: onnx.ModelProto, name: str, states: Mapping[str, str] | None = None
 ) -> Imported:
     """Import a model in memory; see `import_onnx`."""
-    model = Model(proto)
+    model = Model(*control.inline(proto))
     nodes = tuple((label(node), str(node.op_type)) for node in model.nodes)
     quantized = {"QuantizeLinear", "DequantizeLinear", *QOPERATORS}
     remark = "" if any(op in quantized for _, op in nodes) else HOW_TO_QUANTIZE

@@ -7,13 +7,14 @@ is `Pending` until a QuantizeLinear says at which scale its result is wanted; an
 function is a table. What has no meaning in integers raises UnsupportedGraph, by node.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
 
-from models import bare, constants, host, norms, qoperators, quantization
+from models import bare, branches, constants, host, norms, qoperators, quantization
 from models.errors import ModelsError
 from models.floats import CLAMPS, Floats, tabulated
 from models.onnxfile import CODES, MICROSOFT, STANDARD, OnnxFile, UnsupportedGraph, load
@@ -67,7 +68,9 @@ class QuantizedGraph:
 
     def __init__(self, model: str | Path | onnx.ModelProto, shapes: dict[str, Shape] | None = None):
         self.model = model if isinstance(model, onnx.ModelProto) else load(Path(model))
-        self.file = OnnxFile(self.model)
+        self._flat = branches.flatten(self.model)
+        self.file = OnnxFile(self._flat.model)
+        self._behind = self._decision_chains()
         self.inputs, self.outputs = self.file.inputs, self.file.outputs
         self.shapes = {name: self._input_shape(name, shapes or {}) for name in self.inputs}
         self.groups: list[Group] = []
@@ -78,11 +81,38 @@ class QuantizedGraph:
             kind, shape = self.file.types[name], self.shapes[name]
             integers = kind in CODES
             self._values[name] = Integers(name, kind, shape, given=True) if integers else Host(name)
+        skipped = self._only_deciding()
         for node in self.file.nodes:
-            self._read(node)
+            if id(node) not in skipped:
+                self._read(node)
         for name in self.outputs:
             self._output(name)
+        self.groups = [
+            replace(group, guard=self._flat.guards.get(group.output, ())) for group in self.groups
+        ]
         self.names = self._kept()
+
+    def _decision_chains(self) -> dict[str, list[onnx.NodeProto]]:
+        """For every condition that an ArgMax decides: the nodes from it on."""
+        producers, constants = self.file.producers, self.file.constants
+        conditions = [node.input[0] for node in self.file.nodes if branches.is_choice(node)]
+        chains = {n: branches.behind_argmax(n, producers, constants) for n in conditions}
+        return {name: chain for name, chain in chains.items() if chain is not None}
+
+    def _only_deciding(self) -> set[int]:
+        """Nodes whose results nothing but conditions need."""
+        chained = {id(node) for chain in self._behind.values() for node in chain}
+        needed = set(self.outputs)
+        skipped = set()
+        for node in reversed(self.file.nodes):
+            if id(node) in chained and not needed.intersection(node.output):
+                skipped.add(id(node))
+            elif branches.is_choice(node):
+                behind = node.input[0] in self._behind
+                needed.update(node.input[1:] if behind else node.input)
+            else:
+                needed.update(node.input)
+        return skipped
 
     def _input_shape(self, name: str, given: dict[str, Shape]) -> Shape:
         declared = self.file.shapes[name]
@@ -122,13 +152,18 @@ class QuantizedGraph:
 
     def _read(self, node: onnx.NodeProto) -> None:
         """Say what the results of a node stand for."""
+        for name, _ in self._flat.guards.get(node.output[0], ()):
+            self._decide(name)
+        if branches.is_choice(node):
+            self._choose(node)
+            return
         operands = tuple(self._value(name) if name else None for name in node.input)
         call = Call.of(node, operands, self.file.opset)
         standard = node.domain in STANDARD
         quantizer = node.op_type if node.domain in (*STANDARD, MICROSOFT) else ""
         output = node.output[0]
         if any(a.type in (a.GRAPH, a.GRAPHS) for a in node.attribute):
-            raise call.refuse("control flow has no integer definition")
+            raise call.refuse("has no integer definition: of control flow, If is read")
         if standard and node.op_type in ("Shape", "Size"):
             self._values[output] = self._shape(call)
         elif quantizer == "DequantizeLinear" and not isinstance(call.operand(0), Host):
@@ -151,6 +186,32 @@ class QuantizedGraph:
                 self._values[group.output] = value
         else:
             self._floats.read(call)
+
+    def _choose(self, node: onnx.NodeProto) -> None:
+        """The result of an If."""
+        name, *arms = node.input
+        self._decide(name)
+        operands = (self._values.get(name), *(self._value(each) for each in arms))
+        group, value = branches.chosen(Call.of(node, operands, self.file.opset))
+        self.groups.append(group)
+        self._values[group.output] = value
+
+    def _decide(self, name: str) -> None:
+        """Append the group of a condition, where it is not there yet."""
+        if any(group.output == name for group in self.groups):
+            return
+        node = next(n for n in self.file.nodes if branches.is_choice(n) and n.input[0] == name)
+        condition = self._values.get(name) or self._constant(name)
+        chain = self._behind.get(name)
+        source = None if chain is None else self._value(chain[0].input[0])
+        constants, opset = self.file.constants, self.file.opset
+        found = branches.decided(node, condition, chain, source, constants, opset)
+        call = Call.of(node, (condition,), opset)
+        self.groups.append(branches.deciding(call, found))
+
+    def _constant(self, name: str) -> Constant | None:
+        array = self.file.constants.get(name)
+        return None if array is None else Constant(name, array)
 
     def _shape(self, call: Call) -> Constant:
         """Shape and Size, which are fixed here."""

@@ -83,8 +83,9 @@ class Reference:
         keep: Iterable[str] | None = None,
         progress: Callable[[Group], None] = lambda group: None,
         as_codes: bool = False,
+        forced: Mapping[str, bool] | None = None,
     ) -> dict[str, np.ndarray]:
-        """Run the graph.
+        """Run the graph; of an If the arm that its condition chooses.
 
         Parameters
         ----------
@@ -95,10 +96,12 @@ class Reference:
         progress: is told each group before it runs.
         as_codes: whether a float output of the graph that stands for codes is returned as codes,
             too.
+        forced: conditions of If by name that are taken to be so, whatever the values.
 
         Returns
         -------
-        By ONNX name; the graph's outputs as the file types them.
+        By ONNX name; the graph's outputs as the file types them. What an arm that did not run
+        would make is not there.
 
         Raises
         ------
@@ -121,7 +124,7 @@ class Reference:
                 results[name] = place.array
             elif place in feeds:
                 results[name] = np.asarray(feeds[place])
-        for group, result, _ in self.steps(feeds, graph, progress):
+        for group, result, _ in self.steps(feeds, graph, progress, forced):
             if group.final:
                 results |= {group.output: result.numpy()} if group.output in wanted & finals else {}
             else:
@@ -133,31 +136,36 @@ class Reference:
         feeds: Feeds,
         graph: QuantizedGraph | None = None,
         progress: Callable[[Group], None] = lambda group: None,
+        forced: Mapping[str, bool] | None = None,
     ) -> Iterator[tuple[Group, torch.Tensor, Mapping[str, torch.Tensor]]]:
         """Run the graph step by step.
 
         Parameters
         ----------
-        feeds, progress: see `run`.
+        feeds, progress, forced: see `run`.
         graph: as read for the shapes of the feeds.
 
         Yields
         ------
-        Each group, its result, and all tensors that it or a later group reads. What no later group
-        reads is forgotten before the next one runs.
+        Each group that runs, its result, and all tensors that it or a later group reads. What no
+        later group reads is forgotten before the next one runs.
         """
         graph = graph or self._graph_for(feeds)
         tensors = self._feeds(feeds, graph)
-        uses = Counter(name for group in graph.groups for name in group.reads)
-        for group in graph.groups:
+        needs = [(*g.reads, *(name for name, _ in g.guard)) for g in graph.groups]
+        uses = Counter(name for names in needs for name in names)
+        for group, names in zip(graph.groups, needs, strict=True):
             progress(group)
-            with torch.no_grad():
-                result = evaluate(group, tensors)
-            if not group.final:
-                tensors[group.output] = result
-            yield group, result, tensors
-            uses.subtract(group.reads)
-            for name in {*group.reads, group.output}:
+            if group.runs(tensors):
+                with torch.no_grad():
+                    result = evaluate(group, tensors)
+                if group.output in (forced or {}):
+                    result = torch.tensor((forced or {})[group.output])
+                if not group.final:
+                    tensors[group.output] = result
+                yield group, result, tensors
+            uses.subtract(names)
+            for name in {*names, group.output}:
                 if uses[name] == 0:
                     tensors.pop(name, None)
 

@@ -359,6 +359,7 @@ class Group:
     final: whether it is a float output of the graph.
     lost: how far rounding constants (a float bias) has moved the real result.
     stands: whether `output` names a float tensor that stands for the codes.
+    guard: conditions by name, outermost first, and what each must be for the group to run.
     """
 
     node: onnx.NodeProto
@@ -373,6 +374,11 @@ class Group:
     final: bool = False
     stands: bool = False
     lost: float = 0.0
+    guard: tuple[tuple[str, bool], ...] = ()
+
+    def runs(self, tensors: Tensors) -> bool:
+        """Whether the decisions made so far let it run."""
+        return all(bool(tensors[name]) == holds for name, holds in self.guard)
 
     @property
     def name(self) -> str:

@@ -7,18 +7,28 @@ from typing import Any
 
 import numpy.typing as npt
 
-from compiler.ir import COMPILER, AnyOperation, Codes, Graph
+from compiler.ir import COMPILER, AnyOperation, Codes, Graph, Join, View
 
 Array = npt.NDArray[Any]
 
 
-def needed(graph: Graph, stored: Collection[str]) -> tuple[list[AnyOperation], set[str]]:
-    """Operators behind the compiler's own tensors, back to tensors of the file; and those."""
+def needed(
+    graph: Graph, stored: Collection[str], skipped: Collection[str] = ()
+) -> tuple[list[AnyOperation], set[str]]:
+    """Operators behind the compiler's own tensors, back to tensors of the file; and those.
+
+    Parameters
+    ----------
+    skipped: values of arms that did not run; a join is what the other arm makes.
+    """
     wanted, known = set(stored), set[str]()
-    operators = []
+    operators: list[AnyOperation] = []
     for op in reversed(graph.ops):
         if op.output not in wanted:
             continue
+        if isinstance(op, Join):
+            ran = next(name for name in op.inputs[:2] if name not in skipped)
+            op = View(name=op.name, inputs=(ran,), output=op.output, shape=graph.type(ran).shape)
         operators.append(op)
         for name in op.inputs:
             if graph.values[name].constant is not None:

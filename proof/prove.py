@@ -1,7 +1,8 @@
 """Proof of one build: the emitted program against the oracle, the oracle against the user's file.
 
 (a) The program runs on the functional simulator; every tensor that it stores is compared, to the
-bit: those of the file with the oracle, those of the compiler's own with its interpreter. (b) The
+bit: those of the file with the oracle, those of the compiler's own with its interpreter. Where
+there are branches both run again, with decisions forced, until every arm has run. (b) The
 oracle, operator by operator, keeps the limits of `proof.limits` against the file's own nodes. So
 neither a wrong instruction nor a misreading that compiler and oracle share goes unnoticed.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +27,20 @@ from models.errors import ModelsError
 from models.quantgraph import QuantizedGraph
 from models.reference import Reference
 from models.values import Constant
-from proof import inner
+from proof import arms, inner
+from proof.arms import Forced
 from proof.inputs import RECORDED, inputs_of
 from proof.written import Written
 from sim import host
-from sim.backend import Options
+from sim.backend import BackendResult, Options
 from sim.backends import make_backend
 from sim.build import GOLDEN, INPUT, OUTPUT, Arrays, Build
 from sim.compare import blame, difference, overwritten
 from sim.errors import InputError, SimulatorError
 from sim.functional.errors import MachineError
+from sim.functional.hazards import HazardError, check_hazards
+from sim.functional.sequencer import Step
+from sim.path import names, unmade
 
 CODES = ("int8", "uint8")
 Array = npt.NDArray[Any]
@@ -90,6 +95,8 @@ def prove_and_run(
         raise CompilerError(f"the oracle does not read the file: {error}") from error
     except (InputError, SimulatorError, MachineError) as error:
         raise CompilerError(f"the program does not run: {error}") from error
+    except HazardError as error:
+        raise CompilerError(f"a race in the program: {error}") from error
 
 
 class _Proof:
@@ -102,7 +109,12 @@ class _Proof:
         self.inputs, self.origin = inputs_of(self.build, record)
         self.seconds: dict[str, float] = {}
         self.stored: dict[str, Tensor] = {}
+        self.now: dict[str, Tensor] = {}
+        self.own: set[str] = set()
         self.compared: dict[str, int] = {}
+        self.results: list[BackendResult] = []
+        self.traces: list[Sequence[Step]] = []
+        self.lost = set(overwritten(self.program))
 
     @property
     def program(self) -> Program:
@@ -114,41 +126,68 @@ class _Proof:
         reference = Reference(self.build.model)
         steps = len(reference.groups) + 1
         self.progress("simulate", steps)
-        began = time.perf_counter()
-        fed = self.build.feeds(self.inputs)
-        memory = host.start_image(self.program, fed)
-        self.result = make_backend("functional").run(
-            self.program, self.build.config, memory, Options(check_reads=True)
-        )
-        self.seconds["simulator"] = round(time.perf_counter() - began, 3)
-        lost = overwritten(self.program)
-        self.stored = {t.name: t for t in self.program.tensors if t.name not in lost}
-        own = {name for name, t in self.stored.items() if t.origin == COMPILER} - set(fed)
-        operators, sources = inner.needed(self.graph, own)
-        kept = {name: fed[name] for name in sources & set(fed)}
-        kept |= self._follow(reference, steps, sources - set(fed))
-        made = inner.constants(self.graph, own) | inner.evaluate(self.graph, operators, kept)
-        for name in own & set(made):
-            self._same(self.stored[name], made[name])
-        missing = set(self.stored) - set(self.compared) - set(fed)
+        self.fed = self.build.feeds(self.inputs)
+        self.written = Written(reference.graph)
+        forced: Forced | None = {}
+        while forced is not None:
+            self._pass(reference, steps, forced)
+            forced = arms.untaken(self.program, self.graph, self.traces)
+        self.result = self.results[0]
+        missing = set(self.stored) - set(self.compared) - set(self.fed)
         if missing:
             raise CompilerError(
                 f"the program stores {min(missing)}, which neither the file nor the compiler makes"
             )
-        return self._report(lost, own)
+        return self._report()
 
-    def _follow(self, reference: Reference, steps: int, sources: set[str]) -> Arrays:
+    def _pass(self, reference: Reference, steps: int, forced: Forced) -> None:
+        """Run and compare once, with some decisions forced; each arm has to run in some pass."""
+        began = time.perf_counter()
+        program = arms.forced(self.program, forced)
+        memory = host.start_image(program, self.fed)
+        self.result = make_backend("functional").run(
+            program, self.build.config, memory, Options(check_reads=True)
+        )
+        self._took("simulator", began)
+        assert self.result.trace is not None
+        trace = self.result.trace
+        self.results.append(self.result)
+        self.traces.append(trace)
+        check_hazards(trace, self.build.config, program.memory_bytes)
+        lost, skipped = set(overwritten(program, trace)), unmade(program, trace)
+        stored = {t.name: t for t in program.tensors if t.name not in lost | skipped}
+        self.lost &= lost
+        self.now = stored
+        own = {name for name, t in stored.items() if t.origin == COMPILER} - set(self.fed)
+        operators, sources = inner.needed(self.graph, own, skipped)
+        kept = {name: self.fed[name] for name in sources & set(self.fed)}
+        kept |= self._follow(reference, steps, sources - set(self.fed), forced)
+        made = inner.constants(self.graph, own) | inner.evaluate(self.graph, operators, kept)
+        for name in own & set(made):
+            self._same(stored[name], made[name])
+        self.stored |= stored
+        self.own |= own
+        absent = set(stored) - set(self.compared) - set(self.fed)
+        if absent and program.blocks:
+            raise CompilerError(f"tensor {min(absent)}: program and oracle take different arms")
+
+    def _took(self, what: str, began: float) -> None:
+        self.seconds[what] = round(self.seconds.get(what, 0) + time.perf_counter() - began, 3)
+
+    def _follow(
+        self, reference: Reference, steps: int, sources: set[str], forced: Forced
+    ) -> Arrays:
         """Run the oracle and compare what it makes with both sides; the codes of `sources`."""
         feeds = {n: v for n, v in self.inputs.items() if n in set(reference.input_names)}
-        written = self.written = Written(reference.graph)
+        written = self.written
         named, constants = self._places(reference.graph, sources)
         kept: Arrays = {}
 
         def settle(name: str, codes: Array) -> None:
             if name in sources:
                 kept[name] = codes
-            if name in self.stored:
-                self._same(self.stored[name], codes)
+            if name in self.now:
+                self._same(self.now[name], codes)
             self._output(name, codes)
 
         for name, codes in constants.items():
@@ -163,7 +202,7 @@ class _Proof:
         alive = {n: torch.from_numpy(v) for n, v in feeds.items() if uses[n]}
         began, apart = time.perf_counter(), 0.0
         for group, made, tensors in reference.steps(
-            feeds, progress=lambda g: self.progress(g.name, steps)
+            feeds, progress=lambda g: self.progress(g.name, steps), forced=forced
         ):
             codes = made.numpy()
             if group.final:
@@ -171,7 +210,7 @@ class _Proof:
             else:
                 for name in named.get(group.output, ()):
                     settle(name, codes)
-            if written.concerns(group):
+            if written.concerns(group) and group.output not in forced:
                 start = time.perf_counter()
                 alive |= {n: tensors[n] for n in needs[group.output] if n in tensors}
                 written.check(group, codes, {n: alive[n].numpy() for n in needs[group.output]})
@@ -180,15 +219,15 @@ class _Proof:
             if uses[group.output] and not group.final:
                 alive[group.output] = made
             alive = {name: tensor for name, tensor in alive.items() if uses[name]}
-        self.seconds["oracle"] = round(time.perf_counter() - began - apart, 3)
-        self.seconds["written"] = round(apart, 3)
+        self._took("oracle", began + apart)
+        self._took("written", time.perf_counter() - apart)
         return kept
 
     def _places(
         self, read: QuantizedGraph, sources: set[str]
     ) -> tuple[dict[str, list[str]], Arrays]:
         """Names of tensors to look at by where the oracle has their codes; and constants."""
-        wanted = {t.name for t in self.stored.values() if t.origin != COMPILER} | sources
+        wanted = {t.name for t in self.now.values() if t.origin != COMPILER} | sources
         wanted |= {port.name for port in self.program.outputs if port.dtype in CODES}
         named: dict[str, list[str]] = {}
         constants: Arrays = {}
@@ -245,13 +284,15 @@ class _Proof:
             arrays[OUTPUT + port.name] = host.result(self.program, self.result.memory, port)
         write_arrays(path, arrays)
 
-    def _report(self, lost: tuple[str, ...], own: set[str]) -> dict[str, Any]:
+    def _report(self) -> dict[str, Any]:
         return {
             "input": self.origin,
             "tensors": len(self.compared),
-            "compiler": len(own),
+            "compiler": len(self.own),
             "elements": sum(self.compared.values()),
-            "overwritten": list(lost),
+            "overwritten": [t.name for t in self.program.tensors if t.name in self.lost],
+            "paths": [list(names(self.program, trace)) for trace in self.traces],
+            "unreachable": arms.unreachable(self.program, self.graph, self.traces),
             "forms": {
                 form: dataclasses.asdict(figures)
                 for form, figures in sorted(self.written.figures.items())

@@ -23,6 +23,8 @@ from models.values import Group
 from proof.limits import LIMITS, Limit
 
 Array = npt.NDArray[Any]
+DECISION = "decision"
+"""Form of the groups that say which arm of a branch runs."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -67,7 +69,11 @@ class Written:
 
     def concerns(self, group: Group) -> bool:
         """Whether a group makes integers of the file, or a float output of the graph."""
-        return bool(group.final or (not group.stands and group.output in self._integers))
+        if group.form == DECISION:
+            return True
+        chosen = group.op == "If"  # what an arm made, which is compared there
+        made = not group.stands and not chosen and group.output in self._integers
+        return bool(group.final or made)
 
     def reads(self, group: Group) -> tuple[str, ...]:
         """Integer tensors and inputs of the graph that the file's nodes go back to."""
@@ -86,6 +92,9 @@ class Written:
         CompilerError
             An element differs by more than its form may: names node, element and both values.
         """
+        if group.form == DECISION:
+            self._decision(group, result, tensors)
+            return
         piece = part(self._graph, group.output)
         last = piece.model.graph.node[-1]
         limit = LIMITS[group.form]
@@ -103,6 +112,18 @@ class Written:
         else:
             found = _codes(group, limit, result, theirs[0], theirs[1] if real else None)
         self.figures.setdefault(group.form, Figures()).add(found)
+
+    def _decision(self, group: Group, result: Array, tensors: Mapping[str, Array]) -> None:
+        """What decides a branch: the same as the file's own comparison."""
+        piece = part(self._graph, group.output)
+        fed = {name: tensors[name] for name in piece.inputs}
+        theirs = np.asarray(as_written(piece.model).run(None, fed)[0])
+        if theirs.size != 1 or bool(theirs.reshape(-1)[0]) != bool(result):
+            raise CompilerError(
+                f"node {group.name} ({group.op}): {group.output} is {bool(result)}; the file's own "
+                f"nodes make {theirs.tolist()}"
+            )
+        self.figures.setdefault(DECISION, Figures()).add(Figures(0, 1))
 
 
 def _floats(group: Group, ours: Array, theirs: Array) -> Figures:

@@ -127,6 +127,10 @@ def _describe(ran: Ran) -> str:
     if result.steps:
         lines[-1] += " in the last step" if result.cycles is not None else ""
         lines.append(_steps(result))
+    if result.path:
+        lines.append(
+            f"path{' of the last step' if result.steps else ''}: {' → '.join(result.path)}"
+        )
     lines.append(f"{result.dram_bytes / 1e6:,.1f} MB over the memory port")
     if result.energy_j is not None:
         lines.append(f"{1e3 * result.energy_j:,.2f} mJ ({result.energy_table})")

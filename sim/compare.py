@@ -14,6 +14,7 @@ from hw.arch.program import Output, Program, Tensor
 from hw.arch.walk import offsets
 from sim import host
 from sim.functional.sequencer import Step
+from sim.path import executed, unmade
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 
@@ -31,6 +32,7 @@ class Difference:
     layer: that stored the tensor; "" if unknown (an input).
     instruction: index of the STORE that wrote the element; −1 if none did.
     against: what was compared with, if not the reference.
+    note: what is wrong, where no element is.
     """
 
     tensor: str
@@ -42,10 +44,13 @@ class Difference:
     layer: str = ""
     instruction: int = -1
     against: str = ""
+    note: str = ""
 
     def __str__(self) -> str:
         source = f"{self.against}: " if self.against else ""
         where = f" of layer {self.layer}" if self.layer else ""
+        if self.note:
+            return f"{source}tensor {self.tensor!r}{where}: {self.note}"
         stored = f", stored by instruction {self.instruction}" if self.instruction >= 0 else ""
         return (
             f"{source}tensor {self.tensor!r}{where} differs at {list(self.index)}: expected "
@@ -108,9 +113,15 @@ def difference(name: str, expected: npt.NDArray[Any], got: npt.NDArray[Any]) -> 
     )
 
 
-def overwritten(program: Program) -> tuple[str, ...]:
-    """Tensors whose DRAM a later tensor uses again, so that a final image does not hold them."""
-    order = {name: i for i, layer in enumerate(program.layers) for name in layer.tensors}
+def overwritten(program: Program, trace: Sequence[Step] | None = None) -> tuple[str, ...]:
+    """Tensors whose DRAM a later tensor uses again, so that a final image does not hold them.
+
+    Parameters
+    ----------
+    trace: of the run; layers that it passes by write nothing. None: all layers run.
+    """
+    ran = executed(program, trace)
+    order = {name: i for i, layer in enumerate(ran) for name in layer.tensors}
     lost = []
     for tensor in program.tensors:
         end = tensor.address + tensor.layout.nbytes
@@ -146,11 +157,14 @@ def compare(
 ) -> Comparison:
     """Compare every tensor of a final DRAM image with a reference.
 
+    Those that were overwritten, and those of arms that did not run, are left out. That a reference
+    takes other arms is a difference.
+
     Parameters
     ----------
     reference: codes by ONNX value name; must hold every tensor that is compared.
-    trace: executed instructions, to name the STORE at fault.
-    names: of the tensors to compare; None for all. Those that were overwritten are left out.
+    trace: executed instructions: which arms ran, and the STORE at fault.
+    names: of the tensors to compare; None for all.
 
     Raises
     ------
@@ -158,22 +172,39 @@ def compare(
         If the reference lacks a tensor.
     """
     chosen = [t for t in program.tensors if names is None or t.name in names]
-    gone = set(overwritten(program))
+    ran = trace or None
+    gone, skipped = set(overwritten(program, ran)), unmade(program, ran)
+    fed = {feed.tensor for feed in program.feeds}
     lost = tuple(tensor.name for tensor in chosen if tensor.name in gone)
     differing = []
     first: Difference | None = None
     compared = 0
     for tensor in chosen:
-        if tensor.name in gone:
+        if tensor.name in gone and tensor.name not in skipped:
             continue
+        made, known = tensor.name not in skipped, tensor.name in reference
+        if not known and (not made or (program.blocks and tensor.name in fed)):
+            continue  # of an arm that did not run
         compared += 1
-        found = difference(tensor.name, reference[tensor.name], host.read(memory, tensor))
+        found: Difference | None
+        if made and (known or not program.blocks):
+            found = difference(tensor.name, reference[tensor.name], host.read(memory, tensor))
+        else:
+            found = another_arm(tensor)
         if found is None:
             continue
         differing.append(tensor.name)
         if first is None:
             first = blame(found, tensor, program, trace)
     return Comparison(compared, lost, tuple(differing), first)
+
+
+def another_arm(tensor: Tensor) -> Difference:
+    """That run and reference do not make the same tensors."""
+    count = int(np.prod(tensor.shape))
+    zero = (0,) * len(tensor.shape)
+    note = "run and reference take different arms of a branch"
+    return Difference(tensor.name, zero, 0.0, 0.0, count, count, note=note)
 
 
 def blame(

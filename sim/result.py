@@ -30,6 +30,7 @@ class LayerResult:
     ----------
     name, op, tiling, tensors: as in the program.
     instructions: executed instructions of the layer, the sequencer's included.
+    executions: how often it ran; 0 in an arm that was not taken.
     first_cycle, last_cycle: issue of its first and end of its last unit instruction.
     cycles: share of the run: from the end of all earlier layers to the end of this one. Over all
         layers they add up to the end of the last instruction.
@@ -59,6 +60,7 @@ class LayerResult:
     energy: Mapping[str, float]
     tiling: Mapping[str, Any]
     tensors: tuple[str, ...] = ()
+    executions: int = 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ class StepResult:
     dram_bytes: int
     energy_j: float | None
     halt_code: int
+    path: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, result: RunResult) -> StepResult:
@@ -112,7 +115,7 @@ class RunResult:
         a later layer used their memory again.
     first_difference: None, or the first one.
     cycles: from the start until the interrupt.
-    macs: multiply-accumulates of the original network.
+    macs: multiply-accumulates of the original network, of layers that ran.
     multipliers: of the array.
     mac_per_multiplier_cycle: macs / (multipliers · cycles).
     roofline_cycles: Σ over layers.
@@ -129,6 +132,7 @@ class RunResult:
     answers: `sim.answers.Answer` of every output, as mappings.
     distances: `sim.distance.Distance` of every output, as mappings; empty without a float model.
     steps: summaries of consecutive runs in order; empty where there was one run only.
+    path: names of the basic blocks in the order in which they ran; empty without branches.
     """
 
     network: str
@@ -162,6 +166,7 @@ class RunResult:
     answers: Sequence[Mapping[str, Any]] = ()
     distances: Sequence[Mapping[str, Any]] = ()
     steps: tuple[StepResult, ...] = ()
+    path: tuple[str, ...] = ()
     version: int = VERSION
 
     def summary(self) -> dict[str, Any]:
@@ -215,7 +220,10 @@ class RunResult:
             values["instructions"] = Instructions(
                 **{name: tuple(column) for name, column in values["instructions"].items()}
             )
-            values["steps"] = tuple(StepResult(**step) for step in values.get("steps", ()))
+            values["steps"] = tuple(
+                StepResult(**{**step, "path": tuple(step["path"])}) for step in values["steps"]
+            )
+            values["path"] = tuple(values["path"])
             if values["first_difference"] is not None:
                 found = values["first_difference"]
                 values["first_difference"] = Difference(**{**found, "index": tuple(found["index"])})

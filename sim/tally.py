@@ -15,6 +15,7 @@ from hw.arch.isa import Array, Unit
 from hw.arch.program import Program
 from hw.arch.timing import array_blocks
 from hw.arch.walk import array_positions
+from sim import path
 from sim.backend import BackendResult, Timeline
 from sim.compare import Comparison
 from sim.energy import Action, EnergyTable, count_actions
@@ -87,11 +88,12 @@ def _layers(
     result: BackendResult,
     sums: Sequence[_Sums],
     owner: npt.NDArray[np.int64],
+    executions: Sequence[int],
 ) -> tuple[LayerResult, ...]:
     beat = config.port.bytes
     spans = _spans(result.timeline, owner, len(program.layers))
     layers = []
-    for layer, entry, span in zip(program.layers, sums, spans, strict=False):
+    for layer, entry, span, ran in zip(program.layers, sums, spans, executions, strict=False):
         cycles = None if span is None else span[2]
         actions = entry.actions.copy()
         if cycles is not None:
@@ -104,16 +106,17 @@ def _layers(
                 first_cycle=None if span is None else span[0],
                 last_cycle=None if span is None else span[1],
                 cycles=cycles,
-                macs=layer.macs,
+                macs=layer.macs * ran,
                 array_vectors=entry.vectors,
                 utilization=entry.vectors / cycles if cycles else None,
-                roofline_cycles=layer.roofline_cycles,
+                roofline_cycles=layer.roofline_cycles * ran,
                 read_bytes=actions[Action.DRAM_READ] * beat,
                 write_bytes=actions[Action.DRAM_WRITE] * beat,
                 saturation=_saturation(result, layer.first, layer.last),
                 energy=table.joules(actions, config),
                 tiling=layer.tiling,
                 tensors=layer.tensors,
+                executions=ran,
             )
         )
     return tuple(layers)
@@ -151,13 +154,14 @@ def collect(
     """
     owner = layer_of(program)
     sums = _sum_up(trace, owner, len(program.layers), config)
-    layers = _layers(program, config, table, result, sums, owner)
+    counts = path.executions(program, trace)
+    layers = _layers(program, config, table, result, sums, owner, counts)
     actions: Actions = sum((s.actions for s in sums), Counter())
     cycles = result.cycles
     if cycles is not None:
         actions[Action.CYCLE] = cycles
     energy = table.joules(actions, config)
-    macs = sum(layer.macs for layer in program.layers)
+    macs = sum(layer.macs for layer in layers)
     multipliers = config.array.multipliers
     return RunResult(
         network=program.network,
@@ -173,7 +177,7 @@ def collect(
         macs=macs,
         multipliers=multipliers,
         mac_per_multiplier_cycle=macs / (multipliers * cycles) if cycles else None,
-        roofline_cycles=sum(layer.roofline_cycles for layer in program.layers),
+        roofline_cycles=sum(layer.roofline_cycles for layer in layers),
         dram_bytes=(actions[Action.DRAM_READ] + actions[Action.DRAM_WRITE]) * config.port.bytes,
         fetch_bytes=actions[Action.FETCH] * config.port.bytes,
         energy_j=None if cycles is None else math.fsum(energy.values()),
@@ -187,4 +191,5 @@ def collect(
         actions={action.value: count for action, count in actions.items() if count},
         layers=layers,
         instructions=_instructions(result.timeline, owner),
+        path=path.names(program, trace),
     )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from compiler.arms import structured
 from compiler.array.hfa import possible
 from compiler.backend.link import link
 from compiler.backend.placement import place
 from compiler.emit.allocate import PAGE, ConstantPool
 from compiler.emit.emitter import Emitter, RefusedError
 from compiler.emit.transfers import TransferError
-from compiler.flow.states import Settled, settle
+from compiler.flow.blocks import BlockWriter
+from compiler.flow.settle import Settled, settle
 from compiler.ir import AnyOperation, CompilerError, Graph
 from compiler.layout.assign import assign_layout, check_operator
 from compiler.lower import lowering, refusal, roofline_cycles
@@ -76,11 +78,14 @@ def emit(
     constants = ConstantPool(placement.end)
     emitter = Emitter(config, placement.tensors, constants, policy, placement.scratch)
     emitter.instructions.append(Begin(config.fingerprint))
-    layers = []
-    for op in graph.ops:
+
+    def layer(op: AnyOperation) -> Layer:
         progress(op.name)
-        layers.append(_layer(graph, op, emitter))
-    return link(graph, emitter, placement, constants, layers)
+        return _layer(graph, op, emitter)
+
+    writer = BlockWriter(graph, emitter, layer)
+    blocks = writer.write(structured(graph.ops, graph.path))
+    return link(graph, emitter, placement, constants, writer.layers, blocks)
 
 
 def _layer(graph: Graph, op: AnyOperation, emitter: Emitter) -> Layer:

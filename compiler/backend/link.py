@@ -11,7 +11,7 @@ from compiler.ir import CompilerError, Graph, Port
 from hw.arch.codes import FEATURES
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import INSTRUCTION_BYTES, RULES, Begin, Halt, Instruction
-from hw.arch.program import Feed, Input, Layer, Output, Program, State
+from hw.arch.program import Block, Feed, Input, Layer, Output, Program, State
 from hw.arch.rules import needs
 
 ADDRESS_SPACE = 1 << 32
@@ -39,6 +39,7 @@ def link(
     placement: Placement,
     constants: ConstantPool,
     layers: Sequence[Layer],
+    blocks: Sequence[Block] = (),
 ) -> Program:
     """Finish a program: BEGIN and HALT around the layers, code behind the constants.
 
@@ -79,6 +80,7 @@ def link(
         outputs=tuple(_output(graph, port) for port in graph.outputs),
         tensors=tuple(placement.tensors.values()),
         layers=tuple(layers),
+        blocks=tuple(blocks),
         states=_states(graph),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from compiler.emit.allocate import PAGE, align
-from compiler.flow.states import Settled
+from compiler.flow.settle import Settled
 from compiler.lower import lowering
 from hw.arch.program import Tensor
 

@@ -12,7 +12,7 @@ from compiler.policy import Policy
 from compiler.tile.limits import MAX_BEATS
 from hw.arch.config import AcceleratorConfig
 from hw.arch.encoding import EncodingError
-from hw.arch.isa import Instruction, Load, Space, Unit, UnitInstruction, deltas
+from hw.arch.isa import Fence, Instruction, Load, Space, Unit, UnitInstruction, deltas
 from hw.arch.layout import ceil_div
 from hw.arch.program import Tensor
 
@@ -64,6 +64,15 @@ class Emitter:
     def emit(self, instruction: UnitInstruction) -> None:
         """Append an instruction; its waits are filled in here."""
         self.instructions.append(self._tracker.add(instruction))
+
+    def fence(self) -> None:
+        """Wait for everything; what follows depends on nothing that stands before."""
+        self.instructions.append(Fence())
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what was dispatched: it has completed wherever the next instruction is reached."""
+        self._tracker = DependencyTracker(self.config)
 
     def dispatched(self, unit: Unit) -> int:
         """Instructions that a unit has been given so far."""

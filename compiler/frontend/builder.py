@@ -10,7 +10,7 @@ import onnx
 
 from compiler.frontend.model import Array, label, refuse
 from compiler.frontend.quantization import Quantization
-from compiler.ir import COMPILER, FILE, AnyOperation, Carried, Port, Value
+from compiler.ir import COMPILER, FILE, AnyOperation, Carried, Path, Port, Value
 from compiler.ops import Rearrange, View
 from compiler.tensor import TensorType
 from hw.arch.axes import Axes, aligned, canonical_of, carried, file_axes, positions, standard
@@ -58,6 +58,7 @@ class Builder:
     ops: in topological order.
     inputs: values that the host writes.
     owners: the user's node behind every operator, by the operator's name.
+    path: arm in which nodes are being read. paths: of values, by name, as in Graph.
     """
 
     def __init__(self, taken: set[str]) -> None:
@@ -65,6 +66,8 @@ class Builder:
         self.ops: list[AnyOperation] = []
         self.inputs: list[Port] = []
         self.owners: dict[str, onnx.NodeProto] = {}
+        self.path: Path = ()
+        self.paths: dict[str, Path] = {}
         self._taken = taken
         self._given: set[str] = set()
 
@@ -84,6 +87,8 @@ class Builder:
         op.check([self.values[name].type for name in op.inputs], kind)
         self.ops.append(op)
         self.values[op.output] = Value(op.output, kind, origin=COMPILER)
+        if self.path:
+            self.paths[op.output] = self.path
         self.owners.setdefault(op.name, node)
         return Operand(op.output, kind)
 
@@ -112,6 +117,8 @@ class Builder:
         value = self.values[operand.name]
         if value.origin != COMPILER or name in self.values or value.constant is not None:
             return operand
+        if self.paths.get(operand.name, ()) != self.path:
+            return operand  # what an arm reads has no name of that arm
         if any(port.value == operand.name for port in self.inputs):
             return operand
         self.rename(operand.name, Value(name, operand.kind, origin=origin))
@@ -125,6 +132,8 @@ class Builder:
         self._replace_operand(old, value.name)
         del self.values[old]
         self.values[value.name] = value
+        if old in self.paths:
+            self.paths[value.name] = self.paths.pop(old)
 
     def snapshot(self) -> tuple[dict[str, Value], list[AnyOperation], list[Port]]:
         """State to return to."""

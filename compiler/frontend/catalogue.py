@@ -19,6 +19,7 @@ from compiler.ops import (
     BatchedMatMul,
     Concat,
     Convolution,
+    Join,
     Normalize,
     Pairwise,
     Pool,
@@ -209,6 +210,15 @@ FORMS = (
         ("mode", "pads", "value"),
         notes="Constant padding with constant widths that are not negative; the value is a code. "
         "`pads` and `value` are inputs since opset 11; as attributes they are refused.",
+    ),
+    Form(
+        ("If",),
+        "move",
+        (Join,),
+        ("then_branch", "else_branch"),
+        notes="The accelerator decides. The condition is a comparison (or any bool function) of "
+        "one quantized element, or ArgMax of a few, compared with a constant; results of both arms "
+        "have one shape and scale. Bodies must be quantized: models/control.py shows how.",
     ),
     Form(
         ("QuantizeLinear",),

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 
-from compiler.frontend import host, states
+from compiler.frontend import control, host, states
 from compiler.frontend.builder import Operand
 from compiler.frontend.fold import fold_constants
 from compiler.frontend.functions import Function
@@ -75,8 +75,11 @@ class Importer:
             self.findings.append(finding)
             return None
         for node in self.model.nodes:
-            if not all(not n or self.model.is_constant(n) for n in node.output):
+            known = all(not n or self.model.is_constant(n) for n in node.output)
+            if not known and node.output[0] not in self.reader.deciding:
+                self.builder.path = self.model.paths.get(node.output[0], ())
                 self._guarded(node)
+        self.builder.path = ()
         outputs = [self._output(value.name) for value in self.model.proto.graph.output]
         carried = self._carried()
         order = {label(node): i for i, node in enumerate(self.model.nodes)}
@@ -100,6 +103,7 @@ class Importer:
             part,
             frozenset(self.model.names),
             carried,
+            {name: path for name, path in builder.paths.items() if name in builder.values},
         )
 
     def importable(self, name: str) -> Graph:
@@ -116,6 +120,7 @@ class Importer:
             values,
             ops,
             reserved=frozenset(self.model.names),
+            paths={} if self.findings else self.builder.paths,
         )
 
     def _guarded(self, node: onnx.NodeProto) -> None:
@@ -123,7 +128,10 @@ class Importer:
         state = self.builder.snapshot()
         found = len(self.findings)
         try:
-            self.reader.visit(node)
+            if control.is_join(node):
+                self.reader.join(node)
+            else:
+                self.reader.visit(node)
             return
         except Blocked:  # what it reads has a finding; that it is unknown is one of its own
             if self.reader.why_not(node) == HOW_TO_GO_ON:
@@ -143,6 +151,10 @@ class Importer:
     def _found(self, finding: Unsupported) -> None:
         if finding.reason == HOW_TO_GO_ON:
             reason = HOW_TO_GO_ON + advice(finding.op)
+            finding = Unsupported(finding.node, finding.op, reason)
+        inside = {label(n) for n in self.model.nodes if n.output[0] in self.model.paths}
+        if finding.node in inside and "float" in finding.reason:
+            reason = f"{finding.reason}; {control.HOW_TO_QUANTIZE}"
             finding = Unsupported(finding.node, finding.op, reason)
         if all((f.node, f.reason) != (finding.node, finding.reason) for f in self.findings):
             self.findings.append(finding)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,8 @@ class Model:
 
     Parameters
     ----------
-    proto: the model; external data already loaded.
+    proto: the model; external data already loaded, arms inlined (compiler/frontend/control.py).
+    paths: arms of If in which tensors are made, by name.
 
     Members
     -------
@@ -88,8 +90,13 @@ class Model:
         The graph is empty, malformed, or of an opset outside FIRST_OPSET..LAST_OPSET.
     """
 
-    def __init__(self, proto: onnx.ModelProto) -> None:
+    def __init__(
+        self,
+        proto: onnx.ModelProto,
+        paths: Mapping[str, tuple[tuple[str, bool], ...]] | None = None,
+    ) -> None:
         self.proto = proto
+        self.paths = paths or {}
         graph = proto.graph
         self.opset = _opset(proto)
         if not graph.node or not graph.output:
@@ -239,8 +246,14 @@ def _static_types(
     proto: onnx.ModelProto,
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, np.dtype[Any]]]:
     """Shapes without symbolic axes (batch axes were fixed before), and element types."""
+    plain = onnx.ModelProto()
+    plain.CopyFrom(proto)
+    for node in plain.graph.node:
+        if node.op_type == "If" and not node.attribute:  # a join: either arm's result
+            node.op_type = "Identity"
+            del node.input[2], node.input[0]
     try:
-        graph = shape_inference.infer_shapes(proto).graph
+        graph = shape_inference.infer_shapes(plain).graph
     except (RuntimeError, ValueError):  # a node it cannot infer; importers know their own shapes
         graph = proto.graph
     shapes, dtypes = {}, {}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
-from compiler.frontend import functions, groups, host, moves, norms, pairs, windows
+from compiler.frontend import control, functions, groups, host, moves, norms, pairs, windows
 from compiler.frontend.builder import Operand
 from compiler.frontend.catalogue import UNREAD, check_attributes
 from compiler.frontend.functions import Function
@@ -38,11 +38,55 @@ from compiler.frontend.reading import (
     quantize_bounds,
 )
 from compiler.frontend.site import site_at
-from compiler.ops import UnaryTable
+from compiler.ops import Predicate, UnaryTable
 
 
 class NodeReader(Readings):
     """Readings that grow node by node."""
+
+    def join(self, node: onnx.NodeProto) -> None:
+        """Read what is left of an If: a result of either arm."""
+        tested, predicate = self._decision(node)
+        arms = [self._arm(node, name) for name in node.input[1:]]
+        made = control.joined(self.builder, node, arms, tested, predicate, self.builder.path)
+        integer = any(n in self.integers for n in node.input[1:]) or all(
+            arm.type is None and arm.quantization is None for arm in arms
+        )
+        self._settle(node.output[0], made, integer)
+
+    def _decision(self, node: onnx.NodeProto) -> tuple[Operand, Predicate]:
+        """What a condition is about, and what it says."""
+        name = node.input[0]
+        choice = self.choices.get(name)
+        if choice is not None:
+            source = self.resolve(node, choice.argmax.input[0])
+            if not isinstance(source, Operand) or source.type is None:
+                raise refuse(
+                    node, f"its ArgMax reads {choice.argmax.input[0]} in float: quantize it"
+                )
+            return source, control.by_index(self.model, node, choice, source)
+        found = self.resolve(node, name)
+        if isinstance(found, Hosted):
+            raise refuse(node, f"the host makes its condition {name}: let it choose between graphs")
+        if not isinstance(found, Function):
+            raise refuse(
+                node,
+                f"its condition {name} is no comparison of one quantized element with constants, "
+                "and no ArgMax compared with one",
+            )
+        return found.operand, control.by_code(self.model, node, found)
+
+    def _arm(self, node: onnx.NodeProto, name: str) -> Operand:
+        """The result of an arm."""
+        found = self.resolve(node, name)
+        if isinstance(found, Operand):
+            constant = found.type is None and found.quantization is None
+            if constant and found.array is not None and found.array.dtype.kind == "f":
+                raise refuse(node, f"the result {name} of an arm is a float constant: quantize it")
+            return found
+        raise refuse(
+            node, f"the result {name} of an arm is computed in float; {control.HOW_TO_QUANTIZE}"
+        )
 
     def visit(self, node: onnx.NodeProto) -> None:
         """Read one node."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx
 
-from compiler.frontend import batched, channelwise, groups, moves, pairs, products, windows
+from compiler.frontend import batched, channelwise, control, groups, moves, pairs, products, windows
 from compiler.frontend.builder import Builder, Operand
 from compiler.frontend.functions import Function
 from compiler.frontend.model import (
@@ -112,6 +112,8 @@ class Readings:
     integers: names of the tensors that are codes themselves.
     outputs: names of the graph's outputs.
     host_nodes: nodes that the host evaluates.
+    choices: decisions by an ArgMax, by the condition's name.
+    deciding: results of nodes that only such decisions read; nobody else reads those nodes.
     """
 
     def __init__(self, model: Model) -> None:
@@ -121,6 +123,8 @@ class Readings:
         self.integers: set[str] = set()
         self.outputs = {value.name for value in model.proto.graph.output}
         self.host_nodes: list[onnx.NodeProto] = []
+        self.choices = control.choices(model)
+        self.deciding = control.only_deciding(model, self.choices)
 
     def resolve(self, node: onnx.NodeProto, name: str) -> Read | None:
         """What an input of a node is; None where an optional one is absent."""
@@ -180,6 +184,8 @@ class Readings:
         made = any(op.output == old for op in self.builder.ops)
         if old in self.integers or name in self.builder.values or not made:
             return False
+        if self.builder.paths.get(old, ()) != self.builder.path:
+            return False  # what an arm reads has no name of that arm
         self.builder.rename(old, Value(name, operand.kind))
 
         for key, found in self.read.items():
@@ -289,7 +295,9 @@ class Readings:
         again = (codes.astype(np.int64) - kind.zero_point).astype(np.float32)
         if not np.array_equal(again * np.float32(kind.scale), reals):
             return found
+        here, self.builder.path = self.builder.path, self.model.paths.get(name, ())
         self._settle(name, self._tabulate(found.last, found.operand, of_type(kind), found))
+        self.builder.path = here
         return self.read[name]
 
     def _real(self, function: Function) -> Callable[[Array], Array]:

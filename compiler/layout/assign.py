@@ -12,6 +12,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
+from compiler.arms import regrouped
 from compiler.emit.transfers import tensor_of
 from compiler.ir import (
     COMPILER,
@@ -19,6 +20,7 @@ from compiler.ir import (
     CompilerError,
     Convolution,
     Graph,
+    Path,
     Relayout,
     Value,
     verify,
@@ -89,7 +91,8 @@ class _Assignment:
         self.ops: list[AnyOperation] = []
         self.readers, self.uses = graph.consumers(), graph.uses()
         self.makers: dict[str, AnyOperation] = {}
-        self.moved: dict[tuple[str, LaneMap], str] = {}
+        self.moved: dict[tuple[str, LaneMap], list[str]] = {}
+        self.paths = dict(graph.paths)
         self.origins: dict[str, str] = {}
         self.thinned: dict[str, str] = {}
         for name, value in graph.values.items():
@@ -103,12 +106,16 @@ class _Assignment:
         for op in self.graph.ops:
             names = [self.thinned.get(name, name) for name in op.inputs]
             wanted = self._fitting(op, names, self._wanted(op, names))
-            names = [self._in_lanes(n, w) for n, w in zip(names, wanted, strict=True)]
+            names = [
+                self._in_lanes(name, lane_map, self.graph.path_of(op, place))
+                for place, (name, lane_map) in enumerate(zip(names, wanted, strict=True))
+            ]
             self._append(dataclasses.replace(op, inputs=tuple(names)))
             self._lay(op.output, self._result(op, wanted))
             if lowering(op).lanes(op) is Lanes.GATHERED:
                 self._thin_out(op.output)
-        graph = self.graph.replaced(self.ops, self.values)
+        ops = regrouped(self.ops, lambda name: self.paths.get(name, ()))
+        graph = dataclasses.replace(self.graph, paths=self.paths).replaced(ops, self.values)
         return Assigned(graph, {name: self.layouts[name] for name in graph.values})
 
     def _append(self, op: AnyOperation) -> None:
@@ -176,19 +183,23 @@ class _Assignment:
 
     # Relayouts
 
-    def _in_lanes(self, name: str, lane_map: LaneMap) -> str:
-        """The value in other lanes; itself where it lies there already."""
+    def _in_lanes(self, name: str, lane_map: LaneMap, path: Path) -> str:
+        """The value in other lanes, for a reader in some arm; itself where it lies there already.
+
+        What is moved in an arm is there in that arm only.
+        """
         if self._map(name) == lane_map:
             return name
         name = self.origins.get(name, name)
         if self._map(name) == lane_map:
             return name
-        known = self.moved.get((name, lane_map))
-        if known is not None:
-            return known
-        path = self._path(name)
-        if path and self._detour(path, lane_map) <= self._relayout_rows(name, lane_map):
-            for made in path:
+        for known in self.moved.get((name, lane_map), ()):
+            arm = self.paths.get(known, ())
+            if path[: len(arm)] == arm:
+                return known
+        line = self._path(name)
+        if line and self._detour(line, lane_map) <= self._relayout_rows(name, lane_map):
+            for made in line:
                 self._lay(made, lane_map)
             return name
         value = self.values[name]
@@ -196,8 +207,10 @@ class _Assignment:
         self.values[moved] = Value(moved, value.type, value.constant, COMPILER)
         if value.constant is None:
             self._append(Relayout(name=moved, inputs=(name,), output=moved, lane_map=lane_map))
+            if path:
+                self.paths[moved] = path
         self._lay(moved, lane_map)
-        self.moved[name, lane_map] = moved
+        self.moved.setdefault((name, lane_map), []).append(moved)
         self.origins[moved] = name
         return moved
 
@@ -260,7 +273,7 @@ class _Assignment:
         cost = (layout.blocks + len(dense.blocks)) * layout.positions + LAYER_CYCLES
         saved = sum(self._cycles_of_a_block(op, layout.positions) for op in readers) * extra
         if many or saved > cost:
-            self.thinned[name] = self._in_lanes(name, dense)
+            self.thinned[name] = self._in_lanes(name, dense, self.graph.path(name))
 
     def _cycles_of_a_block(self, op: AnyOperation, positions: int) -> int:
         """Cycles that an operator takes for one more block of its operand, roughly."""

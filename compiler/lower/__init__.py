@@ -16,6 +16,7 @@ from compiler.lower import (
     chain,
     concat,
     convolution,
+    join,
     normalize,
     pairwise,
     pool,
@@ -36,6 +37,7 @@ from compiler.ops import (
     Chain,
     Concat,
     Convolution,
+    Join,
     Normalize,
     Pairwise,
     Pool,
@@ -89,6 +91,8 @@ def lowering(op: AnyOperation) -> Lowering[Any]:
             return normalize.LOWERING
         case ArgMax():
             return arg_max.LOWERING
+        case Join():
+            return join.LOWERING
         case Chain():
             return chain.LOWERING
         case _:

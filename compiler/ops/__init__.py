@@ -14,6 +14,7 @@ from compiler.ops.batched_matmul import BatchedMatMul
 from compiler.ops.chain import Chain
 from compiler.ops.convolution import Convolution
 from compiler.ops.group import ArgMax, Normalize, Softmax
+from compiler.ops.join import Join, Predicate
 from compiler.ops.move import Concat, Rearrange, Relayout, Slice, View
 from compiler.ops.pairwise import Pairwise, PairwiseKind, broadcast
 from compiler.ops.pool import BorderedMean, Pool, PoolKind, Window
@@ -36,6 +37,7 @@ AnyOperation: TypeAlias = (
     | Softmax
     | Normalize
     | ArgMax
+    | Join
     | Chain
 )
 
@@ -48,12 +50,14 @@ __all__ = [
     "Chain",
     "Concat",
     "Convolution",
+    "Join",
     "Normalize",
     "Operation",
     "Pairwise",
     "PairwiseKind",
     "Pool",
     "PoolKind",
+    "Predicate",
     "Rearrange",
     "Relayout",
     "Slice",

@@ -51,7 +51,7 @@ __all__ = [
 ]
 
 MAGIC = b"VIDACCEL"
-VERSION = 2
+VERSION = 3
 DIGEST = slice(16, 48)
 """Place of the checksum."""
 HOST_MODEL = "host.onnx"
@@ -149,6 +149,7 @@ class Layer:
     roofline_cycles: max(array cycles with whole tiles, bytes / port width).
     tensors: names of the tensors it stores.
     tiling: chosen tile sizes and alternatives, for the report.
+    block: index of the block that it stands in; 0 in a program without blocks.
     """
 
     name: str
@@ -159,6 +160,7 @@ class Layer:
     roofline_cycles: int
     tensors: tuple[str, ...] = ()
     tiling: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    block: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -169,11 +171,16 @@ class Block:
     ----------
     first, last: instruction indices, `last` exclusive; blocks do not overlap.
     name: for reports.
+    following: first instruction of every block that may run next; () before the end.
+    condition: of a decision, the file's name for what decides; `following` is then where the
+        program goes on if it holds, and if not.
     """
 
     first: int
     last: int
     name: str
+    following: tuple[int, ...] = ()
+    condition: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

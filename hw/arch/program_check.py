@@ -56,6 +56,7 @@ def check(program: Program) -> None:
     _ports(program)
     _runs("layer", program.layers, len(program.instructions))
     _runs("block", program.blocks, len(program.instructions))
+    _blocks(program)
     _states(program)
 
 
@@ -186,6 +187,26 @@ def _runs(what: str, runs: Iterable[_Run], instructions: int) -> None:
         )
     for before, after in itertools.pairwise(ordered):
         _demand(before.last <= after.first, f"{what}s {before.name!r} and {after.name!r} overlap")
+
+
+def _blocks(program: Program) -> None:
+    """Whether blocks follow one another, and layers stand in them."""
+    firsts = {block.first for block in program.blocks}
+    for block in program.blocks:
+        _demand(block.first < block.last, f"block {block.name!r} is empty")
+        _demand(
+            set(block.following) <= firsts,
+            f"block {block.name!r} goes on at {block.following}, where no block begins",
+        )
+        _demand(
+            not block.condition or len(block.following) == 2,
+            f"block {block.name!r} decides between {len(block.following)}",
+        )
+    for layer in program.layers:
+        _demand(
+            0 <= layer.block < max(len(program.blocks), 1),
+            f"layer {layer.name!r} stands in block {layer.block} of {len(program.blocks)}",
+        )
 
 
 def _states(program: Program) -> None:

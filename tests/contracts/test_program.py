@@ -14,6 +14,7 @@ from hw.arch.layout import LaneMap, TensorLayout
 from hw.arch.program import (
     COMPILER,
     MAGIC,
+    VERSION,
     Block,
     Feed,
     Input,
@@ -117,8 +118,8 @@ def parts(data):
 
 def joined(header, body):
     text = header if isinstance(header, bytes) else json.dumps(header, sort_keys=True).encode()
-    return signed(MAGIC + (2).to_bytes(4, "little") + len(text).to_bytes(4, "little") + bytes(32)
-                  + text + body)  # fmt: skip
+    sizes = VERSION.to_bytes(4, "little") + len(text).to_bytes(4, "little")
+    return signed(MAGIC + sizes + bytes(32) + text + body)
 
 
 def loads_or_is_refused(path, data):
@@ -278,7 +279,10 @@ def test_strangers_are_refused(saved, tmp_path):
     for content, message in (
         (b"", "not a program file"),
         (b"PK" + data, "not a program file"),
-        (MAGIC + (1).to_bytes(4, "little") + data[12:], "format version 1, this toolkit reads 2"),
+        (
+            MAGIC + (1).to_bytes(4, "little") + data[12:],
+            f"format version 1, this toolkit reads {VERSION}",
+        ),
         (joined(b"!", body), "header does not read"),
         (joined(b"\xff", body), "header does not read"),
         (joined(b"[" * 100_000, body), "header does not read"),

@@ -126,7 +126,7 @@ def test_a_state_that_is_not_carried_is_noticed(tmp_path, monkeypatch):
 
 def test_a_state_left_elsewhere_is_noticed(tmp_path, monkeypatch):
     """Twin: what the next run reads is not written where it reads."""
-    monkeypatch.setattr(flow._Settling, "settled", lambda self, state: state)
+    monkeypatch.setattr(flow._Settling, "state", lambda self, state: state)
     net = recurrent.cell()
     assert built(net, CELL, tmp_path, "--no-verify") == 0
     fed(net, CELL, tmp_path)

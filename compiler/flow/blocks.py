@@ -1,0 +1,214 @@
+"""Instructions of a graph with arms: basic blocks, decisions and joins.
+
+A block that can be entered by a jump starts with nothing in flight: a FENCE stands before every
+decision and at every join, and waits are counted from there on. So distances hold on every path
+(decision 0016).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+
+from compiler.arms import Fork, Item
+from compiler.emit.emitter import Emitter
+from compiler.ir import AnyOperation, Graph, Join, Predicate
+from hw.arch.isa import Branch, Condition, Fence, Instruction, Load, Scalar, Set, Space
+from hw.arch.program import Block, Layer, Tensor
+
+START = "start"
+VALUE, OTHER = 1, 2
+"""Registers of a decision: the element that it is about, and what that is compared with."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Jump:
+    """A branch to an arm whose place is not known yet."""
+
+    condition: Condition
+    rs: int
+    rt: int
+    arm: bool
+
+
+class BlockWriter:
+    """Emits operators and forks.
+
+    Parameters
+    ----------
+    graph: laid out.
+    emitter: writes instructions; BEGIN is there already.
+    layer: emits an operator and makes its layer.
+
+    Members
+    -------
+    layers: in program order.
+    """
+
+    def __init__(
+        self, graph: Graph, emitter: Emitter, layer: Callable[[AnyOperation], Layer]
+    ) -> None:
+        self.layers: list[Layer] = []
+        self._emitter = emitter
+        self._layer = layer
+        self._joins = {op.branch: op for op in graph.ops if isinstance(op, Join)}
+        self._blocks: list[Block] = []
+        self._first, self._name = 0, START
+
+    def write(self, items: Iterable[Item]) -> tuple[Block, ...]:
+        """Emit a whole graph; its blocks, () where it is a straight line. HALT is still to come."""
+        self._items(items)
+        if self._blocks:
+            self._close((), halt=1)
+        return tuple(self._blocks)
+
+    @property
+    def _here(self) -> int:
+        """Index of the next instruction."""
+        return len(self._emitter.instructions)
+
+    def _items(self, items: Iterable[Item]) -> None:
+        for item in items:
+            if isinstance(item, Fork):
+                self._fork(item)
+            else:
+                layer = self._layer(item)
+                self.layers.append(dataclasses.replace(layer, block=len(self._blocks)))
+
+    def _close(self, following: tuple[int, ...], halt: int = 0, condition: str = "") -> None:
+        """End the block that is open."""
+        last = self._here + halt
+        self._blocks.append(Block(self._first, last, self._name, following, condition))
+
+    def _open(self, name: str) -> None:
+        self._first, self._name = self._here, name
+
+    def _fork(self, fork: Fork) -> None:
+        """Decide, emit both arms, and meet again."""
+        join, emitter = self._joins[fork.branch], self._emitter
+        tested = emitter.tensors[join.inputs[2]]
+        first = self._here
+        rows = self._load_rows(tested, join.predicate)
+        emitter.fence()
+        self._close((self._here,))
+        self._open(f"{fork.branch}?")
+        entry = self._here
+        decision = decide(join.predicate, rows, tested)
+        self.layers.append(
+            Layer(
+                name=fork.branch,
+                op="decision",
+                first=first,
+                last=entry + len(decision),
+                macs=0,
+                roofline_cycles=0,
+                tiling={"condition": join.condition},
+                block=len(self._blocks),
+            )
+        )
+        emitter.instructions += [Fence()] * len(decision)  # places of the decision
+        deciding = len(self._blocks)
+        self._close((), condition=join.condition)
+        then = self._here
+        self._open(f"{fork.branch}: then")
+        self._items(fork.then)
+        skip = self._here
+        emitter.instructions.append(Fence())  # place of the jump to the join
+        leaving = len(self._blocks)
+        self._close(())
+        emitter.restart()
+        otherwise = self._here
+        self._open(f"{fork.branch}: else")
+        self._items(fork.otherwise)
+        joined = self._here
+        self._close((joined,))
+        self._open(f"after {fork.branch}")
+        emitter.fence()
+        emitter.instructions[skip] = Branch(condition=Condition.ALWAYS, target=joined)
+        emitter.instructions[entry:then] = linked(decision, {True: then, False: otherwise})
+        for place, following in ((deciding, (then, otherwise)), (leaving, (joined,))):
+            self._blocks[place] = dataclasses.replace(self._blocks[place], following=following)
+
+    def _load_rows(self, tested: Tensor, predicate: Predicate) -> dict[int, int]:
+        """Bring the rows that hold the elements on chip: scratchpad row by DRAM address."""
+        rows: dict[int, int] = {}
+        for place in predicate.positions:
+            address = _row_and_lane(tested, place)[0]
+            if address not in rows:
+                rows[address] = len(rows)
+                local = rows[address]
+                self._emitter.emit(Load(dram=address, space=Space.ACTIVATION, local=local, beats=1))
+        return rows
+
+
+def _row_and_lane(tensor: Tensor, place: tuple[int, int, int, int]) -> tuple[int, int]:
+    """DRAM address of the row that holds an element, and its lane."""
+    channel, t, y, x = place
+    layout = tensor.layout
+    block, lane = divmod(int(layout.lane_map.first_lanes()[channel]), layout.lanes)
+    position = (t * layout.height + y) * layout.width + x
+    return tensor.address + (block * layout.positions + position) * layout.lanes, lane
+
+
+def decide(predicate: Predicate, rows: dict[int, int], tested: Tensor) -> list[Instruction | _Jump]:
+    """What the sequencer does to take an arm; the first arm follows it.
+
+    Parameters
+    ----------
+    rows: scratchpad rows of the elements' rows, by their DRAM address.
+    """
+    reads = []
+    for place in predicate.positions:
+        address, lane = _row_and_lane(tested, place)
+        reads.append((rows[address], lane))
+    yes = not predicate.negated
+    if predicate.index is None:
+        return _in_intervals(predicate, _read(VALUE, reads[0], tested), yes, tested)
+    made: list[Instruction | _Jump] = [_read(VALUE, reads[predicate.index], tested)]
+    for i, read in enumerate(reads):
+        if i == predicate.index:
+            continue
+        made.append(_read(OTHER, read, tested))
+        # It is not the greatest if another one is greater, or as great and counts first.
+        if (i < predicate.index) != predicate.last:
+            made.append(_Jump(Condition.GREATER_EQUAL, OTHER, VALUE, not yes))
+        else:
+            made.append(_Jump(Condition.LESS, VALUE, OTHER, not yes))
+    return [*made, *_finally(yes)]
+
+
+def _finally(arm: bool) -> list[Instruction | _Jump]:
+    """Where a decision goes that jumped to no arm; the first arm follows it."""
+    return [] if arm else [_Jump(Condition.ALWAYS, 0, 0, arm)]
+
+
+def _read(register: int, place: tuple[int, int], tested: Tensor) -> Scalar:
+    return Scalar(rd=register, row=place[0], lane=place[1], signed=int(tested.signed))
+
+
+def _in_intervals(
+    predicate: Predicate, read: Scalar, yes: bool, tested: Tensor
+) -> list[Instruction | _Jump]:
+    """Jump where the code is in an interval, which ascend; below one it is in no later one."""
+    made: list[Instruction | _Jump] = [read]
+    least, greatest = (-128, 127) if tested.signed else (0, 255)
+    for low, high in predicate.intervals:
+        if low > least:
+            made.append(Set(rd=OTHER, immediate=low))
+            made.append(_Jump(Condition.LESS, VALUE, OTHER, not yes))
+        if high < greatest:
+            made.append(Set(rd=OTHER, immediate=high + 1))
+            made.append(_Jump(Condition.LESS, VALUE, OTHER, yes))
+        else:
+            made.append(_Jump(Condition.ALWAYS, 0, 0, yes))
+    return [*made, *_finally(not yes)]
+
+
+def linked(decision: Sequence[Instruction | _Jump], arms: dict[bool, int]) -> list[Instruction]:
+    """A decision with its jumps to the arms."""
+    return [
+        Branch(condition=each.condition, rs=each.rs, rt=each.rt, target=arms[each.arm])
+        if isinstance(each, _Jump)
+        else each
+        for each in decision
+    ]

@@ -1,0 +1,25 @@
+"""Places in DRAM for what several values share: arms of a branch, and states from run to run."""
+
+from __future__ import annotations
+
+from compiler.flow.joins import settle_joins
+from compiler.flow.places import Settled
+from compiler.flow.states import settle_states
+from compiler.layout.assign import Assigned, check_layouts
+
+__all__ = ["Settled", "settle"]
+
+
+def settle(assigned: Assigned) -> Settled:
+    """Add the copies that joins and states need.
+
+    Raises
+    ------
+    CompilerError
+        If a copy's contract does not hold.
+    """
+    plain = Settled(assigned, {})
+    settled = settle_states(settle_joins(plain))
+    if settled is not plain:
+        check_layouts(settled.assigned)
+    return settled

@@ -1,0 +1,367 @@
+"""ONNX If: arms become part of the graph, behind a decision.
+
+An arm reads outer tensors by name and can be read where it stands. `inline` puts the nodes of both
+arms in the If's place and leaves a node `If` of three inputs for each result: condition, and what
+either arm makes of it. Which arm a tensor belongs to is its *path*: decisions, outermost first.
+What is read in an arm is computed in that arm only.
+
+A decision is about codes: a comparison of one element with constants, or the index of the greatest
+of a few, compared with a constant. The sequencer reads those bytes itself (flow/blocks.py).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+
+from compiler.frontend.builder import Builder, Operand
+from compiler.frontend.functions import Function
+from compiler.frontend.model import (
+    Array,
+    FileError,
+    Model,
+    attributes_of,
+    is_standard,
+    label,
+    refuse,
+)
+from compiler.frontend.quantization import Quantization, of_type
+from compiler.ir import Path
+from compiler.ops import Join, Predicate, stored_codes
+from compiler.tensor import TensorType
+from hw.arch.axes import index_of
+
+PASSED = frozenset(("Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"))
+"""Operators between an ArgMax and a decision that keep its number."""
+COMPARED = {
+    "Equal": np.equal,
+    "Greater": np.greater,
+    "GreaterOrEqual": np.greater_equal,
+    "Less": np.less,
+    "LessOrEqual": np.less_equal,
+}
+HOW_TO_QUANTIZE = (
+    "quantizers leave the bodies of If in float: quantize each body as a graph of its own, with "
+    "the scales of the tensors that pass, and put it back (models/control.py does so)"
+)
+
+
+def is_if(node: onnx.NodeProto) -> bool:
+    """Whether a node is an If of the file."""
+    return bool(is_standard(node) and node.op_type == "If" and node.attribute)
+
+
+def is_join(node: onnx.NodeProto) -> bool:
+    """Whether a node is what `inline` left of an If."""
+    return bool(is_standard(node) and node.op_type == "If" and not node.attribute)
+
+
+def inline(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, Path]]:
+    """A model with every If replaced by its arms, and the paths of what arms make, by name.
+
+    Names of an arm that stand in the file already get ``@`` and the arm behind them.
+
+    Raises
+    ------
+    FileError
+        An If is damaged.
+    """
+    if not any(is_if(node) for node in model.graph.node):
+        return model, {}
+    flat = onnx.ModelProto()
+    flat.CopyFrom(model)
+    work = _Inlining(flat.graph)
+    nodes = [made for node in list(flat.graph.node) for made in work.expanded(node, ())]
+    del flat.graph.node[:]
+    flat.graph.node.extend(nodes)
+    return flat, work.paths
+
+
+class _Inlining:
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self.graph = graph
+        self.paths: dict[str, Path] = {}
+        self.labels: set[str] = set()
+        self.names = {value.name for value in (*graph.input, *graph.initializer)}
+        self.names |= {name for node in graph.node for name in node.output if name}
+
+    def expanded(self, node: onnx.NodeProto, path: Path) -> list[onnx.NodeProto]:
+        """The nodes that take a node's place."""
+        made = self._arms(node, path) if is_if(node) else [node]
+        for name in filter(None, node.output):
+            if path:
+                self.paths[name] = path
+        return made
+
+    def _arms(self, node: onnx.NodeProto, path: Path) -> list[onnx.NodeProto]:
+        branch = label(node)
+        if branch in self.labels:
+            raise FileError(f"two nodes If have the name {branch!r}")
+        self.labels.add(branch)
+        arms = {attribute.name: attribute.g for attribute in node.attribute}
+        made: list[onnx.NodeProto] = []
+        results: list[list[str]] = []
+        for name, taken in (("then_branch", True), ("else_branch", False)):
+            arm = arms.get(name)
+            if arm is None or len(arm.output) != len(node.output) or arm.input:
+                raise FileError(f"node {branch} (If): its {name} does not make its results")
+            within = (*path, (branch, taken))
+            known = self._fresh(arm, f"@{branch}.{name.removesuffix('_branch')}")
+            for tensor in arm.initializer:
+                tensor.name = known[tensor.name]
+                self.graph.initializer.append(tensor)
+            for inner in arm.node:
+                substitute(inner, known)
+                made += self.expanded(inner, within)
+            results.append([known.get(value.name, value.name) for value in arm.output])
+        for place, output in enumerate(node.output):
+            if output:
+                inputs = [node.input[0], results[0][place], results[1][place]]
+                made.append(onnx.helper.make_node("If", inputs, [output], f"{branch}:{output}"))
+        return made
+
+    def _fresh(self, arm: onnx.GraphProto, suffix: str) -> dict[str, str]:
+        """Names for what an arm makes."""
+        known = {}
+        for name in (*(t.name for t in arm.initializer), *(n for o in arm.node for n in o.output)):
+            if name:
+                known[name] = f"{name}{suffix}" if name in self.names else name
+        self.names |= set(known.values())
+        return known
+
+
+def substitute(node: onnx.NodeProto, known: Mapping[str, str]) -> None:
+    """Give tensors other names, also where a body inside reads them."""
+    for names in (node.input, node.output):
+        names[:] = [known.get(name, name) for name in names]
+    for attribute in node.attribute:
+        if attribute.type != onnx.AttributeProto.GRAPH:
+            continue
+        body = attribute.g
+        own = {value.name for value in (*body.input, *body.initializer)}
+        own |= {name for inner in body.node for name in inner.output}
+        outer = {name: new for name, new in known.items() if name not in own}
+        for inner in body.node:
+            substitute(inner, outer)
+        for value in body.output:
+            value.name = outer.get(value.name, value.name)
+
+
+# Decisions --------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Choice:
+    """A decision by the index of the greatest element.
+
+    Attributes
+    ----------
+    argmax: the node.
+    nodes: behind it, in order.
+    """
+
+    argmax: onnx.NodeProto
+    nodes: tuple[onnx.NodeProto, ...]
+
+
+def choices(model: Model) -> dict[str, Choice]:
+    """Conditions that an ArgMax decides, by name."""
+    found = {}
+    for node in model.nodes:
+        if is_join(node):
+            choice = _choice(model, node.input[0])
+            if choice is not None:
+                found[node.input[0]] = choice
+    return found
+
+
+def _choice(model: Model, name: str) -> Choice | None:
+    nodes: list[onnx.NodeProto] = []
+    while (node := model.producers.get(name)) is not None and is_standard(node):
+        if node.op_type == "ArgMax":
+            return Choice(node, tuple(reversed(nodes)))
+        moving = [each for each in node.input if each and not model.is_constant(each)]
+        if node.op_type not in (*PASSED, *COMPARED, "Not") or len(moving) != 1:
+            return None
+        nodes.append(node)
+        name = moving[0]
+    return None
+
+
+def only_deciding(model: Model, found: Mapping[str, Choice]) -> set[str]:
+    """Results of nodes behind an ArgMax, and its own, that nothing but decisions read."""
+    chained = {c.argmax.output[0] for c in found.values()}
+    chained |= {node.output[0] for c in found.values() for node in c.nodes}
+    read = {value.name for value in model.proto.graph.output}
+    alone = set()
+    for node in reversed(model.nodes):
+        if node.output[0] in chained and not read.intersection(node.output):
+            alone.add(node.output[0])
+        elif is_join(node) and node.input[0] in found:
+            read.update(node.input[1:])
+        else:
+            read.update(node.input)
+    return alone
+
+
+def by_index(model: Model, node: onnx.NodeProto, choice: Choice, source: Operand) -> Predicate:
+    """What a decision by index says of an ArgMax's operand.
+
+    Raises
+    ------
+    Unsupported
+        The greatest of several groups, or a set of indices that is neither one nor all but one.
+    """
+    attributes = attributes_of(choice.argmax)
+    kind = source.kind
+    axis = int(attributes.get("axis", 0)) % len(kind.onnx_shape)
+    count = kind.onnx_shape[axis]
+    if count != kind.elements:
+        raise refuse(node, f"ArgMax of several groups of {list(kind.onnx_shape)} decides")
+    value: Array = np.arange(count)
+    for each in choice.nodes:
+        value = _of_index(model, node, each, value)
+    if choice.nodes and value.dtype != np.bool_:
+        raise refuse(node, f"its condition is {value.dtype}, not bool")
+    if not choice.nodes:
+        raise refuse(node, "its condition is int64, not bool")
+    holding = np.flatnonzero(value)
+    others = np.flatnonzero(~value.astype(bool))
+    last = bool(attributes.get("select_last_index", 0))
+    positions = _positions(kind)
+    if holding.size == 1:
+        return Predicate(positions, index=int(holding[0]), last=last)
+    if others.size == 1:
+        return Predicate(positions, index=int(others[0]), last=last, negated=True)
+    raise refuse(node, f"{holding.size} of {count} indices decide; one is read, or all but one")
+
+
+def _of_index(
+    model: Model,
+    node: onnx.NodeProto,
+    step: onnx.NodeProto,
+    value: Array,
+) -> Array:
+    """A node behind an ArgMax, for every index."""
+    if step.op_type == "Not":
+        return np.logical_not(value)
+    if step.op_type == "Cast":
+        to = attributes_of(step).get("to")
+        return np.asarray(value, onnx.helper.tensor_dtype_to_np_dtype(to))
+    if step.op_type in PASSED:
+        return value
+    constant = next(model.constants[name] for name in step.input if model.is_constant(name))
+    if constant.size != 1:
+        raise refuse(node, f"{label(step)} compares with {constant.size} numbers")
+    other = constant.reshape(-1)[0]
+    pair = (other, value) if model.is_constant(step.input[0]) else (value, other)
+    return np.asarray(COMPARED[step.op_type](*pair))
+
+
+def by_code(model: Model, node: onnx.NodeProto, function: Function) -> Predicate:
+    """What a comparison says of a single code.
+
+    Raises
+    ------
+    Unsupported
+        It is no single bool.
+    """
+    kind, name = function.operand.kind, node.input[0]
+    if kind.elements != 1 or model.dtypes.get(name) != np.bool_:
+        raise refuse(
+            node,
+            f"its condition {name} is {model.dtypes.get(name)} {list(kind.onnx_shape)}, not one "
+            "bool",
+        )
+    codes = np.sort(stored_codes(kind))
+    real = (codes - kind.zero_point).astype(np.float32) * np.float32(kind.scale)
+    holds = function(real, model.opset) != 0
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], holds.astype(np.int8), [0]])))
+    runs = zip(edges[::2], edges[1::2], strict=True)
+    intervals = tuple((int(codes[a]), int(codes[b - 1])) for a, b in runs)
+    return Predicate(_positions(kind), intervals=intervals)
+
+
+def _positions(kind: TensorType) -> tuple[tuple[int, int, int, int], ...]:
+    return tuple(index_of(kind.axes, i) for i in range(kind.elements))
+
+
+# Joins ------------------------------------------------------------------------------------
+
+
+def joined(
+    builder: Builder,
+    node: onnx.NodeProto,
+    arms: Sequence[Operand],
+    tested: Operand,
+    predicate: Predicate,
+    path: Path,
+) -> Operand:
+    """The result of an If.
+
+    Parameters
+    ----------
+    node: a join, see `inline`.
+    arms: what either arm makes, where the condition holds first.
+    tested, predicate: decide.
+    path: of the join.
+
+    Raises
+    ------
+    Unsupported
+        The arms' results have different shapes or scales.
+    """
+    branch = node.name.removesuffix(f":{node.output[0]}")
+    known = [arm.kind for arm in arms if arm.type is not None]
+    if not known:
+        raise refuse(node, "both of its arms make constants")
+    result = known[0]
+    names = []
+    for taken, arm in zip((True, False), arms, strict=True):
+        builder.path = (*path, (branch, taken))
+        names.append(_arm(builder, node, arm, result))
+    builder.path = path
+    join = Join(
+        name=builder.op_name(node),
+        inputs=(*names, tested.name),
+        output=builder.inner(node.output[0]),
+        branch=branch,
+        condition=node.input[0],
+        predicate=predicate,
+    )
+    return builder.emit(join, result, node)
+
+
+def _arm(builder: Builder, node: onnx.NodeProto, arm: Operand, result: TensorType) -> str:
+    """The value of an arm's result, as the join wants it."""
+    if arm.type is None:
+        return _constant(builder, node, arm, result)
+    kind = arm.kind
+    if (kind.onnx_shape, kind.quantization) != (result.onnx_shape, result.quantization):
+        raise refuse(
+            node,
+            f"its arms make {_said(result)} and {_said(kind)}: both need one shape and one scale",
+        )
+    return builder.in_form(arm, result.axes, node).name
+
+
+def _constant(builder: Builder, node: onnx.NodeProto, arm: Operand, result: TensorType) -> str:
+    assert arm.array is not None
+    quantization: Quantization | None = arm.quantization or of_type(result)
+    if arm.array.dtype != result.dtype or arm.array.shape != result.onnx_shape:
+        raise refuse(
+            node, f"its arms make {_said(result)} and {arm.array.dtype} {list(arm.array.shape)}"
+        )
+    if quantization is None or not quantization.describes(result):
+        raise refuse(node, f"its arms make {_said(result)} and a constant of another scale")
+    return builder.constant(arm.name, result, arm.array)
+
+
+def _said(kind: TensorType) -> str:
+    return (
+        f"{kind.dtype} {list(kind.onnx_shape)} with scale {kind.scale:.9g}, zero point "
+        f"{kind.zero_point}"
+    )

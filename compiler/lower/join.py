@@ -1,0 +1,86 @@
+"""Lowering of joins: the arms have written where the result lies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from compiler.emit.emitter import Emitter
+from compiler.lower.base import Laid, Lanes, Lowering
+from compiler.ops import Join
+from compiler.policy import Policy
+from compiler.tensor import TensorType
+from hw.arch.config import AcceleratorConfig
+from hw.arch.layout import LaneMap, TensorLayout
+from hw.arch.program import Tensor
+from hw.arch.winograd import Algorithm
+
+MOST = 16
+"""Elements that a decision may compare: each is read by the sequencer."""
+
+
+class JoinLowering(Lowering[Join]):
+    """No instruction; what decides is emitted before the arms (compiler/flow/blocks.py)."""
+
+    operation = Join
+    limits = (f"a decision compares at most {MOST} elements",)
+
+    def kind(self, op: Join, config: AcceleratorConfig) -> str:
+        """One kind."""
+        return "join"
+
+    def refusal(
+        self,
+        op: Join,
+        inputs: Sequence[TensorType],
+        output: TensorType,
+        config: AcceleratorConfig,
+        policy: Policy | None,
+    ) -> str | None:
+        """Too many elements."""
+        count = len(op.predicate.positions)
+        if count > MOST:
+            return f"compares {count} elements; the sequencer reads {MOST} at most"
+        return None
+
+    def contract(
+        self, op: Join, sources: Sequence[TensorLayout], result: TensorLayout
+    ) -> str | None:
+        """One map for both arms and the result."""
+        same = all(source == result for source in sources[:2])
+        return None if same else "the arms of a branch have their result's lanes"
+
+    def lanes(self, op: Join) -> Lanes:
+        """Those of its arms."""
+        return Lanes.MET
+
+    def demands(self, op: Join, maps: Sequence[LaneMap]) -> list[LaneMap] | None:
+        """The first arm's where both agree, else dense ones."""
+        first, second, tested = maps
+        if first != second:
+            first = LaneMap.dense(first.channels, first.lanes)
+        return [first, first, tested]
+
+    def keeps_bytes(self, op: Join) -> bool:
+        """An arm wrote them."""
+        return True
+
+    def bound(
+        self,
+        op: Join,
+        sources: Sequence[Laid],
+        result: Laid,
+        config: AcceleratorConfig,
+        algorithms: Sequence[Algorithm],
+    ) -> int:
+        """Nothing is done."""
+        return 0
+
+    def emit(
+        self, emitter: Emitter, op: Join, sources: Sequence[Tensor], target: Tensor
+    ) -> dict[str, Any]:
+        """Nothing."""
+        return {"branch": op.branch}
+
+
+LOWERING = JoinLowering()

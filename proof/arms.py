@@ -1,0 +1,66 @@
+"""Every arm of a program with branches runs in some pass of its proof."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+from compiler.ir import Graph, Join
+from hw.arch.isa import Branch, Condition
+from hw.arch.program import Block, Program
+from sim.functional.sequencer import Step
+from sim.path import visited
+
+Forced: TypeAlias = Mapping[str, bool]
+"""Decisions by the file's name of the condition."""
+
+
+def forced(program: Program, decisions: Forced) -> Program:
+    """The program with jumps in the place of decisions."""
+    instructions = list(program.instructions)
+    for block in program.blocks:
+        if block.condition in decisions:
+            target = block.following[0 if decisions[block.condition] else 1]
+            instructions[block.first] = Branch(condition=Condition.ALWAYS, target=target)
+    return dataclasses.replace(program, instructions=tuple(instructions))
+
+
+def untaken(program: Program, graph: Graph, traces: Sequence[Sequence[Step]]) -> Forced | None:
+    """Decisions that lead to an arm which no pass has taken yet; None if there is none."""
+    reachable = (forced for _, forced in _missing(program, graph, traces) if forced is not None)
+    return next(reachable, None)
+
+
+def unreachable(program: Program, graph: Graph, traces: Sequence[Sequence[Step]]) -> list[str]:
+    """Arms behind decisions that exclude one another."""
+    return [name for name, forced in _missing(program, graph, traces) if forced is None]
+
+
+def _missing(
+    program: Program, graph: Graph, traces: Sequence[Sequence[Step]]
+) -> list[tuple[str, Forced | None]]:
+    """Arms that did not run, and what leads there."""
+    seen = {program.blocks[i].first for t in traces for i in visited(program, t) if program.blocks}
+    joins = {op.branch: op for op in graph.ops if isinstance(op, Join)}
+    conditions = {op.branch: op.condition for op in joins.values()}
+    found = []
+    for block in program.blocks:
+        for place, first in enumerate(block.following if block.condition else ()):
+            if first not in seen:
+                branch = _branch(block)
+                path = (*graph.path(joins[branch].output), (branch, place == 0))
+                name = next(b.name for b in program.blocks if b.first == first)
+                found.append((name, _decisions([(conditions[b], arm) for b, arm in path])))
+    return found
+
+
+def _branch(block: Block) -> str:
+    """Name of the decision that a block makes."""
+    return block.name.removesuffix("?")
+
+
+def _decisions(path: Sequence[tuple[str, bool]]) -> Forced | None:
+    """Decisions of a path; None where two of one condition differ."""
+    decisions = dict(path)
+    return decisions if all(decisions[name] == arm for name, arm in path) else None
