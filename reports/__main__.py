@@ -1,6 +1,7 @@
 """Command line: turn a run of build/<net> into a page, figures, a trace and a summary.
 
-`python -m reports table1` prints Table 1 of the hFA paper instead (reports/table1.py).
+`python -m reports compare A B [C ...]` sets runs side by side (reports/compare.py),
+`python -m reports table1` prints Table 1 of the hFA paper (reports/table1.py).
 """
 
 from __future__ import annotations
@@ -10,11 +11,21 @@ import json
 import sys
 from pathlib import Path
 
-from reports import hfa, hfa_tables, hfa_words, tables
+from reports import compare, hfa, hfa_tables, hfa_words, tables
 from reports.command import report
-from reports.report import Report, ReportError
-from reports.summary import headline
+from reports.report import CLOCK_HZ, Report, ReportError
+from reports.summary import headline, layer_summary
 from shell import leave
+
+
+def _megahertz(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e5:
+        raise argparse.ArgumentTypeError(f"{text!r} is no frequency in MHz")
+    return value * 1e6
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,7 +49,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="RUN",
         help="run of the same network built with --hfa off, to compare energy with",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    parser.add_argument(
+        "--clock", type=_megahertz, default=CLOCK_HZ, metavar="MHZ", help="for times; default: 100"
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    form.add_argument("--csv", action="store_true", help="print the table of layers as CSV instead")
     return parser
 
 
@@ -64,15 +80,23 @@ def main(arguments: list[str] | None = None) -> int:
         from reports import table1
 
         return table1.main(words[1:])
+    if words[:1] == ["compare"]:
+        return compare.main(words[1:])
     args = _parser().parse_args(words)
     try:
-        done = report(args.build, args.output, run=args.run, direct=args.direct)
+        done = report(
+            args.build, args.output, run=args.run, direct=args.direct, clock_hz=args.clock
+        )
     except ReportError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if args.json:
         paths = {"page": str(done.page), "files": [str(path) for path in done.files]}
-        print(json.dumps({**headline(done.report), **paths}))
+        layers = [layer_summary(x, done.report.multipliers) for x in done.report.layers]
+        print(json.dumps({**headline(done.report), "layers": layers, **paths}))
+        return 0
+    if args.csv:
+        print(tables.csv(tables.layers(done.report)), end="")
         return 0
     if done.others:
         names = ", ".join(other.parent.name for other in done.others)

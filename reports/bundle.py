@@ -6,7 +6,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from reports import theme
+from reports import tables, theme
 from reports.figures import drawn
 from reports.page import page
 from reports.report import Report, ReportError
@@ -50,10 +50,12 @@ def _draw(report: Report, folder: Path, direct: Report | None) -> list[str]:
     names = []
     for name, (draw, description) in drawn(report).items():
         figure = draw(report)
+        theme.settle(figure)
         theme.save_png(figure, folder / f"{name}.png")
         pictures[name] = theme.inline_svg(figure, name, description)
         names.append(f"{name}.png")
+    (folder / "layers.csv").write_text(tables.csv(tables.layers(report)), encoding="utf-8")
     (folder / "report.json").write_text(json.dumps(summary(report, direct), indent=1) + "\n")
     (folder / "trace.json").write_text(json.dumps(trace(report), separators=(",", ":")))
     (folder / "index.html").write_text(page(report, pictures, direct), encoding="utf-8")
-    return [*names, "report.json", "trace.json", "index.html"]
+    return [*names, "layers.csv", "report.json", "trace.json", "index.html"]

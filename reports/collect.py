@@ -11,13 +11,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hw.arch.isa import Unit
+from reports import bounds
 from reports.choice import choice
-from reports.report import EnergyReference, LayerRow, Report, ReportError, Span, UnitTime
+from reports.report import (
+    CLOCK_HZ,
+    EnergyReference,
+    LayerRow,
+    Region,
+    Report,
+    ReportError,
+    Span,
+    UnitTime,
+)
 from sim.result import ResultError, RunResult
 
 
-def read(path: Path) -> Report:
+def read(path: Path, clock_hz: float = CLOCK_HZ) -> Report:
     """Read run.json.
+
+    Parameters
+    ----------
+    clock_hz: frequency for times.
 
     Raises
     ------
@@ -33,14 +47,14 @@ def read(path: Path) -> Report:
     except ResultError as error:
         raise ReportError(str(error)) from error
     try:
-        return summarize(result)
+        return summarize(result, clock_hz)
     except ReportError as error:
         raise ReportError(f"{path}: {error}") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ReportError(f"{path} is damaged: {error}") from error
 
 
-def summarize(result: RunResult) -> Report:
+def summarize(result: RunResult, clock_hz: float = CLOCK_HZ) -> Report:
     """Turn a simulator's result into a report.
 
     Raises
@@ -77,17 +91,25 @@ def summarize(result: RunResult) -> Report:
         energy_table=_energy_table(result),
         wall_s=result.wall_s,
         sim_khz=result.sim_khz,
-        layers=_layers(result),
+        layers=_layers(result, spans),
         spans=spans,
         units=_units(result, spans),
         counters=dict(result.counters),
         actions=dict(result.actions),
+        regions=tuple(Region(**region) for region in result.memory),
+        capacity=dict(result.scratchpads.get("capacity", {})),
+        used=tuple(result.scratchpads.get("used", ())),
+        pictures=_pictures(result),
+        answers=tuple(result.answers),
+        clock_hz=clock_hz,
     )
 
 
 def _check(result: RunResult) -> None:
     """Refuse a result whose parts contradict each other."""
     columns = dataclasses.asdict(result.instructions)
+    if not columns["bytes"]:  # results that were written before it was kept
+        del columns["bytes"]
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) != 1:
         raise ReportError(f"the timeline is damaged: its columns have the lengths {lengths}")
@@ -125,18 +147,47 @@ def labels(names: Sequence[str]) -> list[str]:
     return short if len(set(short)) == len(names) else list(names)
 
 
-def _layers(result: RunResult) -> tuple[LayerRow, ...]:
-    made = ("label", "choice")
+def _layers(result: RunResult, spans: tuple[Span, ...]) -> tuple[LayerRow, ...]:
+    made = ("label", "choice", "bound", "busy", "filled", "members")
     kept = [f.name for f in dataclasses.fields(LayerRow) if f.name not in made]
     short = labels([layer.name for layer in result.layers])
-    return tuple(
-        LayerRow(
-            label=label,
-            choice=choice(layer.tiling),
-            **{name: getattr(layer, name) for name in kept},
+    units: dict[str, list[Span]] = {}
+    for span in spans:
+        units.setdefault(span.unit, []).append(span)
+    rows = []
+    for label, layer in zip(short, result.layers, strict=True):
+        way = choice(layer.tiling)
+        last, cycles = layer.last_cycle or 0, layer.cycles or 0
+        moved = layer.read_bytes + layer.write_bytes
+        busy = bounds.shares(units, last - cycles, last, moved, _port_bytes(result))
+        rows.append(
+            LayerRow(
+                label=label,
+                choice=way,
+                bound=bounds.bound(busy),
+                busy=busy,
+                filled=bounds.filled(
+                    layer.op, layer.macs, layer.array_vectors, result.multipliers, way
+                ),
+                members=tuple(layer.tiling.get("stages", ())),
+                **{name: getattr(layer, name) for name in kept},
+            )
         )
-        for layer, label in zip(result.layers, short, strict=True)
-    )
+    return tuple(rows)
+
+
+def _pictures(result: RunResult) -> int:
+    """Frames that a run takes, as the shape of its only input tells; 0 where it does not."""
+    shapes = list(result.input.get("shapes", {}).values())
+    if len(shapes) != 1 or len(shapes[0]) not in (4, 5):
+        return 0
+    batch, *sizes = shapes[0]
+    at = [i for i, size in enumerate(sizes) if size in (1, 3)]
+    if len(sizes) == 3:
+        return int(batch) if at else 0
+    if at == [0]:
+        return int(batch * sizes[1])
+    return int(batch * sizes[0]) if at in ([1], [3]) else 0
 
 
 def _energy_table(result: RunResult) -> EnergyReference:
@@ -156,10 +207,11 @@ def _spans(result: RunResult) -> tuple[Span, ...]:
     columns = result.instructions
     executed: Counter[tuple[str, int]] = Counter()
     spans = []
-    for unit, layer, pc, issue, end in zip(
-        columns.unit, columns.layer, columns.pc, columns.issue, columns.end, strict=True
+    moved = columns.bytes or (0,) * len(columns.unit)
+    for unit, layer, pc, issue, end, size in zip(
+        columns.unit, columns.layer, columns.pc, columns.issue, columns.end, moved, strict=True
     ):
-        spans.append(Span(Unit[unit].name, layer, executed[unit, layer], pc, issue, end + 1))
+        spans.append(Span(Unit[unit].name, layer, executed[unit, layer], pc, issue, end + 1, size))
         executed[unit, layer] += 1
     return tuple(sorted(spans, key=lambda span: (span.unit, span.issue)))
 

@@ -9,7 +9,7 @@ from reports import hfa
 from reports.bundle import write
 from reports.collect import read
 from reports.find import find, folder
-from reports.report import Report, ReportError
+from reports.report import CLOCK_HZ, Report, ReportError
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,6 +40,7 @@ def report(
     *,
     run: str | None = None,
     direct: Path | None = None,
+    clock_hz: float = CLOCK_HZ,
 ) -> Reported:
     """Write page, figures, tables and trace of a run.
 
@@ -49,6 +50,7 @@ def report(
     output: folder of the report; default: ``report`` beside the run.
     run: a run of the build by name, or its path.
     direct: a run of the same network built with ``hfa="off"``, to compare energy with.
+    clock_hz: frequency for times and frames per second.
 
     Raises
     ------
@@ -57,7 +59,7 @@ def report(
     """
     result, others = find(place, run)
     target = output or folder(result)
-    found = read(result)
+    found = read(result, clock_hz)
     other = None if direct is None else _direct(direct, found)
     files = write(found, target, other)
     return Reported(found, other, target / "index.html", tuple(files), result, tuple(others))

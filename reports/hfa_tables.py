@@ -20,7 +20,6 @@ LAYER_COLUMNS = (
     Column("times fewer", meaning="multiplications, direct / chosen"),
     Column("energy, direct", "J", "compiler's estimate, without what both ways share"),
     Column("chosen", "J", "compiler's estimate, without what both ways share"),
-    Column("why direct", numeric=False),
 )
 
 
@@ -65,23 +64,28 @@ def layers(report: Report) -> Table:
     for layer in considered(report):
         made = layer.choice
         name = made.chosen if made else DIRECT
-        rows.append((text(layer.label), text(name), *_estimates(layer), text(_why(layer))))
-    return Table("Direct or transformed", LAYER_COLUMNS, tuple(rows), _sum(report))
+        rows.append((text(layer.label), text(name), *_estimates(layer)))
+    reasons = {i: why for i, x in enumerate(considered(report)) if (why := _why(x))}
+    notes = {i: f"direct: {why}" for i, why in reasons.items()}
+    return Table(
+        "Direct or transformed", LAYER_COLUMNS, tuple(rows), _sum(report), notes, _note(report)
+    )
 
 
-_BRIEF = (0, 1, 2, 3, 5, 8, 11)
+_BRIEF = (0, 1, 2, 3, 5, 8)
 """Columns for a terminal."""
 
 
 def brief(report: Report) -> Table:
-    """`layers` for a terminal: algorithm, cycles, factor of multiplications, reason."""
+    """`layers` for a terminal: algorithm, cycles, factor of multiplications."""
     table = layers(report)
 
     def line(cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
         return tuple(cells[i] for i in _BRIEF) if cells else ()
 
     columns = tuple(table.columns[i] for i in _BRIEF)
-    return Table(table.title, columns, tuple(map(line, table.rows)), line(table.total))
+    rows = tuple(map(line, table.rows))
+    return Table(table.title, columns, rows, line(table.total), table.notes, table.remark)
 
 
 def _sum(report: Report) -> tuple[Cell, ...]:
@@ -91,9 +95,6 @@ def _sum(report: Report) -> tuple[Cell, ...]:
     cycles, products = hfa.total(taken, "cycles"), hfa.total(taken, "multiplications")
     energy = hfa.total(taken, "energy_j")
     measured = sum(x.cycles for x in report.layers if x.choice and x.choice.transformed)
-    note = ""
-    if energy.layers < len(taken):
-        note = f"energy is estimated for {energy.layers} of these layers"
     known = bool(energy.layers)
     return (
         text("transformed layers"),
@@ -104,8 +105,16 @@ def _sum(report: Report) -> tuple[Cell, ...]:
         number(products.gain, ratio(products.gain)),
         number(energy.direct if known else None, si(energy.direct, "J")),
         number(energy.chosen if known else None, si(energy.chosen, "J")),
-        text(note),
     )
+
+
+def _note(report: Report) -> str:
+    """For how many of the transformed layers energy was estimated, if not for all."""
+    taken = [c for c in hfa.recorded(report) if c.transformed]
+    estimated = hfa.total(taken, "energy_j").layers
+    if estimated == len(taken):
+        return ""
+    return f"Energy is estimated for {estimated} of the {len(taken)} transformed layers."
 
 
 def ways(report: Report) -> Table:

@@ -16,7 +16,10 @@ def escape(words: str) -> str:
 
 
 def table_html(table: Table, sortable: bool = False) -> str:
-    """A table as HTML; with `sortable`, its titles are buttons for page.js."""
+    """A table as HTML; with `sortable`, page.js sorts it when a title is clicked.
+
+    A row and the note below it are one body, so that they stay together.
+    """
     heads = []
     for column in table.columns:
         title = escape(column.title)
@@ -36,12 +39,21 @@ def table_html(table: Table, sortable: bool = False) -> str:
             cells.append(f'<td class="{kind}{long}" data-value="{value}">{escape(cell.text)}</td>')
         return f"<tr>{''.join(cells)}</tr>"
 
-    body = "".join(map(line, table.rows))
+    def note(index: int) -> str:
+        words = table.notes.get(index)
+        if words is None:
+            return ""
+        return f'<tr class="note"><td colspan="{len(table.columns)}">{escape(words)}</td></tr>'
+
+    bodies = "".join(
+        f"<tbody>{line(row)}{note(index)}</tbody>" for index, row in enumerate(table.rows)
+    )
     foot = f"<tfoot>{line(table.total)}</tfoot>" if table.total else ""
     kind = ' class="sortable"' if sortable else ""
+    remark = f'<p class="remark">{escape(table.remark)}</p>' if table.remark else ""
     return (
-        f'<div class="scroll"><table{kind}><thead><tr>{"".join(heads)}</tr></thead>'
-        f"<tbody>{body}</tbody>{foot}</table></div>"
+        f'<div class="scroll" tabindex="0"><table{kind}><thead><tr>{"".join(heads)}</tr></thead>'
+        f"{bodies}{foot}</table></div>{remark}"
     )
 
 

@@ -31,6 +31,7 @@ def page(report: Report, figures: Mapping[str, str], direct: Report | None = Non
         ("roofline", "Roofline", _roofline(report, figures)),
         ("timeline", "Timeline", _timeline(report, figures)),
         ("units", "Who waited for whom", _units(report, figures)),
+        ("memory", "Memory", _memory(report, figures)),
         ("energy", "Energy", _energy(report, figures)),
         ("tiling", "Tiling", _tiling(report)),
         ("method", "How these figures were made", _method(report)),
@@ -40,16 +41,24 @@ def page(report: Report, figures: Mapping[str, str], direct: Report | None = Non
     parts = "".join(
         f'<section id="{key}"><h2>{title}</h2>{body}</section>' for key, title, body in shown
     )
+    footer = (
+        "<footer>Written by <code>python -m reports</code>. The same figures for machines: "
+        "<code>report.json</code>, <code>layers.csv</code>; the timeline for ui.perfetto.dev: "
+        "<code>trace.json</code>.</footer>"
+    )
+    body = f"{_header(report)}<nav>{links}</nav>{_cards(report)}{parts}{footer}"
+    return document(report.title, body)
+
+
+def document(title: str, body: str) -> str:
+    """A whole page: everything that it needs is inside."""
     return (
         "<!doctype html>\n"
         '<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(report.title)}</title>"
+        f"<title>{escape(title)}</title>"
         f"<style>{(ASSETS / 'page.css').read_text()}</style></head>\n"
-        f"<body><main>{_header(report)}<nav>{links}</nav>{_cards(report)}{parts}"
-        "<footer>Written by <code>python -m reports</code>. The same figures for machines: "
-        "<code>report.json</code>; the timeline for ui.perfetto.dev: <code>trace.json</code>."
-        "</footer></main>"
+        f"<body><main>{body}</main>"
         f"<script>{(ASSETS / 'page.js').read_text()}</script></body></html>\n"
     )
 
@@ -86,7 +95,7 @@ def _cards(report: Report) -> str:
             "cycles",
             si(report.cycles, digits=4),
             f"{count(report.cycles)} clock cycles from start to interrupt: "
-            f"{si(report.cycles / 1e8, 's')} at 100 MHz.",
+            f"{si(report.seconds, 's')}; {report.speed}.",
         ),
         _card(
             "of the bound",
@@ -133,7 +142,7 @@ def _layers(report: Report, figures: Mapping[str, str]) -> str:
             "so the blue beyond it is what could still be saved. Right: share of these cycles in "
             "which the multiplier array took an activation vector.",
         )
-        + "<p>Click a title to sort.</p>"
+        + "<p>Click a title to sort; hold the pointer over it for what it means.</p>"
         + table_html(tables.layers(report), sortable=True)
     )
 
@@ -165,9 +174,9 @@ def _timeline(report: Report, figures: Mapping[str, str]) -> str:
     return figure(
         figures["timeline"],
         f"{count(len(report.spans))} instructions. Above: for each unit, how much of the time an "
-        "instruction was inside; the red bands are the windows below. Below: single instructions; "
-        "hold the pointer over one for its name and cycles; darker where a unit has accepted the "
-        "next one before the last has ended. Transfers that lie under array "
+        "instruction was inside; the orange bands are the windows below. Below: single "
+        "instructions; hold the pointer over one for its name and cycles; darker where a unit has "
+        "accepted the next one before the last has ended. Transfers that lie under array "
         "instructions cost nothing; a gap in ARRAY is lost time. Open "
         "<code>trace.json</code> in Perfetto to move about freely (1 µs there is 1 cycle).",
     )
@@ -183,6 +192,22 @@ def _units(report: Report, figures: Mapping[str, str]) -> str:
         "token</b>: the next instruction needs something another unit has not finished. "
         "<b>Idle</b>: nothing in the queue.",
     ) + table_html(tables.units(report))
+
+
+def _memory(report: Report, figures: Mapping[str, str]) -> str:
+    body = ""
+    if "dram" in figures:
+        body += figure(
+            figures["dram"],
+            "A field is a region of memory while it holds what something later reads; where the "
+            "compiler uses memory again, fields stand one behind the other at equal addresses.",
+        )
+    if "scratchpads" in figures:
+        body += figure(
+            figures["scratchpads"],
+            "Rows that the instructions of a layer read or write, over all of its tiles.",
+        )
+    return body
 
 
 def _energy(report: Report, figures: Mapping[str, str]) -> str:

@@ -13,6 +13,9 @@ from typing import Any
 from hw.arch.isa import Unit
 from reports.choice import DIRECT, Choice
 from reports.roof import Roof, intensity
+from reports.units import si
+
+CLOCK_HZ = 1e8
 
 
 class ReportError(ValueError):
@@ -30,6 +33,7 @@ class Span:
     number: counts the instruction's executions of its layer and unit from 0; the tile's number.
     index: instruction index in the program.
     issue, end: cycle of issue, and the cycle after its completion.
+    bytes: that it moves over the memory port.
     """
 
     unit: str
@@ -38,6 +42,19 @@ class Span:
     index: int
     issue: int
     end: int
+    bytes: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Region:
+    """A region of DRAM; `first` and `last` are layers (see `sim.memory.Region`)."""
+
+    kind: str
+    name: str
+    address: int
+    bytes: int
+    first: int
+    last: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,6 +85,10 @@ class LayerRow:
     energy: joules by component.
     tiling: the compiler's choice.
     choice: direct or transformed; None if the compiler recorded none.
+    bound: what holds it up: ``array``, ``memory``, ``vector``, ``drain`` or ``latency``
+        (`reports.bounds`); busy: share of its cycles in which each of these had work.
+    filled: share of the multipliers that do useful work when the array takes a vector.
+    members: operators of the file that it joins; () if it is one.
     """
 
     name: str
@@ -84,6 +105,10 @@ class LayerRow:
     energy: Mapping[str, float]
     tiling: Mapping[str, Any]
     choice: Choice | None = None
+    bound: str = ""
+    busy: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    filled: float | None = None
+    members: tuple[str, ...] = ()
 
     @property
     def dram_bytes(self) -> int:
@@ -157,6 +182,11 @@ class Report:
     spans: executed instructions, in order of issue within a unit.
     units: where each unit's cycles went; empty without counters.
     counters, actions: performance counters and action counts by name.
+    regions: of the DRAM image; () in runs that do not tell.
+    capacity: rows of every scratchpad; used: by each layer.
+    pictures: frames of the only input, 0 where it takes none.
+    answers: the largest values of the outputs, as run.json has them.
+    clock_hz: frequency for times; the circuit's is a matter of the part.
     """
 
     network: str
@@ -186,6 +216,25 @@ class Report:
     units: tuple[UnitTime, ...]
     counters: Mapping[str, int]
     actions: Mapping[str, int]
+    regions: tuple[Region, ...] = ()
+    capacity: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    used: tuple[Mapping[str, int], ...] = ()
+    pictures: int = 0
+    answers: tuple[Mapping[str, Any], ...] = ()
+    clock_hz: float = CLOCK_HZ
+
+    @property
+    def seconds(self) -> float:
+        """Time of the run at `clock_hz`."""
+        return self.cycles / self.clock_hz
+
+    @property
+    def speed(self) -> str:
+        """Runs, and pictures where it takes some, per second at `clock_hz`."""
+        words = f"{si(1 / self.seconds)} runs/s"
+        if self.pictures > 1:
+            words += f", {si(self.pictures / self.seconds)} frames/s"
+        return f"{words} at {si(self.clock_hz, 'Hz')}"
 
     @property
     def title(self) -> str:

@@ -35,12 +35,16 @@ def headline(report: Report) -> dict[str, Any]:
         "fetch_bytes": report.fetch_bytes,
         "energy_table": report.energy_table.name,
         "energy_j": report.energy_j,
+        "clock_hz": report.clock_hz,
+        "runs_per_second": 1 / report.seconds,
+        "frames_per_second": report.pictures / report.seconds if report.pictures else None,
         "wall_s": report.wall_s,
         "sim_khz": report.sim_khz,
     }
 
 
-def _layer(layer: LayerRow, multipliers: int) -> dict[str, Any]:
+def layer_summary(layer: LayerRow, multipliers: int) -> dict[str, Any]:
+    """Figures of a layer; keys shared with run.json mean the same."""
     intensity = layer.intensity if math.isfinite(layer.intensity) else None
     return {
         "name": layer.name,
@@ -51,6 +55,10 @@ def _layer(layer: LayerRow, multipliers: int) -> dict[str, Any]:
         "cycles": layer.cycles,
         "macs": layer.macs,
         "utilization": layer.utilization,
+        "lanes_filled": layer.filled,
+        "held_up_by": layer.bound,
+        "busy": dict(layer.busy),
+        "members": list(layer.members),
         "mac_per_multiplier_cycle": layer.rate(multipliers),
         "roofline_cycles": layer.roofline_cycles,
         "roofline_share": layer.roofline_share,
@@ -75,7 +83,7 @@ def summary(report: Report, direct: Report | None = None) -> dict[str, Any]:
         "port_bytes": report.port_bytes,
         "energy": dict(report.energy),
         "hfa": hfa.summary(report, direct),
-        "layers": [_layer(layer, report.multipliers) for layer in report.layers],
+        "layers": [layer_summary(layer, report.multipliers) for layer in report.layers],
         "units": {
             unit.name: {
                 "working": unit.working,

@@ -17,7 +17,7 @@ from models import fsb, slowfast, whole_tiles
 from models.table import figures
 from reports.find import find
 from reports.report import ReportError
-from reports.tables import Cell, Column, Table, number, plain, text
+from reports.tables import Cell, Column, Table, number, plain, records, text
 from reports.units import count, ratio, si
 from sim.result import ResultError, RunResult
 
@@ -99,7 +99,7 @@ def performed(runs: Sequence[RunResult]) -> Table:
         Column("multiplications", meaning="counter array_products × multipliers"),
         Column("MAC / multiplication"),
         Column("cycles"),
-        Column("MAC/mult/cycle", meaning="MAC per multiplier and cycle"),
+        Column("MAC / mult / cycle", meaning="MAC per multiplier and cycle"),
     )
     rows: list[tuple[Cell, ...]] = []
     for run in runs:
@@ -128,11 +128,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _as_dict(table: Table) -> list[dict[str, float | str | None]]:
-    titles = [column.title for column in table.columns]
-    return [dict(zip(titles, (cell.value for cell in row), strict=True)) for row in table.rows]
-
-
 def main(arguments: Sequence[str]) -> int:
     """Print the tables; the exit code is 0, or 2 if a run cannot be read."""
     args = _parser().parse_args(arguments)
@@ -148,7 +143,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     tables = [convention(), whole(), *([performed(runs)] if runs else [])]
     if args.json:
-        print(json.dumps({table.title: _as_dict(table) for table in tables}))
+        print(json.dumps({table.title: records(table) for table in tables}))
     else:
         print("\n\n".join(f"{table.title}\n\n{plain(table)}" for table in tables))
     return 0

@@ -8,9 +8,11 @@ set of tables.
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
+from csv import writer as csv_writer
 
 from reports.report import Report
 from reports.units import NO_VALUE, count, ratio, share, si
@@ -36,12 +38,28 @@ class Column:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of cells; `total` is a last row that is not sorted with the others."""
+    """Rows of cells.
+
+    Attributes
+    ----------
+    total: a last row that is not sorted with the others.
+    notes: words that stand below a row, by its number, over its whole width.
+    remark: words that stand below the table; MARK in a cell refers to them.
+    """
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     total: tuple[Cell, ...] = ()
+    notes: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    remark: str = ""
+
+
+MARK = "*"
+AHEAD = (
+    f"{MARK} over 100 %: a part of the work was done ahead of time, under an earlier layer, and "
+    "its cycles are that one's."
+)
 
 
 def text(value: str) -> Cell:
@@ -54,12 +72,18 @@ def number(value: float | None, shown: str) -> Cell:
     return Cell(value, NO_VALUE if value is None else shown)
 
 
+def marked(value: float | None, shown: str) -> Cell:
+    """A share; over 100 % it refers to the table's remark."""
+    return number(value, shown + MARK if value is not None and value > 1.0005 else shown)
+
+
 def headline(reports: Sequence[Report]) -> Table:
     """The figures of whole runs: a row per figure, a column per run."""
     columns = (Column("figure", numeric=False), *(Column(r.title) for r in reports))
     lines: list[tuple[str, list[Cell]]] = [
         ("result", [text(r.verdict) for r in reports]),
         ("cycles", [number(r.cycles, count(r.cycles)) for r in reports]),
+        ("speed", [Cell(1 / r.seconds, r.speed) for r in reports]),
         ("multiply-accumulates", [number(r.macs, si(r.macs, "MAC")) for r in reports]),
         ("multipliers", [number(r.multipliers, count(r.multipliers)) for r in reports]),
         ("MAC per multiplier and cycle", [number(r.rate, ratio(r.rate, 3)) for r in reports]),
@@ -82,14 +106,21 @@ LAYER_COLUMNS = (
     Column("cycles", meaning="cycles that the run spent in this layer"),
     Column("of run", "%", "share of the run's cycles"),
     Column("MAC", meaning="multiply-accumulates of the original operator"),
+    Column("array busy", "%", "share of its cycles in which the array took a vector"),
     Column(
-        "utilization",
+        "lanes filled",
         "%",
-        "share of its cycles in which the array took a vector; work done ahead, under an "
-        "earlier layer, may lift it over 100 %",
+        "share of the multipliers that do useful work when the array takes a vector; where it is "
+        "transformed, of the products of its algorithm",
     ),
-    Column("MAC/mult/cycle", meaning="MAC per multiplier and cycle; 1 is a full array"),
+    Column("MAC / mult / cycle", meaning="MAC per multiplier and cycle; 1 is a full array"),
     Column("bound / cycles", "%", "roofline bound over cycles; 100 % is as fast as it can be"),
+    Column(
+        "held up by",
+        meaning="the part that was busy in most of its cycles; latency: none was in three quarters "
+        "of them, units waited for each other or for the first answer of the memory",
+        numeric=False,
+    ),
     Column("DRAM", "B", "bytes read and written"),
     Column("energy", "J", "estimate: action counts × energy table"),
 )
@@ -109,9 +140,11 @@ def layers(report: Report) -> Table:
                 number(layer.cycles, count(layer.cycles)),
                 number(layer.cycles / report.cycles, share(layer.cycles / report.cycles)),
                 number(layer.macs or None, si(layer.macs)),
-                number(layer.utilization, share(layer.utilization)),
+                marked(layer.utilization, share(layer.utilization)),
+                number(layer.filled, share(layer.filled)),
                 number(rate, ratio(rate)),
-                number(layer.roofline_share, share(layer.roofline_share)),
+                marked(layer.roofline_share, share(layer.roofline_share)),
+                text(layer.bound),
                 number(layer.dram_bytes, si(layer.dram_bytes, "B")),
                 number(layer.energy_j, si(layer.energy_j, "J")),
             )
@@ -123,13 +156,21 @@ def layers(report: Report) -> Table:
         number(1.0, share(1.0)),
         number(report.macs, si(report.macs)),
         number(report.utilization, share(report.utilization)),
+        number(None, ""),
         number(report.rate, ratio(report.rate)),
         number(report.roofline_share, share(report.roofline_share)),
+        text(""),
         number(report.dram_bytes, si(report.dram_bytes, "B")),
         number(report.energy_j, si(report.energy_j, "J")),
     )
     columns = (*LAYER_COLUMNS[:2], ALGORITHM, *LAYER_COLUMNS[2:]) if chosen else LAYER_COLUMNS
-    return Table("Layers", columns, tuple(rows), total)
+    notes = {
+        i: f"joins {', '.join(layer.members)}"
+        for i, layer in enumerate(report.layers)
+        if layer.members
+    }
+    over = any(cell.text.endswith(MARK) for row in rows for cell in row)
+    return Table("Layers", columns, tuple(rows), total, notes, AHEAD if over else "")
 
 
 def units(report: Report) -> Table:
@@ -266,7 +307,7 @@ def _width(value: str) -> int:
 
 
 def plain(table: Table) -> str:
-    """The table as aligned text: words to the left, numbers to the right."""
+    """The table as aligned text: words to the left, numbers to the right, notes below rows."""
     titles = tuple(column.title for column in table.columns)
     rows = [tuple(cell.text for cell in row) for row in table.rows]
     total = [tuple(cell.text for cell in table.total)] if table.total else []
@@ -280,7 +321,27 @@ def plain(table: Table) -> str:
         return "  ".join(parts).rstrip()
 
     rule = "  ".join("-" * width for width in widths)
-    lines = [line(titles), rule, *map(line, rows)]
+    lines = [line(titles), rule]
+    for index, row in enumerate(rows):
+        lines += [line(row), *([f"  {table.notes[index]}"] if index in table.notes else [])]
     if total:
         lines += [rule, *map(line, total)]
+    if table.remark:
+        lines += ["", table.remark]
     return "\n".join(lines)
+
+
+def records(table: Table) -> list[dict[str, float | str | None]]:
+    """The table's values: a mapping a row, by the columns' titles."""
+    titles = [column.title for column in table.columns]
+    return [dict(zip(titles, (cell.value for cell in row), strict=True)) for row in table.rows]
+
+
+def csv(table: Table) -> str:
+    """The table's values as comma-separated text, a line a row, titles first."""
+    stream = io.StringIO()
+    writer = csv_writer(stream, lineterminator="\n")
+    writer.writerow([column.title for column in table.columns])
+    for row in table.rows:
+        writer.writerow(["" if cell.value is None else cell.value for cell in row])
+    return stream.getvalue()

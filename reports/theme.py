@@ -76,6 +76,15 @@ def tip(words: str) -> str:
     return f"tip:{words}"
 
 
+def settle(figure: Figure) -> None:
+    """Lay a figure out once and for all; otherwise every picture made of it does it anew."""
+    if figure.get_layout_engine() is None:
+        return
+    with rc_context(RC):
+        figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
 def save_png(figure: Figure, path: Path) -> None:
     """Write the figure as a PNG on the light surface."""
     with rc_context(RC):

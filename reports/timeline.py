@@ -47,7 +47,9 @@ def visible(spans: Sequence[Span], window: tuple[int, int]) -> list[Span]:
 def windows(report: Report, instructions: int = 60) -> list[tuple[str, tuple[int, int]]]:
     """Windows to zoom into: the start, the layer furthest above its bound, the longest layer.
 
-    Layers are shown in their middle; a window is so long that `instructions` instructions end.
+    The start is where the first result is made: from the last transfer before the first instruction
+    of a unit that computes. Layers are shown in their middle; a window is so long that
+    `instructions` instructions end.
 
     Returns
     -------
@@ -56,8 +58,8 @@ def windows(report: Report, instructions: int = 60) -> list[tuple[str, tuple[int
     spans = sorted(report.spans, key=lambda s: (s.end, s.issue))
     if not spans:
         return []
-    start = (0, spans[min(instructions, len(spans)) - 1].end)
-    result = [("the first instructions", start)]
+    start = _start(spans, instructions)
+    result = [("where the first results are made", start)]
     if len(spans) <= instructions:
         return result
     worst = max(report.layers, key=lambda layer: layer.cycles - layer.roofline_cycles)
@@ -71,6 +73,16 @@ def windows(report: Report, instructions: int = 60) -> list[tuple[str, tuple[int
         if window[1] > start[1]:
             result.append((f"the middle of {layer.label}, {why}", window))
     return result
+
+
+def _start(spans: Sequence[Span], instructions: int) -> tuple[int, int]:
+    """From the transfer before the first computation, until `instructions` instructions end."""
+    computing = [span.issue for span in spans if span.unit not in ("LOAD", "STORE")]
+    first = min(computing, default=0)
+    before = [span.issue for span in spans if span.unit == "LOAD" and span.issue < first]
+    begin = max(before, default=0)
+    after = [span.end for span in spans if span.end > first]
+    return begin, after[min(instructions, len(after)) - 1]
 
 
 def _around(cycle: float, spans: Sequence[Span], instructions: int) -> tuple[int, int]:

@@ -72,6 +72,7 @@ class Given:
             "source": self.source,
             "digest": self.digest,
             "notes": dict(self.notes),
+            "shapes": {name: list(value.shape) for name, value in self.arrays.items()},
             "preprocessing": None if how is None else dataclasses.asdict(how),
         }
 

@@ -71,6 +71,7 @@ class Instructions:
     ----------
     unit: names. layer: index into the layers, −1 for none. pc: index in the program.
     issue, start, end: cycles; empty where time was not simulated.
+    bytes: that LOAD and STORE move; 0 of other units; empty where time was not simulated.
     """
 
     unit: tuple[str, ...] = ()
@@ -79,6 +80,7 @@ class Instructions:
     issue: tuple[int, ...] = ()
     start: tuple[int, ...] = ()
     end: tuple[int, ...] = ()
+    bytes: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -128,6 +130,8 @@ class RunResult:
     counters: performance counters (registers.COUNTERS), as far as the backend has them.
     actions: action counts of the whole run.
     layers, instructions: details.
+    memory: `sim.memory.Region` of the DRAM image, as mappings.
+    scratchpads: ``capacity``, rows (or beats) by name, and ``used`` by each layer.
     input: `sim.inputs.Given.record`: source, digest, how pixels became numbers.
     answers: `sim.answers.Answer` of every output, as mappings.
     distances: `sim.distance.Distance` of every output, as mappings; empty without a float model.
@@ -162,6 +166,8 @@ class RunResult:
     layers: tuple[LayerResult, ...]
     instructions: Instructions
     energy_reference: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    memory: Sequence[Mapping[str, Any]] = ()
+    scratchpads: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     input: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     answers: Sequence[Mapping[str, Any]] = ()
     distances: Sequence[Mapping[str, Any]] = ()
@@ -227,7 +233,7 @@ class RunResult:
             if values["first_difference"] is not None:
                 found = values["first_difference"]
                 values["first_difference"] = Difference(**{**found, "index": tuple(found["index"])})
-            for name in ("answers", "distances"):
+            for name in ("memory", "answers", "distances"):
                 values[name] = tuple(values.get(name, ()))
             return cls(**values)
         except (KeyError, TypeError) as error:

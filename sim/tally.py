@@ -21,6 +21,7 @@ from sim.compare import Comparison
 from sim.energy import Action, EnergyTable, count_actions
 from sim.energy.actions import Actions
 from sim.functional.sequencer import Step
+from sim.memory import capacity, occupancy, regions
 from sim.result import Instructions, LayerResult, RunResult
 
 
@@ -122,9 +123,15 @@ def _layers(
     return tuple(layers)
 
 
-def _instructions(timeline: Timeline | None, owner: npt.NDArray[np.int64]) -> Instructions:
+def _instructions(
+    timeline: Timeline | None,
+    owner: npt.NDArray[np.int64],
+    trace: Sequence[Step],
+    config: AcceleratorConfig,
+) -> Instructions:
     if timeline is None:
         return Instructions()
+    moved = (_moved(step, config) for step in trace if step.unit is not None)
     return Instructions(
         unit=tuple(Unit(int(u)).name for u in timeline.unit),
         layer=tuple(int(i) for i in owner[timeline.pc]),
@@ -132,7 +139,16 @@ def _instructions(timeline: Timeline | None, owner: npt.NDArray[np.int64]) -> In
         issue=tuple(timeline.issue.tolist()),
         start=tuple(timeline.start.tolist()),
         end=tuple(timeline.end.tolist()),
+        bytes=tuple(moved),
     )
+
+
+def _moved(step: Step, config: AcceleratorConfig) -> int:
+    """Bytes that an instruction moves over the memory port."""
+    if step.unit not in (Unit.LOAD, Unit.STORE):
+        return 0
+    actions = count_actions(step.instruction, config)
+    return (actions[Action.DRAM_READ] + actions[Action.DRAM_WRITE]) * config.port.bytes
 
 
 def collect(
@@ -190,6 +206,11 @@ def collect(
         counters=dict(result.counters),
         actions={action.value: count for action, count in actions.items() if count},
         layers=layers,
-        instructions=_instructions(result.timeline, owner),
         path=path.names(program, trace),
+        instructions=_instructions(result.timeline, owner, trace, config),
+        memory=tuple(dataclasses.asdict(r) for r in regions(program, trace, owner, config)),
+        scratchpads={
+            "capacity": capacity(config),
+            "used": occupancy(trace, owner, len(program.layers), config),
+        },
     )

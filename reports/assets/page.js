@@ -1,18 +1,17 @@
 // Click a column's title to sort by it; click again to turn the order round.
 for (const table of document.querySelectorAll("table.sortable")) {
-  const body = table.tBodies[0];
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => {
-    head.querySelector("button").addEventListener("click", () => {
+    head.addEventListener("click", () => {
       const down = head.getAttribute("aria-sort") !== "descending";
       heads.forEach((other) => other.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
-      const key = (row) => row.cells[column].dataset.value;
+      const key = (body) => body.rows[0].cells[column].dataset.value;
       const compare = head.dataset.kind === "number"
         ? (a, b) => (key(a) === "" ? -Infinity : +key(a)) - (key(b) === "" ? -Infinity : +key(b))
         : (a, b) => key(a).localeCompare(key(b));
-      const rows = [...body.rows].sort((a, b) => (down ? compare(b, a) : compare(a, b)));
-      body.append(...rows);
+      const bodies = [...table.tBodies].sort((a, b) => (down ? compare(b, a) : compare(a, b)));
+      bodies.forEach((body) => table.insertBefore(body, table.tFoot));
     });
   });
 }

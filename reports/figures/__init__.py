@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from reports.figures.energy import energy
 from reports.figures.hfa import compared, hfa
 from reports.figures.layers import layers
+from reports.figures.memory import dram, scratchpads
 from reports.figures.roofline import roofline
 from reports.figures.stalls import stalls
 from reports.figures.timeline import timeline
@@ -30,6 +31,17 @@ FIGURES: dict[str, tuple[Callable[[Report], Figure], str]] = {
 HFA = (hfa, "Direct against chosen way: cycles, multiplications and energy of each layer")
 
 
+DRAM = (dram, "Map of DRAM: regions by address and time")
+SCRATCHPADS = (scratchpads, "Occupancy of the scratchpads, layer by layer")
+
+
 def drawn(report: Report) -> dict[str, tuple[Callable[[Report], Figure], str]]:
-    """The figures of a run: hFA's only where the compiler compared ways."""
-    return FIGURES | ({"hfa": HFA} if compared(report) else {})
+    """The figures of a run: some only where it tells what they show."""
+    found = dict(FIGURES)
+    if compared(report):
+        found["hfa"] = HFA
+    if report.regions:
+        found["dram"] = DRAM
+    if report.capacity:
+        found["scratchpads"] = SCRATCHPADS
+    return found

@@ -43,7 +43,7 @@ def hfa(report: Report) -> Figure:
             axes.set_ylim(max(len(rows), 1) - 0.4, -0.6)
         figure.legend(
             handles=[
-                _dot(theme.GREY, "direct"),
+                _dot(theme.GREY, "direct, or the same"),
                 _dot(theme.BLUE, "transformed, saves"),
                 _dot(theme.RED, "transformed, costs more"),
             ],
@@ -72,7 +72,8 @@ def _panel(axes: Axes, rows: list[tuple[LayerRow, Choice]], name: str, unit: str
             axes.plot([100], [at], "o", color=theme.GREY, ms=6, gid="direct")
             _note(axes, at, 100, si(before, unit), theme.MUTED)
             continue
-        colour = theme.BLUE if after < before else theme.RED
+        same = si(before, unit) == si(after, unit)
+        colour = theme.GREY if same else theme.BLUE if after < before else theme.RED
         words = f"{si(before, unit)} → {si(after, unit)}"
         (line,) = axes.plot([100, percent], [at, at], color=colour, lw=5, solid_capstyle="butt")
         line.set_gid(theme.tip(f"{layer.label}, {made.chosen}: {words}"))

@@ -9,19 +9,39 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.text import Text
 from matplotlib.ticker import NullFormatter
+from matplotlib.transforms import Bbox
 
-from reports import theme
+from reports import bounds, theme
 from reports.figures.common import one, prefixed
-from reports.report import Report
+from reports.report import LayerRow, Report
 from reports.units import count, ratio, share
+
+NAMED_LAYERS = 8
+"""Layers with their names; those of the others show when the pointer is held over them."""
+PLACES = (
+    ((9, 0), "left", "center"),
+    ((-9, 0), "right", "center"),
+    ((0, 9), "center", "bottom"),
+    ((0, -9), "center", "top"),
+    ((7, 7), "left", "bottom"),
+    ((7, -7), "left", "top"),
+    ((-7, 7), "right", "bottom"),
+    ((-7, -7), "right", "top"),
+    ((0, 21), "center", "bottom"),
+    ((0, -21), "center", "top"),
+    ((0, 33), "center", "bottom"),
+    ((0, -33), "center", "top"),
+)
+"""Offsets of a name from its point, in points, in the order in which they are tried."""
 
 
 def roofline(report: Report) -> Figure:
     """Each layer against the machine's bound: intensity across, MAC per cycle up."""
     with rc_context(theme.RC):
         figure, axes = one(4.6)
-        shown = [x for x in report.layers if x.macs and x.dram_bytes and x.cycles]
+        shown = drawn_layers(report)
         if not shown:
             axes.set_axis_off()
             axes.text(0.5, 0.5, "no layer has both multiplications and DRAM traffic", ha="center")
@@ -55,47 +75,88 @@ def roofline(report: Report) -> Figure:
                 zorder=3,
             )
         top = max(*(y for _, y in points), float(report.multipliers)) * 4
+        _second_roof(axes, report, low, high)
         _whole_run(axes, report)
-        _name_points(axes, report, points, (low, high, floor, top))
         axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(floor, top))
         _roofline_labels(axes, report, (low, high))
         handles: list[Artist] = [Patch(color=colour[op], label=op) for op in ops]
         handles += axes.get_legend_handles_labels()[0]
         axes.legend(handles=handles, loc="lower right", ncols=1 + len(ops) // 9)
+        _name_points(axes, report, points)
     return figure
 
 
-def _name_points(
-    axes: Axes,
-    report: Report,
-    points: list[tuple[float, float]],
-    limits: tuple[float, float, float, float],
-    most: int = 12,
-) -> None:
-    """Name the layers that take most of the run, where there is room for the name.
+def _name_points(axes: Axes, report: Report, points: list[tuple[float, float]]) -> None:
+    """Name the layers that take most of the run, each where its name meets nothing.
 
-    On the slope names stand to the right, on the flat part they rise from the point.
+    A name that finds no room is left to the tooltip, as those of shorter layers are.
     """
-    shown = [x for x in report.layers if x.macs and x.dram_bytes and x.cycles]
-    low, high, floor, top = limits
-    taken: list[tuple[float, float]] = []
-    for i in sorted(range(len(shown)), key=lambda i: -shown[i].cycles)[:most]:
-        x = math.log(points[i][0] / low) / math.log(high / low)
-        y = math.log(points[i][1] / floor) / math.log(top / floor)
-        if any(abs(y - v) < 0.05 and abs(x - u) < 0.026 for u, v in taken):
-            continue
-        taken.append((x, y))
-        steep = report.roof.limit(points[i][0]) == "multipliers"
-        axes.annotate(
+    shown = drawn_layers(report)
+    figure = axes.get_figure(root=True)
+    assert isinstance(figure, Figure)
+    theme.settle(figure)  # where things are is known only after a layout
+    legend = axes.get_legend()
+    taken = [axes.transData.transform(point) for point in points]
+    boxes = [Bbox.from_bounds(x - 3, y - 3, 6, 6) for x, y in taken]
+    boxes += [text.get_window_extent() for text in axes.texts]
+    boxes += [legend.get_window_extent()] if legend is not None else []
+    inside = axes.get_window_extent()
+    for i in sorted(range(len(shown)), key=lambda i: -shown[i].cycles)[:NAMED_LAYERS]:
+        label = axes.annotate(
             shown[i].label,
             points[i],
-            xytext=(2, 9) if steep else (10, -3),
+            xytext=(0, 0),
             textcoords="offset points",
-            rotation=45 if steep else 0,
-            rotation_mode="anchor",
+            arrowprops={"arrowstyle": "-", "color": theme.MUTED, "linewidth": 0.6, "shrinkB": 3},
             fontsize=8,
             zorder=4,
+            gid="name",
         )
+        for (x, y), horizontal, vertical in PLACES:
+            label.set_position((x, y))
+            label.set(ha=horizontal, va=vertical)
+            label.get_window_extent()  # places it; what it returns holds the line, too
+            box = Text.get_window_extent(label).expanded(1.02, 1.05)
+            fits = box.x0 >= inside.x0 and box.x1 <= inside.x1
+            fits &= box.y0 >= inside.y0 and box.y1 <= inside.y1
+            if fits and not any(box.overlaps(other) for other in boxes):
+                boxes.append(box)
+                break
+        else:
+            label.remove()
+
+
+def drawn_layers(report: Report) -> list[LayerRow]:
+    """Layers that have a place in the figure."""
+    return [x for x in report.layers if x.macs and x.dram_bytes and x.cycles]
+
+
+def _second_roof(axes: Axes, report: Report, low: float, high: float) -> None:
+    """What the multipliers allow a layer of the best algorithm of the run, dashed."""
+    found = [(bounds.gain(x.choice), x.algorithm) for x in report.layers]
+    gain, name = max(found, default=(1.0, ""))
+    if gain <= 1:
+        return
+    peak = gain * report.multipliers
+    ridge = peak / report.roof.port_bytes
+    line = [(x, min(peak, report.roof.port_bytes * x)) for x in (low, ridge, max(high, ridge))]
+    axes.plot(
+        *zip(*line, strict=True),
+        color=theme.MUTED,
+        linewidth=1.2,
+        linestyle="--",
+        zorder=1,
+        gid="second roof",
+    )
+    axes.annotate(
+        f"{count(report.multipliers)} multipliers, {name}: {ratio(gain)} MAC a product",
+        (ridge, peak),
+        xytext=(-4, 0),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8.5,
+        color=theme.MUTED,
+    )
 
 
 def _roofline_labels(axes: Axes, report: Report, limits: tuple[float, float]) -> None:

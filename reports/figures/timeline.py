@@ -7,7 +7,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from reports import theme
 from reports.figures.common import WIDTH, prefixed
@@ -17,6 +17,8 @@ from reports.units import count, share
 
 BINS = 480
 """Intervals of the overview."""
+TICKS = 7
+"""Numbers along a window: more would print over each other."""
 
 
 def timeline(report: Report) -> Figure:
@@ -102,11 +104,16 @@ def _zoom(axes: Axes, report: Report, window: tuple[int, int], words: str) -> No
         base = len(report.lanes) - 1 - row
         colour = theme.UNIT_COLOURS.get(unit, theme.GREY)
         inside = visible([s for s in report.spans if s.unit == unit], window)
-        for span in inside:
-            _slice(axes, report, span, base, colour, per_cycle, window)
+        after = [*(span.issue for span in inside[1:]), window[1]][: len(inside)]
+        reached = window[0]
+        for span, following in zip(inside, after, strict=True):
+            free = max(span.issue, reached), min(span.end, following)
+            _slice(axes, report, span, base, colour, per_cycle, free)
+            reached = max(reached, span.end)
     _lane_axis(axes, report)
     axes.set(xlim=window, xlabel="cycle")
     axes.set_title(f"Zoom: {words}")
+    axes.xaxis.set_major_locator(MaxNLocator(TICKS))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
 
 
@@ -117,8 +124,9 @@ def _slice(
     base: int,
     colour: str,
     per_cycle: float,
-    window: tuple[int, int],
+    free: tuple[int, int],
 ) -> None:
+    """A field for an instruction; its number where it fits between its neighbours, in `free`."""
     name = report.span_name(span)
     words = (
         f"{span.unit} {name}, instruction {span.index}: {count(span.issue)} to {count(span.end)}"
@@ -135,7 +143,7 @@ def _slice(
             gid=theme.tip(words),
         )
     )
-    first, last = max(span.issue, window[0]), min(span.end, window[1])
+    first, last = free
     room = ((last - first) * per_cycle - 4) / 4.6
     label = next((text for text in (name, str(span.number)) if len(text) <= room), "")
     if label:

@@ -7,7 +7,13 @@ from matplotlib.figure import Figure
 from reports.__main__ import main
 from reports.figures import FIGURES
 
-FILES = {*(f"{name}.png" for name in FIGURES), "report.json", "trace.json", "index.html"}
+FILES = {
+    *(f"{name}.png" for name in FIGURES),
+    "layers.csv",
+    "report.json",
+    "trace.json",
+    "index.html",
+}
 
 
 @pytest.fixture

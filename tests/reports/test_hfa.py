@@ -87,7 +87,7 @@ def test_a_layer_shows_what_its_algorithm_saved(found):
     assert line[2:6] == [1000, 600, measured, 400]
     assert line[6:9] == [6000, 3000, 2.0]
     assert line[9:11] == pytest.approx([10e-6, 12e-6])
-    assert line[11] == ""
+    assert 0 not in hfa_tables.layers(found).notes
 
 
 def test_totals_are_of_transformed_layers_only(found):
@@ -96,21 +96,25 @@ def test_totals_are_of_transformed_layers_only(found):
     assert total[5] == 1100
     assert total[6:8] == [19000, 9200]
     assert total[9:11] == pytest.approx([18e-6, 18e-6])
-    assert total[11] == "energy is estimated for 2 of these layers"
+    remark = hfa_tables.layers(found).remark
+    assert remark == "Energy is estimated for 2 of the 3 transformed layers."
 
 
 def test_direct_layers_say_why(found):
-    lines = rows(hfa_tables.layers(found))
+    table = hfa_tables.layers(found)
+    lines = rows(table)
+    why = {row[0].value: table.notes.get(i) for i, row in enumerate(table.rows)}
     depthwise, slow = (lines[found.layers[i].label] for i in (1, 6))
     assert depthwise[1] == slow[1] == "direct"
-    assert depthwise[11] == "depthwise: one row per cycle"
+    assert why[depthwise[0]] == "direct: depthwise: one row per cycle"
     # Without candidates, the tiling foresaw the direct cycles; products are not known.
     assert depthwise[2:4] == [found.layers[1].cycles + 3] * 2
     assert depthwise[4:6] == [found.layers[1].cycles, 0]
     assert depthwise[6:9] == [None] * 3
-    assert slow[11] == "cycles: 500 direct, 510 with F(2,3)"
+    assert why[slow[0]] == "direct: cycles: 500 direct, 510 with F(2,3)"
     without = next(x for x in found.layers if x.macs and x.choice is None)
-    assert lines[without.label][11] == "the compiler recorded no choice"
+    assert lines[without.label][1] == "direct"
+    assert why[without.label] == "direct: the compiler recorded no choice"
 
 
 def test_depthwise_layers_show_both_figures_where_recorded(result):
@@ -281,7 +285,7 @@ def test_command_compares(run, result, tmp_path, capsys):
     direct = ["--direct", str(tmp_path / "direct" / "run.json")]
     assert main([str(tmp_path), *direct]) == 0
     shown = capsys.readouterr().out
-    assert "why direct" in shown
+    assert "  direct: " in shown
     assert "Measured against a run of the same network" in shown
     content = json.loads((tmp_path / "report" / "report.json").read_text())
     assert content["hfa"]["against"]["cycles"] == result.cycles

@@ -18,9 +18,9 @@ def test_layers_carry_the_run_s_numbers(report):
         assert value["DRAM"] == layer.read_bytes + layer.write_bytes
         assert value["energy"] == pytest.approx(sum(layer.energy.values()))
         if layer.macs:
-            assert value["MAC/mult/cycle"] == pytest.approx(layer.macs / (256 * cycles))
+            assert value["MAC / mult / cycle"] == pytest.approx(layer.macs / (256 * cycles))
         else:
-            assert value["MAC/mult/cycle"] is None
+            assert value["MAC / mult / cycle"] is None
 
 
 def test_headline_sets_runs_side_by_side(report):

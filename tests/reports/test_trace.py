@@ -2,6 +2,8 @@ import dataclasses
 import json
 from itertools import pairwise
 
+import pytest
+
 from reports.trace import trace
 
 
@@ -25,29 +27,60 @@ def well_formed(content):
     return ordered and apart
 
 
-def test_every_instruction_has_a_slice(report):
+def by_unit(content):
+    """Slices of all tracks of a unit, in order."""
+    found = {}
+    for name, slices in tracks(content).items():
+        found.setdefault(name.split()[0], []).extend(slices)
+    return {u: sorted(s, key=lambda e: (e["ts"], e["dur"])) for u, s in found.items()}
+
+
+def test_every_instruction_has_a_slice_from_issue_to_its_true_end(report):
     content = json.loads(json.dumps(trace(report)))["traceEvents"]
-    found = tracks(content)
+    found = by_unit(content)
     assert list(found) == ["LOAD", "ARRAY", "DRAIN", "VECTOR", "STORE"]
     for unit, slices in found.items():
         spans = [s for s in report.spans if s.unit == unit]
-        assert [e["ts"] for e in slices] == [s.issue for s in spans]
-        assert [e["args"]["end"] for e in slices] == [s.end for s in spans]
+        assert [(e["ts"], e["ts"] + e["dur"]) for e in slices] == [(s.issue, s.end) for s in spans]
         assert slices[0]["name"] == f"{report.layers[spans[0].layer].label} tile 0"
+    assert "ARRAY 2" in tracks(content), "the array takes an instruction while one ends"
+    assert "DRAIN 2" not in tracks(content)
     assert well_formed(content)
 
 
-def test_a_slice_lasts_until_its_end_or_the_next(report):
-    for slices in tracks(trace(report)["traceEvents"]).values():
-        for event, following in pairwise(slices):
-            assert event["ts"] + event["dur"] == min(event["args"]["end"], following["ts"])
-
-
-def test_swapped_instructions_are_noticed(report):
-    spans = list(report.spans)
-    spans[0], spans[5] = spans[5], spans[0]
-    content = trace(dataclasses.replace(report, spans=tuple(spans)))["traceEvents"]
+def test_slices_that_overlap_are_noticed(report):
+    content = trace(report)["traceEvents"]
+    slices = tracks(content)["LOAD"]
+    slices[3]["dur"] = slices[4]["ts"] - slices[3]["ts"] + 1
     assert not well_formed(content)
+
+
+def test_counters_add_up_to_what_was_moved_and_to_idle_units(report):
+    spans = tuple(
+        dataclasses.replace(s, bytes=16 * (s.index % 7 + 1)) if s.unit in ("LOAD", "STORE") else s
+        for s in report.spans
+    )
+    content = trace(dataclasses.replace(report, spans=spans))["traceEvents"]
+    series = {}
+    for event in content:
+        if event["ph"] == "C":
+            series.setdefault(event["name"], []).append((event["ts"], event["args"]["value"]))
+    for unit, name in (("LOAD", "bytes read per cycle"), ("STORE", "bytes written per cycle")):
+        points = series[name]
+        total = sum(v * (later - at) for (at, v), (later, _) in pairwise(points))
+        moved = sum(s.bytes for s in spans if s.unit == unit)
+        assert total == pytest.approx(moved, rel=2e-3)
+        assert points[-1] == (report.cycles, 0.0)
+    idle = series["units with nothing inside"]
+    assert all(0 <= value <= 5 for _, value in idle)
+    busy = 5 * report.cycles - sum(v * (b - a) for (a, v), (b, _) in pairwise(idle))
+    covered = 0
+    for unit in report.lanes:
+        reached = 0
+        for s in (s for s in spans if s.unit == unit):
+            covered += max(s.end - max(s.issue, reached), 0)
+            reached = max(reached, s.end)
+    assert busy == pytest.approx(covered, rel=2e-3)
 
 
 def test_layers_open_and_close(report):
