@@ -118,6 +118,7 @@ class Core(wiring.Component):
 
     def _queues(self, m: Module) -> dict[Unit, Value]:
         """Queues between sequencer and units, and the completion counters."""
+        config = self._config
         completed = Signal(data.ArrayLayout(16, len(Unit)))
         reset = self._reset_copy(m, "completed")
         m.d.comb += self._sequencer.completed.eq(completed)
@@ -126,7 +127,9 @@ class Core(wiring.Component):
             if unit not in self._units:
                 continue
             name = unit.name.lower()
-            queue = UnitQueue(unit_layout(unit), kept_bits(unit), self._config.queue_depth)
+            queue = UnitQueue(
+                unit_layout(unit), kept_bits(unit, config.features), config.queue_depth
+            )
             m.submodules[f"queue_{name}"] = queue
             self._add(m, name, self._units[unit], queue.reset)
             side = self._units[unit].unit

@@ -8,7 +8,7 @@ from hw.arch.config import SOFTMAX_TABLES, AcceleratorConfig
 
 
 def folding(
-    preset: str, *, attention: bool = True, weight_bits: int | None = None
+    preset: str, *, attention: bool = True, pair: bool = False, weight_bits: int | None = None
 ) -> AcceleratorConfig:
     """A preset with the features fold and attention, and the tables that they need.
 
@@ -16,10 +16,12 @@ def folding(
     ----------
     preset: name.
     attention: also with the path of activations to the weights.
+    pair: also with two rows in a step of PACK, which no circuit has.
     weight_bits: of the array, instead of the preset's.
     """
     config = AcceleratorConfig.load(preset)
-    features = ("fold", "attention") if attention else ("fold",)
+    wanted = {"fold": True, "attention": attention, "pair": pair}
+    features = tuple(name for name, there in wanted.items() if there)
     return dataclasses.replace(
         config,
         name=f"{config.name}_folding",

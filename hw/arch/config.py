@@ -43,6 +43,7 @@ NEEDS = {
     "hfa_depthwise": ("hfa", "depthwise"),
     "fold": ("vector",),
     "attention": ("fold",),
+    "pair": ("fold",),
 }
 """Features that extend others."""
 
@@ -58,6 +59,9 @@ WEIGHT_BANKS = 4
 
 CENTRED_WEIGHT_BITS = 9
 """Of a code minus its zero point."""
+
+INDEX_LANES = 2
+"""Least vector lanes with the feature fold: an ARGMAX writes an index of two bytes in one step."""
 
 EXACT_DIVISION_BITS = 36
 """Two native multiplier widths (hw/compute/drain/exact_division.py)."""
@@ -156,6 +160,11 @@ class AcceleratorConfig:
             raise ConfigError(
                 f"memory.tables is {self.memory.tables}; feature 'fold' needs at least "
                 f"{SOFTMAX_TABLES}"
+            )
+        if "fold" in self.features and self.lanes.vector < INDEX_LANES:
+            raise ConfigError(
+                f"lanes.vector is {self.lanes.vector}; feature 'fold' needs at least "
+                f"{INDEX_LANES}, the bytes of an index"
             )
         if "attention" not in self.features:
             return

@@ -36,12 +36,11 @@ def fold_stream_cycles(instruction: Fold, config: AcceleratorConfig) -> int:
 def permute_stream_cycles(instruction: Permute, config: AcceleratorConfig) -> int:
     """Cycles in which a PERMUTE reads source rows; TRANSPOSE: until its last tile is out.
 
-    A tile's L rows leave one per cycle while the next tile comes in, in the other half of the
-    buffer; a tile of few rows takes the L cycles of its results.
+    A tile's L rows leave through the lanes while the next tile comes in, in the other half of the
+    buffer; a tile of few rows takes as long as its results.
     """
-    n0, *tiles = instruction.counts
+    tiles = instruction.counts[1:]
     steps = config.vector_steps
     if instruction.op == PermuteOp.TRANSPOSE:
-        lanes = config.lane_block
-        return math.prod(tiles) * max(n0 * steps, lanes) + lanes
+        return (math.prod(tiles) + 1) * config.lane_block * steps
     return math.prod(instruction.counts) * (max(steps, 2) if instruction.serial else steps)

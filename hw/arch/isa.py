@@ -22,6 +22,7 @@ instruction is dispatched; register 0 is always zero.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias, assert_never
 
 from hw.arch.codes import (
@@ -184,10 +185,10 @@ RULES: dict[type[Encodable], tuple[Rule, ...]] = {
 """What makes an instruction of a class illegal, whatever the data and the registers."""
 
 
-def is_built(kind: type[Encodable]) -> bool:
-    """Whether some circuit executes instructions of a class."""
+def is_built(kind: type[Encodable], features: Sequence[str] = BUILT) -> bool:
+    """Whether a circuit executes instructions of a class: one with `features`, or any at all."""
     needed = {r.condition.feature for r in RULES[kind] if isinstance(r.condition, Lacks)}
-    return needed <= set(BUILT)
+    return needed <= set(features)
 
 
 def limit(kind: type[Encodable], name: str) -> int:

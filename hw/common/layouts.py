@@ -1,8 +1,11 @@
 """Amaranth layouts, read off the contract's bit fields."""
 
+from collections.abc import Sequence
+
 from amaranth.hdl import ShapeCastable, ShapeLike, signed, unsigned
 from amaranth.lib import data
 
+from hw.arch.codes import BUILT
 from hw.arch.encoding import Encodable, Field
 from hw.arch.isa import CLASSES, INSTRUCTION_BYTES, OPCODE_BITS, Unit, is_built
 
@@ -29,18 +32,26 @@ def instruction_layout(kind: type[Encodable]) -> data.StructLayout:
     return data.StructLayout({field.name: _shape(field) for field in kind.layout()})
 
 
-def unit_classes(unit: Unit) -> list[type[Encodable]]:
-    """Instruction classes that a unit executes; what is not built never reaches it."""
+def unit_classes(unit: Unit, features: Sequence[str] = BUILT) -> list[type[Encodable]]:
+    """Instruction classes that a unit executes; what a machine has not got never reaches it.
+
+    Parameters
+    ----------
+    unit: whose.
+    features: of the machine; all that are built if not given.
+    """
     return [
-        kind for kind in CLASSES.values() if getattr(kind, "UNIT", None) == unit and is_built(kind)
+        kind
+        for kind in CLASSES.values()
+        if getattr(kind, "UNIT", None) == unit and is_built(kind, features)
     ]
 
 
 def unit_layout(unit: Unit) -> data.StructLayout:
     """Shape of the instructions that a unit takes.
 
-    A unit of one class gets that class's layout; the vector unit, which has two, gets the opcode
-    and the undivided word, of which it views the low bits as the wanted layout.
+    A unit of one class gets that class's layout; the vector unit, which has several, gets the
+    opcode and the undivided word, of which it views the low bits as the wanted layout.
     """
     kinds = unit_classes(unit)
     if len(kinds) == 1:
@@ -57,12 +68,17 @@ def _fields(kind: type[Encodable]) -> list[tuple[Field, range]]:
     return result
 
 
-def kept_bits(unit: Unit) -> list[range]:
+def kept_bits(unit: Unit, features: Sequence[str] = BUILT) -> list[range]:
     """Bit ranges of `unit_layout` that mean something behind the dispatch.
 
     Waits have become targets by then, and the registers have been added.
+
+    Parameters
+    ----------
+    unit: whose.
+    features: of the machine; all that are built if not given.
     """
-    kinds = unit_classes(unit)
+    kinds = unit_classes(unit, features)
     used = {
         bit
         for kind in kinds
@@ -70,7 +86,7 @@ def kept_bits(unit: Unit) -> list[range]:
         if field.name != "waits" and not field.name.endswith("_register")
         for bit in place
     }
-    if len(kinds) > 1:
+    if unit is Unit.VECTOR:
         used = {bit + OPCODE_BITS for bit in used} | set(range(OPCODE_BITS))
     ranges: list[range] = []
     for bit in sorted(used):

@@ -75,7 +75,7 @@ class Decoder:
         with m.Switch(opcode):
             for number, kind in CLASSES.items():
                 with m.Case(number):
-                    if not is_built(kind):
+                    if not is_built(kind, self._config.features):
                         continue  # it is refused
                     known = view(kind, word)
                     for k, operand in enumerate(operands(kind)):

@@ -276,13 +276,13 @@ class Sequencer(wiring.Component):
     def _payload(self, m: Module, unit: Unit) -> None:
         """Give the queue the instruction with its sums and targets."""
         queue = self._queue(unit)
-        kinds = unit_classes(unit)
+        kinds = unit_classes(unit, self._config.features)
         m.d.comb += queue.payload.targets.eq(self._targets)
         for kind in kinds:
             values = {str(operand.field): self._sums[k] for k, operand in enumerate(operands(kind))}
             word = with_fields(kind, self._word, values)
             target = queue.payload.instruction.as_value()
-            if len(kinds) == 1:
+            if unit is not Unit.VECTOR:
                 m.d.comb += target.eq(word)
             elif kind is kinds[0]:
                 m.d.comb += target.eq(Cat(self._word[:OPCODE_BITS], word))
@@ -294,7 +294,8 @@ class Sequencer(wiring.Component):
     def _dispatch(self, m: Module, unit: Unit) -> Value:
         """Offer the instruction to the queue of its unit; whether that takes it."""
         queue = self._queue(unit)
-        m.d.comb += queue.valid.eq(Cat(self._decoder.kinds[k] for k in unit_classes(unit)).any())
+        kinds = unit_classes(unit, self._config.features)
+        m.d.comb += queue.valid.eq(Cat(self._decoder.kinds[k] for k in kinds).any())
         with m.If(queue.valid & queue.ready):
             m.d.sync += [
                 self._dispatched[unit].eq(self._dispatched[unit] + 1),

@@ -44,7 +44,7 @@ def test_fingerprints_tell_configurations_apart():
 
 
 def test_feature_mask_has_one_bit_each():
-    whole = folding("tiny")
+    whole = folding("tiny", pair=True)
     assert set(whole.features) == set(FEATURES)
     assert whole.feature_mask == (1 << len(FEATURES)) - 1
 
@@ -228,3 +228,10 @@ def test_flipped_bits_are_refused_or_another_configuration(tmp_path):
             assert AcceleratorConfig.from_mapping(dataclasses.asdict(config)) == config
             found["equal" if config == tiny else "other"] += 1
     assert found["refused"] > 600 and found["equal"] > 50 and found["other"] >= 1
+
+
+def test_an_index_takes_two_vector_lanes():
+    config = folding("tiny")
+    lanes = dataclasses.replace(config.lanes, vector=1)
+    with pytest.raises(ConfigError, match="lanes.vector is 1; feature 'fold' needs at least 2"):
+        dataclasses.replace(config, lanes=lanes)

@@ -1,7 +1,5 @@
 """Every error code, who is at fault, and that the core starts again afterwards; the host's view."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -42,6 +40,7 @@ from hw.arch.registers import (
 )
 from hw.control.registers import READ_LATENCY
 from tests.hw.bench import HALT, PROGRAM_BASE, Bench, run, waits
+from tests.machines import folding
 
 pytestmark = pytest.mark.rtl
 TINY = AcceleratorConfig.load("tiny_direct")
@@ -334,6 +333,6 @@ def test_registers():
 
 
 def test_features_that_the_circuit_lacks_are_refused():
-    config = dataclasses.replace(TINY, features=("depthwise", "vector", "fold"))
-    with pytest.raises(ConfigError, match="feature 'fold' of configuration 'tiny_direct'"):
+    config = folding("tiny_direct", attention=False, pair=True)
+    with pytest.raises(ConfigError, match="feature 'pair' of configuration 'tiny_direct_folding'"):
         verilog(config)

@@ -9,7 +9,7 @@ import numpy as np
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, Instruction, Load, Space, Store, deltas
 from hw.arch.numerics import pack_parameters
-from tests.ladder.linking import DATA, OUTPUT, PARAMETERS, TOTAL, WEIGHTS
+from tests.ladder.linking import DATA, OUTPUT, PARAMETERS, TABLES, TOTAL, WEIGHTS
 
 ACCUMULATORS = 64
 """Rows of each accumulator bank that random programs use, if they do not set another number."""
@@ -87,7 +87,12 @@ class Frame:
         weights = bytearray(generator.bytes(PARAMETERS - WEIGHTS))
         for low, high in self._no_taps:
             weights[low:high] = bytes(high - low)
+        tables: list[tuple[int, bytes]] = []
+        if "fold" in self.config.features:
+            words = generator.integers(0, 1 << 32, self.config.memory.tables * 64, np.uint32)
+            tables.append((TABLES, (words | 1 << 20).astype("<u4").tobytes()))
         return [
+            *tables,
             (DATA, generator.bytes(WEIGHTS - DATA)),
             (WEIGHTS, bytes(weights)),
             (PARAMETERS, parameters),

@@ -25,11 +25,11 @@ from hw.arch.isa import (
     deltas,
 )
 from hw.arch.program import Program
-from tests.ladder.frame import Frame
+from tests.ladder.folds import FoldDraws
 from tests.ladder.linking import DATA, OUTPUT, begin, halt, link, place_waits
 
 
-class RandomProgram(Frame):
+class RandomProgram(FoldDraws):
     """Draws instructions; `build` links them.
 
     Parameters
@@ -52,6 +52,9 @@ class RandomProgram(Frame):
         kinds = [self.array, self.array, self.drain, self.transfer]
         if "vector" in config.features:
             kinds += [self.elementwise, self.reduce]
+        if self.folds:
+            self.load_tables()
+            kinds += [self.dot, self.extreme, self.softmax, self.norm, self.permute]
         for _ in range(self.steps):
             self.random.choice(kinds)()
         for bank in range(config.memory.activation_banks):
@@ -120,8 +123,17 @@ class RandomProgram(Frame):
                 steps=step,
                 dilations=(1, 1, 1),
                 bounds=(draw(2, 8), draw(2, 6), draw(1, 3)),
+                **self._weight_codes(),
             )
         )
+
+    def _weight_codes(self) -> dict[str, int]:
+        """How weights are read, where the machine has a choice."""
+        if "attention" not in self.config.features:
+            return {}
+        unsigned = self._draw(0, 1)
+        low = 0 if unsigned else -128
+        return {"weight_unsigned": unsigned, "weight_zero_point": self._draw(low, low + 255)}
 
     def _stride(self) -> int:
         """A coordinate step: a small one, or one of four bits."""
@@ -216,10 +228,14 @@ class RandomProgram(Frame):
         out = (counts[0] - previous, *counts[1:])
         first, second, third = self.random.sample(range(self.config.memory.activation_banks), 3)
         size = self.config.memory.activation_bank_rows
+        spread = {}
+        if self.folds and not previous and op is not ElementwiseOp.COPY:
+            spread = {"spread": 1, "lane": draw(0, self.config.lane_block - 1)}
         self.code.append(
             Elementwise(
                 op=op,
                 previous=previous,
+                **(spread if self.folds and draw(0, 1) else {}),
                 signed=(draw(0, 1), draw(0, 1)),
                 counts=counts,
                 source0=first * size + draw(0, size - rows),
@@ -309,6 +325,7 @@ class RandomProgram(Frame):
                 multiplier=draw(1 << 23, (1 << 24) - 1),
                 shift=draw(14, 20),
                 zero_point=draw(0, 255),
+                add_first=draw(0, 1) if self.folds and op is ReduceOp.SUM else 0,
                 low=draw(0, 20),
                 high=draw(100, 255),
             )

@@ -21,11 +21,18 @@ from sim.functional.sequencer import Step
 from tests.ladder.compare import differences
 from tests.ladder.control import branching, looped
 from tests.ladder.programs import RandomProgram
+from tests.machines import folding
 
 pytestmark = pytest.mark.cosim
 
 TINY = AcceleratorConfig.load("tiny")
 BASE = AcceleratorConfig.load("base")
+FOLDING = folding("tiny_direct", weight_bits=9)
+"""FOLD, PERMUTE and weights written on chip; a row in a step."""
+STEPPED = dataclasses.replace(
+    FOLDING, name="stepped", lanes=dataclasses.replace(FOLDING.lanes, vector=2)
+)
+"""The same with two steps to a row."""
 
 
 def both(program: Program, config: AcceleratorConfig) -> tuple[BackendResult, BackendResult]:
@@ -43,6 +50,12 @@ def test_random_programs_on_tiny(seed: int) -> None:
 def test_long_programs_on_tiny(seed: int) -> None:
     program = RandomProgram(TINY, 1000 + seed, steps=300).build()
     assert differences(*both(program, TINY)) == []
+
+
+@pytest.mark.parametrize("config", [FOLDING, STEPPED], ids=["rows", "steps"])
+@pytest.mark.parametrize("seed", range(30))
+def test_random_programs_with_folds(config: AcceleratorConfig, seed: int) -> None:
+    assert differences(*both(RandomProgram(config, seed, steps=40).build(), config)) == []
 
 
 def test_loops_on_tiny() -> None:

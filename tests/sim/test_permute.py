@@ -24,7 +24,7 @@ BANK = 256
 
 @pytest.fixture(params=["tiny", "ecp5_85k"])
 def bench(request, make_bench):
-    return make_bench(folding(request.param))
+    return make_bench(folding(request.param, pair=True))
 
 
 def random_rows(bench, row, count, seed):

@@ -75,8 +75,8 @@ RULES = (
     Rule(ErrorCode.UNSUPPORTED, lacks("vector"), "REDUCE needs the feature `vector`"),
     Rule(
         ErrorCode.UNSUPPORTED,
-        nonzero(_f.pair, _f.pair_delta) & lacks("fold"),
-        "`pair` needs the feature `fold`",
+        nonzero(_f.pair, _f.pair_delta) & lacks("pair"),
+        "`pair` needs the feature `pair`",
     ),
     Rule(
         ErrorCode.UNSUPPORTED,
@@ -98,7 +98,7 @@ RULES = (
     ),
     Rule(
         ErrorCode.FIELD,
-        ~lacks("fold")
+        ~lacks("pair")
         & (
             (_f.pair > 2)
             | ((_f.pair == 0) & (_f.pair_delta != 0))

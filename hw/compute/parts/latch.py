@@ -5,7 +5,7 @@ from typing import Any
 from amaranth.hdl import Cat, Module, Signal, Value, ValueCastable
 from amaranth.lib import data
 
-__all__ = ["Fields", "delayed", "register_of", "strobe_line"]
+__all__ = ["Fields", "delay_line", "delayed", "register_of", "strobe_line"]
 
 
 class Fields:
@@ -72,6 +72,13 @@ def delayed(m: Module, value: Value | ValueCastable, cycles: int, name: str) -> 
         m.d.sync += Value.cast(register).eq(Value.cast(value))
         value = register
     return value
+
+
+def delay_line(m: Module, flag: Value, length: int, name: str) -> Value:
+    """Bit k is `flag` of k cycles ago, k = 0..length."""
+    register = Signal(length, name=name)
+    m.d.sync += register.eq(Cat(flag, register)[:length])
+    return Cat(flag, register)
 
 
 def strobe_line(m: Module, strobe: Value, clear: Value, cycles: int, name: str) -> tuple[Any, Any]:

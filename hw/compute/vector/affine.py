@@ -8,7 +8,7 @@ from hw.arch.isa import FIXED_POINT
 from hw.arch.timing import AFFINE_LATENCY
 from hw.compute.parts.multiplier import WideMultiplier
 
-__all__ = ["AFFINE_PARAMETERS", "AffineLane", "Combine"]
+__all__ = ["AFFINE_PARAMETERS", "NORMAL_DELAY", "AffineLane", "Combine"]
 
 SIGNIFICAND = 24
 SUM_BITS = 64
@@ -16,6 +16,15 @@ MAGNITUDE_BITS = SUM_BITS - 1
 DROPPED_BITS = MAGNITUDE_BITS - SIGNIFICAND
 U_BITS = 26
 W_BITS = 9
+GAIN_BITS = 18
+BIAS_BITS = 24
+UNIT_BITS = 22
+UNIT_FRACTION = 16
+BIAS_FRACTION = 14
+UNIT_STAGES = 2
+NORMAL_DELAY = UNIT_STAGES + 2
+"""Cycles by which stages 8 and up come later for a NORM_APPLY: its rounded quotient passes the
+stages 6 and 7 of the other factor."""
 
 
 class Combine:
@@ -46,18 +55,38 @@ class AffineLane(wiring.Component):
     Handshake: none; `stages[k]` enables the registers of stage k.
     Latency: AFFINE_LATENCY cycles, one result per cycle.
 
+    With `normalises` there is a second form, u·G + B of a layer norm:
+    clamp(rint(round24(v·G·2^ra_shift + B·2^30)) + zero_point, low, high) with
+    v = rint(2^16·round24(u·RB)), NORMAL_DELAY cycles longer. The second product goes the way of w.
+
+    Parameters
+    ----------
+    normalises: the circuit has the second form.
+
     Members
     -------
-    stages: bit k is high in the cycle in which stage k takes its input.
+    stages: bit k is high in the cycle in which stage k takes its input; in the second form those
+        from 8 on come NORMAL_DELAY later.
     u, w: operands.
-    parameters: AFFINE_PARAMETERS; stable while values are under way.
+    parameters: AFFINE_PARAMETERS; stable while values are under way, but RB's multiplier may change
+        with every u, and its shift two cycles behind it.
     code: result, -256..255.
+    normal: the second form, stable.
+    first_stages: of stages 6 and 7 of w; in the second form NORMAL_DELAY later, too.
+    gain: G, in the cycle of first_stages bit 0. bias: B, in that of stage 8.
 
     Tested range: |u·RB + K| and |w·RA| below 2^62 units of 2^-44,
     tests/hw/compute/vector/test_affine.py.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, normalises: bool = False) -> None:
+        self._normalises = normalises
+        second_form = {
+            "normal": In(1),
+            "first_stages": In(2),
+            "gain": In(signed(GAIN_BITS)),
+            "bias": In(signed(BIAS_BITS)),
+        }
         super().__init__(
             {
                 "stages": In(AFFINE_LATENCY),
@@ -65,6 +94,7 @@ class AffineLane(wiring.Component):
                 "w": In(signed(W_BITS)),
                 "parameters": In(AFFINE_PARAMETERS),
                 "code": Out(signed(9)),
+                **(second_form if normalises else {}),
             }
         )
 
@@ -72,7 +102,8 @@ class AffineLane(wiring.Component):
         m = Module()
         second = self._second_term(m)
         magnitude, negative = self._round24(m, second, 4, "second")
-        first = self._first_term(m)
+        unit = self._unit(m, magnitude, negative) if self._normalises else None
+        first = self._first_term(m, unit)
         combined = self._combine(m, first, magnitude, negative)
         magnitude, negative = self._round24(m, combined, 10, "sum")
         self._finish(m, magnitude, negative)
@@ -97,14 +128,41 @@ class AffineLane(wiring.Component):
         shifted = self._register(m, 2, product << p.rb_shift, "shifted", signed(SUM_BITS))
         return self._register(m, 3, shifted + p.k, "second", signed(SUM_BITS))
 
-    def _first_term(self, m: Module) -> Value:
-        """Stages 0 to 7: w·RA, in step with the other term."""
+    def _first_term(self, m: Module, unit: Value | None) -> Value:
+        """Stages 0 to 7: w·RA, in step with the other term; or v·G."""
         w = self.w
         for stage in range(6):
             w = self._register(m, stage, w, f"w{stage}")
         p = self.parameters
-        product = self._register(m, 6, w * p.ra_multiplier, "first_product")
-        return self._register(m, 7, product << p.ra_shift, "first_shifted", signed(SUM_BITS))
+        if unit is None:
+            product = self._register(m, 6, w * p.ra_multiplier, "first_product")
+            return self._register(m, 7, product << p.ra_shift, "first_shifted", signed(SUM_BITS))
+        first = Signal((w * p.ra_multiplier).shape(), name="first_product", reset_less=True)
+        second = Signal((unit * self.gain).shape(), name="second_product", reset_less=True)
+        shifted = Signal(signed(SUM_BITS), name="first_shifted", reset_less=True)
+        with m.If(self.first_stages[0]):
+            m.d.sync += [first.eq(w * p.ra_multiplier), second.eq(unit * self.gain)]
+        with m.If(self.first_stages[1]):
+            m.d.sync += shifted.eq(Mux(self.normal, second, first) << p.ra_shift)
+        return shifted
+
+    def _unit(self, m: Module, magnitude: Value, negative: Value) -> Value:
+        """Two stages behind stage 7: v, the nearest multiple of 2^-16."""
+        place = FIXED_POINT - UNIT_FRACTION
+        whole = Signal(UNIT_BITS - 1, name="unit_whole", reset_less=True)
+        up, minus = Signal(name="unit_up", reset_less=True), Signal(name="minus", reset_less=True)
+        unit = Signal(signed(UNIT_BITS), name="unit", reset_less=True)
+        rounded = Signal(UNIT_BITS, name="unit_rounded")
+        m.d.comb += rounded.eq(whole + up)
+        with m.If(self.normal):
+            half, rest = magnitude[place - 1], magnitude[: place - 1]
+            m.d.sync += [
+                whole.eq(magnitude[place:]),
+                up.eq(half & (rest.any() | magnitude[place])),
+                minus.eq(negative),
+                unit.eq(Mux(minus, -rounded, rounded)),
+            ]
+        return unit
 
     def _round24(self, m: Module, value: Value, stage: int, name: str) -> tuple[Value, Value]:
         """Four stages: magnitude, its bits to drop, the kept bit above them, rounding in place.
@@ -139,9 +197,11 @@ class AffineLane(wiring.Component):
         The terms are compared in stage 8, before the sign of the second is applied to it; which of
         two equal terms is taken makes no difference.
         """
-        second = self._register(
-            m, 8, Mux(negative, -magnitude, magnitude), "second_term", signed(SUM_BITS)
-        )
+        second_term: Value = Mux(negative, -magnitude, magnitude)
+        if self._normalises:
+            bias = self.bias << (FIXED_POINT - BIAS_FRACTION)
+            second_term = Mux(self.normal, bias, second_term)
+        second = self._register(m, 8, second_term, "second_term", signed(SUM_BITS))
         combine = self.parameters.combine
         # first + magnitude >= 0 where negative, else first - magnitude - 1 >= 0
         difference = first + Mux(negative, magnitude, ~Cat(magnitude, 0).as_signed())

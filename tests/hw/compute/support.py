@@ -68,16 +68,23 @@ class Bench:
         self._whole_word = whole_word
         self._processes: list[Routine] = []
 
-    def serve(self, port: Any, latency: int, fetch: Callable[[int], int]) -> None:
-        """Answer a read port from `fetch(address)`; junk where nothing was asked for."""
+    def serve(
+        self, port: Any, latency: int, fetch: Callable[[int], int], *, held: bool = False
+    ) -> None:
+        """Answer a read port from `fetch(address)`.
+
+        Where nothing was asked for there is junk or, with `held`, what was read last.
+        """
 
         async def process(ctx: Any) -> None:
             width = len(Value.cast(port.data))
             junk = int("a5" * (width // 8 + 1), 16) & ((1 << width) - 1)
-            pending = [junk] * (latency - 1)
+            pending: list[int | None] = [None] * (latency - 1)
             async for _, _, enable, address in ctx.tick().sample(port.enable, port.address):
-                pending.append(fetch(address) if enable else junk)
-                ctx.set(Value.cast(port.data), pending.pop(0))
+                pending.append(fetch(address) if enable else None)
+                answer = pending.pop(0)
+                if answer is not None or not held:
+                    ctx.set(Value.cast(port.data), junk if answer is None else answer)
 
         self._processes.append(process)
 
@@ -91,6 +98,18 @@ class Bench:
                 if enable:
                     self.trace.writes.append((cycle, address, row))
                 cycle += 1
+
+        self._processes.append(process)
+
+    def apply(self, port: Any, rows: np.ndarray) -> None:
+        """Let a write port change bytes [rows, L]."""
+
+        async def process(ctx: Any) -> None:
+            sampled = ctx.tick().sample(port.enable, port.address, Value.cast(port.data))
+            async for _, _, enable, address, row in sampled:
+                if enable:
+                    stored = row.to_bytes(rows.shape[1], "little")
+                    rows[address] = np.frombuffer(stored, np.uint8)
 
         self._processes.append(process)
 

@@ -61,7 +61,7 @@ TINY = AcceleratorConfig.load("tiny")
 DIRECT = AcceleratorConfig.load("tiny_direct")
 BARE = dataclasses.replace(DIRECT, features=())
 FLAT = dataclasses.replace(TINY, features=("depthwise", "vector", "hfa"))
-WHOLE = folding("tiny")
+WHOLE = folding("tiny", pair=True)
 WIDE = folding("large", attention=False)
 FOLDING = folding("tiny", attention=False)
 DEEP = dataclasses.replace(WHOLE, memory=dataclasses.replace(WHOLE.memory, weight_bytes=1 << 19))
@@ -439,6 +439,11 @@ def test_a_changed_rule_shows():
     assert decoded(TINY, [instruction]) == [0] and refused(TINY, instruction) == 0
 
 
-def test_unbuilt_classes_are_those_of_unbuilt_features():
-    assert {kind for kind in CLASSES.values() if not is_built(kind)} == {Fold, Permute}
-    assert set(BUILT) < set(FEATURES)
+def test_a_machine_has_the_classes_of_its_features():
+    def missing(features):
+        return {kind for kind in CLASSES.values() if not is_built(kind, features)}
+
+    assert missing(TINY.features) == {Fold, Permute}
+    assert missing(()) == {Elementwise, Reduce, Fold, Permute}
+    assert missing(FEATURES) == missing(BUILT) == set()
+    assert set(FEATURES) - set(BUILT) == {"pair"}
