@@ -233,5 +233,5 @@ def test_flipped_bits_are_refused_or_another_configuration(tmp_path):
 def test_an_index_takes_two_vector_lanes():
     config = folding("tiny")
     lanes = dataclasses.replace(config.lanes, vector=1)
-    with pytest.raises(ConfigError, match="lanes.vector is 1; feature 'fold' needs at least 2"):
+    with pytest.raises(ConfigError, match=r"lanes\.vector is 1; feature 'fold' needs at least 2"):
         dataclasses.replace(config, lanes=lanes)
