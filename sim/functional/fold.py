@@ -25,14 +25,19 @@ from hw.arch.group_numerics import (
     softmax_reciprocal,
 )
 from hw.arch.instructions.fold import SOFTMAX_TABLES
-from hw.arch.isa import FIXED_POINT, Fold, FoldOp
+from hw.arch.isa import FIXED_POINT, ErrorCode, Fold, FoldOp
 from hw.arch.nest import walked
 from hw.arch.numerics import Int
-from sim.functional.errors import WidthError
+from sim.functional.errors import UnitError, WidthError
 from sim.functional.state import Bytes, State
 from sim.functional.vector import check_ports, fixed, stored, values
 
 Mask = npt.NDArray[np.bool_]
+
+VARIANCE_WIDTH = 34
+"""Of n·S2 − S1², if n is the number of elements."""
+STANDARD_WIDTH = 22
+"""Signed, of an element less its mean over the deviation, in units of 2^-16."""
 
 EXPONENTIALS, SOFTMAX, SUMS, NORM = "exponentials", "a softmax", "sums", "a norm"
 """What an entry of the statistics may hold."""
@@ -213,14 +218,27 @@ def _collect_norm(instruction: Fold, state: State) -> None:
     statistics = state.statistics
     total, squares = statistics.sums[entries].T
     half = 1 << NORM_SUM_WIDTH - 1
-    _check_sum("a sum of elements", total, -half, half)
+    _check_sum("a sum of elements", total, 1 - half, half)
     _check_sum("a sum of squares", squares, 0, 1 << NORM_SQUARES_WIDTH)
     if instruction.last:
+        variance = instruction.elements * squares - total * total
+        _check_sum("n times a sum of squares less a squared sum", variance, 0, 1 << VARIANCE_WIDTH)
         found = norm_reciprocal(
             total, squares, instruction.elements, instruction.epsilon, instruction.multiplier
         )
         statistics.reciprocal[entries], statistics.shift[entries] = found
         statistics.hold(entries, NORM)
+
+
+def _check_banks(instruction: Fold, coefficients: Int, bank_rows: int) -> None:
+    """Coefficients are read while elements are, some cycles apart: they lie in other banks."""
+    row = walked(instruction.source0, instruction.counts, instruction.source0_deltas)
+    shared = np.intersect1d(row // bank_rows, coefficients // bank_rows)
+    if shared.size:
+        raise UnitError(
+            ErrorCode.BANK_CONFLICT,
+            f"elements and coefficients of a norm both lie in bank {int(shared[0])}",
+        )
 
 
 def _apply_norm(instruction: Fold, state: State) -> None:
@@ -230,6 +248,7 @@ def _apply_norm(instruction: Fold, state: State) -> None:
     counts = fold_second(instruction)
     assert counts is not None
     row = walked(instruction.source1, counts, instruction.source1_deltas)
+    _check_banks(instruction, row, state.config.memory.activation_bank_rows)
     gain, offset = unpack_coefficients(state.activation.read(row))  # [n3, n2, n1, L]
     code = values(_first(instruction, state), instruction.signed[0])
     unit = norm_standardized(
@@ -237,6 +256,9 @@ def _apply_norm(instruction: Fold, state: State) -> None:
         statistics.reciprocal[entries][:, None],
         statistics.shift[entries][:, None],
     )
+    limit = 1 << STANDARD_WIDTH - 1
+    # What a lane without a channel holds does not matter, since its gain is 0.
+    _check_sum("a standardized element", unit * (gain[..., None, :] != 0), -limit, limit)
     value = norm_applied(
         unit,
         gain[..., None, :],

@@ -308,6 +308,8 @@ FAULTS = [
     (FoldOp.MAX, {"source0": 4095}, ErrorCode.ADDRESS, "reads activation row 4096"),
     (FoldOp.MAX, {"destination": 4095}, ErrorCode.ADDRESS, "writes activation row 4096"),
     (FoldOp.DOT, {"multiplier": (1 << 24) - 1, "shift": 31}, ErrorCode.FIELD, "below 262144"),
+    (FoldOp.NORM_COLLECT, {"elements": 3, "first": 1, "last": 1}, ErrorCode.FIELD,
+     "less a squared sum -"),
 ]  # fmt: skip
 
 
@@ -320,6 +322,25 @@ def test_faults(bench, op, fields, code, message):
     with pytest.raises(MachineError, match=message) as error:
         bench.run(fold(op, (1, 1, 2, 1), **fields))
     assert error.value.code is code
+
+
+def test_norms_that_leave_their_widths_or_banks_are_noticed(bench):
+    """The circuit would find the bank in use, but not the element 2^8 deviations away."""
+    codes = np.zeros((3, L), np.uint8)
+    codes[2] = 200
+    bench.put_rows(X, codes)
+    gain = np.zeros((2, L), np.int64)
+    gain[1] = 1
+    bench.put_rows(SECOND, coefficient_rows(gain, gain))
+    collect = fold(FoldOp.NORM_COLLECT, (2, 1, 1, 1), elements=8, first=1, last=1)
+    apply = fold(FoldOp.NORM_APPLY, (1, 1, 1, 1), elements=8, coefficient_shift=5)
+    far = dataclasses.replace(apply, source0=X + 2)
+    bench.run(collect, apply, far)
+    with pytest.raises(MachineError, match=r"a standardized element 1048575\d\d is not"):
+        bench.run(collect, dataclasses.replace(far, source1=SECOND + 6))
+    with pytest.raises(MachineError, match="both lie in bank 0") as error:
+        bench.run(collect, dataclasses.replace(apply, source1=X + 100))
+    assert error.value.code is ErrorCode.BANK_CONFLICT
 
 
 def test_sums_that_leave_their_width_are_noticed(bench):

@@ -62,6 +62,7 @@ class Fold(Encodable):
     n3. A row per step is written, clamped and looked up in `table`; all lanes count.
 
     DOT, SOFTMAX_COLLECT and SOFTMAX_APPLY read both sources at once: they lie in different banks.
+    So do the elements and the coefficients of a NORM_APPLY, which are read some cycles apart.
     """
 
     OPCODE: ClassVar[Opcode] = Opcode.FOLD

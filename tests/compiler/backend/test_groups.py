@@ -228,7 +228,7 @@ BROKEN = {
     "its sums": (softmax((9, 1, 3, 5), (0,)), FoldOp.SOFTMAX_COLLECT, {"valid": 3}),
     "its numerator": (softmax((9, 1, 3, 5), (0,)), FoldOp.SOFTMAX_COLLECT, {"multiplier": 99}),
     "its quotients": (softmax((9, 1, 3, 5), (0,)), FoldOp.SOFTMAX_APPLY, {"high": 99}),
-    "the sums of a norm": (norm((9, 1, 3, 5), (0,)), FoldOp.NORM_COLLECT, {"valid": 2}),
+    "the sums of a norm": (norm((9, 1, 3, 5), (0,)), FoldOp.NORM_COLLECT, {"epsilon": 1 << 33}),
     "its elements": (norm((9, 1, 3, 5), (0,)), FoldOp.NORM_APPLY, {"elements": 8}),
     "its gains": (norm((9, 1, 3, 5), (0,)), FoldOp.NORM_APPLY, {"coefficient_shift": 5}),
     "an index": (arg_max((9, 1, 3, 5)), FoldOp.ARGMAX, {"signed": (1, 0)}),
