@@ -1,12 +1,14 @@
-"""Command line of the hardware: `python -m hw verilog|synth`."""
+"""Command line of the hardware: `python -m hw config|verilog|synth`."""
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from hw.arch.config import AcceleratorConfig, ConfigError
+from hw.arch.config_guide import fits, sizes
 from hw.synthesis import NEXTPNR, SynthesisError, report, summary
 from shell import leave
 
@@ -24,6 +26,11 @@ def _arguments() -> argparse.ArgumentParser:
     verilog.add_argument(
         "--top", default="accelerator", help="name of the top module; default: accelerator"
     )
+    shown = commands.add_parser(
+        "config", help="print derived sizes of a configuration, and what fits where"
+    )
+    shown.add_argument("file", help="preset (tiny, base, ...) or a YAML file")
+    shown.add_argument("--json", action="store_true", help="one object on standard output")
     synth = commands.add_parser(
         "synth", help="map to an ECP5-85F with Yosys, route with nextpnr; print cells and fmax"
     )
@@ -56,6 +63,20 @@ def _synth(options: argparse.Namespace) -> None:
     print(json.dumps(result.as_dict()) if options.json else summary(result))
 
 
+def _config(options: argparse.Namespace) -> None:
+    config = AcceleratorConfig.load(options.file)
+    derived, room = sizes(config), fits(config)
+    if options.json:
+        content = {"config": dataclasses.asdict(config), "sizes": dict(derived), "fits": dict(room)}
+        print(json.dumps(content))
+        return
+    width = max(len(name) for name, _ in derived + room)
+    print(f"{config.name}: {options.file}\n")
+    print("\n".join(f"{name:{width}}  {words}" for name, words in derived))
+    print("\nwhat fits where\n")
+    print("\n".join(f"{name:{width}}  {words}" for name, words in room))
+
+
 def _verilog(options: argparse.Namespace) -> None:
     from hw.accelerator import verilog  # elaboration is not needed for --help
 
@@ -74,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _arguments().parse_args(arguments)
     try:
-        {"verilog": _verilog, "synth": _synth}[options.command](options)
+        {"config": _config, "verilog": _verilog, "synth": _synth}[options.command](options)
     except (ConfigError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

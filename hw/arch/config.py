@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from hw.arch.parts import (
     is_power_of_two,
 )
 from hw.arch.typed import TypedError, build
-from hw.arch.yaml_file import read_mapping
+from hw.arch.yaml_file import locate, read_mapping
 
 __all__ = [
     "BUILT",
@@ -357,6 +358,14 @@ class AcceleratorConfig:
             known = ", ".join(sorted(p.stem for p in CONFIG_DIRECTORY.glob("*.yaml")))
             raise ConfigError(f"no configuration file {path}; presets: {known}")
         try:
-            return cls.from_mapping({"name": path.stem, **read_mapping(path)})
+            content = read_mapping(path)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
+        try:
+            return cls.from_mapping({"name": path.stem, **content})
+        except ConfigError as error:
+            # A part's own check names the part again.
+            message = re.sub(r"^(\w+): (?=\1\.)", "", str(error))
+            line = locate(path, message)
+            where = f"{path}, line {line}" if line else str(path)
+            raise ConfigError(f"{where}: {message}") from error

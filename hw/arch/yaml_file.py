@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import re
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,36 @@ def read_mapping(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError("it must hold a mapping")
     return content
+
+
+def locate(path: Path, message: str) -> int | None:
+    """Line of the field that a message names first; None where it names none that the file has.
+
+    Parameters
+    ----------
+    path: a file that `read_mapping` reads.
+    message: names fields as ``part.name``, or says what the part ``has no``.
+    """
+    lines = dict(_lines(yaml.compose(path.read_text(encoding="utf-8"), _Loader), ""))
+    if message.startswith("unknown feature"):
+        return lines.get("features")
+    unknown = re.match(r"(?:the file|([a-z_]+)) has no '(\w+)'", message)
+    if unknown:
+        part, name = unknown.groups()
+        return lines.get(f"{part}.{name}" if part else name)
+    return next(
+        (lines[w] for w in re.findall(r"[a-z_]+(?:\.[a-z_]+)*", message) if w in lines), None
+    )
+
+
+def _lines(node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, int]]:
+    """Dotted names of the fields of a mapping, and their lines."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    for key, value in node.value:
+        name = f"{prefix}{key.value}"
+        yield name, key.start_mark.line + 1
+        yield from _lines(value, f"{name}.")
 
 
 def _in_one_line(error: Exception) -> str:
