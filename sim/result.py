@@ -135,6 +135,7 @@ class RunResult:
     input: `sim.inputs.Given.record`: source, digest, how pixels became numbers.
     answers: `sim.answers.Answer` of every output, as mappings.
     distances: `sim.distance.Distance` of every output, as mappings; empty without a float model.
+    version: of the format.
     steps: summaries of consecutive runs in order; empty where there was one run only.
     path: names of the basic blocks in the order in which they ran; empty without branches.
     """

@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from hw.arch.codes import ADDRESS_BITS, BUILT, FEATURES, LOCAL_BITS
-from hw.arch.config import CONFIG_DIRECTORY, NEEDS, AcceleratorConfig
+from hw.arch.config import (
+    CENTRED_WEIGHT_BITS,
+    CONFIG_DIRECTORY,
+    NEEDS,
+    TRANSFORM_BITS,
+    AcceleratorConfig,
+)
 from hw.arch.parts import ArrayConfig, LaneConfig, MemoryConfig, PortConfig
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
@@ -61,7 +67,8 @@ GUIDES = (
     Guide(
         "array.activation_bits",
         "9 to 18",
-        "width of one multiplier operand: 9 direct, 12 with hfa, 17 with hfa_nested",
+        f"width of one multiplier operand: 9 direct; at least {TRANSFORM_BITS['hfa'][0]} with hfa, "
+        f"{TRANSFORM_BITS['hfa_nested'][0]} with hfa_nested",
         "the features' transforms",
         good=(17, 18),
         bad=(8, 19),
@@ -69,7 +76,8 @@ GUIDES = (
     Guide(
         "array.weight_bits",
         "8 to 18",
-        "width of the other operand: 8 direct, 11 with hfa, 16 with hfa_nested, 9 with attention",
+        f"width of the other operand: 8 direct; at least {TRANSFORM_BITS['hfa'][1]} with hfa, "
+        f"{TRANSFORM_BITS['hfa_nested'][1]} with hfa_nested, {CENTRED_WEIGHT_BITS} with attention",
         "the features' transforms",
         good=(16, 18),
         bad=(7, 19),

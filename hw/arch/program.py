@@ -272,7 +272,7 @@ class Program:
         """
         check(self)
         blobs = [self.code(), *(data for _, data in self.image)]
-        header = _Header(
+        header = Header(
             code=(self.code_address, len(blobs[0])),
             image=tuple((address, len(data)) for address, data in self.image),
             **{name: getattr(self, name) for name in _SHARED},
@@ -315,7 +315,7 @@ class Program:
         return program
 
     @classmethod
-    def _of(cls, header: _Header, body: bytes) -> Program:
+    def _of(cls, header: Header, body: bytes) -> Program:
         code_address, code_size = header.code
         sizes = [code_size, *(size for _, size in header.image)]
         if min(sizes) < 0 or sum(sizes) != len(body):
@@ -339,8 +339,14 @@ class Program:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Header:
-    """What the JSON header holds: (address, size) of code and image, the rest as in `Program`."""
+class Header:
+    """What the JSON header holds.
+
+    Attributes
+    ----------
+    code: address of the instructions, and how many bytes they are.
+    image: address and size of each run of bytes behind them; the rest is as in `Program`.
+    """
 
     network: str
     config: str
@@ -359,10 +365,10 @@ class _Header:
     states: tuple[State, ...]
 
 
-_SHARED = [f.name for f in dataclasses.fields(_Header) if f.name not in ("code", "image")]
+_SHARED = [f.name for f in dataclasses.fields(Header) if f.name not in ("code", "image")]
 
 
-def _header(text: bytes) -> _Header:
+def _header(text: bytes) -> Header:
     """Read the JSON.
 
     Raises
@@ -385,4 +391,4 @@ def _header(text: bytes) -> _Header:
         if isinstance(error, ProgramError):
             raise
         raise ProgramError(f"its header does not read ({error})") from error
-    return build(_Header, content, "")
+    return build(Header, content, "")
