@@ -167,9 +167,25 @@ def _rescaled(site: Site, operand: Operand) -> Operand:
     return site.emit(op, target)
 
 
+def _piece(site: Site, operand: Operand) -> Operand:
+    """A part of a concat; a constant with the type that its codes have."""
+    if operand.type is not None:
+        return operand
+    if operand.array is None or operand.quantization is None:
+        raise site.refuse(f"constant {operand.name} is float: quantize it")
+    if not operand.quantization.single:
+        raise site.refuse(f"constant {operand.name} needs one scale and 8 bits")
+    axes = aligned(operand.array.shape, [3] * operand.array.ndim)
+    kind = operand.quantization.type(operand.array.shape, axes)
+    return Operand(operand.name, kind, operand.array)
+
+
 def concat(site: Site) -> Operand:
-    """Concat and QLinearConcat; operands of another scale go through tables."""
-    pieces = [site.activation(i) for i in range(len(site.operands))]
+    """Concat and QLinearConcat; operands of another scale go through tables.
+
+    Some may be constant: the class token of a vision transformer, a padding that is learned.
+    """
+    pieces = [_piece(site, site.operand(i)) for i in range(len(site.operands))]
     rank = len(pieces[0].kind.onnx_shape)
     axis = in_range(site.node, int(site.attributes.get("axis", 0)), rank)
     for piece in pieces[1:]:

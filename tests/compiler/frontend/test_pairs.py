@@ -204,3 +204,27 @@ def test_scale_ratio_outside_the_affine_arithmetic_is_named():
     model = pair_model("Add", Q(100.0, 3), B, Q(0.01, 5))
     (found,) = findings(model)
     assert found[1] == "Add" and "scale ratio" in found[2] and "512" in found[2]
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+@pytest.mark.parametrize("own", [Q(0.0213, 101), Q(0.0171, 3)], ids=["one scale", "another"])
+def test_a_concat_with_a_constant(axis, own):
+    """A class token: a quantized constant beside an activation, first or last."""
+    rng = np.random.default_rng(6)
+    shape = (1, 5, 4) if axis == 2 else (1, 1, 6)
+    builder = Builder()
+    x = builder.dequantize("x", Q(0.0213, 101), shape=(1, 5, 6))
+    token = builder.dequantize("token", own, codes(rng, shape))
+    builder.op("Concat", [token, x, token], axis=axis)
+    model, feeds = builder.model(Q(0.0213, 101)), {"x": codes(rng, (1, 5, 6))}
+    mine = ours(model, feeds)
+    assert steps(mine, theirs(model, feeds, optimize=False)) == (0, 0)
+    assert steps(np.flip(mine, axis), mine)[0] > 0
+
+
+def test_a_concat_with_a_float_constant_is_refused():
+    builder = Builder()
+    x = builder.dequantize("x", Q(0.0213, 101), shape=(1, 5, 6))
+    builder.op("Concat", [x, builder.constant("c", np.ones((1, 1, 6), np.float32))], axis=1)
+    ((_, op, reason),) = findings(builder.model(Q(0.0213, 101)))
+    assert op == "Concat" and "is float: quantize it" in reason
