@@ -20,9 +20,13 @@ def average(
     total: torch.Tensor, count: int | torch.Tensor, x: QParams, target: QParams
 ) -> torch.Tensor:
     """s = f32(sx/f32(sy·n)), total = Σx - n·zx."""
-    counts = np.asarray(count, dtype=F32)
-    scale = torch.from_numpy(np.asarray(x.unit / (target.unit * counts), dtype=F32))
+    scale = _scale(count, x, target)
     return integer.requantize(total, scale, target.zero, target.low, target.high)
+
+
+def _scale(count: int | torch.Tensor, x: QParams, target: QParams) -> torch.Tensor:
+    counts = np.asarray(count, dtype=F32)
+    return torch.from_numpy(np.asarray(x.unit / (target.unit * counts), dtype=F32))
 
 
 def _mean(call: Call, axes: list[int], keep: bool, mean: bool = True) -> Pending:
@@ -88,8 +92,16 @@ def counted(windows: Windows, size: Shape, include_pad: bool) -> torch.Tensor:
     return integer.sum_pool(padded, bare)
 
 
+def pooled(total: torch.Tensor, scale: torch.Tensor, target: QParams) -> torch.Tensor:
+    """rint(f32(f32(acc·s) + zy)), float32, before the clamp."""
+    return (total * scale + target.zero).round_()
+
+
 def average_pool(call: Call) -> Pending:
-    """AveragePool, with what ONNX Runtime counts."""
+    """AveragePool, with what ONNX Runtime counts.
+
+    As its QLinearAveragePool, the zero point is added before the rounding.
+    """
     x = activation(call, 0)
     if call.attributes.get("channels_last", 0):
         raise call.refuse("channels_last is not read")
@@ -102,7 +114,9 @@ def average_pool(call: Call) -> Pending:
 
     def compute(tensors: Tensors, target: QParams) -> torch.Tensor:
         shifted = x.tensor(tensors).to(torch.int32) - x.params.zero
-        return average(integer.sum_pool(shifted, windows), counts, x.params, target)
+        total = integer.sum_pool(shifted, windows).to(torch.float32)
+        real = pooled(total, _scale(counts, x.params, target), target)
+        return real.clamp_(target.low, target.high).to(torch.int16)
 
     shape = (*x.shape[:2], *windows.counts)
     return Pending(call.node, reads(x), compute, shape, "AveragePool")

@@ -51,7 +51,7 @@ LIMITS: dict[str, Limit] = {
     "softmax": Limit("Softmax", 1, 2.0**-6, 0.0, 0.2),
     "norm": Limit("LayerNormalization, and norms written out", 1, 2.0**-5, 1e-5),
     "mean": Limit("GlobalAveragePool, ReduceMean, ReduceSum", 1, 2.0**-6, 0.0),
-    "AveragePool": Limit("AveragePool", 1, 2.0**-6, 0.0, 0.2),
+    "AveragePool": Limit("AveragePool", 1, 2.0**-6, 0.0, 0.05),
     "Add": Limit("Add", 1, 2.0**-6, 1e-5),
     "Sub": Limit("Sub", 1, 2.0**-6, 1e-5),
     "Mul": Limit("Mul", 1, 2.0**-6, 1e-5),

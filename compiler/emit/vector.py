@@ -35,6 +35,7 @@ def mean_fields(mean: Mean) -> dict[str, int]:
         "multiplier": mean.scale.multiplier,
         "shift": mean.scale.shift,
         "zero_point": mean.zero_point,
+        "add_first": int(mean.add_first),
     }
 
 

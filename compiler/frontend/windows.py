@@ -158,7 +158,8 @@ def _average(site: Site, source: TensorType, window: Window) -> Mean | BorderedM
     # Axes that the file does not have, or that are the batch of 2-D frames: windows of one.
     t, h, w = [(1,) * n for n in window.output(source.shape[1:])[: 3 - rank]] + counts
     products = {a * b * c for a, b, c in itertools.product(set(t), set(h), set(w))}
-    means = {n: _mean(site, source, n) for n in sorted(products)}
+    # As QLinearAveragePool, the kernel that ONNX Runtime fuses it to.
+    means = {n: _mean(site, source, n, add_first=True) for n in sorted(products)}
     return means[products.pop()] if len(products) == 1 else BorderedMean((t, h, w), means)
 
 
@@ -169,10 +170,9 @@ def _emit_pool(site: Site, op: Pool, source: TensorType) -> Operand:
     return site.emit(op, site.result((batch, channels, *shape[4 - rank :])))
 
 
-def _mean(site: Site, source: TensorType, elements: int) -> Mean:
-    return Mean.of(
-        source.scale, float(site.target.scale[0]), int(site.target.zero_point[0]), elements
-    )
+def _mean(site: Site, source: TensorType, elements: int, *, add_first: bool = False) -> Mean:
+    scale, zero_point = float(site.target.scale[0]), int(site.target.zero_point[0])
+    return Mean.of(source.scale, scale, zero_point, elements, add_first=add_first)
 
 
 REDUCTIONS = ("GlobalAveragePool", "GlobalMaxPool", "ReduceMax", "ReduceMean")

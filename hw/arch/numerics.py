@@ -238,13 +238,21 @@ class Product:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Mean:
-    """Average over n elements: y = sat(rint(f32(acc·s)) + zy), s = f32(sx / f32(sy·n))."""
+    """Average over n elements: y = sat(rint(f32(acc·s)) + zy), s = f32(sx / f32(sy·n)).
+
+    Attributes
+    ----------
+    scale, zero_point: s, zy.
+    add_first: zy is added before the rounding, y = sat(rint(f32(f32(acc·s) + zy))), as ONNX
+        Runtime's QLinearAveragePool does.
+    """
 
     scale: Factor
     zero_point: int
+    add_first: bool = False
 
     @classmethod
-    def of(cls, sx: float, sy: float, zy: int, elements: int) -> Mean:
+    def of(cls, sx: float, sy: float, zy: int, elements: int, *, add_first: bool = False) -> Mean:
         """Build for `elements` averaged values.
 
         Raises
@@ -256,18 +264,12 @@ class Mean:
             raise NumericsError(f"a mean over {elements} elements; at most {(1 << 24) // 255}")
         s = np.float32(np.float32(sx) / np.float32(np.float32(sy) * np.float32(elements)))
         Factor.of(np.float32(sx) / np.float32(sy), "scale ratio")  # bounds sums times scale
-        return cls(Factor.of(s, "mean scale"), zy)
+        return cls(Factor.of(s, "mean scale"), zy, add_first)
 
-    def __call__(self, total: Int, low: int, high: int, *, add_first: bool = False) -> Int:
-        """Apply to sums of (code − zero point).
-
-        Parameters
-        ----------
-        total, low, high: sums, clamps.
-        add_first: the zero point is added before the rounding: rint(f32(f32(acc·s) + zy)).
-        """
+    def __call__(self, total: Int, low: int, high: int) -> Int:
+        """Apply to sums of (code − zero point)."""
         value = round24(total * self.scale.fixed)
-        if not add_first:
+        if not self.add_first:
             return finish(value, self.zero_point, low, high)
         return finish(round24(value + (self.zero_point << FIXED_POINT)), 0, low, high)
 

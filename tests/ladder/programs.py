@@ -325,7 +325,7 @@ class RandomProgram(FoldDraws):
                 multiplier=draw(1 << 23, (1 << 24) - 1),
                 shift=draw(14, 20),
                 zero_point=draw(0, 255),
-                add_first=draw(0, 1) if self.folds and op is ReduceOp.SUM else 0,
+                add_first=draw(0, 1),
                 low=draw(0, 20),
                 high=draw(100, 255),
             )

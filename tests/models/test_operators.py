@@ -284,6 +284,30 @@ def test_average_pool_differs_by_one_step_and_seldom(include):
     assert greatest <= 1 and count / ours.size < 0.01
 
 
+def average_pool_at_ties(zero):
+    """Means of four at equal scales: a quarter are ties, which an odd zero point turns."""
+    builder = Builder()
+    x = builder.dequantize("x", Q(0.05, zero), shape=(1, 16, 32, 32))
+    builder.op("AveragePool", [x], kernel_shape=[2, 2], strides=[2, 2])
+    feeds = {"x": random_codes(np.random.default_rng(zero), (1, 16, 32, 32))}
+    count, greatest = difference(*both(builder.model(Q(0.05, zero)), feeds))
+    assert greatest <= 1
+    return count / 4096
+
+
+@pytest.mark.parametrize(("zero", "most"), [(131, 0.005), (128, 0.005), (255, 0.03)])
+def test_average_pool_at_ties_is_onnx_runtime_s(zero, most):
+    assert average_pool_at_ties(zero) <= most
+
+
+def test_twin_a_zero_point_behind_the_rounding_is_seen(monkeypatch):
+    """The rule of means; `target.zero` is then added to what was rounded."""
+    monkeypatch.setattr(
+        means, "pooled", lambda total, scale, to: (total * scale).round_() + to.zero
+    )
+    assert average_pool_at_ties(131) > 0.2
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8])
 @pytest.mark.parametrize(
     ("shape", "attributes"),

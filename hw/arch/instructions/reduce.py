@@ -78,11 +78,6 @@ RULES = (
         nonzero(_f.pair, _f.pair_delta) & lacks("pair"),
         "`pair` needs the feature `pair`",
     ),
-    Rule(
-        ErrorCode.UNSUPPORTED,
-        (_f.add_first != 0) & lacks("fold"),
-        "`add_first` needs the feature `fold`",
-    ),
     Rule(ErrorCode.FIELD, zero(_f.counts), "counts are at least 1"),
     Rule(ErrorCode.FIELD, zero(_f.window), "a window is at least 1"),
     Rule(ErrorCode.FIELD, _f.op > ReduceOp.PACK, f"the last operation is {int(ReduceOp.PACK)}"),

@@ -139,6 +139,9 @@ class VectorParameters:
         """Load the registers from {opcode, word}; to be called where an instruction is taken."""
         words = _Words(payload, self.folds)
         m.d.sync += [*self._nest(words), *self._arithmetic(words)]
+        r = words.r
+        with m.If(words.is_reduce & (r.op == ReduceOp.SUM) & r.add_first):
+            m.d.sync += [self.affine.zero_point.eq(0), self.constant_w.eq(r.zero_point)]
         if self.folds:
             m.d.sync += self.fold.take(words.is_fold, words.f)
             m.d.sync += self.permute.take(words.is_permute, words.spreads, words.q)
@@ -268,9 +271,6 @@ class VectorParameters:
                 self.signed[0].eq(0),
                 self.pad.eq(q.pad),
             ]
-        r = words.r
-        with m.If(words.is_reduce & (r.op == ReduceOp.SUM) & r.add_first):
-            m.d.sync += [a.zero_point.eq(0), self.constant_w.eq(r.zero_point)]
         with m.If(is_permute | argmax):
             m.d.sync += [a.low.eq(0), a.high.eq(255)]
         with m.If(transposes):
