@@ -241,7 +241,10 @@ class FoldDraws(Frame):
         if serial and draw(0, 1):
             places[1] = places[0]
         if space:
-            places[2] = draw(0, min(self.config.weight_beats, 1 << 16) - written)
+            # The first bank is LOAD's: windows of few taps have rows of zeros there.
+            bank = self.config.weight_bank_beats
+            last = min(self.config.weight_beats, 256 * self.config.weight_block_beats)
+            places[2] = draw(bank, last - written)
         select = [draw(0, 2 * lanes - 1) for _ in range(lanes)] + [0] * (16 - lanes)
         self.code.append(
             Permute(

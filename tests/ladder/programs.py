@@ -171,14 +171,15 @@ class RandomProgram(FoldDraws):
             )
         )
 
-    def _weights(self, blocks: int) -> int:
+    def _weights(self, blocks: int, end: int | None = None) -> int:
         step = self.config.weight_block_beats
-        room = min(self.config.weight_beats, 256 * step) // step - blocks
+        room = min(self.config.weight_beats, 256 * step, end or 256 * step) // step - blocks
         return self._draw(0, room) * step
 
     def _depthwise_weights(self, taps: int, passes: int, repeats: int) -> int:
         """First beat of blocks whose rows beyond the window's taps are zero."""
-        first = self._weights(passes * repeats)
+        # Rows without a tap stay zero: no bank that VECTOR writes.
+        first = self._weights(passes * repeats, self.config.weight_bank_beats)
         array = self.config.array
         for repeat in range(repeats):
             start = first * self.config.port.bytes + repeat * passes * array.multipliers
