@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import torch
 
-from models import channelwise, functions, grouped, moves, norms
+from models import channelwise, functions, grouped, moves, norms, selection
 from models.onnxfile import UnsupportedGraph, label
 from models.operands import lookup
 from models.operators import OPERATORS, concatenated
@@ -272,9 +272,22 @@ class Floats:
                 return self._maybe(call) or OPERATORS[call.op](on_codes)
         if call.op == "PRelu" and is_per_channel(call):
             return OPERATORS[call.op](self._on_codes(call))
+        if call.op == "Where" and (selected := self._selected(call)) is not None:
+            return selected
         if channelwise.belongs(call) and channelwise.is_on_codes(on_codes := self._on_codes(call)):
             return channelwise.line(on_codes)
         return self.function(call)
+
+    def _selected(self, call: Call) -> Codes | None:
+        """Where between two tensors of one scale; None where it is anything else."""
+        on_codes = self._on_codes(replace(call, operands=(None, *call.operands[1:])))
+        operands = (call.operands[0], *on_codes.operands[1:])
+        found = selection.where(replace(call, operands=operands))
+        if found is None or self._maybe(call) is not None:
+            return None
+        codes, reads, compute = found
+        self._append(call.node, call.op, codes, reads, compute)
+        return codes
 
     def _times(self, call: Call) -> Pending | None:
         """A product of matrices times a positive constant, which its scale takes up."""

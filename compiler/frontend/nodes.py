@@ -9,7 +9,17 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
-from compiler.frontend import control, functions, groups, host, moves, norms, pairs, windows
+from compiler.frontend import (
+    control,
+    functions,
+    groups,
+    host,
+    leftovers,
+    moves,
+    pairs,
+    selection,
+    windows,
+)
 from compiler.frontend.builder import Operand
 from compiler.frontend.catalogue import UNREAD, check_attributes
 from compiler.frontend.functions import Function
@@ -18,7 +28,6 @@ from compiler.frontend.model import (
     label,
     refuse,
 )
-from compiler.frontend.norms import Moments
 from compiler.frontend.qoperator import MICROSOFT, QOPERATORS, qoperator_operands
 from compiler.frontend.quantization import Quantization, of_type
 from compiler.frontend.reading import (
@@ -28,8 +37,6 @@ from compiler.frontend.reading import (
     KEPT,
     POOLS,
     QUANTIZERS,
-    SCALED,
-    SCALED_BEHIND,
     Hosted,
     Pending,
     Read,
@@ -113,7 +120,7 @@ class NodeReader(Readings):
         """A QuantizeLinear ends whatever it reads."""
         name, output = node.input[0], node.output[0]
         target = self.target(node)
-        found = self._outside_norm(node, self.resolve(node, name))
+        found = leftovers.outside_norm(node, self.resolve(node, name))
         if isinstance(found, Hosted):
             if self.model.dtypes.get(name) != np.float32:
                 raise refuse(node, f"quantizes {name}, which is {self.model.dtypes.get(name)}")
@@ -165,10 +172,10 @@ class NodeReader(Readings):
                 f"reads {where} in float: put QuantizeLinear and DequantizeLinear between them",
             )
         check_attributes(node)
-        if (inside := self._inside_norm(node, found)) is not None:
+        if (inside := leftovers.inside_norm(self, node, found)) is not None:
             self.read[node.output[0]] = inside
             return
-        found = [self._outside_norm(node, each) for each in found]
+        found = [leftovers.outside_norm(node, each) for each in found]
         first = found[0] if found else None
         if node.op_type in KEPT:
             self._keep(node, first)
@@ -180,38 +187,17 @@ class NodeReader(Readings):
             self._on_integers(node, found)
         elif functions.is_nothing(node) and first is not None:
             self.read[node.output[0]] = first
+        elif (made := selection.chosen(self, node, found)) is not None:
+            self._settle(node.output[0], made)
         elif self._is_function(node, found):
             operands = [f for f in found if isinstance(f, Operand | Function) or f is None]
             self.read[node.output[0]] = functions.apply(self.model, node, operands)
         elif isinstance(first, Pending) and functions.clamp(self.model, node) is not None:
             self._follow(node, 0, first)
-        elif (scaled := self._scaled_behind(node, found)) is not None:
+        elif (scaled := leftovers.scaled_behind(self, node, found)) is not None:
             self.read[node.output[0]] = scaled
         else:
             self._start(node, found)
-
-    def _inside_norm(self, node: onnx.NodeProto, found: Sequence[Read | None]) -> Moments | None:
-        """What a node of a norm that is written out makes; None for any other node."""
-        if node.op_type not in norms.NODES or any(n in self.integers for n in node.input):
-            return None
-        if any(isinstance(f, Moments) for f in found):
-            plain = [f for f in found if f is None or isinstance(f, Moments | Operand)]
-            return norms.step(node, plain) if len(plain) == len(found) else None
-        if len(found) != 2:
-            return None
-        operand, mean = self._as_codes(node.input[0], found[0]), found[1]
-        if not isinstance(operand, Operand) or not isinstance(mean, Pending) or mean.steps:
-            return None
-        of, *axes = mean.operands
-        assert of is not None, mean.node.name
-        return norms.centred(node, operand, mean.node, of, axes[0] if axes else None)
-
-    def _outside_norm(self, node: onnx.NodeProto, found: Read | None) -> Read | None:
-        """A norm that is written out, seen by whatever is no part of it."""
-        if not isinstance(found, Moments):
-            return found
-        moments = norms.finished(node, found)
-        return Pending(moments.node, [moments.operand], convert=moments.emit)
 
     def _is_function(self, node: onnx.NodeProto, found: Sequence[Read | None]) -> bool:
         """Elementwise on one activation: it meets itself, constants of one value, functions."""
@@ -268,7 +254,7 @@ class NodeReader(Readings):
 
     def _index(self, node: onnx.NodeProto, first: Read | None) -> None:
         """An index of codes, which needs no QuantizeLinear: it is a code itself."""
-        first = self._as_codes(node.input[0], first)
+        first = self.as_codes(node.input[0], first)
         if not isinstance(first, Operand) or first.type is None:
             raise refuse(node, f"reads {node.input[0]} in float: quantize it")
         self.model.dtypes[node.output[0]] = np.dtype(np.int64)
@@ -309,8 +295,8 @@ class NodeReader(Readings):
 
     def _start(self, node: onnx.NodeProto, found: Sequence[Read | None]) -> None:
         """An operator of its own: its result waits for a QuantizeLinear."""
-        found = [self._as_codes(n, f) for n, f in zip(node.input, found, strict=True)]
-        found, factors = self._scaled_before(node, found)
+        found = [self.as_codes(n, f) for n, f in zip(node.input, found, strict=True)]
+        found, factors = leftovers.scaled_before(node, found)
         for name, each in zip(node.input, found, strict=True):
             if isinstance(each, Pending | Function):
                 maker = each.node if isinstance(each, Pending) else each.last
@@ -327,29 +313,6 @@ class NodeReader(Readings):
             self._settle(node.output[0], same)
             return
         self.read[node.output[0]] = Pending(node, operands, factors=factors)
-
-    def _scaled_before(
-        self, node: onnx.NodeProto, found: Sequence[Read | None]
-    ) -> tuple[list[Read | None], list[float]]:
-        """Operands without the constant factors that they are multiplied by, and these."""
-        factors, plain = [1.0] * len(found), list(found)
-        if node.op_type in SCALED:
-            for place, each in enumerate(found):
-                own = functions.factor(each) if isinstance(each, Function) else None
-                if isinstance(each, Function) and own is not None:
-                    factors[place], plain[place] = own, each.operand
-        return plain, factors
-
-    def _scaled_behind(self, node: onnx.NodeProto, found: Sequence[Read | None]) -> Pending | None:
-        """A product times a constant, or divided by one; None for anything else."""
-        pending = next((f for f in found if isinstance(f, Pending)), None)
-        if pending is None or pending.node.op_type not in SCALED_BEHIND:
-            return None
-        if any(functions.clamp(self.model, step) is not None for step, _ in pending.steps):
-            return None
-        constants = [f.array if isinstance(f, Operand) else None for f in found]
-        own = functions.factor_of(node, constants)
-        return None if own is None else dataclasses.replace(pending, factor=pending.factor * own)
 
     def _same_elements(
         self, node: onnx.NodeProto, operands: Sequence[Operand | None]

@@ -284,7 +284,7 @@ class Readings:
             Operand(n, None, self.model.constants.get(n)) if n else None for n in node.input[1:]
         ]
 
-    def _as_codes(self, name: str, found: Read | None) -> Read | None:
+    def as_codes(self, name: str, found: Read | None) -> Read | None:
         """A function all of whose values are codes of its operand's scale (Relu, above all)."""
         if not isinstance(found, Function):
             return found
