@@ -30,13 +30,14 @@ from compiler.passes.chain import FUSE_CHAINS
 from compiler.passes.compose import COMPOSE
 from compiler.passes.fold import DEAD_CODE, FOLD
 from compiler.passes.fuse import FUSE_CLAMPS, FUSE_POOLS, FUSE_RESIDUALS
+from compiler.passes.hoist import HOIST
 from compiler.policy import Policy
 from hw.arch.assembly import format_program
 from hw.arch.config import AcceleratorConfig
 from hw.arch.program import HOST_MODEL, Program
 
-LEGALIZE: tuple[Pass, ...] = (FOLD, DEAD_CODE)
-"""Always run. FOLD makes code dead."""
+LEGALIZE: tuple[Pass, ...] = (FOLD, DEAD_CODE, HOIST)
+"""Always run. FOLD makes code dead, and what is dead keeps HOIST away from what it reads."""
 FUSE: tuple[Pass, ...] = (FUSE_CLAMPS, COMPOSE, FUSE_POOLS, FUSE_RESIDUALS)
 """Only with `fuse`. Clamps first: a clamp may stand between convolution and pool, and costs nothing
 in a convolution."""

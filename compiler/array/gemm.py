@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Hashable, Sequence
 from typing import TypeAlias
@@ -106,8 +107,22 @@ class GemmEmission:
             self.parameter_slots * self.chunk * parameter_slot
         )
         self.parameter_slot = parameter_slot
+        self.busy = tiling.parts["port"] > BUSY * tiling.parts["array"]
+        self.operand = self._operand_parts()
         self._output_turn = 0
         self._accumulator_turn = 0
+
+    def _operand_parts(self) -> list[Range]:
+        """Blocks of the operand that come together.
+
+        Where the port is busy, those of each piece of the weights: the array begins with the first
+        ones while the layer before still makes the last.
+        """
+        pieces = [piece.blocks for piece in self.pieces]
+        dense = not any(self.job.first_block) and len(set(pieces)) == len(pieces)
+        if self.busy and dense and self.job.packing is None:
+            return pieces
+        return [(0, self.problem.blocks)]
 
     def emit(self) -> None:
         """Emit the whole layer."""
@@ -118,18 +133,20 @@ class GemmEmission:
             "parameter": Ring(self.parameter_slots, self._fill_parameters),
         }
         if self.job.packing is None:
-            rings["input"] = Ring(tiling.input_slots, self._fill_input, spread)
+            for number, blocks in enumerate(self.operand):
+                fill = functools.partial(self._fill_input, blocks)
+                rings[f"input{number}"] = Ring(
+                    tiling.input_slots, fill, spread and len(self.operand) == 1
+                )
         else:
             rings["raw"] = Ring(tiling.input_slots, self._fill_raw)
-        parts = tiling.parts
-        busy = parts["port"] > BUSY * parts["array"]
         transformed = self.job.kernel.algorithm != DIRECT
         run(
             self.emitter,
             rings,
             self._steps(),
-            late=transformed or busy,
-            short=not transformed or busy,
+            late=transformed or self.busy,
+            short=not transformed or self.busy,
         )
 
     def probe(self) -> None:
@@ -137,7 +154,8 @@ class GemmEmission:
         largest = max(self._numbers(), key=lambda n: self._source_box(n, self.axes, 1).rows)
         groups, pieces = ({0, len(parts) - 1} for parts in (self.groups, self.pieces))
         for tile in {0, largest, len(self.tiles) - 1}:
-            fill = self._fill_input if self.job.packing is None else self._fill_raw
+            whole = functools.partial(self._fill_input, (0, self.problem.blocks))
+            fill = whole if self.job.packing is None else self._fill_raw
             for instruction in fill(tile, 0):
                 self.emitter.emit(instruction)
             if self.job.packing is not None:
@@ -145,7 +163,7 @@ class GemmEmission:
             parts = parts_of(
                 self.axes, self.job.kernel.algorithm, self.tiles[tile], self.tiling.accumulator
             )
-            slots = {"weight": 0, "parameter": 0, "input": 0}
+            slots = {"weight": 0, "parameter": 0, "input0": 0}
             for part, group in itertools.product({parts[0], parts[-1]}, groups):
                 for piece in pieces:
                     self._array(tile, part, group, piece, 1, slots)
@@ -188,7 +206,7 @@ class GemmEmission:
                 needs: dict[str, Hashable] = {"weight": (group, piece)}
                 needs["parameter"] = group // self.chunk
                 if self.job.packing is None:
-                    needs["input"] = tile
+                    needs[f"input{piece % len(self.operand)}"] = tile
                 last = piece == len(self.pieces) - 1
                 store = last and number == len(parts) - 1
 
@@ -217,13 +235,14 @@ class GemmEmission:
         size = (ranges[0][1], ranges[1][1], ranges[2][1])
         return Box(first, size, 0, blocks)
 
-    def _fill_input(self, key: Hashable, slot: int) -> list[UnitInstruction]:
+    def _fill_input(self, part: Range, key: Hashable, slot: int) -> list[UnitInstruction]:
         assert isinstance(key, int)
         row = self.tiling.input.slot(slot, self.tiling.input_slots)
         whole = self._source_box(key, self.axes, self.problem.blocks)
         # Transfers of some blocks each, long enough to hide their latency.
-        count = max(1, min(whole.blocks, whole.rows // 1024))
-        parts = cuts(whole.blocks, ceil_div(whole.blocks, count))
+        begin, size = part
+        count = max(1, min(size, size * whole.positions // 1024))
+        parts = [(begin + first, n) for first, n in cuts(size, ceil_div(size, count))]
         return [
             load_box(
                 self.job.source,
@@ -327,7 +346,9 @@ class GemmEmission:
 
     def _operand_row(self, tile: int, slots: Slots) -> int:
         if self.tiling.packed is None:
-            return self.tiling.input.slot(slots["input"], self.tiling.input_slots)
+            # All parts of a tile have the same slot.
+            slot = next(slot for ring, slot in slots.items() if ring.startswith("input"))
+            return self.tiling.input.slot(slot, self.tiling.input_slots)
         return self.tiling.packed.slot(tile % self.tiling.input_slots, self.tiling.input_slots)
 
     def _array(

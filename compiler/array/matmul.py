@@ -249,14 +249,17 @@ class MatMulEmission:
 
     # Weights
 
-    def _pitches(self) -> tuple[int, int, int]:
-        """Beats between blocks of neighbouring matrices, blocks of k, groups of columns."""
-        batch = self.tiling.batch * self.block_beats
+    def _pitches(self, b: int) -> tuple[int, int, int]:
+        """Beats between blocks of neighbouring matrices, blocks of k, groups of columns.
+
+        ARRAY takes blocks one after another: only those of the matrices that the part `b` has.
+        """
+        batch = self.parts[0][b][1] * self.block_beats
         return self.block_beats, batch, self.tiling.inner * batch
 
     def _load_weights(self, b: int, k: int, n: int, base: int) -> Iterator[UnitInstruction]:
         """Rows of an operand whose positions are k, as weights."""
-        group = self._pitches()[2]
+        group = self._pitches(b)[2]
         inner, (start, columns) = self._inner(k), self._columns(n)
         blocks = ceil_div(columns, self.lanes)
         for number in range(blocks):
@@ -266,8 +269,7 @@ class MatMulEmission:
                 # [row of a block][block of k][matrix]
                 yield from self._load_blocks(b, (inner[0] + first, count), taken, place, first)
         constant = bytes([self.zero]) * (self.lanes * self.lanes)
-        matrices = self.parts[0][b][1]
-        for first_beat, rows, levels in self._gaps(inner[1], blocks, matrices):
+        for first_beat, rows, levels in self._gaps(b, inner[1], blocks):
             outer = [(count, 0, pitch) for count, pitch in levels]
             beats, counts, dram, local = nest(
                 [(rows, self.lanes, self.per_row), *outer], self.lanes
@@ -291,7 +293,7 @@ class MatMulEmission:
         self, b: int, positions: Range, blocks: Range, place: int, first: int
     ) -> Iterator[Load]:
         """Some of k that fills whole blocks, or less than one."""
-        matrix, block, _ = self._pitches()
+        matrix, block, _ = self._pitches(b)
         grid, lanes, per_row = self.form.w, self.lanes, self.per_row
         base = grid.base[self.parts[0][b][0] : sum(self.parts[0][b])]
         along = grid.along[positions[0] : sum(positions)]
@@ -323,10 +325,11 @@ class MatMulEmission:
                     )
 
     def _gaps(
-        self, inner: int, blocks: int, matrices: int
+        self, b: int, inner: int, blocks: int
     ) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
         """Weight rows of no k or of no column: first beat, rows, and (count, pitch) around them."""
-        matrix, block, group = self._pitches()
+        matrix, block, group = self._pitches(b)
+        matrices = self.parts[0][b][1]
         depth, groups = ceil_div(inner, self.lanes), ceil_div(blocks, self.per_row)
         rest = inner % self.lanes
         if rest:
@@ -340,7 +343,7 @@ class MatMulEmission:
     def _make_weights(self, key: Key, raw: int, base: int) -> Iterator[Permute]:
         """Weights from rows whose lanes are k."""
         b, _, k, n = key
-        matrix, block, group = self._pitches()
+        matrix, block, group = self._pitches(b)
         matrices, depth = self.parts[0][b][1], self.parts[2][k][1]
         columns = self._columns(n)[1]
         width = self.tiling.columns * self.config.array.cols
@@ -365,7 +368,7 @@ class MatMulEmission:
                     space=1,
                     pad=self.zero,
                 )
-        for first, rows, levels in self._gaps(self._inner(k)[1], blocks, matrices):
+        for first, rows, levels in self._gaps(b, self._inner(k)[1], blocks):
             yield self._filled(raw, base + first, rows, levels)
 
     def _filled(
@@ -439,7 +442,7 @@ class MatMulEmission:
             size = self.parts[0][b][1] * self.parts[1][m][1]
             accumulator = self._bank * self.config.memory.accumulator_rows
             accumulator += 0 if whole else group * size
-            self._array(key, row, weight + group * self._pitches()[2], accumulator)
+            self._array(key, row, weight + group * self._pitches(b)[2], accumulator)
             if last:
                 self._drain(key, group, accumulator, out)
             if whole:

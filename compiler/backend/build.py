@@ -7,6 +7,7 @@ from collections.abc import Callable
 from compiler.arms import structured
 from compiler.array.hfa import possible
 from compiler.backend.link import link
+from compiler.backend.order import in_order
 from compiler.backend.placement import place
 from compiler.emit.allocate import PAGE, ConstantPool
 from compiler.emit.emitter import Emitter, RefusedError
@@ -47,7 +48,7 @@ def lay_out(graph: Graph, config: AcceleratorConfig) -> Settled:
         why = refusal(op, graph.input_types(op), graph.type(op.output), config)
         if why is not None:
             raise CompilerError(f"{op.name} ({type(op).__name__}): {why}")
-    return settle(assign_layout(graph, config))
+    return settle(assign_layout(in_order(graph), config))
 
 
 def emit(

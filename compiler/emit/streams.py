@@ -13,7 +13,7 @@ from compiler.emit.emitter import Emitter, RefusedError
 from compiler.emit.schedule import Ring, Slots, Step, run
 from compiler.emit.transfers import Box, Strided, TransferError, load_box, store_box
 from compiler.tile.geometry import balanced, cuts
-from compiler.tile.regions import Region, split_banks
+from compiler.tile.regions import Region, last_banks, split_banks
 from hw.arch.config import AcceleratorConfig
 from hw.arch.encoding import EncodingError
 from hw.arch.isa import Space, UnitInstruction
@@ -44,6 +44,7 @@ class Stream:
     compute: what the vector unit does with a tile; None where its bytes are only moved.
     scratch: rows that only the vector unit writes and reads while it computes a tile.
     constant: whole rows that all tiles read.
+    pieces: transfers in which a tile's blocks come and go, where it is computed in such pieces.
     """
 
     sources: Sequence[Strided]
@@ -52,6 +53,7 @@ class Stream:
     compute: Compute | None = None
     scratch: int = 0
     constant: bytes = b""
+    pieces: int = 1
 
     @property
     def beside(self) -> list[int]:
@@ -114,6 +116,15 @@ LEAST_ROWS = 64
 """Of such a tile: below, starts cost more than the overlap saves."""
 
 
+def pieces_of(box: Box, pieces: int) -> list[Box]:
+    """A box cut into about so many pieces of some blocks."""
+    size = ceil_div(box.blocks, pieces)
+    return [
+        dataclasses.replace(box, block=box.block + first, blocks=count)
+        for first, count in cuts(box.blocks, size)
+    ]
+
+
 def slot_rows(streams: int, config: AcceleratorConfig, rows: int = 0) -> int:
     """Rows of one of two slots when the banks are shared equally by so many regions.
 
@@ -154,7 +165,7 @@ def _places(layer: Stream, config: AcceleratorConfig) -> _Places | None:
     largest, result = _largest(layer)
     own = layer.beside
     for depth in (2, 1):
-        regions = split_banks([2 * result, *own, *(depth * rows for rows in largest)], config)
+        regions = last_banks([2 * result, *own, *(depth * rows for rows in largest)], config)
         if regions is not None:
             output, *others = regions
             beside = [region.row for region in others[: len(own)]]
@@ -218,7 +229,11 @@ def emit(emitter: Emitter, layer: Stream) -> None:
     def ring(i: int) -> Ring:
         def fill(key: Hashable, slot: int) -> list[UnitInstruction]:
             assert isinstance(key, Box)
-            return [load_box(layer.sources[i], key, places.inputs[i].slot(slot, depth))]
+            row = places.inputs[i].slot(slot, depth)
+            return [
+                load_box(layer.sources[i], part, row + (part.block - key.block) * part.positions)
+                for part in pieces_of(key, layer.pieces)
+            ]
 
         return Ring(depth, fill)
 
@@ -232,7 +247,9 @@ def emit(emitter: Emitter, layer: Stream) -> None:
                 result = places.output.slot(number % 2, 2)
                 for instruction in layer.compute(tile, [*rows, *places.beside], result):
                     emitter.emit(instruction)
-            emitter.emit(store_box(layer.target, tile.target, result))
+            for part in pieces_of(tile.target, layer.pieces):
+                row = result + (part.block - tile.target.block) * part.positions
+                emitter.emit(store_box(layer.target, part, row))
 
         # Boxes are the keys: an operand that tiles share is loaded once.
         return Step({str(i): tile.sources[i] for i in range(len(layer.sources))}, body)

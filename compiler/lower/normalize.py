@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from compiler.emit.streams import Stream, Tile, slot_rows
+from compiler.emit.streams import LEAST_ROWS, Stream, Tile, pieces_of, slot_rows
 from compiler.emit.transfers import Strided
 from compiler.lower.base import Lanes, Streamed
 from compiler.lower.contracts import first_of, lanes_differ
 from compiler.lower.groups import (
+    Batch,
+    Rows,
     boxes,
     lacks_fold,
     not_counted_once,
@@ -26,6 +29,9 @@ from hw.arch.instructions.fold import COEFFICIENT_ROWS, MOST_ELEMENTS
 from hw.arch.isa import Fold, FoldOp, UnitInstruction, deltas
 from hw.arch.layout import LaneMap, TensorLayout
 from hw.arch.program import Tensor
+
+PIECES = 4
+"""In which a tile comes and goes: its sums are collected while the rest is still being loaded."""
 
 
 def coefficient_rows(op: Normalize, layout: TensorLayout) -> bytes:
@@ -43,63 +49,75 @@ def coefficient_rows(op: Normalize, layout: TensorLayout) -> bytes:
 
 
 def layer(op: Normalize, source: Tensor, target: Tensor, config: AcceleratorConfig) -> Stream:
-    """Whole groups, tile by tile, in batches that have statistics.
+    """Whole groups, tile by tile, in batches that have statistics; their blocks in pieces.
 
     Their sums go over them as often as elements count.
     """
     constants, signed = op.constants, (int(source.signed), 0)
+    whole = source.layout.blocks
+
+    def collect(found: Rows, batch: Batch, at: int, first: int, blocks: int, turn: int) -> Fold:
+        groups, last = batch.levels[0], first + blocks == whole
+        counts = (blocks, found.elements.count, groups.count, 1)
+        pitches = (found.blocks.pitch, found.elements.pitch, groups.pitch, 0)
+        return Fold(
+            op=FoldOp.NORM_COLLECT,
+            signed=signed,
+            counts=counts,
+            source0=at + first * found.blocks.pitch,
+            source0_deltas=deltas(counts, pitches),
+            valid=valid_lanes(source.layout) if last else 0,
+            first=int(first == 0 and turn == 0),
+            last=int(last and turn == constants.repeats - 1),
+            elements=constants.elements,
+            multiplier=constants.root_epsilon,
+            epsilon=constants.epsilon,
+        )
+
+    def apply(
+        found: Rows, batch: Batch, rows: tuple[int, int, int], first: int, blocks: int
+    ) -> Fold:
+        groups = batch.levels[0]
+        counts = (groups.count, blocks, found.elements.count, 1)
+        pitches = deltas(counts, (groups.pitch, found.blocks.pitch, found.elements.pitch, 0))
+        along = (1, COEFFICIENT_ROWS, COEFFICIENT_ROWS * whole, 0)
+        place = first * found.blocks.pitch
+        return Fold(
+            op=FoldOp.NORM_APPLY,
+            signed=signed,
+            counts=counts,
+            source0=rows[0] + place,
+            source0_deltas=pitches,
+            source1=rows[1] + COEFFICIENT_ROWS * first,
+            source1_deltas=deltas((COEFFICIENT_ROWS, *counts[1:]), along),
+            destination=rows[2] + place,
+            destination_deltas=pitches,
+            elements=constants.elements,
+            coefficient_shift=constants.coefficient_shift,
+            zero_point=target.zero_point,
+            low=op.low,
+            high=op.high,
+        )
 
     def compute(tile: Tile, rows: Sequence[int], result: int) -> Iterator[UnitInstruction]:
         found = rows_of(tile.target, op.axes)
-        blocks, elements = found.blocks, found.elements
+        parts = [(box.block, box.blocks) for box in pieces_of(tile.target, pieces)]
         for batch in found.batches(1):
-            groups = batch.levels[0]
             at = rows[0] + batch.offset
-            counts = (blocks.count, elements.count, groups.count, 1)
-            pitches = (blocks.pitch, elements.pitch, groups.pitch, 0)
-            for turn in range(constants.repeats):
-                yield Fold(
-                    op=FoldOp.NORM_COLLECT,
-                    signed=signed,
-                    counts=counts,
-                    source0=at,
-                    source0_deltas=deltas(counts, pitches),
-                    valid=valid_lanes(source.layout),
-                    first=int(turn == 0),
-                    last=int(turn == constants.repeats - 1),
-                    elements=constants.elements,
-                    multiplier=constants.root_epsilon,
-                    epsilon=constants.epsilon,
-                )
-            counts = (groups.count, blocks.count, elements.count, 1)
-            pitches = (groups.pitch, blocks.pitch, elements.pitch, 0)
-            nest = (COEFFICIENT_ROWS, *counts[1:])
-            along = (1, COEFFICIENT_ROWS, COEFFICIENT_ROWS * blocks.count, 0)
-            yield Fold(
-                op=FoldOp.NORM_APPLY,
-                signed=signed,
-                counts=counts,
-                source0=at,
-                source0_deltas=deltas(counts, pitches),
-                source1=rows[1],
-                source1_deltas=deltas(nest, along),
-                destination=result + batch.offset,
-                destination_deltas=deltas(counts, pitches),
-                elements=constants.elements,
-                coefficient_shift=constants.coefficient_shift,
-                zero_point=target.zero_point,
-                low=op.low,
-                high=op.high,
-            )
+            for turn, (first, blocks) in itertools.product(range(constants.repeats), parts):
+                yield collect(found, batch, at, first, blocks, turn)
+            for first, blocks in parts:
+                yield apply(found, batch, (at, rows[1], result + batch.offset), first, blocks)
 
-    # Half as many tiles as others: each collects, and starts its elements, anew.
-    parts = boxes(source, op.axes, slot_rows(3, config, 2 * source.layout.rows))
+    parts = boxes(source, op.axes, slot_rows(3, config))
+    pieces = max(1, min(PIECES, parts[0].rows // LEAST_ROWS))
     return Stream(
         [Strided.of(source)],
         Strided.of(target),
         tiles_of(parts),
         compute,
         constant=coefficient_rows(op, source.layout),
+        pieces=pieces,
     )
 
 

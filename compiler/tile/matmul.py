@@ -13,7 +13,7 @@ from hw.arch.config import AcceleratorConfig
 from hw.arch.layout import ceil_div
 from hw.arch.timing import ACCUMULATE_HAZARD
 
-STEP_CYCLES = 64
+STEP_CYCLES = 150
 """What a step costs beside its streaming: issues, pipelines, tokens of four units."""
 
 
@@ -160,7 +160,7 @@ def _placed(
 
 
 def _cycles(problem: Product, config: AcceleratorConfig, sizes: tuple[int, int, int, int]) -> int:
-    """The busiest unit, and the starts."""
+    """The busiest unit, the first tile, and the starts."""
     rows = sizes[1]
     lanes, per_row = config.lane_block, config.array.blocks_per_row
     parts = [
@@ -183,7 +183,8 @@ def _cycles(problem: Product, config: AcceleratorConfig, sizes: tuple[int, int, 
         max(min(rows, problem.rows - first), least) for first in range(0, problem.rows, rows)
     )
     steps = parts[0] * parts[1] * parts[2] * parts[3]
-    return max(port, vector, array) + steps * STEP_CYCLES
+    # The first tile passes one unit after the other.
+    return max(port, vector, array) + (port + vector + array) // steps + steps * STEP_CYCLES
 
 
 def choose(problem: Product, config: AcceleratorConfig) -> ProductTiling | None:

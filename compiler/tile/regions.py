@@ -34,6 +34,23 @@ def banks_needed(rows: int, config: AcceleratorConfig) -> int:
     return ceil_div(rows, config.memory.activation_bank_rows)
 
 
+def last_banks(rows: Sequence[int], config: AcceleratorConfig) -> list[Region] | None:
+    """As `split_banks`, from the last bank on downwards; banks that are left over go to none.
+
+    Layers that are computed at the same time meet on no port where one takes the first banks and
+    the other one the last.
+    """
+    bank = config.memory.activation_bank_rows
+    place = config.memory.activation_banks
+    regions = []
+    for needed in (banks_needed(r, config) for r in rows):
+        place -= needed
+        if place < 0:
+            return None
+        regions.append(Region(place * bank, needed * bank))
+    return regions
+
+
 def split_banks(rows: Sequence[int], config: AcceleratorConfig) -> list[Region] | None:
     """Regions of at least the given sizes on disjoint banks, in order; None if they do not fit.
 

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from compiler.backend.build import generate
@@ -34,11 +34,12 @@ AXES = st.sampled_from([(0,), (3,), (2, 3), (1, 3), (0, 1), (0, 2, 3), (1,), (2,
 
 
 @st.composite
-def grouped_shapes(draw):
-    """A shape [C, T, H, W] and axes of its groups, at most 1024 elements in each."""
+def grouped_shapes(draw, most=1024):
+    """A shape [C, T, H, W] and axes of its groups, so many elements in each at most."""
     axes = draw(AXES)
     channels = draw(st.integers(1, 45)) if 0 in axes else 1
     shape = (channels, *(draw(st.integers(1, 6)) for _ in range(3)))
+    assume(np.prod([shape[axis] for axis in axes]) <= most)
     return shape, axes
 
 
@@ -86,7 +87,7 @@ def test_softmax_at_the_scale_of_quantizers(name, elements):
 
 
 @COMMON
-@given(grouped_shapes(), NAMES, st.booleans())
+@given(grouped_shapes(most=500), NAMES, st.booleans())
 def test_norm(case, name, unbiased):
     assert execute(norm(*case, unbiased), CONFIGS[name]).differing() == []
 
@@ -101,6 +102,16 @@ def test_elements_of_small_groups_count_several_times():
     assert [(i.first, i.last) for i in collects] == [
         (int(turn == 0), int(turn == repeats - 1)) for turn in range(repeats)
     ]
+
+
+def test_a_norm_whose_coefficients_do_not_fit_is_refused():
+    """A thousand elements in rows of four: six rows of coefficients for each of them."""
+    graph = norm((1000, 1, 1, 3), (0,))
+    op = graph.ops[0]
+    why = refusal(op, graph.input_types(op), graph.type("y"), CONFIGS["tiny"])
+    assert why is not None
+    assert "[1500] beside them" in why
+    assert execute(graph, CONFIGS["base"]).differing() == []
 
 
 @COMMON
@@ -185,6 +196,16 @@ def typed(shape, axes, scale, zero_point, signed):
 @given(products(), NAMES)
 def test_product(case, name):
     assert execute(product(*case), CONFIGS[name]).differing() == []
+
+
+def test_the_last_part_may_have_fewer_matrices():
+    """Its weight blocks follow one another without those of the matrices that it lacks."""
+    graph = product((3, 1, 17, 17), (False, True, False, True, False, False))
+    run = execute(graph, CONFIGS["wide"])
+    assert run.differing() == []
+    arrays = [i for i in run.program.instructions if isinstance(i, isa.Array)]
+    assert {i.counts[3] for i in arrays} == {1, 2}
+    assert max(i.counts[7] for i in arrays if i.counts[3] == 1) > 1
 
 
 @pytest.mark.parametrize("name", CONFIGS)
