@@ -1,6 +1,6 @@
 """The way from an ONNX file to a build folder. Read this file first.
 
-    import → fold → fuse → chains →
+    import → fold → hoist → fuse → chains →
     assign layout → tile → schedule → allocate → emit → link → proof → golden
 
 Each stage up to `chains` makes a new graph, which is verified and dumped to
