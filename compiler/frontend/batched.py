@@ -84,11 +84,17 @@ def _same_batch(site: Site, left: Operand, right: Operand, listed: str) -> tuple
 
 
 def _parted(site: Site, operand: Operand) -> Operand:
-    """The operand with each of its axes either along C or along positions, as a whole."""
-    kind = operand.kind
-    if all(_along_channels(operand, axis) is not None for axis in range(len(kind.onnx_shape))):
+    """The operand with one dimension of its matrices along C, perhaps of one element.
+
+    The other one is along positions; so is each axis of the batch, or along C, as a whole. What
+    lies otherwise gets its last axis along C.
+    """
+    shape = operand.kind.onnx_shape
+    along = [_along_channels(operand, axis) for axis in range(len(shape))]
+    rows, inner = along[-2:]
+    free = 1 in shape[-2:] and not (rows and inner)
+    if None not in along and (rows != inner or free):
         return operand
-    shape = kind.onnx_shape
     onto = [1] * (len(shape) - 2) + [3, 0]
     return site.builder.in_form(operand, aligned(shape, onto), site.node)
 

@@ -74,7 +74,7 @@ def batch_normalization(site: Site) -> Operand:
     shape = source.kind.onnx_shape
     if len(shape) < 2:
         raise site.refuse(f"a tensor of shape {list(shape)} has no channels")
-    if onto[1] not in (0, None):
+    if onto[1] not in (0, None) or source.kind.shape[0] != shape[1]:
         source = site.standard(0)
     gamma, beta, mean, variance = (reals_of(site, site.operand(i)).reshape(-1) for i in range(1, 5))
     if {v.size for v in (gamma, beta, mean, variance)} != {shape[1]}:
