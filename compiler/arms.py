@@ -37,15 +37,35 @@ PathOf: TypeAlias = Callable[[str], Path]
 def structured(ops: Sequence[AnyOperation], path_of: PathOf, level: int = 0) -> Iterator[Item]:
     """Operators and forks in the order in which they run.
 
-    A fork stands before the first join of its arms: whatever its arms read is made before.
+    A fork stands before the first join of its arms; what its arms read is made before it.
     """
-    done = set()
-    for op in ops:
-        if isinstance(op, Join) and len(path_of(op.output)) == level and op.branch not in done:
-            done.add(op.branch)
-            yield _fork(op.branch, ops, path_of, level)
-        if len(path_of(op.output)) == level:
-            yield op
+    makers = {op.output: op for op in ops if len(path_of(op.output)) == level}
+    done: set[str] = set()
+    forked: set[str] = set()
+
+    def made(op: AnyOperation) -> Iterator[Item]:
+        """An operator of this level that was not made yet, after what it needs."""
+        if op.output in done:
+            return
+        done.add(op.output)
+        fork = None
+        if isinstance(op, Join) and op.branch not in forked:
+            forked.add(op.branch)
+            fork = _fork(op.branch, ops, path_of, level)
+            for inner in flattened([fork]):
+                yield from before(inner)
+        yield from before(op)
+        if fork is not None:
+            yield fork
+        yield op
+
+    def before(op: AnyOperation) -> Iterator[Item]:
+        for name in op.inputs:
+            if name in makers:
+                yield from made(makers[name])
+
+    for op in makers.values():
+        yield from made(op)
 
 
 def _fork(branch: str, ops: Sequence[AnyOperation], path_of: PathOf, level: int) -> Fork:

@@ -78,7 +78,8 @@ def import_model(
     proto: onnx.ModelProto, name: str, states: Mapping[str, str] | None = None
 ) -> Imported:
     """Import a model in memory; see `import_onnx`."""
-    model = Model(*control.inline(proto))
+    flat = control.inline(proto)
+    model = Model(flat.model, flat.paths, flat.carried)
     nodes = tuple((label(node), str(node.op_type)) for node in model.nodes)
     quantized = {"QuantizeLinear", "DequantizeLinear", *QOPERATORS}
     remark = "" if any(op in quantized for _, op in nodes) else HOW_TO_QUANTIZE

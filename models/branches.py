@@ -14,6 +14,7 @@ import torch
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from models.loops import is_loop, straighten
 from models.onnxfile import CODES, STANDARD, UnsupportedGraph, attributes_of, label
 from models.values import (
     Call,
@@ -51,14 +52,17 @@ class Flat:
     model: nodes of arms stand in the graph; an If is a node without attributes for each result,
         whose inputs are its condition and the results of its arms.
     guards: by tensor, for those that arms make.
+    carried: constants that a Loop carries into its first trip: what is computed with them is
+        computed in integers, as in any other trip.
     """
 
     model: onnx.ModelProto
     guards: dict[str, Guard] = field(default_factory=dict)
+    carried: set[str] = field(default_factory=set)
 
 
 def flatten(model: onnx.ModelProto) -> Flat:
-    """Put the arms of every If into the graph.
+    """Put the arms of every If, and the trips of every Loop, into the graph.
 
     A name that stands in the file already gets ``@`` and the arm's name behind it.
 
@@ -67,7 +71,7 @@ def flatten(model: onnx.ModelProto) -> Flat:
     UnsupportedGraph
         An If lacks an arm, or its arms differ in their number of results.
     """
-    if not any(node.op_type == "If" for node in model.graph.node):
+    if not any(node.op_type in ("If", "Loop") for node in model.graph.node):
         return Flat(model)
     flat = Flat(onnx.ModelProto())
     flat.model.CopyFrom(model)
@@ -84,7 +88,16 @@ def _nodes(
     nodes: list[onnx.NodeProto], guard: Guard, taken: set[str], flat: Flat
 ) -> Iterator[onnx.NodeProto]:
     for node in nodes:
-        if node.op_type == "If" and node.domain in STANDARD:
+        if is_loop(node):
+            known = {t.name: numpy_helper.to_array(t) for t in flat.model.graph.initializer}
+            straight = straighten(node, known, _rename)
+            flat.model.graph.initializer.extend(straight.constants)
+            flat.carried |= set(straight.initial) & set(known)
+            taken |= {name for _, each in straight.nodes for name in each.output}
+            for inner, each in straight.nodes:
+                yield from _nodes([each], (*guard, *inner), taken, flat)
+            continue
+        if node.op_type == "If" and node.domain in STANDARD and node.attribute:
             yield from _arms(node, guard, taken, flat)
         else:
             yield node

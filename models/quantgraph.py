@@ -225,6 +225,8 @@ class QuantizedGraph:
     def _dequantized(self, call: Call) -> Value:
         """What a DequantizeLinear makes: codes and their meaning."""
         value = call.operand(0)
+        if isinstance(value, Constant) and value.name in self._flat.carried:
+            value = self._values[value.name] = self._carried(value)
         if isinstance(value, Constant):
             params = quantization.of_dequantize(call, value.array.dtype, value.array.ndim)
             return Constant.quantized(call.node.output[0], value.array, params)
@@ -243,6 +245,18 @@ class QuantizedGraph:
         if not params.single or params.dtype not in CODES:
             raise call.refuse("an activation needs one scale and 8 bits")
         return self._finished(call, value, params)
+
+    def _carried(self, value: Constant) -> Value:
+        """Integers that a Loop begins with; not to be folded, since other trips have others."""
+        array = value.array
+        if array.dtype not in CODES:
+            return value
+        node = onnx.helper.make_node("Constant", [], [value.name])
+        compute: Compute = lambda tensors: torch.from_numpy(array.copy())  # noqa: E731
+        self.groups.append(
+            Group(node, "Constant", value.name, (), compute, array.shape, array.dtype)
+        )
+        return Integers(value.name, array.dtype, array.shape)
 
     def _qoperator(self, call: Call) -> Value:
         """QLinearConv and the like: the float operator, finished at once."""

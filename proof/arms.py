@@ -27,9 +27,15 @@ def forced(program: Program, decisions: Forced) -> Program:
 
 
 def untaken(program: Program, graph: Graph, traces: Sequence[Sequence[Step]]) -> Forced | None:
-    """Decisions that lead to an arm which no pass has taken yet; None if there is none."""
-    reachable = (forced for _, forced in _missing(program, graph, traces) if forced is not None)
-    return next(reachable, None)
+    """Decisions that lead to arms which no pass has taken yet; None if there are none.
+
+    The first of those arms, and as many others as do not exclude one another.
+    """
+    merged: dict[str, bool] = {}
+    for _, decisions in _missing(program, graph, traces):
+        if decisions is not None and all(merged.get(n, arm) == arm for n, arm in decisions.items()):
+            merged |= decisions
+    return merged or None
 
 
 def unreachable(program: Program, graph: Graph, traces: Sequence[Sequence[Step]]) -> list[str]:

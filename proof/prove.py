@@ -40,7 +40,7 @@ from sim.errors import InputError, SimulatorError
 from sim.functional.errors import MachineError
 from sim.functional.hazards import HazardError, check_hazards
 from sim.functional.sequencer import Step
-from sim.path import names, unmade
+from sim.path import executed, names, unmade
 
 CODES = ("int8", "uint8")
 Array = npt.NDArray[Any]
@@ -167,7 +167,8 @@ class _Proof:
             self._same(stored[name], made[name])
         self.stored |= stored
         self.own |= own
-        absent = set(stored) - set(self.compared) - set(self.fed)
+        ran = {name for layer in executed(program, trace) for name in layer.tensors}
+        absent = (set(stored) & ran) - set(self.compared)
         if absent and program.blocks:
             raise CompilerError(f"tensor {min(absent)}: program and oracle take different arms")
 

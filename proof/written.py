@@ -71,7 +71,8 @@ class Written:
         """Whether a group makes integers of the file, or a float output of the graph."""
         if group.form == DECISION:
             return True
-        chosen = group.op == "If"  # what an arm made, which is compared there
+        # What an arm made is compared there; what a Loop begins with is made by nothing.
+        chosen = group.op in ("Constant", "If")
         made = not group.stands and not chosen and group.output in self._integers
         return bool(group.final or made)
 

@@ -174,7 +174,7 @@ def compare(
     chosen = [t for t in program.tensors if names is None or t.name in names]
     ran = trace or None
     gone, skipped = set(overwritten(program, ran)), unmade(program, ran)
-    fed = {feed.tensor for feed in program.feeds}
+    stored = {name for layer in program.layers for name in layer.tensors}
     lost = tuple(tensor.name for tensor in chosen if tensor.name in gone)
     differing = []
     first: Difference | None = None
@@ -183,7 +183,7 @@ def compare(
         if tensor.name in gone and tensor.name not in skipped:
             continue
         made, known = tensor.name not in skipped, tensor.name in reference
-        if not known and (not made or (program.blocks and tensor.name in fed)):
+        if not known and (not made or (program.blocks and tensor.name not in stored)):
             continue  # of an arm that did not run
         compared += 1
         found: Difference | None

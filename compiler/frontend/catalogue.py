@@ -221,6 +221,15 @@ FORMS = (
         "have one shape and scale. Bodies must be quantized: models/control.py shows how.",
     ),
     Form(
+        ("Loop",),
+        "move",
+        (),
+        ("body",),
+        notes="A constant number of trips, at most 64; each is written out. Carried tensors are "
+        "codes or reals of one scale; rows only where all trips are made. An exit is a condition "
+        "as that of If.",
+    ),
+    Form(
         ("QuantizeLinear",),
         "quantize",
         (UnaryTable,),

@@ -16,9 +16,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
 
 from compiler.frontend.builder import Builder, Operand
 from compiler.frontend.functions import Function
+from compiler.frontend.loops import is_loop, unroll
 from compiler.frontend.model import (
     Array,
     FileError,
@@ -59,25 +61,41 @@ def is_join(node: onnx.NodeProto) -> bool:
     return bool(is_standard(node) and node.op_type == "If" and not node.attribute)
 
 
-def inline(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, Path]]:
-    """A model with every If replaced by its arms, and the paths of what arms make, by name.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Inlined:
+    """A straight line.
+
+    Attributes
+    ----------
+    model: without If and Loop.
+    paths: of what arms make, by name.
+    carried: what Loops carry into their first trips.
+    """
+
+    model: onnx.ModelProto
+    paths: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+    carried: frozenset[str] = frozenset()
+
+
+def inline(model: onnx.ModelProto) -> Inlined:
+    """Write every Loop out, and put arms in the place of every If.
 
     Names of an arm that stand in the file already get ``@`` and the arm behind them.
 
     Raises
     ------
     FileError
-        An If is damaged.
+        An If is damaged, or a Loop cannot be written out.
     """
-    if not any(is_if(node) for node in model.graph.node):
-        return model, {}
+    if not any(is_if(node) or is_loop(node) for node in model.graph.node):
+        return Inlined(model)
     flat = onnx.ModelProto()
     flat.CopyFrom(model)
     work = _Inlining(flat.graph)
     nodes = [made for node in list(flat.graph.node) for made in work.expanded(node, ())]
     del flat.graph.node[:]
     flat.graph.node.extend(nodes)
-    return flat, work.paths
+    return Inlined(flat, work.paths, frozenset(work.carried))
 
 
 class _Inlining:
@@ -85,16 +103,41 @@ class _Inlining:
         self.graph = graph
         self.paths: dict[str, Path] = {}
         self.labels: set[str] = set()
+        self.carried: set[str] = set()
         self.names = {value.name for value in (*graph.input, *graph.initializer)}
         self.names |= {name for node in graph.node for name in node.output if name}
 
     def expanded(self, node: onnx.NodeProto, path: Path) -> list[onnx.NodeProto]:
         """The nodes that take a node's place."""
+        if is_loop(node):
+            return self._trips(node, path)
         made = self._arms(node, path) if is_if(node) else [node]
         for name in filter(None, node.output):
             if path:
                 self.paths[name] = path
         return made
+
+    def _trips(self, node: onnx.NodeProto, path: Path) -> list[onnx.NodeProto]:
+        """All trips of a Loop."""
+        trips = unroll(node, self._known, substitute)
+        self.graph.initializer.extend(trips.constants)
+        self.carried |= set(trips.initial)
+        self.names |= {tensor.name for tensor in trips.constants}
+        self.names |= {name for _, inner in trips.nodes for name in inner.output}
+        return [
+            made for within, inner in trips.nodes for made in self.expanded(inner, (*path, *within))
+        ]
+
+    def _known(self, name: str) -> Array | None:
+        """A constant of the outer graph."""
+        for tensor in self.graph.initializer:
+            if tensor.name == name:
+                return np.asarray(numpy_helper.to_array(tensor))
+        for node in self.graph.node:
+            if name in node.output and node.op_type == "Constant":
+                value = attributes_of(node).get("value")
+                return None if value is None else np.asarray(value)
+        return None
 
     def _arms(self, node: onnx.NodeProto, path: Path) -> list[onnx.NodeProto]:
         branch = label(node)

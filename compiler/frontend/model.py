@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,7 @@ class Model:
     ----------
     proto: the model; external data already loaded, arms inlined (compiler/frontend/control.py).
     paths: arms of If in which tensors are made, by name.
+    carried: constants that a Loop begins with; what is computed with them is an operator.
 
     Members
     -------
@@ -94,9 +95,10 @@ class Model:
         self,
         proto: onnx.ModelProto,
         paths: Mapping[str, tuple[tuple[str, bool], ...]] | None = None,
+        carried: Collection[str] = (),
     ) -> None:
         self.proto = proto
-        self.paths = paths or {}
+        self.paths, self.carried = paths or {}, carried
         graph = proto.graph
         self.opset = _opset(proto)
         if not graph.node or not graph.output:

@@ -232,6 +232,9 @@ class Readings:
                 raise refuse(
                     node, f"{name} holds {array.dtype}, its zero point is {quantization.dtype}"
                 )
+            if name in self.model.carried and quantization.single and array.dtype.itemsize == 1:
+                kind = quantization.type(array.shape)
+                return Operand(self.builder.constant(name, kind, array), kind)
             return Operand(name, None, array, quantization)
         found = self.resolve(node, name)
         dtype: object = np.uint8

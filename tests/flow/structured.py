@@ -1,4 +1,4 @@
-"""Random quantized networks with If, nested and with empty arms, as quantizers could write them."""
+"""Random quantized networks with If and Loop, as quantizers could write them."""
 
 import random
 
@@ -57,15 +57,17 @@ class File:
 
     Members
     -------
-    draw: decides everything.
+    draw: decides everything. loops: whether there are any.
     forks: how many If it has. joined: what those make that stand in no arm.
     """
 
-    def __init__(self, seed: int):
+    def __init__(self, seed: int, loops: bool = False):
+        self.loops = loops
         self.draw = random.Random(seed)
         self.rng = np.random.default_rng(seed)
         self.count = self.forks = 0
         self.joined: list[str] = []
+        self.stacked: str | None = None
 
     def name(self, kind: str) -> str:
         self.count += 1
@@ -78,7 +80,12 @@ class File:
         for name in ("x", "z")[: self.draw.randint(1, 2)]:
             inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, WIDTH]))
             scope.codes(name)
+        if self.loops:
+            inputs.append(helper.make_tensor_value_info("rows", TensorProto.FLOAT, [4, WIDTH]))
+            (self.stacked,) = scope.node("QuantizeLinear", ["rows", *scope._scale()])
         self.some(scope, 1, 0)
+        if self.loops:
+            self.loop(scope, 0)
         self.fork(scope, 0)
         self.some(scope, self.draw.randint(1, 3), 0)
         total = self.joined[0]
@@ -95,8 +102,11 @@ class File:
     def some(self, scope: Scope, count: int, depth: int) -> None:
         """Operators, and forks among them."""
         for _ in range(count):
-            if depth < 2 and self.draw.random() < 0.3:
+            chance = self.draw.random()
+            if depth < 2 and chance < 0.3:
                 self.fork(scope, depth)
+            elif self.loops and depth < 2 and chance < 0.5:
+                self.loop(scope, depth)
             else:
                 self.operator(scope)
 
@@ -176,7 +186,57 @@ class File:
             if not depth:
                 self.joined.append(scope.values[-1])
 
+    def loop(self, scope: Scope, depth: int) -> None:
+        """A Loop with one or two carried tensors: rows handed out, or an exit of its own."""
+        draw, trips = self.draw, self.draw.randint(1, 4)
+        leaves = trips > 1 and draw.random() < 0.4
+        body = Scope(self, scope)
+        number, going = self.name("trip"), self.name("go")
+        count = draw.randint(1, 2)
+        carried = [self.name("c") for _ in range(count)]
+        body.values += carried
+        if self.stacked is not None and draw.random() < 0.7:  # a row of an input for each trip
+            axis = body.constant(np.array([0], np.int64))
+            (place,) = body.node("Unsqueeze", [number, axis])
+            body.values += body.node("Gather", [self.stacked, place], axis=0)
+        known = len(body.values)
+        self.some(body, draw.randint(1, 3), depth + 1)
+        made = body.values[known:]
+        following = [draw.choice(made) for _ in range(count)]
+        decided = self.condition(body) if leaves else going
+        results = [body.node("Identity", [decided])[0]]
+        results += [body.node("Identity", [each])[0] for each in following]
+        rows = 0 if leaves else draw.randint(0, 1)
+        results += [body.node("Identity", [draw.choice(made)])[0] for _ in range(rows)]
+        inputs = [
+            helper.make_tensor_value_info(number, TensorProto.INT64, []),
+            helper.make_tensor_value_info(going, TensorProto.BOOL, []),
+            *(helper.make_tensor_value_info(name, KIND, [1, WIDTH]) for name in carried),
+        ]
+        outputs = [helper.make_tensor_value_info(results[0], TensorProto.BOOL, None)]
+        outputs += [helper.make_tensor_value_info(r, KIND, [1, WIDTH]) for r in results[1:]]
+        graph = helper.make_graph(body.nodes, self.name("body"), inputs, outputs, body.constants)
+        initial = [
+            draw.choice(scope.values)
+            if draw.random() < 0.5
+            else scope.constant(self.rng.integers(0, 256, [1, WIDTH]).astype(np.uint8))
+            for _ in range(count)
+        ]
+        before = [scope.constant(np.array(trips, np.int64)), scope.constant(np.array(True))]
+        found = scope.node("Loop", [*before, *initial], count + rows, body=graph)
+        scope.values += found[:count]
+        for stack in found[count:]:
+            ends = [scope.constant(np.array([n], np.int64)) for n in (trips - 1, trips, 0)]
+            (last,) = scope.node("Slice", [stack, *ends])
+            shape = scope.constant(np.array([1, WIDTH], np.int64))
+            scope.values += scope.node("Reshape", [last, shape])
+        if not depth:
+            self.joined += scope.values[-len(found) :]
+
 
 def feeds(model: onnx.ModelProto, seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
-    return {v.name: rng.normal(0, 1.2, [1, WIDTH]).astype(np.float32) for v in model.graph.input}
+    shapes = {
+        v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in model.graph.input
+    }
+    return {n: rng.normal(0, 1.2, shape).astype(np.float32) for n, shape in shapes.items()}

@@ -26,8 +26,8 @@ REFUSED = {
 """Attributes of the standard that are not read: other values than the default are refused."""
 FUNCTIONS = {"max", "min", "to"}
 """Attributes of elementwise operators that the importer looks at itself."""
-BODIES = {"else_branch", "then_branch"}
-"""Of If, whose arms become part of the graph."""
+BODIES = {"body", "else_branch", "then_branch"}
+"""Of If and Loop, which become part of the graph."""
 SHAPES = {"end", "start"}
 """Of Shape, which is folded."""
 
@@ -36,7 +36,7 @@ def test_every_operator_of_the_importer_is_listed_once():
     listed = [operator for form in FORMS for operator in form.operators]
     assert len(listed) == len(set(listed))
     known = {*reading.CONVERTERS, *reading.INDICES, *reading.KEPT, *reading.QUANTIZERS}
-    assert set(listed) == known | {"If"}, "read by frontend/control.py"
+    assert set(listed) == known | {"If", "Loop"}, "read by frontend/control.py"
 
 
 def standard(operator):

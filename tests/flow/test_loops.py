@@ -1,0 +1,199 @@
+"""Loops trip after trip: random networks, LiteEval's clip and step, twins, refusals."""
+
+import json
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper
+
+from compiler.frontend import loops
+from compiler.ir import CompilerError
+from compiler.onnx_import import FileError, import_model
+from hw.arch.config import AcceleratorConfig
+from models.export import export
+from models.loops import UnsupportedGraph
+from models.reference import Reference
+from models.registry import ENTRIES
+from models.samples import samples
+from proof.build import build
+from sim import host
+from sim.__main__ import main as sim_main
+from sim.backend import Options
+from sim.backends import make_backend
+from sim.build import Build
+from sim.energy import EnergyTable
+from sim.run import run_build
+from tests.flow.structured import CODES, WIDTH, File, feeds
+from tests.ladder.compare import differences
+from tests.models.net import Net
+
+TINY = AcceleratorConfig.load("tiny")
+SEEDS = [*range(5), pytest.param(range(5, 400), marks=pytest.mark.slow, id="5 to 399")]
+
+
+def made(seed, folder):
+    model = File(seed, loops=True).model()
+    onnx.save(model, folder / "net.onnx")
+    done = build(folder / "net.onnx", TINY, folder / "build")
+    return model, done, Build.load(folder / "build")
+
+
+@pytest.mark.parametrize("seeds", SEEDS)
+def test_random_networks(seeds, tmp_path):
+    for seed in [seeds] if isinstance(seeds, int) else seeds:
+        model, done, found = made(seed, tmp_path)
+        assert not done.proof["unreachable"]
+        table = EnergyTable.load("asic_45nm")
+        inputs = feeds(model, seed)
+        run = run_build(found, make_backend("cycle"), inputs, Options(), table, True)
+        assert run.result.equal, run.result.first_difference
+
+
+@pytest.mark.cosim
+def test_random_networks_on_rtl(tmp_path):
+    for seed in range(8):
+        model, _, found = made(seed, tmp_path)
+        memory = host.start_image(found.program, found.feeds(feeds(model, seed)))
+        rtl, cycle = (
+            make_backend(name).run(found.program, TINY, memory, Options())
+            for name in ("rtl", "cycle")
+        )
+        assert differences(rtl, cycle) == []
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_oracle_makes_the_trips_that_onnx_runtime_makes(seed):
+    model = File(seed, loops=True).model()
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(model.SerializeToString(), options)
+    reference = Reference(model)
+    equal = count = 0
+    for k in range(3):
+        given = feeds(model, k)
+        ours = reference.run(given, keep=reference.output_names)
+        theirs = session.run(reference.output_names, given)
+        for name, other in zip(reference.output_names, theirs, strict=True):
+            apart = np.abs(ours[name] - other) / CODES.scale
+            assert apart.max() < 2.001, "another trip would be far away"
+            count, equal = count + 1, equal + (apart.max() < 1e-3)
+    assert equal > count / 2, "but for ties"
+
+
+def counted(trips, rows=True, condition="", body=None):
+    """c' = tanh(c + x) for some trips, from x on; rows of c."""
+    net = Net()
+    x = net.quantize(net.input([1, WIDTH]), CODES)
+    scale = [net.constant(np.float32(CODES.scale)), net.constant(np.uint8(CODES.zero))]
+    nodes = [
+        helper.make_node("DequantizeLinear", ["c", *scale], ["c_real"]),
+        helper.make_node("DequantizeLinear", [x, *scale], ["x_real"]),
+        helper.make_node("Add", ["c_real", "x_real"], ["sum"]),
+        helper.make_node("QuantizeLinear", ["sum", *scale], ["sum_codes"]),
+        helper.make_node("DequantizeLinear", ["sum_codes", *scale], ["sum_real"]),
+        helper.make_node("Tanh", ["sum_real"], ["tanh"]),
+        helper.make_node("QuantizeLinear", ["tanh", *scale], ["c_next"]),
+        *(body or [helper.make_node("Identity", ["go"], ["goes"])]),
+    ]
+    value = helper.make_tensor_value_info
+    inputs = [value("trip", TensorProto.INT64, []), value("go", TensorProto.BOOL, [])]
+    inputs.append(value("c", TensorProto.UINT8, [1, WIDTH]))
+    outputs = [value("goes", TensorProto.BOOL, []), value("c_next", TensorProto.UINT8, [1, WIDTH])]
+    if rows:
+        nodes.append(helper.make_node("Identity", ["c_next"], ["row"]))
+        outputs.append(value("row", TensorProto.UINT8, [1, WIDTH]))
+    graph = helper.make_graph(nodes, "body", inputs, outputs)
+    count = net.constant(np.int64(trips)) if isinstance(trips, int) else trips
+    made = net.op("Loop", [count, condition, x], 2 if rows else 1, body=graph)
+    last = made[0] if rows else made
+    net.output(net.dequantize(last, CODES))
+    if rows:
+        net.output(net.dequantize(made[1], CODES))
+    return net
+
+
+def test_a_loop_is_its_trips(tmp_path):
+    """Rows by NumPy: each is the trip before, and the last one is what is carried out."""
+    net = counted(5)
+    onnx.save(net.model(), tmp_path / "net.onnx")
+    done = build(tmp_path / "net.onnx", TINY, tmp_path / "build")
+    given = {"x": np.random.default_rng(0).normal(0, 1, (1, WIDTH)).astype(np.float32)}
+    found = Build.load(tmp_path / "build")
+    table = EnergyTable.load("asic_45nm")
+    run = run_build(found, make_backend("functional"), given, Options(), table, True)
+    assert run.result.equal and done.proof["tensors"] >= 5
+    last, rows = run.outputs.values()
+    assert rows.shape == (5, 1, WIDTH) and np.array_equal(rows[-1], last)
+    unit, zero = np.float32(CODES.scale), CODES.zero
+
+    def coded(real):
+        return np.clip(np.rint(real / unit) + zero, 0, 255)
+
+    x = codes = coded(given["x"])
+    for row in rows:
+        summed = coded((codes - zero) * unit + (x - zero) * unit)
+        codes = coded(np.tanh(((summed - zero) * unit).astype(np.float64)))
+        assert np.abs(codes - zero - row / unit).max() < 1e-3
+
+
+def test_a_trip_that_begins_anew_is_noticed(tmp_path, monkeypatch):
+    trip = loops._Unrolling._trip
+    monkeypatch.setattr(
+        loops._Unrolling, "_trip", lambda self, n, carried, path: trip(self, n, self.initial, path)
+    )
+    onnx.save(counted(3).model(), tmp_path / "net.onnx")
+    with pytest.raises(CompilerError, match="differs"):
+        build(tmp_path / "net.onnx", TINY, tmp_path / "build")
+
+
+def test_refusals():
+    assert Reference(counted(64).model())
+    cases = [(counted(65), "65 trips; 1 to 64"), (counted(0), "0 trips; 1 to 64")]
+    net = counted("trips")
+    net.inputs.append(helper.make_tensor_value_info("trips", TensorProto.INT64, []))
+    cases.append((net, "number of trips is not constant"))
+    decides = [
+        helper.make_node("Slice", ["sum_real", "zero", "one", "one"], ["element"]),
+        helper.make_node("Less", ["element", "limit"], ["goes"]),
+    ]
+    net = counted(4, rows=True, body=decides)
+    for name, value in (("zero", [0]), ("one", [1])):
+        net.constant(np.array(value, np.int64), name)
+    net.constant(np.float32(0.4), "limit")
+    cases.append((net, "decides when it ends: their number is not constant"))
+    for each, words in cases:
+        with pytest.raises(FileError, match=words):
+            import_model(each.model(), "net")
+        with pytest.raises(UnsupportedGraph):
+            Reference(each.model())
+
+
+# LiteEval --------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_liteeval_steps_and_clip(tmp_path):
+    """The step graph with states and If, and the clip as a Loop, decide alike and both ways."""
+    export("liteeval", tmp_path / "step.onnx", "tiny")
+    build(tmp_path / "step.onnx", TINY, tmp_path / "step")
+    signature = ENTRIES["liteeval"].config("tiny", "").signature
+    pictures = samples(signature, 500, 24)
+    stacked = {f"steps:input:{n}": np.stack([p[n] for p in pictures]) for n in pictures[0]}
+    np.savez(tmp_path / "in.npz", **stacked)
+    words = ["run", str(tmp_path / "step"), "--on", "cycle", "--input", str(tmp_path / "in.npz")]
+    words += ["--steps", "24", "--check", "-o", str(tmp_path / "run.json")]
+    assert sim_main(words) == 0
+    steps = json.loads((tmp_path / "run.json").read_text())["steps"]
+    fine = [any(name.endswith(": then") for name in step["path"]) for step in steps]
+    assert 0.1 <= np.mean(fine) <= 0.9 and np.count_nonzero(np.diff(fine)) >= 3
+    cycles = {taken: {s["cycles"] for s, f in zip(steps, fine, strict=True) if f == taken}
+              for taken in (True, False)}  # fmt: skip
+    assert len(cycles[True]) == len(cycles[False]) == 1, "time depends on the path alone"
+    assert max(cycles[True]) > 3 * max(cycles[False])
+
+    export("liteeval_clip", tmp_path / "clip.onnx", "tiny")
+    done = build(tmp_path / "clip.onnx", TINY, tmp_path / "clip")
+    assert done.golden == "equal" and len(done.proof["paths"]) >= 2
+    assert sim_main(["run", str(tmp_path / "clip"), "--on", "cycle", "--check"]) == 0
