@@ -135,8 +135,8 @@ class _Inlining:
                 return np.asarray(numpy_helper.to_array(tensor))
         for node in self.graph.node:
             if name in node.output and node.op_type == "Constant":
-                value = attributes_of(node).get("value")
-                return None if value is None else np.asarray(value)
+                value = next((a.t for a in node.attribute if a.name == "value"), None)
+                return None if value is None else np.asarray(numpy_helper.to_array(value))
         return None
 
     def _arms(self, node: onnx.NodeProto, path: Path) -> list[onnx.NodeProto]:
