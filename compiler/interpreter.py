@@ -83,6 +83,8 @@ def output(graph: Graph, port: Port, codes: Codes) -> Array:
     value = seen.in_file_order(graph.type(port.value).in_lanes(codes))
     if port.real:
         return dequantize(value, seen)
+    if port.digits > 1:
+        return np.asarray(value.astype(np.int64) @ (256 ** np.arange(port.digits)), np.int64)
     return value.astype(port.dtype) if port.dtype else value
 
 

@@ -120,12 +120,14 @@ class Port:
     seen: outputs: how the file sees it, where that is another ONNX shape than the value's.
     dtype: outputs: of the file's output, float32 (dequantized) or int64 (an index); empty where it
         is the codes themselves.
+    digits: outputs: bytes of an index, along an axis behind those of the file if several.
     """
 
     value: str
     onnx_name: str
     seen: TensorType | None = None
     dtype: str = ""
+    digits: int = 1
 
     @property
     def real(self) -> bool:

@@ -122,7 +122,8 @@ class Floats:
         if not isinstance(value, Codes | Integers):
             raise _not_on_codes(call)
         compute, shape = grouped.arg_max(call, value.name, value.shape)
-        codes = Codes(f"{name}#codes", grouped.INDEX, shape, index=True)
+        digits = 2 if value.shape[call.attributes.get("axis", 0)] > 256 else 1
+        codes = Codes(f"{name}#codes", grouped.INDEX, shape, index=True, digits=digits)
         self._append(call.node, call.op, codes, (value.name,), compute)
         return codes
 

@@ -216,15 +216,18 @@ INDEX = QParams(np.ones(1, np.float32), np.zeros(1, np.int64), np.dtype(np.uint8
 
 
 def arg_max(call: Call, name: str, of: Shape) -> tuple[Compute, Shape]:
-    """Index of the first of the greatest codes along an axis, and its shape."""
+    """Index of the first of the greatest codes along an axis, and its shape.
+
+    Of more than 256 elements two bytes stand along an axis behind the others, the low one first.
+    """
     axis = call.attributes.get("axis", 0)
     if not -len(of) <= axis < len(of):
         raise call.refuse(f"axis {axis} of a tensor of rank {len(of)}")
     axis %= len(of)
     if call.attributes.get("select_last_index", 0):
         raise call.refuse("select_last_index is not read")
-    if of[axis] > 256:
-        raise call.refuse(f"an index of {of[axis]} elements is no byte")
+    if of[axis] > 1 << 16:
+        raise call.refuse(f"an index of {of[axis]} elements has more than two bytes")
     keep = bool(call.attributes.get("keepdims", 1))
     shape = tuple(1 if a == axis else n for a, n in enumerate(of) if keep or a != axis)
     along = [-1 if a == axis else 1 for a in range(len(of))]
@@ -235,9 +238,11 @@ def arg_max(call: Call, name: str, of: Shape) -> tuple[Compute, Shape]:
         # Counted down, the first one that is the greatest has the largest number.
         number = torch.arange(of[axis], 0, -1).reshape(along)
         first = of[axis] - (greatest * number).amax(dim=axis, keepdim=keep)
+        if of[axis] > 256:
+            first = torch.stack((first % 256, first // 256), dim=-1)
         return first.to(torch.uint8)
 
-    return compute, shape
+    return compute, (*shape, 2) if of[axis] > 256 else shape
 
 
 def reals(call: Call, index: int) -> np.ndarray:

@@ -179,7 +179,10 @@ class QuantizedGraph:
         elif not standard:
             raise call.refuse(f"is an operator of the domain {node.domain!r}, which is not read")
         elif call.op == "ArgMax":
-            self._values[output] = self._floats.index(call, output)
+            index = self._floats.index(call, output)
+            if index.digits > 1 and any(output in each.input for each in self.file.nodes):
+                raise call.refuse("its index has two bytes, which nothing but an output reads")
+            self._values[output] = index
         elif any(isinstance(v, Integers) for v in call.operands):
             for group, value in bare.read(call):
                 self.groups.append(group)
@@ -312,9 +315,11 @@ class QuantizedGraph:
         if isinstance(value, Integers):
             return
         kind: np.dtype = np.dtype(np.float32)
+        shape = () if isinstance(value, Host) else value.shape
         if isinstance(value, Codes) and value.index:
             source, kind = value.name, np.dtype(np.int64)
             compute = _widened(value)
+            shape = shape[:-1] if value.digits > 1 else shape
         elif isinstance(value, Codes):
             source, compute = value.name, _dequantizer(value)
         elif isinstance(value, Function) and value.table.dtype == np.float32:
@@ -330,7 +335,7 @@ class QuantizedGraph:
                 name,
                 reads,
                 compute,
-                value.shape,
+                shape,
                 kind,
                 form="dequantize",
                 final=True,
@@ -353,7 +358,10 @@ def _dequantizer(value: Codes) -> Compute:
 
 
 def _widened(value: Codes) -> Compute:
-    return lambda tensors: tensors[value.name].to(torch.int64)
+    if value.digits == 1:
+        return lambda tensors: tensors[value.name].to(torch.int64)
+    weights = 256 ** torch.arange(value.digits)
+    return lambda tensors: (tensors[value.name].to(torch.int64) * weights).sum(dim=-1)
 
 
 def _requantizer(value: Codes, params: QParams) -> Compute:

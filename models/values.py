@@ -112,6 +112,7 @@ class Codes:
     shape: of the tensor.
     viewed: where its elements lie in another tensor; None if it is no view.
     index: whether the tensor is int64, and the codes are its elements.
+    digits: bytes of such an element, the low one first, along an axis behind those of the file.
     """
 
     name: str
@@ -119,6 +120,7 @@ class Codes:
     shape: Shape
     viewed: Place | None = None
     index: bool = False
+    digits: int = 1
 
     @property
     def place(self) -> Place:

@@ -239,7 +239,9 @@ def result(program: Program, memory: Bytes, port: Output) -> npt.NDArray[Any]:
     """An output of the graph as the file types it: codes, or reals or indices that they are."""
     tensor = program.tensor(port.tensor)
     stored = tensor.layout.unpack(memory[tensor.address :], tensor.signed)
-    value = from_canonical(stored, port.axes, port.shape)
+    value = from_canonical(stored, port.axes, port.stored)
+    if port.digits > 1:
+        return np.asarray(value.astype(np.int64) @ (256 ** np.arange(port.digits)), np.int64)
     return dequantize(tensor, value) if port.dtype == "float32" else value.astype(port.dtype)
 
 

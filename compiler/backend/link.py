@@ -105,4 +105,5 @@ def _output(graph: Graph, port: Port) -> Output:
     """An output of the user's graph."""
     kind = graph.seen(port)
     dtype = port.dtype or kind.dtype.name
-    return Output(port.onnx_name, kind.onnx_shape, dtype, port.value, kind.axes)
+    shape = kind.onnx_shape[:-1] if port.digits > 1 else kind.onnx_shape
+    return Output(port.onnx_name, shape, dtype, port.value, kind.axes, port.digits)

@@ -121,8 +121,9 @@ FORMS = (
         "move",
         (ArgMax,),
         ("axis", "keepdims", "select_last_index"),
-        notes="Over at most 256 elements; the first of equal ones. Between DequantizeLinear and a "
-        "graph output, a comparison with a constant, or moves; it needs no QuantizeLinear.",
+        notes="The first of equal ones. Between DequantizeLinear and a graph output, a comparison "
+        "with a constant, or moves; of more than 256 elements only a graph output. It needs no "
+        "QuantizeLinear.",
     ),
     *(
         Form((op,), op, (Pairwise,), notes="Two operands, any broadcasting.")

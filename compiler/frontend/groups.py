@@ -14,7 +14,7 @@ from compiler.frontend.model import attributes_of, label, refuse
 from compiler.frontend.moves import reshaped
 from compiler.frontend.shapes import in_range
 from compiler.frontend.site import Site
-from compiler.ops import ArgMax, Normalize, Softmax, UnaryTable, make_table
+from compiler.ops import MOST_OF_A_BYTE, ArgMax, Normalize, Softmax, UnaryTable, make_table
 from compiler.tensor import TensorType
 from hw.arch.axes import aligned
 from hw.arch.group_numerics import NormConstants, SoftmaxConstants
@@ -152,8 +152,11 @@ INDEX = (False, 1.0, 0)
 """Quantization of indices: the code is the index."""
 
 
-def arg_max(builder: Builder, node: onnx.NodeProto, operand: Operand) -> Operand:
-    """ArgMax over one axis: the lowest index among equals."""
+def arg_max(builder: Builder, node: onnx.NodeProto, operand: Operand) -> tuple[Operand, int]:
+    """ArgMax over one axis: the lowest index among equals, and how many bytes it has.
+
+    Two bytes, of more than 256 elements, stand along an axis behind the others, the low one first.
+    """
     attributes = attributes_of(node)
     shape = operand.kind.onnx_shape
     axis = in_range(node, int(attributes.get("axis", 0)), len(shape))
@@ -161,6 +164,7 @@ def arg_max(builder: Builder, node: onnx.NodeProto, operand: Operand) -> Operand
         raise refuse(node, "takes the last of equal elements; the first is lowered")
     source, onto = grouped(builder, node, operand, [axis], positions=False)
     kept = tuple(1 if a == axis else n for a, n in enumerate(shape))
+    digits: tuple[int, ...] = ()
     name = builder.inner(label(node))
     if shape[axis] == 1:
         kind = TensorType.of(shape, *INDEX, source.kind.axes)
@@ -173,12 +177,15 @@ def arg_max(builder: Builder, node: onnx.NodeProto, operand: Operand) -> Operand
         )
         result = builder.emit(first, kind, node)
     else:
-        form = aligned(kept, [3 if place is None else place for place in onto])
+        places = [3 if place is None else place for place in onto]
+        if shape[axis] > MOST_OF_A_BYTE:
+            digits, kept, places = (2,), (*kept, 2), [*places, 0]
         op = ArgMax(name=builder.op_name(node), inputs=(source.name,), output=name)
-        result = builder.emit(op, TensorType.of(kept, *INDEX, form), node)
-    if attributes.get("keepdims", 1):
-        return result
-    return reshaped(result, [n for a, n in enumerate(shape) if a != axis])
+        result = builder.emit(op, TensorType.of(kept, *INDEX, aligned(kept, places)), node)
+    if not attributes.get("keepdims", 1):
+        left = [n for a, n in enumerate(shape) if a != axis]
+        result = reshaped(result, [*left, *digits])
+    return result, 2 if digits else 1
 
 
 def reals_of(site: Site, operand: Operand) -> Reals:

@@ -196,7 +196,7 @@ class Importer:
         node = self.model.producers.get(name)
         if isinstance(found, Operand) and found.type is not None:
             seen = None if found.kind == self.builder.type(found.name) else found.kind
-            return Port(found.name, name, seen, self._dtype(name))
+            return Port(found.name, name, seen, self._dtype(name), self.reader.digits.get(name, 1))
         if isinstance(found, Failed):
             return None
         if isinstance(found, Pending | Function) and node is not None:

@@ -45,7 +45,7 @@ from compiler.frontend.reading import (
     quantize_bounds,
 )
 from compiler.frontend.site import site_at
-from compiler.ops import Predicate, UnaryTable
+from compiler.ops import MOST_OF_A_BYTE, Predicate, UnaryTable
 
 
 class NodeReader(Readings):
@@ -257,8 +257,16 @@ class NodeReader(Readings):
         first = self.as_codes(node.input[0], first)
         if not isinstance(first, Operand) or first.type is None:
             raise refuse(node, f"reads {node.input[0]} in float: quantize it")
-        self.model.dtypes[node.output[0]] = np.dtype(np.int64)
-        self._settle(node.output[0], groups.arg_max(self.builder, node, first))
+        output = node.output[0]
+        self.model.dtypes[output] = np.dtype(np.int64)
+        found, self.digits[output] = groups.arg_max(self.builder, node, first)
+        if self.digits[output] > 1 and any(output in each.input for each in self.model.nodes):
+            raise refuse(
+                node,
+                f"its index has two bytes; of more than {MOST_OF_A_BYTE} elements it is lowered as "
+                "an output of the graph, which nothing else reads",
+            )
+        self._settle(output, found)
 
     def _follow(self, node: onnx.NodeProto, index: int, first: Pending) -> None:
         steps = (*first.steps, (node, index))

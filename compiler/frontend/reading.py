@@ -110,6 +110,7 @@ class Readings:
     builder: the graph.
     read: what every tensor stands for, by name.
     integers: names of the tensors that are codes themselves.
+    digits: bytes of indices, by name.
     outputs: names of the graph's outputs.
     host_nodes: nodes that the host evaluates.
     choices: decisions by an ArgMax, by the condition's name.
@@ -121,6 +122,7 @@ class Readings:
         self.builder = Builder(model.names)
         self.read: dict[str, Read] = {value.name: Hosted() for value in model.inputs}
         self.integers: set[str] = set()
+        self.digits: dict[str, int] = {}
         self.outputs = {value.name for value in model.proto.graph.output}
         self.host_nodes: list[onnx.NodeProto] = []
         self.choices = control.choices(model)

@@ -58,7 +58,7 @@ class ArgMaxLowering(Streamed[ArgMax]):
     def contract(
         self, op: ArgMax, sources: Sequence[TensorLayout], result: TensorLayout
     ) -> str | None:
-        """Lanes are channels; the index stands in the first one."""
+        """Lanes are channels; the index stands in the first ones."""
         return first_of([not_dense(sources[0]), not_dense(result)])
 
     def lanes(self, op: ArgMax) -> Lanes:
@@ -70,8 +70,8 @@ class ArgMaxLowering(Streamed[ArgMax]):
         return [LaneMap.dense(m.channels, m.lanes) for m in maps]
 
     def result(self, op: ArgMax, maps: Sequence[LaneMap], channels: int) -> LaneMap:
-        """The first lane."""
-        return LaneMap.dense(1, maps[0].lanes)
+        """The first lane, or two."""
+        return LaneMap.dense(channels, maps[0].lanes)
 
     def streams(
         self,

@@ -13,7 +13,7 @@ from compiler.ops.base import Operation, Table, apply_table, stored_codes
 from compiler.ops.batched_matmul import BatchedMatMul
 from compiler.ops.chain import Chain
 from compiler.ops.convolution import Convolution
-from compiler.ops.group import ArgMax, Normalize, Softmax
+from compiler.ops.group import MOST_OF_A_BYTE, ArgMax, Normalize, Softmax
 from compiler.ops.join import Join, Predicate
 from compiler.ops.move import Concat, Rearrange, Relayout, Slice, View
 from compiler.ops.pairwise import Pairwise, PairwiseKind, broadcast
@@ -42,6 +42,7 @@ AnyOperation: TypeAlias = (
 )
 
 __all__ = [
+    "MOST_OF_A_BYTE",
     "AnyOperation",
     "ArgMax",
     "AxisMean",

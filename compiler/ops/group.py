@@ -14,7 +14,9 @@ from compiler.tensor import Codes, Shape, TensorType
 from hw.arch import group_numerics
 from hw.arch.group_numerics import NormConstants, SoftmaxConstants
 
-MOST_INDEXED = 256
+MOST_OF_A_BYTE = 256
+"""Channels whose indices fit a byte."""
+MOST_INDEXED = 1 << 16
 """Elements of an axis whose index is a code."""
 
 
@@ -122,19 +124,19 @@ class Normalize(_Grouping):
 class ArgMax(Operation):
     """Index of the greatest channel at every position, the lowest one among equals.
 
-    The result's codes are the indices: u8 of scale 1 and zero point 0.
+    The result's codes are the indices: u8 of scale 1 and zero point 0. Those of more than 256
+    channels take two: their low byte, then their high one.
     """
 
     def infer(self, inputs: Sequence[TensorType]) -> Shape:
         self.check_arity(inputs, 1)
-        return 1, *inputs[0].shape[1:]
+        return 1 + (inputs[0].shape[0] > MOST_OF_A_BYTE), *inputs[0].shape[1:]
 
     def check(self, inputs: Sequence[TensorType], output: TensorType) -> None:
         super().check(inputs, output)
         if inputs[0].shape[0] > MOST_INDEXED:
             raise self.error(
-                f"the greatest of {inputs[0].shape[0]} channels; an index below {MOST_INDEXED} is "
-                "a code"
+                f"the greatest of {inputs[0].shape[0]} channels; of {MOST_INDEXED} at most"
             )
         if output.quantization != (False, 1.0, 0):
             raise self.error(f"its indices are no {output}")
@@ -142,4 +144,6 @@ class ArgMax(Operation):
     def evaluate(
         self, operands: Sequence[Codes], inputs: Sequence[TensorType], output: TensorType
     ) -> Codes:
-        return np.asarray(np.argmax(operands[0], axis=0, keepdims=True), np.uint8)
+        index = np.argmax(operands[0], axis=0, keepdims=True)
+        digits = [index >> 8 * digit & 0xFF for digit in range(output.shape[0])]
+        return np.concatenate(digits).astype(np.uint8)

@@ -127,7 +127,8 @@ class Output:
     ----------
     name, shape, dtype: as the file has them; float32 is dequantized, int64 an index.
     tensor: name of the program's tensor that holds its codes.
-    axes: which elements of `shape` lie along C, T, H and W of the tensor.
+    axes: which elements of `stored` lie along C, T, H and W of the tensor.
+    digits: bytes of an element, the lowest first; several only of an index beyond 255.
     """
 
     name: str
@@ -135,6 +136,12 @@ class Output:
     dtype: str
     tensor: str
     axes: Axes
+    digits: int = 1
+
+    @property
+    def stored(self) -> tuple[int, ...]:
+        """Shape of the codes: behind that of the file an axis of digits, if there are several."""
+        return (*self.shape, self.digits) if self.digits > 1 else self.shape
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -158,7 +158,11 @@ def _ports(program: Program) -> None:
     for output in program.outputs:
         what = f"output {output.name!r}"
         _demand(output.tensor in tensors, f"{what} is a tensor {output.tensor!r} that is not there")
-        _axes(what, output.shape, output.axes, tensors[output.tensor].layout)
+        _demand(
+            output.digits == 1 or (output.digits == 2 and output.dtype == "int64"),
+            f"{what} has {output.digits} bytes an element and the type {output.dtype!r}",
+        )
+        _axes(what, output.stored, output.axes, tensors[output.tensor].layout)
     for layer in program.layers:
         for name in layer.tensors:
             _demand(name in tensors, f"layer {layer.name!r} stores {name!r}, which is not there")

@@ -10,16 +10,18 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from compiler.backend.build import generate
-from compiler.ir import Graph
+from compiler.ir import Graph, Port
 from compiler.lower import refusal
 from compiler.ops import ArgMax, BatchedMatMul, Normalize, Softmax
+from compiler.tensor import TensorType
 from hw.arch import isa
-from hw.arch.axes import merged
+from hw.arch.axes import aligned, merged
 from hw.arch.codes import FoldOp, PermuteOp
 from hw.arch.config import AcceleratorConfig
 from hw.arch.group_numerics import NormConstants, ProductScale, SoftmaxConstants
+from sim import host
 from tests.compiler.backend.harness import CONFIGS as DIRECT
-from tests.compiler.backend.harness import execute, kind, network
+from tests.compiler.backend.harness import execute, feeds_of, kind, network
 from tests.machines import folding
 
 CONFIGS = {
@@ -68,7 +70,7 @@ def norm(shape, axes, unbiased=False, seed=0) -> Graph:
 
 
 def arg_max(shape) -> Graph:
-    x, y = kind(shape, 0.04, 100), kind((1, *shape[1:]), 1.0, 0)
+    x, y = kind(shape, 0.04, 100), kind((1 + (shape[0] > 256), *shape[1:]), 1.0, 0)
     return network({"x": x}, [ArgMax(name="op", inputs=("x",), output="y")], {"y": y})
 
 
@@ -118,6 +120,26 @@ def test_a_norm_whose_coefficients_do_not_fit_is_refused():
 @given(st.tuples(*(st.integers(1, n) for n in (100, 3, 5, 6))), NAMES)
 def test_arg_max(shape, name):
     assert execute(arg_max(shape), CONFIGS[name]).differing() == []
+
+
+@pytest.mark.parametrize("shape", [(256, 1, 2, 3), (400, 1, 3, 3), (700, 2, 1, 3)])
+@pytest.mark.parametrize("name", ["tiny", "base"])
+def test_an_index_of_many_channels_reaches_the_host_whole(shape, name):
+    graph = arg_max(shape)
+    digits, space = 1 + (shape[0] > 256), shape[1:]
+    own = (*space, digits) if digits > 1 else space
+    seen = TensorType.of(own, False, 1.0, 0, aligned(own, (1, 2, 3, 0)[: len(own)]))
+    graph = dataclasses.replace(graph, outputs=(Port("y", "index", seen, "int64", digits),))
+    feeds = feeds_of(graph, seed=shape[0])
+    wanted = feeds["x"][0].argmax(axis=0).astype(np.int64)
+    assert digits == 1 or wanted.max() > 255
+    run = execute(graph, CONFIGS[name], feeds=feeds)
+    assert run.differing() == []
+    (output,) = run.program.outputs
+    got = host.result(run.program, run.memory, output)
+    assert got.dtype == np.int64 and np.array_equal(got, wanted)
+    run.memory[run.program.tensor("y").address] ^= 1
+    assert not np.array_equal(host.result(run.program, run.memory, output), wanted)
 
 
 def test_many_groups_take_several_batches():
