@@ -176,7 +176,7 @@ class Builder:
         written = None if port is None else self._written_in_form(operand, port, target)
         if written is not None:
             return written
-        known = self._moved_before(operand.name, target)
+        known = self._moved_before(operand, target)
         if known is not None:
             return known
         name = self.inner(operand.name)
@@ -197,13 +197,12 @@ class Builder:
         )
         return self.emit(move, target, node)
 
-    def _moved_before(self, name: str, target: TensorType) -> Operand | None:
-        """What a view or a rearrangement has made of a value already, if it has this type."""
+    def _moved_before(self, operand: Operand, target: TensorType) -> Operand | None:
+        """What a rearrangement of the value, seen as it is here, has made already."""
+        wanted = (operand.name,), operand.kind.axes, target.axes
         for op in self.ops:
-            if isinstance(op, View | Rearrange) and op.inputs == (name,):
-                own = self.type(op.output)
-                if (own.axes, own.quantization) == (target.axes, target.quantization):
-                    return Operand(op.output, target)
+            if isinstance(op, Rearrange) and (op.inputs, op.source, op.target) == wanted:
+                return Operand(op.output, target)
         return None
 
     def _written_in_form(self, operand: Operand, port: Port, target: TensorType) -> Operand | None:

@@ -189,3 +189,29 @@ def test_clip_of_bare_integers_narrows_the_codes():
     feeds = every_code(np.int8)
     assert steps(ours(model, feeds), theirs(model, feeds, optimize=False)) == (0, 0)
     assert -128 not in interpreter.run(imported(model), feeds)["c"]
+
+
+def test_two_views_that_are_brought_into_one_form_are_two_tensors():
+    """Their axes are told over different tensors, alike as they look."""
+    builder, scale = Builder(), Q(0.02, 100)
+    known = builder._scale("k", scale)
+
+    def pair(name):
+        builder.op("QuantizeLinear", [name, *known], f"{name}_q")
+        return builder.op("DequantizeLinear", [f"{name}_q", *known], f"{name}_d")
+
+    x = builder.dequantize("x", scale, shape=(1, 2, 6, 6))
+    made = pair(builder.op("Sigmoid", [x], "made"))  # a value that the host does not write
+    both = [made, builder.op("Transpose", [made], "turned", perm=[0, 2, 1, 3])]
+    shape = builder.constant("shape", index(1, 12, 6))
+    parts = []
+    for number, each in enumerate(both):
+        flat = builder.op("Reshape", [each, shape], f"flat{number}")
+        weights = builder.dequantize(f"w{number}", Q(0.01, 0, np.int8), np.full((6, 3), 90))
+        parts.append(pair(builder.op("MatMul", [flat, weights], f"m{number}")))
+    builder.op("Sub", parts)
+    model = builder.model(Q(0.001, 100))
+    feeds = {"x": codes(np.random.default_rng(0), (1, 2, 6, 6))}
+    mine = ours(model, feeds)
+    assert steps(mine, theirs(model, feeds, optimize=False))[1] <= 1
+    assert len(np.unique(mine)) > 2
