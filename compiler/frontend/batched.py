@@ -16,7 +16,7 @@ from compiler.frontend.moves import expanded, reshaped
 from compiler.frontend.site import Site
 from compiler.ops import BatchedMatMul
 from hw.arch.axes import Axes, aligned, strides_of
-from hw.arch.group_numerics import ProductScale
+from hw.arch.matmul_numerics import ProductScale
 
 
 def product(site: Site, left: Operand, right: Operand) -> Operand:

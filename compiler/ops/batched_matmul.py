@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from compiler.ops.base import Operation, to_codes
 from compiler.tensor import Codes, Shape, TensorType
 from hw.arch.axes import Axes, canonical_of, covers, from_canonical, to_canonical
-from hw.arch.group_numerics import ProductScale, product_codes
+from hw.arch.matmul_numerics import ProductScale, product_codes
 
 ACCUMULATOR_LIMIT = 1 << 31
 """ONNX Runtime accumulates in int32; a sum that could leave it would differ there."""

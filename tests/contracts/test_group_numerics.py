@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from hw.arch.group_numerics import (
     MOST_ELEMENTS,
     NormConstants,
-    ProductScale,
     SoftmaxConstants,
     bit_length,
     integer_root,
@@ -21,10 +20,10 @@ from hw.arch.group_numerics import (
     norm_codes,
     norm_reciprocal,
     norm_standardized,
-    product_codes,
     softmax_codes,
     softmax_reciprocal,
 )
+from hw.arch.matmul_numerics import ProductScale, product_codes
 from hw.arch.numerics import NumericsError, split_scale
 from tests.groups_by_hand import norm_by_hand, softmax_by_hand
 

@@ -18,7 +18,8 @@ from hw.arch import isa
 from hw.arch.axes import aligned, merged
 from hw.arch.codes import FoldOp, PermuteOp
 from hw.arch.config import AcceleratorConfig
-from hw.arch.group_numerics import NormConstants, ProductScale, SoftmaxConstants
+from hw.arch.group_numerics import NormConstants, SoftmaxConstants
+from hw.arch.matmul_numerics import ProductScale
 from sim import host
 from tests.compiler.backend.harness import CONFIGS as DIRECT
 from tests.compiler.backend.harness import execute, feeds_of, kind, network
