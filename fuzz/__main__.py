@@ -17,7 +17,7 @@ import onnx
 
 from fuzz import flips
 from fuzz.campaign import Summary, Task, run, write_failures
-from fuzz.catalogue import FORMS
+from fuzz.catalogue import ATTENTION, FORMS
 from fuzz.judge import judge
 from fuzz.product import Product, Settings, workplace
 from shell import leave
@@ -38,6 +38,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1, help="which row of graphs (default 1)")
     parser.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
     parser.add_argument("--config", default="tiny", help="configuration (default tiny)")
+    parser.add_argument(
+        "--attention", action="store_true", help="graphs of attention, too, which needs features"
+    )
     parser.add_argument("--rtl", type=float, default=0.0, help="percentage that runs on RTL, too")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="judge this one file")
     parser.add_argument("--fuse", choices=("on", "off"), default="on", help="for --replay")
@@ -57,8 +60,13 @@ def _replay(args: argparse.Namespace) -> int:
     return 0 if verdict.outcome in ("accepted", "refused") else 1
 
 
-def describe(summary: Summary) -> tuple[str, bool]:
-    """A page about a campaign, and whether all is well."""
+def describe(summary: Summary, attention: bool = False) -> tuple[str, bool]:
+    """A page about a campaign, and whether all is well.
+
+    Parameters
+    ----------
+    attention: its forms are wanted, too.
+    """
     count, outcomes = summary.count, summary.outcomes
     lines = [
         f"{count} graphs: "
@@ -73,7 +81,8 @@ def describe(summary: Summary) -> tuple[str, bool]:
         for operator, (wrong, total) in sorted(off.items(), key=lambda i: -i[1][0] / i[1][1])[:30]
     ]
     least = PER_FORM * count
-    rare = [f"{form} {summary.forms[form]}" for form in FORMS if summary.forms[form] < least]
+    wanted = (*FORMS, *ATTENTION) if attention else FORMS
+    rare = [f"{form} {summary.forms[form]}" for form in wanted if summary.forms[form] < least]
     if rare:
         lines.append(f"forms accepted less than {least:g} times: {', '.join(rare)}")
     enough = outcomes["accepted"] >= ACCEPTED * count
@@ -89,9 +98,9 @@ def main(words: Sequence[str] | None = None) -> int:
         return _replay(args)
     if args.flips:
         return flips.main(args.flips, args.seed, args.config)
-    task = Task(args.seed, args.n, args.config, args.rtl)
+    task = Task(args.seed, args.n, args.config, args.rtl, args.attention)
     summary = run(task, args.jobs)
-    text, well = describe(summary)
+    text, well = describe(summary, task.attention)
     print(text, flush=True)
     for line in write_failures(summary, task, args.output, args.kinds, args.seconds):
         print(line, flush=True)

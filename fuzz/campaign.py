@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fuzz.generate import Graph, draw
+from fuzz.generate import ALL, STEPS, Graph, draw
 from fuzz.judge import Verdict, judge
 from fuzz.product import Product, Settings, workplace
 from fuzz.shrink import shrink
@@ -29,12 +29,18 @@ class Task:
     seed, count: graphs `seed`/0 to `seed`/(count - 1).
     config: configuration's name.
     rtl: percentage of the accepted graphs that run on RTL as well.
+    attention: steps of attention are drawn, too.
     """
 
     seed: int
     count: int
     config: str = "tiny"
     rtl: float = 0.0
+    attention: bool = False
+
+    def draw(self, number: int) -> Graph:
+        """One of the graphs."""
+        return draw(self.seed, number, ALL if self.attention else STEPS)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,7 +69,7 @@ def settings_of(task: Task, number: int) -> Settings:
 def trial(task: Task, number: int, folder: Path) -> Trial:
     """Draw and judge one graph."""
     start = time.perf_counter()
-    graph = draw(task.seed, number)
+    graph = task.draw(number)
     verdict = judge(Product(settings_of(task, number), folder), graph.model)
     seconds = time.perf_counter() - start
     return Trial(number, verdict, tuple(graph.forms), len(graph.plan.steps), seconds)
@@ -167,7 +173,7 @@ def write_failures(
         path = folder / f"{task.seed}-{number}.onnx"
         with workplace() as place:
             product = Product(settings, Path(place))
-            small = _shrunk(draw(task.seed, number), product, kind, seconds)
+            small = _shrunk(task.draw(number), product, kind, seconds)
             verdict = judge(product, small.model)
         path.write_bytes(small.model.SerializeToString())
         path.with_suffix(".plan.json").write_text(small.plan.text() + "\n")

@@ -3,6 +3,14 @@
 UNDOCUMENTED = ("qlinear.conv.channels_last", "width.other")
 """Drawn, too, but nothing promises that they are accepted (docs/numerics.md, README.md)."""
 
+ATTENTION = (
+    *("argmax.cast", "argmax.compared", "attention.heads", "batch_norm", "einsum"),
+    *("matmul.factor_before", "matmul.factor_behind", "matmul.two", "norm.biased"),
+    *("norm.operator", "norm.reciprocal", "norm.several_axes", "norm.unbiased"),
+    *("qlinear.matmul_of_two", "qlinear.softmax", "softmax.256", "softmax.channels"),
+    *("softmax.factor", "softmax.last", "softmax.other_scale"),
+)
+"""Those that need the features `fold` and `attention`."""
 FORMS = (
     *("activations.mixed", "activations.s8", "activations.u8", "bias.float", "bias.int32"),
     *("bias.int8", "bias.none", "clamp.clip", "clamp.relu", "clip.codes", "concat.2_way"),

@@ -41,14 +41,14 @@ STEPS: dict[str, tuple[Callable[[Bench], object], float]] = {
 }
 """Steps and their weights."""
 ATTENTION: dict[str, tuple[Callable[[Bench], object], float]] = {
-    "product": (attention.product, 30),
-    "heads": (attention.heads, 20),
-    "softmax": (attention.softmax, 20),
-    "norm": (attention.norm, 25),
-    "batch_norm": (attention.batch_norm, 10),
-    "index": (attention.index, 10),
+    "product": (attention.product, 8),
+    "heads": (attention.heads, 6),
+    "softmax": (attention.softmax, 6),
+    "norm": (attention.norm, 7),
+    "batch_norm": (attention.batch_norm, 3),
+    "index": (attention.index, 3),
 }
-"""Steps of attention: drawn where they are asked for, until all of them are lowered."""
+"""Steps of attention, for configurations with its features."""
 ALL = STEPS | ATTENTION
 OPERATORS = (2, 12)
 TRIES = 12
