@@ -6,7 +6,7 @@ RUN := $(BIN)/python -m
 N ?= 1000
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test cosim browser slow fuzz bench cycles lint clean
+.PHONY: help setup demo test cosim browser slow fuzz bench cycles families lint clean
 
 help:            ## list the targets
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -47,6 +47,9 @@ bench: setup     ## print every figure that README and docs claim
 
 cycles: setup    ## cycles of every network by the model, against scripts/cycles.json
 	$(BIN)/python scripts/cycles.py
+
+families: setup  ## every variant of every family at tiny: tensors compared, cycles, functional, RTL
+	$(RUN) proof.families
 
 lint: setup      ## ruff, mypy, import rules
 	$(BIN)/ruff format --check .
