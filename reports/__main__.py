@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from reports import compare, hfa, hfa_tables, hfa_words, tables
+from reports import compare, hfa, hfa_tables, hfa_words, paths, tables
 from reports.command import report
 from reports.report import CLOCK_HZ, Report, ReportError
 from reports.summary import headline, layer_summary
@@ -62,6 +62,9 @@ def _show(found: Report, direct: Report | None, page: Path) -> None:
     print(tables.plain(tables.layers(found)))
     print()
     print(tables.plain(tables.headline([found])))
+    if found.path and found.steps:
+        print()
+        print(tables.plain(paths.paths(found)))
     if hfa.recorded(found):
         print()
         print(tables.plain(hfa_tables.brief(found)))

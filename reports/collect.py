@@ -102,6 +102,8 @@ def summarize(result: RunResult, clock_hz: float = CLOCK_HZ) -> Report:
         pictures=_pictures(result),
         answers=tuple(result.answers),
         clock_hz=clock_hz,
+        path=result.path,
+        steps=result.steps,
     )
 
 

@@ -88,7 +88,7 @@ def total(choices: Sequence[Choice], figure: str) -> Total:
 
 def recorded(report: Report) -> tuple[Choice, ...]:
     """The records of a run, in program order; empty for one without hfa."""
-    return tuple(x.choice for x in report.layers if x.choice is not None)
+    return tuple(x.choice for x in report.layers if x.choice is not None and x.executions)
 
 
 def spent(report: Report, action: str) -> float | None:

@@ -55,7 +55,7 @@ def _why(layer: LayerRow) -> str:
 
 def considered(report: Report) -> tuple[LayerRow, ...]:
     """Layers that multiply, or have a record."""
-    return tuple(x for x in report.layers if x.choice is not None or x.macs)
+    return tuple(x for x in report.layers if x.executions and (x.choice is not None or x.macs))
 
 
 def layers(report: Report) -> Table:

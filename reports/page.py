@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from reports import hfa_page, tables
+from reports import hfa_page, paths, tables
 from reports.markup import escape, figure, table_html
 from reports.report import Report
 from reports.units import count, ratio, share, si
@@ -129,13 +129,24 @@ def _cards(report: Report) -> str:
     return f'<div class="cards">{"".join(cards)}</div>'
 
 
+def _path(report: Report) -> str:
+    """Which arms ran, and which way consecutive runs went."""
+    if not report.path:
+        return ""
+    idle = sum(not layer.executions for layer in report.layers)
+    words = f"<p>The accelerator decided: {escape(paths.decisions(report.path))}. "
+    words += f"{count(idle)} layers of other arms did not run.</p>"
+    return words + (table_html(paths.paths(report)) if report.steps else "")
+
+
 def _layers(report: Report, figures: Mapping[str, str]) -> str:
     slowest = sorted(report.layers, key=lambda x: -x.cycles)[:3]
     taken = sum(x.cycles for x in slowest) / report.cycles
     names = ", ".join(escape(x.label) for x in slowest)
     lead = f'<p class="lead">{names} take {share(taken, 0)} of the run.</p>'
     return (
-        lead
+        _path(report)
+        + lead
         + figure(
             figures["layers"],
             "Left: cycles that the run spent in each layer; the orange mark is the layer's bound, "

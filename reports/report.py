@@ -14,6 +14,7 @@ from hw.arch.isa import Unit
 from reports.choice import DIRECT, Choice
 from reports.roof import Roof, intensity
 from reports.units import si
+from sim.result import StepResult
 
 CLOCK_HZ = 1e8
 
@@ -89,6 +90,7 @@ class LayerRow:
         (`reports.bounds`); busy: share of its cycles in which each of these had work.
     filled: share of the multipliers that do useful work when the array takes a vector.
     members: operators of the file that it joins; () if it is one.
+    executions: how often it ran; 0 in an arm of a branch that was not taken.
     """
 
     name: str
@@ -109,6 +111,7 @@ class LayerRow:
     busy: Mapping[str, float] = dataclasses.field(default_factory=dict)
     filled: float | None = None
     members: tuple[str, ...] = ()
+    executions: int = 1
 
     @property
     def dram_bytes(self) -> int:
@@ -187,6 +190,8 @@ class Report:
     pictures: frames of the only input, 0 where it takes none.
     answers: the largest values of the outputs, as run.json has them.
     clock_hz: frequency for times; the circuit's is a matter of the part.
+    path: names of the program's blocks as they ran; () without branches.
+    steps: summaries of consecutive runs, of which this is the last; () where it is the only one.
     """
 
     network: str
@@ -222,6 +227,8 @@ class Report:
     pictures: int = 0
     answers: tuple[Mapping[str, Any], ...] = ()
     clock_hz: float = CLOCK_HZ
+    path: tuple[str, ...] = ()
+    steps: tuple[StepResult, ...] = ()
 
     @property
     def seconds(self) -> float:

@@ -127,10 +127,11 @@ LAYER_COLUMNS = (
 
 
 def layers(report: Report) -> Table:
-    """A row per layer, in program order, and the run's totals."""
-    chosen = any(x.choice is not None for x in report.layers)
+    """A row per layer that ran, in program order, and the run's totals."""
+    ran = [layer for layer in report.layers if layer.executions]
+    chosen = any(x.choice is not None for x in ran)
     rows = []
-    for layer in report.layers:
+    for layer in ran:
         rate = layer.rate(report.multipliers) if layer.macs else None
         rows.append(
             (
@@ -164,11 +165,7 @@ def layers(report: Report) -> Table:
         number(report.energy_j, si(report.energy_j, "J")),
     )
     columns = (*LAYER_COLUMNS[:2], ALGORITHM, *LAYER_COLUMNS[2:]) if chosen else LAYER_COLUMNS
-    notes = {
-        i: f"joins {', '.join(layer.members)}"
-        for i, layer in enumerate(report.layers)
-        if layer.members
-    }
+    notes = {i: f"joins {', '.join(layer.members)}" for i, layer in enumerate(ran) if layer.members}
     over = any(cell.text.endswith(MARK) for row in rows for cell in row)
     return Table("Layers", columns, tuple(rows), total, notes, AHEAD if over else "")
 
