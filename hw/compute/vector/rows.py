@@ -168,10 +168,11 @@ class Rows:
         column = Signal(index, name="tile_column")
         step = Signal(range(steps), name="tile_step") if steps > 1 else C(0, 0)
         leaves = lines.emits[PICKED] & transposes
-        with m.If(leaves & lines.row[PICKED]):
-            m.d.sync += column.eq(column + 1)
-            with m.If(column == lanes - 1):
-                m.d.sync += read_half.eq(~read_half)
+        following = Signal(index, name="next_column")
+        m.d.comb += following.eq(column + (leaves & lines.row[PICKED]))
+        m.d.sync += column.eq(following)
+        with m.If(leaves & lines.row[PICKED] & (column == lanes - 1)):
+            m.d.sync += read_half.eq(~read_half)
         if steps > 1:
             with m.If(leaves):
                 m.d.sync += step.eq(step + 1)
@@ -181,7 +182,7 @@ class Rows:
             buffer.index.eq(row),
             buffer.row.eq(shifted),
             buffer.read_half.eq(read_half),
-            buffer.column.eq(column),
+            buffer.column.eq(following),
         ]
         self._network = m.submodules.network = network = SelectNetwork(lanes, config.lanes.vector)
         width = exact_log2(config.lanes.vector)

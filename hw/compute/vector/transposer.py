@@ -16,7 +16,8 @@ class Transposer(wiring.Component):
     read turned upwards by its number, and whoever takes it turns it back.
 
     Handshake: none. A tile's last write comes before its first read.
-    Latency: a write in cycle t is seen from t + 1 on; reads take no cycle.
+    Latency: a write in cycle t is seen from t + 1 on; `column` shows in `read` a cycle later, with
+    the half of that cycle.
 
     Parameters
     ----------
@@ -25,7 +26,7 @@ class Transposer(wiring.Component):
     Members
     -------
     write, half, index, row: write row `index`, turned upwards by `index` bytes, to a tile.
-    read_half, column: what `read` shows: byte j of the column is byte (j + `column`) mod L.
+    column, read_half: what `read` shows: byte j of the column is byte (j + `column`) mod L.
 
     Tested range: tests/hw/compute/vector/test_transposer.py.
     """
@@ -56,9 +57,9 @@ class Transposer(wiring.Component):
             )
             write = bytes_k.write_port()
             read = bytes_k.read_port(domain="comb")
-            place = Signal(index, name=f"place{k}")
+            place = Signal(index, name=f"place{k}", reset_less=True)
+            m.d.sync += place.eq(k - self.column)
             m.d.comb += [
-                place.eq(k - self.column),
                 write.en.eq(self.write),
                 write.addr.eq(Cat(self.index, self.half)),
                 write.data.eq(self.row.word_select(k, 8)),

@@ -17,6 +17,8 @@ def simulate(lanes: int, tiles, spoil: bool = False):
     result = np.zeros((len(tiles), lanes, lanes), np.uint8)
 
     async def drive(ctx) -> None:
+        ctx.set(dut.column, 0)
+        await ctx.tick()
         for number in range(len(tiles) + 1):
             for k in range(lanes):
                 writes = number < len(tiles) and k < len(tiles[number])
@@ -27,7 +29,7 @@ def simulate(lanes: int, tiles, spoil: bool = False):
                     row = np.roll(tiles[number][k], k)
                     ctx.set(dut.row, int.from_bytes(row.tobytes(), "little"))
                 ctx.set(dut.read_half, (number - 1) & 1)
-                ctx.set(dut.column, k)
+                ctx.set(dut.column, (k + 1) % lanes)
                 await ctx.delay(1e-9)
                 if number:
                     read = ctx.get(dut.read).to_bytes(lanes, "little")
