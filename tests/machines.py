@@ -7,6 +7,17 @@ import dataclasses
 from hw.arch.config import SOFTMAX_TABLES, AcceleratorConfig
 
 
+def plain(preset: str) -> AcceleratorConfig:
+    """A preset without the features fold and attention, and with two tables."""
+    config = AcceleratorConfig.load(preset)
+    return dataclasses.replace(
+        config,
+        name=f"{config.name}_plain",
+        memory=dataclasses.replace(config.memory, tables=2),
+        features=tuple(f for f in config.features if f not in ("fold", "attention")),
+    )
+
+
 def folding(
     preset: str, *, attention: bool = True, pair: bool = False, weight_bits: int | None = None
 ) -> AcceleratorConfig:
@@ -19,15 +30,15 @@ def folding(
     pair: also with two rows in a step of PACK, which no circuit has.
     weight_bits: of the array, instead of the preset's.
     """
-    config = AcceleratorConfig.load(preset)
+    config = plain(preset)
     wanted = {"fold": True, "attention": attention, "pair": pair}
     features = tuple(name for name, there in wanted.items() if there)
     return dataclasses.replace(
         config,
-        name=f"{config.name}_folding",
+        name=f"{preset}_folding",
         array=dataclasses.replace(
             config.array, weight_bits=weight_bits or config.array.weight_bits
         ),
-        memory=dataclasses.replace(config.memory, tables=max(config.memory.tables, SOFTMAX_TABLES)),
-        features=(*config.features, *(f for f in features if f not in config.features)),
+        memory=dataclasses.replace(config.memory, tables=SOFTMAX_TABLES),
+        features=(*config.features, *features),
     )

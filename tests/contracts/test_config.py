@@ -15,7 +15,7 @@ from hw.arch.config import (
     ConfigError,
 )
 from hw.arch.winograd import ALGORITHMS, Pixels
-from tests.machines import folding
+from tests.machines import folding, plain
 
 PRESETS = sorted(p.stem for p in CONFIG_DIRECTORY.glob("*.yaml"))
 
@@ -73,7 +73,7 @@ LIMITS = [
 
 @pytest.mark.parametrize(("section", "change", "message"), LIMITS)
 def test_limits_are_named(section, change, message):
-    refused(AcceleratorConfig.load("tiny"), section, change, message)
+    refused(plain("tiny"), section, change, message)
 
 
 def refused(config, section, change, message):
@@ -123,7 +123,7 @@ def test_limits_of_attention_are_named(section, change, message):
 
 
 def test_banks_of_weights():
-    assert AcceleratorConfig.load("base").weight_banks == 1
+    assert AcceleratorConfig.load("base_direct").weight_banks == 1
     base = folding("base")
     assert (base.weight_banks, base.weight_bank_beats) == (4, 2048)
     assert folding("base", attention=False).weight_bank_beats == 8192
@@ -178,10 +178,10 @@ def loaded(tmp_path, content, name="c.yaml"):
         (TEXT.replace("weight_bytes", "weight_byte"), "memory has no 'weight_byte'"),
         (TEXT.replace("  weight_bytes: 4096\n", ""), "memory lacks 'weight_bytes'"),
         (TEXT.replace("{requantize: 4,", "{requantize: 3,"), "must divide array.rows .4., not 3"),
-        (TEXT + "queue_depth: 8\n", "the key 'queue_depth' stands there twice in line 15"),
+        (TEXT + "queue_depth: 8\n", "the key 'queue_depth' stands there twice in line 16"),
         (TEXT.replace("rows: 4,", "rows: 4, rows: 8,"), "the key 'rows' stands there twice"),
-        (TEXT.replace("hfa_depthwise]", "wings]"), "unknown feature 'wings'"),
-        (TEXT.replace("hfa_depthwise]", "hfa]"), "name one twice"),
+        (TEXT.replace("attention]", "wings]"), "unknown feature 'wings'"),
+        (TEXT.replace("attention]", "hfa]"), "name one twice"),
         (
             TEXT.replace("[depthwise,", "[[depthwise],"),
             r"features\[0\] is \['depthwise'\], not text",

@@ -51,9 +51,9 @@ BASE = (CONFIG_DIRECTORY / "base.yaml").read_text()
         ("rows: 16,", "rowz: 16,", 2, "array has no 'rowz'; there are rows, cols, activation_bits"),
         ("rows: 16,", "rows: sixteen,", 2, "array.rows is 'sixteen', not an integer"),
         ("weight_bytes: 131072", "weight_bytes: 100", 6, "memory.weight_bytes must be a power of"),
-        ("bytes: 16}", "bytes: 8}", 11, "port.bytes is 8 but a scratchpad row has array.rows = 16"),
-        ("lanes:", "lames:", 12, "the file has no 'lames'; there are name, array, memory"),
-        ("hfa_nested", "hfa_nester", 13, "unknown feature 'hfa_nester'; known: depthwise, vector"),
+        ("bytes: 16}", "bytes: 8}", 12, "port.bytes is 8 but a scratchpad row has array.rows = 16"),
+        ("lanes:", "lames:", 13, "the file has no 'lames'; there are name, array, memory"),
+        ("hfa_nested", "hfa_nester", 14, "unknown feature 'hfa_nester'; known: depthwise, vector"),
     ],
 )
 def test_errors_name_line_and_allowed_values(tmp_path, old, new, line, message):
@@ -81,4 +81,4 @@ def test_command_prints_what_follows(tmp_path, capsys):
     assert content["config"]["array"]["rows"] == 16
     path.write_text(BASE.replace("{requantize: 16, vector: 16, output_transform: 16}", "5"))
     assert main(["config", str(path)]) == 2
-    assert capsys.readouterr().err == f"error: {path}, line 12: lanes is 5, not a mapping\n"
+    assert capsys.readouterr().err == f"error: {path}, line 13: lanes is 5, not a mapping\n"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from hw.arch.codes import ErrorCode
-from hw.arch.config import AcceleratorConfig
 from hw.arch.instructions.drain import RULES as DRAIN_RULES
 from hw.arch.isa import CLASSES, RULES, Array, ArrayMode, Drain, Elementwise, Load, Space
 from hw.arch.rule_text import described
@@ -22,8 +21,9 @@ from hw.arch.rules import (
     zero,
 )
 from hw.arch.winograd_matrices import TRANSFORMS
+from tests.machines import plain
 
-TINY = AcceleratorConfig.load("tiny")
+TINY = plain("tiny")
 ARRAY, LOAD = Fields(Array), Fields(Load)
 
 

@@ -234,7 +234,7 @@ DISPATCH_ERRORS = [
     (Array(mode=ArrayMode.DEPTHWISE, emit_x=0), "emit"),
     (Drain(window=(0, 1, 1)), "window"),
     (Elementwise(op=5), "last operation is 4; op = 5"),
-    (Elementwise(table=3), "table = 3, .*'tiny' has memory.tables = 2"),
+    (Elementwise(table=9), "table = 9, .*'tiny' has memory.tables = 8"),
     (Reduce(op=3), "last operation is 2; op = 3"),
     (Reduce(window=(1, 1, 0)), "window"),
 ]

@@ -54,10 +54,10 @@ from hw.control.decoder import Decoder
 from sim.functional.errors import UnitError
 from sim.functional.legality import GRAVITY, Legality
 from tests.hw.simulation import Simulation
-from tests.machines import folding
+from tests.machines import folding, plain
 
 pytestmark = pytest.mark.rtl
-TINY = AcceleratorConfig.load("tiny")
+TINY = plain("tiny")
 DIRECT = AcceleratorConfig.load("tiny_direct")
 BARE = dataclasses.replace(DIRECT, features=())
 FLAT = dataclasses.replace(TINY, features=("depthwise", "vector", "hfa"))

@@ -12,7 +12,7 @@ from amaranth.sim import Simulator
 from hw.arch.isa import FIXED_POINT
 from hw.arch.numerics import Affine, Factor, Mean, Product
 from hw.arch.timing import AFFINE_LATENCY
-from hw.compute.vector.affine import AffineLane, Combine
+from hw.compute.vector.affine import NORMAL_DELAY, AffineLane, Combine
 
 pytestmark = pytest.mark.rtl
 ONE = Factor.of(1.0)
@@ -159,3 +159,73 @@ def test_maximum_of_scaled_values(combine, choose):
 def test_unit_scale_is_the_identity():
     values = np.arange(-128, 256)
     assert simulate(np.zeros(values.size, int), values) == list(values)
+
+
+def simulate_norm(elements, scale, ra_shift, zero_point, limits):
+    """Codes of (u, G, B), one per cycle; G and B come when the second product takes them."""
+    m = Module()
+    m.submodules.lane = lane = AffineLane(normalises=True)
+    sim = Simulator(m)
+    sim.add_clock(1e-8)
+    latency = AFFINE_LATENCY + NORMAL_DELAY
+    codes = []
+
+    async def drive(ctx) -> None:
+        ctx.set(lane.stages, (1 << AFFINE_LATENCY) - 1)
+        ctx.set(lane.first_stages, 3)
+        ctx.set(lane.normal, 1)
+        fields = {
+            "rb_multiplier": scale[0],
+            "rb_shift": scale[1],
+            "ra_shift": ra_shift,
+            "zero_point": zero_point,
+            "low": limits[0],
+            "high": limits[1],
+        }
+        for name, value in fields.items():
+            ctx.set(lane.parameters[name], value)
+
+        def at(cycle: int, place: int) -> int:
+            return int(elements[cycle][place]) if 0 <= cycle < len(elements) else 0
+
+        for cycle in range(len(elements) + latency):
+            ctx.set(lane.u, at(cycle, 0))
+            ctx.set(lane.gain, at(cycle - 6 - NORMAL_DELAY, 1))
+            ctx.set(lane.bias, at(cycle - 8 - NORMAL_DELAY, 2))
+            codes.append((await ctx.tick().sample(lane.code))[2])
+
+    sim.add_testbench(drive)
+    sim.run()
+    return codes[latency:]
+
+
+def exact_norm(u, gain, bias, scale, ra_shift, zero_point, limits):
+    """The second form in rational arithmetic: two roundings of 24 bits, one to 2^-16, one to 1."""
+    grid = Fraction(1, 1 << FIXED_POINT)
+    unit = round(round_float(u * (scale[0] << scale[1]) * grid) * (1 << 16))
+    value = round_float((unit * gain << ra_shift) * grid + Fraction(bias, 1 << 14))
+    return clamp(round(value) + zero_point, *limits)
+
+
+@pytest.mark.parametrize(("deviation", "fraction"), [(37, 17), (2000, 28), (120000, 5)])
+def test_norm_equals_rational_arithmetic(deviation, fraction):
+    """Elements up to four deviations away, R of 24 bits, G and B up to their widths."""
+    random = np.random.default_rng(deviation)
+    shift = 20
+    scale = (round(2.0 ** (FIXED_POINT - shift) / deviation), shift)
+    while scale[0] >= 1 << 24:
+        scale = (scale[0] >> 1, scale[1] + 1)
+    count = 200
+    elements = list(
+        zip(
+            random.integers(-4 * deviation, 4 * deviation + 1, count).tolist(),
+            random.integers(-(1 << 17), 1 << 17, count).tolist(),
+            random.integers(-(1 << 23), 1 << 23, count).tolist(),
+            strict=True,
+        )
+    )
+    elements[:3] = [(0, 5, 1 << 13), (deviation, 1 << 16, -(1 << 13)), (deviation, 0, 3 << 13)]
+    arguments = (scale, FIXED_POINT - 16 - fraction, 3, (-256, 255))
+    codes = simulate_norm(elements, *arguments)
+    assert codes == [exact_norm(*element, *arguments) for element in elements]
+    assert codes != [exact_norm(u, g, b ^ 0x8000, *arguments) for u, g, b in elements]

@@ -9,7 +9,7 @@ from amaranth.back import rtlil
 
 from hw.arch.config import AcceleratorConfig
 from hw.compute.vector.unit import VectorUnit
-from tests.machines import folding
+from tests.machines import folding, plain
 
 pytestmark = pytest.mark.rtl
 
@@ -42,7 +42,7 @@ BEFORE = {"tiny_direct": 7768, "ecp5_85k": 5207, "base": 28622}
 
 @pytest.mark.parametrize("preset", BEFORE)
 def test_without_the_feature_nothing_is_added(preset):
-    assert registers(AcceleratorConfig.load(preset)) == BEFORE[preset]
+    assert registers(plain(preset)) == BEFORE[preset]
 
 
 def test_twin_the_feature_has_registers():

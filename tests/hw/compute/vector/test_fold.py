@@ -37,6 +37,8 @@ pytestmark = pytest.mark.rtl
 ROWS = folding("tiny")
 STEPS = dataclasses.replace(ROWS, lanes=dataclasses.replace(ROWS.lanes, vector=2))
 CONFIGS = pytest.mark.parametrize("config", [ROWS, STEPS], ids=["rows", "steps"])
+KINDS = pytest.mark.parametrize("kind", ["dot", "extreme", "softmax", "norm", "permute"])
+PRESETS = pytest.mark.parametrize("preset", ["ecp5_85k", "base"])
 EXECUTE = {
     Fold: execute_fold,
     Permute: execute_permute,
@@ -102,7 +104,7 @@ def check(config: AcceleratorConfig, code: list[UnitInstruction], seed: int = 0)
 
 
 @CONFIGS
-@pytest.mark.parametrize("kind", ["dot", "extreme", "softmax", "norm", "permute"])
+@KINDS
 @pytest.mark.parametrize("seed", range(4))
 def test_random_instructions(config, kind, seed):
     draws = FoldDraws(config, 100 * seed + len(kind))
@@ -111,9 +113,18 @@ def test_random_instructions(config, kind, seed):
     check(config, draws.code, seed)
 
 
+@PRESETS
+@KINDS
+def test_random_instructions_on_larger_machines(preset, kind):
+    """Rows of 8 lanes in four steps, of 16 in one; beats of several words of a table."""
+    draws = FoldDraws(folding(preset), len(kind))
+    getattr(draws, kind)()
+    check(draws.config, draws.code)
+
+
 @pytest.mark.cosim
 @CONFIGS
-@pytest.mark.parametrize("kind", ["dot", "extreme", "softmax", "norm", "permute"])
+@KINDS
 @pytest.mark.parametrize("seed", range(10, 40))
 def test_more_random_instructions(config, kind, seed):
     draws = FoldDraws(config, 100 * seed + len(kind))
