@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
     parser.add_argument("--config", default="tiny", help="configuration (default tiny)")
     parser.add_argument(
-        "--attention", action="store_true", help="graphs of attention, too, which needs features"
+        "--no-attention", action="store_true", help="for configurations without its features"
     )
     parser.add_argument("--rtl", type=float, default=0.0, help="percentage that runs on RTL, too")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="judge this one file")
@@ -60,7 +60,7 @@ def _replay(args: argparse.Namespace) -> int:
     return 0 if verdict.outcome in ("accepted", "refused") else 1
 
 
-def describe(summary: Summary, attention: bool = False) -> tuple[str, bool]:
+def describe(summary: Summary, attention: bool = True) -> tuple[str, bool]:
     """A page about a campaign, and whether all is well.
 
     Parameters
@@ -98,7 +98,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return _replay(args)
     if args.flips:
         return flips.main(args.flips, args.seed, args.config)
-    task = Task(args.seed, args.n, args.config, args.rtl, args.attention)
+    task = Task(args.seed, args.n, args.config, args.rtl, not args.no_attention)
     summary = run(task, args.jobs)
     text, well = describe(summary, task.attention)
     print(text, flush=True)

@@ -29,14 +29,14 @@ class Task:
     seed, count: graphs `seed`/0 to `seed`/(count - 1).
     config: configuration's name.
     rtl: percentage of the accepted graphs that run on RTL as well.
-    attention: steps of attention are drawn, too.
+    attention: steps of attention are drawn, too; the configuration needs their features.
     """
 
     seed: int
     count: int
     config: str = "tiny"
     rtl: float = 0.0
-    attention: bool = False
+    attention: bool = True
 
     def draw(self, number: int) -> Graph:
         """One of the graphs."""

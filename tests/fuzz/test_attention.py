@@ -6,15 +6,12 @@ import numpy as np
 import onnx
 import pytest
 
-from compiler import interpreter, output
+from compiler import interpreter
 from compiler.onnx_import import import_model
 from fuzz import catalogue, judge, truth
-from fuzz.__main__ import describe
-from fuzz.campaign import Task, run, write_failures
 from fuzz.feeds import make_feeds
 from fuzz.generate import ALL, ATTENTION, Plan, draw, write
 from models.reference import Reference
-from tests.machines import folding
 
 SEED, GRAPHS = 5, 120
 FORMS = set(catalogue.ATTENTION)
@@ -92,27 +89,3 @@ def test_twin_another_definition_is_seen(kind, monkeypatch):
     steps = {kind: ATTENTION[kind]}
     with pytest.raises((AssertionError, judge.Wrong)):
         row(10, steps)
-
-
-def campaign(count, folder):
-    """Build and run graphs on a small machine that has the features."""
-    path = folder / "folding.yaml"
-    output.write_config(folding("tiny_direct", weight_bits=9), path)
-    task = Task(SEED, count, str(path), attention=True)
-    summary = run(task, 1)
-    text, well = describe(summary, attention=True)
-    print(text)
-    assert not summary.failures, "\n".join(write_failures(summary, task, folder, 5, 5))
-    return summary, well
-
-
-def test_a_row_of_graphs_is_built_and_runs(tmp_path):
-    summary, _ = campaign(60, tmp_path)
-    assert summary.outcomes["accepted"] >= 0.8 * 60
-    assert {form.split(".")[0] for form in FORMS} <= {form.split(".")[0] for form in summary.forms}
-
-
-@pytest.mark.slow
-def test_a_thousand_graphs_are_built_and_run(tmp_path):
-    summary, well = campaign(1000, tmp_path)
-    assert well, summary.outcomes
