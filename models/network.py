@@ -30,7 +30,7 @@ class Input:
     shape: without free axes.
     kind: how samples of it are made (samples.py): "clip" [1, 3, T, H, W]; "frame" [1, 3, H, W] of a
         video that goes on from step to step; "thumbnail", the same picture as the first input at
-        this input's size; "tokens" [1, T, C], features of neighbouring frames; "state", an output
+        this input's size; "tokens" [1, T, C] or [1, C], features of frames; "state", an output
         of the step before.
     """
 

@@ -57,6 +57,8 @@ def _sample(each: Input, seed: int, first: np.ndarray | None) -> np.ndarray:
             return np.concatenate(clips)
         case "video":
             return video(seed, each.shape[0], *each.shape[2:])
+        case "tokens" if len(each.shape) == 2:
+            return tokens(seed, 1, each.shape[1])[:, 0]
         case "tokens":
             return tokens(seed, *each.shape[1:])
         case "thumbnail":

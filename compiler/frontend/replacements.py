@@ -6,6 +6,18 @@ from collections.abc import Mapping
 
 REPLACEMENTS: Mapping[str, tuple[str, str]] = {
     "CumSum": ("MatMul", "MatMul with a constant triangular matrix"),
+    **dict.fromkeys(
+        ("GRU", "LSTM", "RNN"),
+        (
+            "Gemm",
+            (
+                "the cell written out as Gemm, Sigmoid, Tanh, Mul and Add, which quantizers "
+                "quantize (they leave this node in float), one step with `build --state h=h_next`: "
+                "`python -m models export recurrent` makes one"
+            ),
+        ),
+    ),
+    "Scan": ("Loop", "Loop with a constant number of trips, or one step with --state"),
     "GroupNormalization": (
         "Conv",
         "BatchNormalization, which exporters fold into the convolution before it",

@@ -454,3 +454,37 @@ def test_recorded_steps_are_compared(tmp_path):
     assert sim_main(words) == 1
     found = RunResult.load(tmp_path / "run.json").first_difference
     assert found.tensor == "h_next" and "step 1 of the recorded run" in found.against
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "lstm",
+        pytest.param("gru", marks=pytest.mark.slow),
+        pytest.param("sru", marks=pytest.mark.slow),
+    ],
+)
+def test_cells_step_by_step(cell, tmp_path, capsys):
+    """Exported, built and run as a user does; the recorded steps and the oracle's are the same."""
+    export("recurrent", tmp_path / "cell.onnx", "tiny", variant=f"cell={cell}")
+    words = [str(tmp_path / "cell.onnx"), "--config", "tiny", "-o", str(tmp_path / "build")]
+    assert compiler_main(["build", *words]) == 0
+    program = Program.load(tmp_path / "build" / "program.bin")
+    states = {"lstm": ["h", "c"], "gru": ["h"], "sru": ["c"]}[cell]
+    assert [state.input for state in program.states] == states
+    words = ["run", str(tmp_path / "build"), "--on", "cycle", "--steps", "4", "--check", "--json"]
+    capsys.readouterr()
+    assert sim_main(words) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["equal"] and [step["equal"] for step in result["steps"]] == [True] * 4
+
+
+def test_a_recurrent_node_is_refused_with_a_way_out(tmp_path, capsys):
+    net = Net()
+    x = net.start([3, 1, 5], CODES)
+    weights = [net.floats(np.ones(shape)) for shape in ((1, 16, 5), (1, 16, 4))]
+    made = net.op("LSTM", [x, *weights], 3, hidden_size=4)
+    net.end(made[1], CODES)
+    onnx.save(net.model(), tmp_path / "net.onnx")
+    assert compiler_main(["check", str(tmp_path / "net.onnx")]) == 1
+    assert "models export recurrent" in capsys.readouterr().out
