@@ -44,7 +44,7 @@ def cycles_of(network: str, size: str) -> int | None:
     refused, _ = command("compiler", "check", str(source), "--config", CONFIG)
     if refused:
         return None
-    words = ("--no-golden", "--no-verify", "--config", CONFIG, "-o", str(target))
+    words = ("--golden", "report", "--no-verify", "--config", CONFIG, "-o", str(target))
     command("compiler", "build", str(source), *words)
     _, result = command("sim", "run", str(target), "--on", "cycle")
     return int(result["cycles"])

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from compiler.backend.build import generate
-from compiler.ir import Graph, Port
+from compiler.ir import CompilerError, Graph, GraphError, Port
 from compiler.lower import refusal
 from compiler.ops import ArgMax, BatchedMatMul, Normalize, Softmax
 from compiler.tensor import TensorType
@@ -20,6 +20,7 @@ from hw.arch.codes import FoldOp, PermuteOp
 from hw.arch.config import AcceleratorConfig
 from hw.arch.group_numerics import NormConstants, SoftmaxConstants
 from hw.arch.matmul_numerics import ProductScale
+from hw.arch.numerics import NumericsError
 from sim import host
 from tests.compiler.backend.harness import CONFIGS as DIRECT
 from tests.compiler.backend.harness import execute, feeds_of, kind, network
@@ -339,3 +340,68 @@ def test_configurations_without_the_features_refuse_all():
         op = graph.ops[0]
         for config in DIRECT.values():
             assert refusal(op, graph.input_types(op), graph.type("y"), config)
+
+
+# What fits
+
+
+def small_machines() -> list[AcceleratorConfig]:
+    """Some that are smaller than anyone would build."""
+    tiny = CONFIGS["tiny"]
+    changes = [
+        {"activation_banks": 1},
+        {"activation_banks": 2},
+        {"activation_banks": 4},
+        {"activation_bank_rows": 16},
+        {"weight_bytes": 64},
+        {"accumulator_rows": 4},
+        {"parameter_columns": 4},
+    ]
+    memories = [dataclasses.replace(tiny.memory, **change) for change in changes]
+    return [tiny, *(dataclasses.replace(tiny, memory=memory) for memory in memories)]
+
+
+def sized(rng: np.random.Generator) -> Graph | None:
+    """One operator of any size; None where it is none."""
+
+    def of(*values):
+        return int(rng.choice(values))
+
+    flip = [bool(rng.integers(2)) for _ in range(8)]
+    sizes = of(1, 2, 3, 8), of(1, 4, 17, 300), of(1, 5, 40, 900), of(1, 4, 9, 260)
+    shape = (of(1, 3, 16, 100, 500), of(1, 2), of(1, 3), of(1, 7, 200))
+    axes = [(0,), (3,), (0, 3), (1, 3)][of(0, 1, 2, 3)]
+    try:
+        return [
+            lambda: product(sizes, tuple(flip[:6]), *flip[6:]),
+            lambda: softmax(shape, axes, *flip[:2]),
+            lambda: norm(shape, axes, flip[0]),
+            lambda: arg_max((min(shape[0], 250), *shape[1:])),
+        ][of(0, 0, 0, 1, 1, 2, 2, 3)]()
+    except (GraphError, NumericsError):
+        return None
+
+
+def test_what_is_accepted_is_emitted_and_right():
+    machines = small_machines()
+    done = {"accepted": 0, "refused": 0, "run": 0}
+    for seed in range(80):
+        graph = sized(np.random.default_rng(seed))
+        if graph is None:
+            continue
+        config = machines[seed % len(machines)]
+        (op,) = graph.ops
+        kinds = graph.input_types(op)
+        why = refusal(op, kinds, graph.type("y"), config)
+        if why is not None:
+            with pytest.raises(CompilerError) as refused:
+                generate(graph, config)
+            assert why in str(refused.value), seed
+            done["refused"] += 1
+            continue
+        program = generate(graph, config)
+        done["accepted"] += 1
+        if graph.macs() <= 1_000_000 and max(k.elements for k in kinds) <= 20_000:
+            assert execute(graph, config, program).differing() == [], seed
+            done["run"] += 1
+    assert min(done.values()) >= 10, done
