@@ -8,8 +8,8 @@ from pathlib import Path
 
 import onnx
 
-from compiler.frontend import control
 from compiler.frontend.importer import Importer
+from compiler.frontend.inline import inline
 from compiler.frontend.model import FileError, Model, Unsupported, label, read
 from compiler.frontend.qoperator import QOPERATORS
 from compiler.ir import Graph, verify
@@ -78,7 +78,7 @@ def import_model(
     proto: onnx.ModelProto, name: str, states: Mapping[str, str] | None = None
 ) -> Imported:
     """Import a model in memory; see `import_onnx`."""
-    flat = control.inline(proto)
+    flat = inline(proto)
     model = Model(flat.model, flat.paths, flat.carried)
     nodes = tuple((label(node), str(node.op_type)) for node in model.nodes)
     quantized = {"QuantizeLinear", "DequantizeLinear", *QOPERATORS}

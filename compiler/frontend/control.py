@@ -1,12 +1,8 @@
-"""ONNX If: arms become part of the graph, behind a decision.
+"""ONNX If: decisions about codes, and the joins of what arms make.
 
-An arm reads outer tensors by name and can be read where it stands. `inline` puts the nodes of both
-arms in the If's place and leaves a node `If` of three inputs for each result: condition, and what
-either arm makes of it. Which arm a tensor belongs to is its *path*: decisions, outermost first.
-What is read in an arm is computed in that arm only.
-
-A decision is about codes: a comparison of one element with constants, or the index of the greatest
-of a few, compared with a constant. The sequencer reads those bytes itself (flow/blocks.py).
+A decision is a comparison of one element with constants, or the index of the greatest of a few,
+compared with a constant. The sequencer reads those bytes itself (flow/blocks.py). What arms are in
+the graph is said in inline.py.
 """
 
 from __future__ import annotations
@@ -16,14 +12,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from compiler.frontend.builder import Builder, Operand
 from compiler.frontend.functions import Function
-from compiler.frontend.loops import is_loop, unroll
+from compiler.frontend.inline import is_join
 from compiler.frontend.model import (
     Array,
-    FileError,
     Model,
     attributes_of,
     is_standard,
@@ -49,148 +43,6 @@ HOW_TO_QUANTIZE = (
     "quantizers leave the bodies of If in float: quantize each body as a graph of its own, with "
     "the scales of the tensors that pass, and put it back (models/control.py does so)"
 )
-
-
-def is_if(node: onnx.NodeProto) -> bool:
-    """Whether a node is an If of the file."""
-    return bool(is_standard(node) and node.op_type == "If" and node.attribute)
-
-
-def is_join(node: onnx.NodeProto) -> bool:
-    """Whether a node is what `inline` left of an If."""
-    return bool(is_standard(node) and node.op_type == "If" and not node.attribute)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Inlined:
-    """A straight line.
-
-    Attributes
-    ----------
-    model: without If and Loop.
-    paths: of what arms make, by name.
-    carried: what Loops carry into their first trips.
-    """
-
-    model: onnx.ModelProto
-    paths: Mapping[str, Path] = dataclasses.field(default_factory=dict)
-    carried: frozenset[str] = frozenset()
-
-
-def inline(model: onnx.ModelProto) -> Inlined:
-    """Write every Loop out, and put arms in the place of every If.
-
-    Names of an arm that stand in the file already get ``@`` and the arm behind them.
-
-    Raises
-    ------
-    FileError
-        An If is damaged, or a Loop cannot be written out.
-    """
-    if not any(is_if(node) or is_loop(node) for node in model.graph.node):
-        return Inlined(model)
-    flat = onnx.ModelProto()
-    flat.CopyFrom(model)
-    work = _Inlining(flat.graph)
-    nodes = [made for node in list(flat.graph.node) for made in work.expanded(node, ())]
-    del flat.graph.node[:]
-    flat.graph.node.extend(nodes)
-    return Inlined(flat, work.paths, frozenset(work.carried))
-
-
-class _Inlining:
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        self.graph = graph
-        self.paths: dict[str, Path] = {}
-        self.labels: set[str] = set()
-        self.carried: set[str] = set()
-        self.names = {value.name for value in (*graph.input, *graph.initializer)}
-        self.names |= {name for node in graph.node for name in node.output if name}
-
-    def expanded(self, node: onnx.NodeProto, path: Path) -> list[onnx.NodeProto]:
-        """The nodes that take a node's place."""
-        if is_loop(node):
-            return self._trips(node, path)
-        made = self._arms(node, path) if is_if(node) else [node]
-        for name in filter(None, node.output):
-            if path:
-                self.paths[name] = path
-        return made
-
-    def _trips(self, node: onnx.NodeProto, path: Path) -> list[onnx.NodeProto]:
-        """All trips of a Loop."""
-        trips = unroll(node, self._known, substitute)
-        self.graph.initializer.extend(trips.constants)
-        self.carried |= set(trips.initial)
-        self.names |= {tensor.name for tensor in trips.constants}
-        self.names |= {name for _, inner in trips.nodes for name in inner.output}
-        return [
-            made for within, inner in trips.nodes for made in self.expanded(inner, (*path, *within))
-        ]
-
-    def _known(self, name: str) -> Array | None:
-        """A constant of the outer graph."""
-        for tensor in self.graph.initializer:
-            if tensor.name == name:
-                return np.asarray(numpy_helper.to_array(tensor))
-        for node in self.graph.node:
-            if name in node.output and node.op_type == "Constant":
-                value = next((a.t for a in node.attribute if a.name == "value"), None)
-                return None if value is None else np.asarray(numpy_helper.to_array(value))
-        return None
-
-    def _arms(self, node: onnx.NodeProto, path: Path) -> list[onnx.NodeProto]:
-        branch = label(node)
-        if branch in self.labels:
-            raise FileError(f"two nodes If have the name {branch!r}")
-        self.labels.add(branch)
-        arms = {attribute.name: attribute.g for attribute in node.attribute}
-        made: list[onnx.NodeProto] = []
-        results: list[list[str]] = []
-        for name, taken in (("then_branch", True), ("else_branch", False)):
-            arm = arms.get(name)
-            if arm is None or len(arm.output) != len(node.output) or arm.input:
-                raise FileError(f"node {branch} (If): its {name} does not make its results")
-            within = (*path, (branch, taken))
-            known = self._fresh(arm, f"@{branch}.{name.removesuffix('_branch')}")
-            for tensor in arm.initializer:
-                tensor.name = known[tensor.name]
-                self.graph.initializer.append(tensor)
-            for inner in arm.node:
-                substitute(inner, known)
-                made += self.expanded(inner, within)
-            results.append([known.get(value.name, value.name) for value in arm.output])
-        for place, output in enumerate(node.output):
-            if output:
-                inputs = [node.input[0], results[0][place], results[1][place]]
-                made.append(onnx.helper.make_node("If", inputs, [output], f"{branch}:{output}"))
-        return made
-
-    def _fresh(self, arm: onnx.GraphProto, suffix: str) -> dict[str, str]:
-        """Names for what an arm makes."""
-        known = {}
-        for name in (*(t.name for t in arm.initializer), *(n for o in arm.node for n in o.output)):
-            if name:
-                known[name] = f"{name}{suffix}" if name in self.names else name
-        self.names |= set(known.values())
-        return known
-
-
-def substitute(node: onnx.NodeProto, known: Mapping[str, str]) -> None:
-    """Give tensors other names, also where a body inside reads them."""
-    for names in (node.input, node.output):
-        names[:] = [known.get(name, name) for name in names]
-    for attribute in node.attribute:
-        if attribute.type != onnx.AttributeProto.GRAPH:
-            continue
-        body = attribute.g
-        own = {value.name for value in (*body.input, *body.initializer)}
-        own |= {name for inner in body.node for name in inner.output}
-        outer = {name: new for name, new in known.items() if name not in own}
-        for inner in body.node:
-            substitute(inner, outer)
-        for value in body.output:
-            value.name = outer.get(value.name, value.name)
 
 
 # Decisions --------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from compiler.frontend import control, host, states
 from compiler.frontend.builder import Operand
 from compiler.frontend.fold import fold_constants
 from compiler.frontend.functions import Function
+from compiler.frontend.inline import is_join
 from compiler.frontend.model import (
     Model,
     Unsupported,
@@ -128,7 +129,7 @@ class Importer:
         state = self.builder.snapshot()
         found = len(self.findings)
         try:
-            if control.is_join(node):
+            if is_join(node):
                 self.reader.join(node)
             else:
                 self.reader.visit(node)

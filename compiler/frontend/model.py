@@ -70,7 +70,7 @@ class Model:
 
     Parameters
     ----------
-    proto: the model; external data already loaded, arms inlined (compiler/frontend/control.py).
+    proto: the model; external data already loaded, arms inlined (compiler/frontend/inline.py).
     paths: arms of If in which tensors are made, by name.
     carried: constants that a Loop begins with; what is computed with them is an operator.
 

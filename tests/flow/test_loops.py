@@ -18,7 +18,7 @@ from models.reference import Reference
 from models.registry import ENTRIES
 from models.samples import samples
 from proof.build import build
-from sim import host
+from sim import host, path
 from sim.__main__ import main as sim_main
 from sim.backend import Options
 from sim.backends import make_backend
@@ -197,3 +197,30 @@ def test_liteeval_steps_and_clip(tmp_path):
     done = build(tmp_path / "clip.onnx", TINY, tmp_path / "clip")
     assert done.golden == "equal" and len(done.proof["paths"]) >= 2
     assert sim_main(["run", str(tmp_path / "clip"), "--on", "cycle", "--check"]) == 0
+
+
+@pytest.mark.cosim
+@pytest.mark.slow
+def test_a_fine_and_a_skipped_step_on_rtl(tmp_path):
+    """Values and the times of every instruction along both paths that the data choose."""
+    export("liteeval", tmp_path / "step.onnx", "tiny")
+    build(tmp_path / "step.onnx", TINY, tmp_path / "step")
+    found = Build.load(tmp_path / "step")
+    signature = ENTRIES["liteeval"].config("tiny", "").signature
+    paths, memory = set(), None
+    for pictures in samples(signature, 500, 5):
+        inputs = pictures | found.initial_states()
+        fed = found.feeds(inputs)
+        memory = (
+            host.start_image(found.program, fed)
+            if memory is None
+            else host.next_image(found.program, memory, fed)
+        )
+        rtl, cycle = (
+            make_backend(name).run(found.program, TINY, memory, Options())
+            for name in ("rtl", "cycle")
+        )
+        assert differences(rtl, cycle) == []
+        paths.add(path.names(found.program, rtl.trace))
+        memory = rtl.memory
+    assert len(paths) == 2
