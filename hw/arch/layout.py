@@ -73,10 +73,12 @@ class LaneMap:
                 if min(run.channel, run.channel + (run.length - 1) * run.step) < 0:
                     raise ValueError(f"block {number}: {run} leaves the channels")
                 end = run.lane + run.length
-        held = np.unique(self.table())
-        held = held[held >= 0]
-        if not np.array_equal(held, np.arange(held.size)) or not held.size:
-            raise ValueError(f"channels of a lane map are 0, 1, ...; these are {held.tolist()}")
+        table = self.table()
+        held = np.zeros(max(int(table.max()), 0) + 1, bool)
+        held[table[table >= 0]] = True
+        if not held.all():
+            these = np.flatnonzero(held).tolist()
+            raise ValueError(f"channels of a lane map are 0, 1, ...; these are {these}")
 
     # Constructors
 
@@ -88,13 +90,7 @@ class LaneMap:
     @classmethod
     def dense(cls, channels: int, lanes: int) -> LaneMap:
         """Channels in order, every block full but the last."""
-        return cls(
-            lanes,
-            tuple(
-                (Run(0, min(lanes, channels - first), first),)
-                for first in range(0, channels, lanes)
-            ),
-        )
+        return _dense(channels, lanes)
 
     @classmethod
     def spread(cls, lanes: int) -> LaneMap:
@@ -204,6 +200,13 @@ def _run_name(run: Run) -> str:
     if run.length > 1 and run.step != 1:
         name += f"/{run.step}"
     return f"{name}@{run.lane}" if run.lane else name
+
+
+@functools.lru_cache(maxsize=8)
+def _dense(channels: int, lanes: int) -> LaneMap:
+    """See `LaneMap.dense`: asked for often, and slow for millions of channels."""
+    firsts = range(0, channels, lanes)
+    return LaneMap(lanes, tuple((Run(0, min(lanes, channels - n), n),) for n in firsts))
 
 
 @functools.lru_cache(maxsize=4096)
