@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -37,6 +38,7 @@ class Grid:
     along: rows from there to every position.
     pitch: rows between blocks.
     blocks: of a matrix.
+    heads: matrices whose lanes lie along C one after another.
     """
 
     lane_map: LaneMap
@@ -44,6 +46,11 @@ class Grid:
     along: Index
     pitch: int
     blocks: int
+    heads: int
+
+    def laid(self, lane_map: LaneMap) -> Grid:
+        """The same where its only matrix has other lanes."""
+        return dataclasses.replace(self, lane_map=lane_map, blocks=len(lane_map.blocks))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +60,7 @@ class Form:
     Attributes
     ----------
     streamed, weighted: which operand is X, which is W.
-    rows, inner, columns: m, k, n.
+    rows, inner, columns: m, k, n; columns are lanes of whole blocks where the form is laid.
     x: k in the lanes, or m where `turned`.
     w: n in the lanes, or k where `transposed`.
     y: n in the lanes.
@@ -74,6 +81,23 @@ class Form:
     def batch(self) -> int:
         """Matrices."""
         return self.y.base.size
+
+    @property
+    def free(self) -> bool:
+        """Whether columns of the weights may be any lanes: those that the result then has."""
+        return not self.transposed and self.w.heads == self.y.heads == 1
+
+    def laid(self, maps: Sequence[LaneMap]) -> Form:
+        """The form for operands that lie in some lanes, as far as it is free."""
+        lane_map = maps[self.weighted]
+        if not self.free or lane_map.channels != self.w.lane_map.channels:
+            return self
+        return dataclasses.replace(
+            self,
+            columns=len(lane_map.blocks) * lane_map.lanes,
+            w=self.w.laid(lane_map),
+            y=self.y.laid(lane_map),
+        )
 
     def maps(self) -> list[LaneMap]:
         """What both operands shall have, in their order."""
@@ -153,6 +177,7 @@ def grid(axes: Axes, sizes: tuple[int, int, int], lane: int, lanes: int) -> Grid
         along=_value(places, along, sizes[along]),
         pitch=positions,
         blocks=blocks,
+        heads=math.prod(part.size for part in heads),
     )
 
 

@@ -17,6 +17,12 @@ from hw.arch.program import Tensor
 from hw.arch.winograd import Algorithm
 
 
+def laid_form(op: BatchedMatMul, maps: Sequence[LaneMap]) -> Form | None:
+    """The form for operands that lie in some lanes; None where there is none."""
+    form = form_of(op, maps[0].lanes)
+    return None if form is None else form.laid(maps)
+
+
 def needs(form: Form, weights: Tensor) -> list[str]:
     """Features that a form takes."""
     found = ["fold"] if form.turned or form.transposed else []
@@ -43,7 +49,7 @@ class BatchedMatMulLowering(Placed[BatchedMatMul]):
         config: AcceleratorConfig,
     ) -> str | None:
         """Lanes of several dimensions, features, memories."""
-        form = form_of(op, config.lane_block)
+        form = laid_form(op, [source.layout.lane_map for source in sources])
         if form is None:
             return (
                 "the channels of an operand or of the result are not one dimension of its matrices"
@@ -59,7 +65,7 @@ class BatchedMatMulLowering(Placed[BatchedMatMul]):
         self, op: BatchedMatMul, sources: Sequence[TensorLayout], result: TensorLayout
     ) -> str | None:
         """Every matrix begins in a block of its own."""
-        form = form_of(op, result.lanes)
+        form = laid_form(op, [source.lane_map for source in sources])
         if form is None:
             return "its channels are not one dimension of its matrices"
         wanted = [*form.maps(), form.y.lane_map]
@@ -73,13 +79,13 @@ class BatchedMatMulLowering(Placed[BatchedMatMul]):
         return Lanes.OWN
 
     def demands(self, op: BatchedMatMul, maps: Sequence[LaneMap]) -> list[LaneMap] | None:
-        """Each matrix begins in a block of its own."""
-        form = form_of(op, maps[0].lanes)
+        """Each matrix begins in a block of its own; columns of weights may be any lanes."""
+        form = laid_form(op, maps)
         return list(maps) if form is None else form.maps()
 
     def result(self, op: BatchedMatMul, maps: Sequence[LaneMap], channels: int) -> LaneMap:
         """Each matrix begins in a block of its own."""
-        form = form_of(op, maps[0].lanes)
+        form = laid_form(op, maps)
         return LaneMap.dense(channels, maps[0].lanes) if form is None else form.y.lane_map
 
     def bound(
@@ -98,7 +104,7 @@ class BatchedMatMulLowering(Placed[BatchedMatMul]):
         self, emitter: Emitter, op: BatchedMatMul, sources: Sequence[Tensor], target: Tensor
     ) -> dict[str, Any]:
         """In the form that transposes least, with the cheapest tiling."""
-        form = form_of(op, emitter.config.lane_block)
+        form = laid_form(op, [source.layout.lane_map for source in sources])
         tiling = None if form is None else choose(product_of(form, emitter.config), emitter.config)
         if form is None or tiling is None:
             raise RefusedError(self.misfit(op, sources, target, emitter.config) or "no tile fits")

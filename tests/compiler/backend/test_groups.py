@@ -11,14 +11,16 @@ from hypothesis import strategies as st
 
 from compiler.backend.build import generate
 from compiler.ir import CompilerError, Graph, GraphError, Port
+from compiler.layout.assign import assign_layout
 from compiler.lower import refusal
-from compiler.ops import ArgMax, BatchedMatMul, Normalize, Softmax
+from compiler.ops import ArgMax, BatchedMatMul, Normalize, Relayout, Softmax
 from compiler.tensor import TensorType
 from hw.arch import isa
 from hw.arch.axes import aligned, merged
 from hw.arch.codes import FoldOp, PermuteOp
 from hw.arch.config import AcceleratorConfig
 from hw.arch.group_numerics import NormConstants, SoftmaxConstants
+from hw.arch.layout import LaneMap
 from hw.arch.matmul_numerics import ProductScale
 from hw.arch.numerics import NumericsError
 from sim import host
@@ -405,3 +407,29 @@ def test_what_is_accepted_is_emitted_and_right():
             assert execute(graph, config, program).differing() == [], seed
             done["run"] += 1
     assert min(done.values()) >= 10, done
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_weights_that_are_loaded_may_have_any_lanes(name):
+    """Pooling by scores behind a concat: its ragged channels are columns as they lie."""
+    config = CONFIGS[name]
+    lanes = config.lane_block
+    graph = product((3, 1, 2 * lanes + 3, 2 * lanes + 1), (False, True, False, True, False, True))
+    (op,) = graph.ops
+    ragged = LaneMap.joined([LaneMap.dense(lanes + 1, lanes), LaneMap.dense(lanes, lanes)])
+    moved = Relayout(name="lay", inputs=("b",), output="r", lane_map=ragged)
+    whole = network(
+        {"a": graph.type("a"), "b": graph.type("b")},
+        [moved, dataclasses.replace(op, inputs=("a", "r"))],
+        {"r": graph.type("b"), "y": graph.type("y")},
+    )
+    assigned = assign_layout(whole, config)
+    assert [type(o) for o in assigned.graph.ops] == [Relayout, BatchedMatMul]
+    assert assigned.layouts["y"].lane_map == ragged
+    assert execute(whole, config).differing() == []
+
+
+def test_weights_that_are_transposed_take_their_heads_lanes():
+    graph, config = scores()
+    maps = [assign_layout(graph, config).layouts[name].lane_map for name in ("a", "b")]
+    assert all(len(m.blocks) == 2 * 2 for m in maps)
