@@ -113,7 +113,7 @@ def matmul(site: Site) -> Operand:
     if site.operand(0).type is not None and site.operand(1).type is not None:
         return batched.product(site, site.activation(0), site.activation(1))
     if site.operand(0).type is None:
-        raise site.refuse("constant × activation is not lowered; activation × constant is")
+        return _turned(site)
     source = site.activation(0)
     _, codes, quantization = site.quantized_constant(1, "weight")
     lead = codes.shape[:-2]
@@ -126,6 +126,26 @@ def matmul(site: Site) -> Operand:
             f"matrices of shape {list(source.kind.onnx_shape)} and {list(codes.shape)}"
         )
     return _dense(site, source, *_transposed(codes, quantization))
+
+
+def _turned(site: Site) -> Operand:
+    """A constant matrix by an activation: (Xᵀ·Aᵀ)ᵀ, the transposes moving nothing."""
+    _, codes, quantization = site.quantized_constant(0, "matrix")
+    source = site.activation(1)
+    rank = len(source.kind.onnx_shape)
+    if codes.ndim != 2 or rank < 2 or not quantization.single:
+        raise site.refuse(
+            f"a constant of shape {list(codes.shape)} by {list(source.kind.onnx_shape)}; a matrix "
+            "of one scale by matrices is read"
+        )
+    order = [*range(rank - 2), rank - 1, rank - 2]
+    turned = source.kind.transposed(order)
+    if turned is None:
+        raise site.refuse(f"the axes of {source.name} do not part")
+    made = _dense(site, Operand(source.name, turned), codes, quantization)
+    kind = made.kind.transposed(order)
+    assert kind is not None, site.name
+    return Operand(made.name, kind)
 
 
 def _transposed(codes: Array, quantization: Quantization) -> tuple[Array, Quantization]:
@@ -214,7 +234,11 @@ def _product(
     alpha = np.float32(site.attributes.get("alpha", 1.0) if site.op == "Gemm" else 1.0)
     if alpha <= 0:
         raise site.refuse(f"alpha is {alpha}; it must be positive")
-    unit = alpha * np.float32(site.scale(0)) * np.broadcast_to(quantization.scale, channels)
+    unit = (
+        alpha
+        * np.float32(site.scale(int(site.operand(0).type is None)))
+        * np.broadcast_to(quantization.scale, channels)
+    )
     unit *= np.float32(site.factor)
     units, bias = _bias(site, np.asarray(unit, np.float32), channels, centred)
     scale = (units / np.float32(site.target.scale[0])).astype(np.float32)

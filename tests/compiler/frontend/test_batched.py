@@ -235,3 +235,18 @@ def test_a_clamp_behind_a_product():
     model, fed = builder.model(Q(0.05, 100)), feeds((4, 5), (5, 6))
     mine = agreed(model, fed)
     assert mine.min() == 100 and written(model, fed)["product"].beyond == 0
+
+
+@pytest.mark.parametrize("shape", [(9, 5), (3, 9, 5), (2, 3, 9, 5)])
+@pytest.mark.parametrize("kind", [Q(0.01, 0, S), Q(0.01, 128)], ids=["s8", "u8"])
+def test_a_constant_matrix_by_an_activation(shape, kind):
+    rng = np.random.default_rng(3)
+    builder = Builder()
+    matrix = builder.dequantize("m", kind, codes(rng, (6, 9), kind.dtype))
+    builder.op("MatMul", [matrix, builder.dequantize("x", A, shape=shape)])
+    model, fed = builder.model(Q(0.05, 100)), {"x": codes(rng, shape)}
+    mine = agreed(model, fed)
+    assert mine.shape == (*shape[:-2], 6, 5)
+    assert steps(mine, theirs(model, fed))[1] <= 1
+    assert written(model, fed)["product"].beyond == 0
+    assert not np.array_equal(mine, agreed(model, {"x": fed["x"][..., ::-1].copy()}))
