@@ -237,7 +237,7 @@ BRING = {
     "hfa_nested": "transforms in space and time at once",
     "hfa_depthwise": "F(2×2,3×3) of depthwise layers",
     "fold": "softmax, norms and ArgMax on VECTOR",
-    "attention": "products of two activations: weights with a zero point, two weight banks",
+    "attention": "products of two activations: weights with a zero point, four weight banks",
     "pair": "two neighbouring pixels in a step of PACK",
 }
 
