@@ -73,8 +73,8 @@ FORMS = (
         ("MatMul",),
         "product",
         (BatchedMatMul,),
-        notes="An activation of any rank by a constant matrix; a constant matrix of one scale by an "
-        "activation; two activations: any batch, transposed or not, U8 or S8. Constant factors "
+        notes="An activation of any rank by a constant matrix; a constant matrix of one scale by "
+        "an activation; two activations: any batch, transposed or not, U8 or S8. Constant factors "
         "(1/√d) on either operand or on the result may stay in float.",
     ),
     Form(
