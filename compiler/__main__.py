@@ -77,6 +77,13 @@ def _parser() -> argparse.ArgumentParser:
         "build, in place of what lies beside the file",
     )
     builder.add_argument(
+        "--dram-base",
+        type=lambda text: int(text, 0),
+        default=0,
+        metavar="ADDRESS",
+        help="where the program's DRAM begins in the memory map, a multiple of 4 KiB (default: 0)",
+    )
+    builder.add_argument(
         "--no-verify",
         action="store_true",
         help="publish the build without the proof that it computes what the file says",
@@ -128,6 +135,7 @@ def _build(args: argparse.Namespace) -> int:
             record=args.record,
             states=_states(args),
             verify=not args.no_verify,
+            dram_base=args.dram_base,
             progress=advance,
         )
     if args.json:

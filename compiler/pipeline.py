@@ -32,9 +32,11 @@ from compiler.passes.fold import DEAD_CODE, FOLD
 from compiler.passes.fuse import FUSE_CLAMPS, FUSE_POOLS, FUSE_RESIDUALS
 from compiler.passes.hoist import HOIST
 from compiler.policy import Policy
-from hw.arch.assembly import format_program
 from hw.arch.config import AcceleratorConfig
+from hw.arch.listing import listing
 from hw.arch.program import HOST_MODEL, Program
+from hw.arch.program_check import ADDRESS_SPACE
+from hw.arch.registers import DRAM_ALIGNMENT
 
 LEGALIZE: tuple[Pass, ...] = (FOLD, DEAD_CODE, HOIST)
 """Always run. FOLD makes code dead, and what is dead keeps HOIST away from what it reads."""
@@ -70,12 +72,14 @@ class Options:
     fuse: join operators; off, every operator stores its result.
     golden: how a recording is compared, one of golden.MODES; or golden.RECORD.
     policy: how layers choose between direct and transformed (hFA).
+    dram_base: where the program's DRAM begins in the memory map, a multiple of 4 KiB.
     states: (input, output) of states, beside those that the file declares.
     """
 
     fuse: bool = True
     golden: str = golden.CHECK
     policy: Policy = Policy()  # noqa: RUF009 (frozen)
+    dram_base: int = 0
     states: tuple[tuple[str, str], ...] = ()
 
 
@@ -203,6 +207,7 @@ def build(
         recorded = golden.adopt(graph, source, folder) if opened else None
         settled = lay_out(graph, config)
         program = emit(settled, config, lambda name: progress(name, steps), options.policy)
+        program = _placed(program, options.dram_base)
         progress("write", steps)
         _write(program, config, folder, stages)
         output.copy_model(source, folder / "model.onnx")
@@ -216,6 +221,17 @@ def build(
         built = _summary(graph, program, config, options, target, verdict, proof, start)
         (folder / "build.json").write_text(json.dumps(dataclasses.asdict(built), indent=2) + "\n")
     return built
+
+
+def _placed(program: Program, base: int) -> Program:
+    """The program at a place of the memory map; its own addresses stay relative to it."""
+    if base < 0 or base % DRAM_ALIGNMENT:
+        raise CompilerError(f"dram_base is {base:#x}; it must be a multiple of {DRAM_ALIGNMENT:#x}")
+    if base + program.memory_bytes > ADDRESS_SPACE:
+        raise CompilerError(
+            f"{program.memory_bytes} bytes of DRAM from {base:#x} on leave the address space"
+        )
+    return dataclasses.replace(program, dram_base=base)
 
 
 def _judged(
@@ -259,12 +275,8 @@ def _write(
     stages.dump("schedule", printer.print_schedule(program, config))
     stages.dump("hfa", printer.print_choices(program))
     program.save(folder / "program.bin")
-    with (folder / "program.asm").open("w") as file:
-        starts = {layer.first: layer for layer in program.layers if layer.first != layer.last}
-        for index, line in enumerate(format_program(program.instructions)):
-            if index in starts:
-                file.write(f"\n; {starts[index].name} ({starts[index].op})\n")
-            file.write(line + "\n")
+    with (folder / "program.asm").open("w", encoding="utf-8") as file:
+        file.writelines(line + "\n" for line in listing(program))
     output.write_config(config, folder / "config.yaml")
 
 

@@ -1,12 +1,13 @@
 """The whole accelerator: control, memories, compute units, and the standard port names."""
 
-from amaranth.hdl import Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Unit
+from hw.arch.registers import DRAM_ALIGNMENT
 from hw.common.verilog import convert
 from hw.compute.array.unit import ArrayUnit
 from hw.compute.drain.unit import DrainUnit
@@ -123,10 +124,13 @@ class Accelerator(wiring.Component):
         return m
 
     def _memory_port(self, m: Module, core: Core) -> None:
+        page = exact_log2(DRAM_ALIGNMENT)
         for name, channel in (("ar", core.ar), ("aw", core.aw)):
+            address = channel.payload.address
+            base = core.settings.dram_base
             outer = {
                 "valid": channel.valid,
-                "addr": channel.payload.address,
+                "addr": Cat(address[:page], (address[page:] + base[page:])[: 32 - page]),
                 "len": channel.payload.length,
                 "size": exact_log2(self._config.port.bytes),
                 "burst": BURST_INCREMENT,

@@ -28,6 +28,7 @@ def build(
     record: Path | None = None,
     states: Mapping[str, str] | None = None,
     verify: bool = True,
+    dram_base: int = 0,
     progress: Progress = lambda step, total: None,
 ) -> Built:
     """Compile a quantized ONNX file into a build folder, and prove it.
@@ -46,6 +47,7 @@ def build(
         beside the file.
     states: outputs that are the next run's inputs, by these; beside those that the file declares.
     verify: prove that the program computes what the file says.
+    dram_base: where the program's DRAM begins in the memory map, a multiple of 4 KiB.
     progress: told each step before it starts; see `compiler.pipeline.Progress`.
 
     Returns
@@ -74,6 +76,7 @@ def build(
         fuse=fuse,
         golden=golden if record is None else recordings.RECORD,
         policy=Policy(hfa, objective),
+        dram_base=dram_base,
         states=tuple((states or {}).items()),
     )
     target = output or Path("build") / source.stem

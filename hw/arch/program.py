@@ -229,7 +229,8 @@ class Program:
     layers: for reports.
     blocks: basic blocks of a program with control flow; none stands for one block.
     states: what one run leaves for the next.
-    dram_base: DRAM address to which all others are relative; only 0 is built.
+    dram_base: where its DRAM begins in the memory map, a multiple of 4 KiB; all other addresses are
+        relative to it.
     """
 
     network: str

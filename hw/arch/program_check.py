@@ -14,6 +14,7 @@ import numpy as np
 from hw.arch.axes import Axes, canonical_of, covers
 from hw.arch.isa import INSTRUCTION_BYTES
 from hw.arch.parts import is_name
+from hw.arch.registers import DRAM_ALIGNMENT
 
 if TYPE_CHECKING:
     from hw.arch.layout import TensorLayout
@@ -83,10 +84,12 @@ def _memory(program: Program) -> None:
     _demand(is_name(program.config), f"the configuration {program.config!r} is no name")
     _demand(0 <= program.fingerprint < FINGERPRINTS, f"fingerprint {program.fingerprint}")
     _demand(0 <= end <= ADDRESS_SPACE, f"{end} bytes of DRAM; {ADDRESS_SPACE} at most")
+    base = program.dram_base
     _demand(
-        program.dram_base == 0,
-        f"dram_base is {program.dram_base}; programs start at 0, moving them is not built",
+        base >= 0 and base % DRAM_ALIGNMENT == 0,
+        f"dram_base is {base:#x}; it must be a multiple of {DRAM_ALIGNMENT:#x}",
     )
+    _demand(base + end <= ADDRESS_SPACE, f"{end} bytes from {base:#x} on leave the address space")
     first, last = program.store_window
     _demand(0 <= first <= last <= end, f"the store window {first:#x}..{last:#x} leaves {end:#x}")
     _demand(bool(program.instructions), "there is no instruction")

@@ -1,7 +1,10 @@
 """The AXI4-Lite register map: control, status, errors, performance counters.
 
-PROGRAM_BASE is a multiple of 64, PROGRAM_LENGTH counts instructions, stores may touch the bytes
-from STORE_BASE up to, but not including, STORE_LIMIT. WATCHDOG counts cycles without an issue or
+DRAM_BASE is where the program's DRAM begins in the memory map, a multiple of 4 KiB (its low 12 bits
+read as zero): the core adds it to every address that it puts on the bus, modulo 2^32, and all other
+addresses are relative to it, those of instructions and of these registers. PROGRAM_BASE is a
+multiple of 64, PROGRAM_LENGTH counts instructions, stores may touch the bytes from STORE_BASE up
+to, but not including, STORE_LIMIT. WATCHDOG counts cycles without an issue or
 a completion; 0 turns it off. These settings can be written only while the core is not busy; a
 write that has no effect, and an offset without a register, answer SLVERR. A run ends with DONE,
 after an error with DONE and ERROR; ERROR_CODE, ERROR_UNIT and ERROR_PC are valid from the moment
@@ -19,8 +22,8 @@ import enum
 from hw.arch.isa import Unit
 
 ID_VALUE = 0x56494441
-VERSION_VALUE = 2
-"""Of this map; counters of the unit SFU are gone since 1."""
+VERSION_VALUE = 3
+"""Of this map; counters of the unit SFU are gone since 1, DRAM_BASE is new since 2."""
 ADDRESS_BITS = 10
 DEFAULT_WATCHDOG = 1 << 20
 """Cycles without any instruction progress before the core stops with ErrorCode.WATCHDOG."""
@@ -46,6 +49,11 @@ class Register(enum.IntEnum):
     STORE_BASE = 0x38
     STORE_LIMIT = 0x3C
     WATCHDOG = 0x40
+    DRAM_BASE = 0x44
+
+
+DRAM_ALIGNMENT = 1 << 12
+"""Of DRAM_BASE: bursts must not cross such a boundary, so none does after it is added either."""
 
 
 class Control(enum.IntFlag):

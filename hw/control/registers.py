@@ -10,6 +10,7 @@ from hw.arch.registers import (
     COUNTER_BASE,
     COUNTERS,
     DEFAULT_WATCHDOG,
+    DRAM_ALIGNMENT,
     ID_VALUE,
     VERSION_VALUE,
     Control,
@@ -64,6 +65,7 @@ def settings_layout() -> data.StructLayout:
             "store_base": 32,
             "store_limit": 32,
             "watchdog": 32,
+            "dram_base": 32,
             "irq_enable": 1,
         }
     )
@@ -168,7 +170,7 @@ class Registers(wiring.Component):
                     with m.Case(register), m.If(~self.status.busy):
                         m.d.sync += [
                             bus.bresp.eq(OKAY),
-                            settings[field].eq(self._merged(settings[field])),
+                            settings[field].eq(self._merged(settings[field]) & _KEPT[field]),
                         ]
 
     def _merged(self, old: Value) -> Value:
@@ -265,6 +267,9 @@ _SETTINGS = {
     Register.STORE_BASE: "store_base",
     Register.STORE_LIMIT: "store_limit",
     Register.WATCHDOG: "watchdog",
+    Register.DRAM_BASE: "dram_base",
 }
+_KEPT = dict.fromkeys(_SETTINGS.values(), (1 << 32) - 1) | {"dram_base": (1 << 32) - DRAM_ALIGNMENT}
+"""Bits of a setting that a write changes; the others are zero."""
 assert len(COUNTERS) <= 32  # `_read` selects one of at most 64 words
 assert DEFAULT_WATCHDOG < 1 << 32

@@ -82,7 +82,12 @@ class RtlBackend:
 
 def job_of(program: Program) -> job.Job:
     """What the host writes to run a program."""
-    return job.Job(program.code_address, len(program.instructions), program.store_window)
+    return job.Job(
+        program.code_address,
+        len(program.instructions),
+        program.store_window,
+        dram_base=program.dram_base,
+    )
 
 
 def check(result: job.JobResult) -> None:

@@ -92,6 +92,7 @@ class Bench:
         await self.write(Register.PROGRAM_LENGTH, job.program_length)
         await self.write(Register.STORE_BASE, job.store_window[0])
         await self.write(Register.STORE_LIMIT, job.store_window[1])
+        await self.write(Register.DRAM_BASE, job.dram_base)
         await self.write(Register.WATCHDOG, job.watchdog)
         await self.write(Register.CONTROL, Control.START)
 

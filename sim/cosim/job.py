@@ -36,6 +36,7 @@ class Job:
     program_base: DRAM byte address of the first instruction.
     program_length: instructions.
     store_window: first and past-the-end byte address that stores may touch.
+    dram_base: where the memory lies on the bus; all other addresses are relative to it.
     watchdog: cycles without progress before the core gives up.
     """
 
@@ -43,6 +44,7 @@ class Job:
     program_length: int
     store_window: tuple[int, int]
     watchdog: int = DEFAULT_WATCHDOG
+    dram_base: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -120,6 +122,7 @@ def run(
     job: Job,
     memory: npt.NDArray[np.uint8],
     settings: Settings | None = None,
+    memory_base: int | None = None,
 ) -> JobResult:
     """Run a job on a model built by `verilate.build`.
 
@@ -129,6 +132,7 @@ def run(
     job: what the host writes before the start.
     memory: DRAM before the run, u8 [size]; not changed.
     settings: limits, stalls, waveforms.
+    memory_base: where the memory answers on the bus; default: at the job's dram_base.
 
     Raises
     ------
@@ -150,6 +154,8 @@ def run(
             *("--program-length", str(job.program_length)),
             *("--store-base", str(job.store_window[0])),
             *("--store-limit", str(job.store_window[1])),
+            *("--dram-base", str(job.dram_base)),
+            *("--memory-base", str(job.dram_base if memory_base is None else memory_base)),
             *("--watchdog", str(job.watchdog)),
             *settings.arguments(),
         ]

@@ -30,6 +30,7 @@ class AxiMemory:
         self.bursts, self.responses = deque(), deque()
         self.r_held = self.b_held = False
         self.last_write, self.free = None, 0
+        self.base = 0  # where the memory answers; other addresses belong to others
         self.failing = range(0)
         self.dead_from = None  # address from which on reads never answer
         self.log = []
@@ -110,7 +111,8 @@ class AxiMemory:
 
     def _accept(self, ctx, name, write, now):
         get = lambda field: ctx.get(getattr(self.dut, f"m_axi_{name}{field}"))  # noqa: E731
-        address, beats = get("addr"), get("len") + 1
+        address, beats = get("addr") - self.base, get("len") + 1
+        assert 0 <= address < len(self.data), f"{address + self.base:#x} is another's"
         assert 1 << get("size") == self.bytes and get("burst") == 1
         assert address % self.bytes == 0
         assert address // 4096 == (address + beats * self.bytes - 1) // 4096, (address, beats)

@@ -224,6 +224,7 @@ class Bench:
         length=None,
         begin=True,
         limit=20000,
+        base=0,
     ):
         """Place a program, run it to its end, read everything back."""
         count = self.place(program, begin)
@@ -233,6 +234,7 @@ class Bench:
             (Register.STORE_BASE, window[0]),
             (Register.STORE_LIMIT, window[1]),
             (Register.WATCHDOG, watchdog),
+            (Register.DRAM_BASE, base),
             (Register.IRQ_ENABLE, 1),
             (Register.CONTROL, Control.CLEAR_IRQ),
         ):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from hw.arch.config import AcceleratorConfig
+from hw.arch.isa import ErrorCode
 from hw.arch.program import Program
 from hw.arch.timing import MemoryTiming
 from sim.backend import BackendResult, Options
@@ -56,6 +57,20 @@ def test_long_programs_on_tiny(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(30))
 def test_random_programs_with_folds(config: AcceleratorConfig, seed: int) -> None:
     assert differences(*both(RandomProgram(config, seed, steps=40).build(), config)) == []
+
+
+@pytest.mark.parametrize("base", [0x1000, 0x7FFF_F000, 0xFFF0_0000])
+def test_a_program_that_lives_beside_others(base: int) -> None:
+    """Code, image, tensors and store window lie from `base` on; the memory answers nowhere else."""
+    program = dataclasses.replace(RandomProgram(TINY, 7, steps=60).build(), dram_base=base)
+    rtl, model = both(program, TINY)
+    assert differences(rtl, model) == []
+    unmoved, _ = both(dataclasses.replace(program, dram_base=0), TINY)
+    assert differences(unmoved, rtl) == [] and np.array_equal(unmoved.memory, rtl.memory)
+    if base == 0x1000:  # twin: the memory lies a page higher, so the core meets what is no memory
+        path = verilate.build(TINY)
+        moved = job.run(path, job_of(program), program.memory(), memory_base=base + 0x1000)
+        assert moved.registers["error_code"] == ErrorCode.AXI_RESPONSE
 
 
 def test_loops_on_tiny() -> None:

@@ -39,8 +39,9 @@ class Stalls {
 template <typename Top>
 class AxiMemory {
   public:
-    AxiMemory(Top& top, uint8_t* data, uint64_t size, Stalls stalls)
-        : top_(top), data_(data), size_(size), stalls_(stalls) {
+    // The memory answers from address `base` on, with its first byte.
+    AxiMemory(Top& top, uint8_t* data, uint64_t size, uint64_t base, Stalls stalls)
+        : top_(top), data_(data), size_(size), base_(base), stalls_(stalls) {
         top_.m_axi_arready = 1;
         top_.m_axi_awready = 1;
         top_.m_axi_wready = 0;
@@ -130,7 +131,9 @@ class AxiMemory {
         if (beats > parameters::MAX_BURST || (address ^ (address + bytes - 1)) >> 12)
             throw ProtocolError("a burst of " + std::to_string(beats) + " beats at " +
                                 std::to_string(address) + " is too long or crosses 4 KiB");
-        bursts_.push_back({write, address, beats, now});
+        // Below the base lies what no memory reaches.
+        const uint64_t place = address < base_ ? ~uint64_t(0) >> 1 : address - base_;
+        bursts_.push_back({write, place, beats, now});
         ++(write ? write_bursts_ : read_bursts_);
     }
 
@@ -174,6 +177,7 @@ class AxiMemory {
     Top& top_;
     uint8_t* data_;
     uint64_t size_;
+    uint64_t base_;
     Stalls stalls_;
     std::deque<Burst> bursts_;
     std::deque<Response> responses_;

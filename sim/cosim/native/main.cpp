@@ -59,6 +59,7 @@ void start(Simulation& simulation, const Options& options, Outcome& outcome) {
     simulation.write(registers::PROGRAM_LENGTH, uint32_t(options.number("program-length")));
     simulation.write(registers::STORE_BASE, uint32_t(options.number("store-base")));
     simulation.write(registers::STORE_LIMIT, uint32_t(options.number("store-limit")));
+    simulation.write(registers::DRAM_BASE, uint32_t(options.number("dram-base")));
     simulation.write(registers::WATCHDOG, uint32_t(options.number("watchdog")));
     simulation.write(registers::CONTROL, registers::START);
     outcome.start = simulation.last_write_cycle();
@@ -134,7 +135,8 @@ void run(const Options& options) {
     context.traceEverOn(true);
 #endif
     const Stalls stalls(options.number("stall-seed", 0), options.number("stall-percent", 0));
-    Simulation simulation(context, memory.data(), memory.size(), stalls,
+    Simulation simulation(context, memory.data(), memory.size(),
+                          options.number("memory-base"), stalls,
                           options.number("max-cycles"));
     const std::string waves = options.text("waves", "");
     if (!waves.empty())

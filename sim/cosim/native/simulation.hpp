@@ -23,11 +23,11 @@ struct CycleLimit {};
 
 class Simulation {
   public:
-    Simulation(VerilatedContext& context, uint8_t* data, uint64_t size, Stalls stalls,
-               uint64_t limit)
+    Simulation(VerilatedContext& context, uint8_t* data, uint64_t size, uint64_t base,
+               Stalls stalls, uint64_t limit)
         : context_(context),
           top_(std::make_unique<Vtop>(&context)),
-          memory_(*top_, data, size, stalls),
+          memory_(*top_, data, size, base, stalls),
           limit_(limit) {}
 
     ~Simulation() {

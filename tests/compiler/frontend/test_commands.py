@@ -1,5 +1,6 @@
 """`python -m compiler build` and `check` on a tiny network, and what they leave behind."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -263,3 +264,19 @@ def test_what_lies_beside_the_file_about_pixels_is_kept(source, tmp_path):
     source.with_name("net.preprocessing.json").write_text(text)
     build(source, AcceleratorConfig.load("tiny"), tmp_path / "out")
     assert (tmp_path / "out" / "preprocessing.json").read_text() == text
+
+
+def test_a_program_at_another_place_is_the_same_program(source, tmp_path, capsys):
+    words = ["build", str(source), "--config", "tiny", "--no-verify", "-o"]
+    assert main([*words, str(tmp_path / "a")]) == 0
+    assert main([*words, str(tmp_path / "b"), "--dram-base", "0x40000000"]) == 0
+    first, second = (Program.load(tmp_path / name / "program.bin") for name in "ab")
+    assert second == dataclasses.replace(first, dram_base=0x40000000) and first.dram_base == 0
+    capsys.readouterr()
+    for base, message in (
+        ("0x10", "multiple of 0x1000"),
+        ("0xfffff000", "leave the address space"),
+    ):
+        assert main([*words, str(tmp_path / "c"), "--dram-base", base]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
