@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from reports import compare, hfa, hfa_tables, hfa_words, paths, tables
+from reports import advice, compare, hfa, hfa_tables, hfa_words, paths, tables
 from reports.command import report
 from reports.report import CLOCK_HZ, Report, ReportError
 from reports.summary import headline, layer_summary
@@ -68,6 +68,8 @@ def _show(found: Report, direct: Report | None, page: Path) -> None:
     if hfa.recorded(found):
         print()
         print(tables.plain(hfa_tables.brief(found)))
+    for line in advice.lines(found):
+        print(f"\n{line}")
     if direct is not None:
         print()
         print(hfa_words.against(found, direct))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from reports import hfa_page, paths, tables
+from reports import advice, hfa_page, paths, tables
 from reports.markup import escape, figure, table_html
 from reports.report import Report
 from reports.units import count, ratio, share, si
@@ -27,6 +27,7 @@ def page(report: Report, figures: Mapping[str, str], direct: Report | None = Non
     """
     sections = [
         ("layers", "Layer by layer", _layers(report, figures)),
+        ("advice", "What would make it faster", _advice(report)),
         ("hfa", "Direct or transformed", hfa_page.section(report, figures, direct)),
         ("roofline", "Roofline", _roofline(report, figures)),
         ("timeline", "Timeline", _timeline(report, figures)),
@@ -156,6 +157,17 @@ def _layers(report: Report, figures: Mapping[str, str]) -> str:
         + "<p>Click a title to sort; hold the pointer over it for what it means.</p>"
         + table_html(tables.layers(report), sortable=True)
     )
+
+
+def _advice(report: Report) -> str:
+    words = advice.lines(report)
+    if not words:
+        return ""
+    items = "".join(f"<li>{escape(line)}.</li>" for line in words)
+    lead = (
+        "<p>At most, from the cycles of this run: what is then the next limit is not looked at.</p>"
+    )
+    return f"{lead}<ul>{items}</ul>"
 
 
 def _roofline(report: Report, figures: Mapping[str, str]) -> str:

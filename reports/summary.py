@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
 from reports import hfa
+from reports.advice import advice
 from reports.report import LayerRow, Report
 
 VERSION = 1
@@ -83,6 +85,7 @@ def summary(report: Report, direct: Report | None = None) -> dict[str, Any]:
         "port_bytes": report.port_bytes,
         "energy": dict(report.energy),
         "hfa": hfa.summary(report, direct),
+        "advice": [dataclasses.asdict(each) for each in advice(report)],
         "layers": [layer_summary(layer, report.multipliers) for layer in report.layers],
         "units": {
             unit.name: {

@@ -18,6 +18,7 @@ from hw.arch.encoding import Field
 from hw.arch.isa import CLASSES, OPCODE_BITS, RULES, Instruction, is_built, unit_of
 from hw.arch.rule_text import described
 from hw.arch.rules import predicate, specialised
+from hw.arch.worked_layer import TEXT
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "isa.md"
 
@@ -163,6 +164,7 @@ def page() -> str:
     lines += ["## Error codes", "", _prose(isa.ErrorCode.__doc__), ""]
     lines += _table(("value", "name"), [(int(c), c.name) for c in isa.ErrorCode])
     lines += _registers()
+    lines += ["", TEXT]
     return "\n".join(lines).rstrip() + "\n"
 
 
