@@ -58,7 +58,12 @@ def _synth(options: argparse.Namespace) -> None:
     directory: Path = options.output or Path("build/synth") / config.name
     seeds = options.seeds if options.pnr else []
     result = report(
-        config, directory, seeds=seeds, frequency=options.frequency, nextpnr=options.nextpnr
+        config,
+        directory,
+        seeds=seeds,
+        frequency=options.frequency,
+        nextpnr=options.nextpnr,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
     )
     print(json.dumps(result.as_dict()) if options.json else summary(result))
 

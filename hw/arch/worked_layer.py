@@ -52,15 +52,15 @@ LOADs complete in order, so one distance covers the three.
 from row 256 on, and `activation=250` is where the pixel at (−1, −1) would lie: 256 − 5 − 1.
 `starts` −1, −1 and `bounds` 5, 5 let the feed see which positions lie in the padding; there it
 takes no row, and the zero point 128 stands for it, so that the centred operand is 0. The deltas
-are added when their counter advances: 1 from pixel to pixel and from line to line (5 pixels further on is one row
-beyond the last), −23 to the next tap: from row 274 back to 251.
+are added when their counter advances: 1 from pixel to pixel and from line to line (5 pixels further
+on is one row beyond the last), −23 to the next tap: from row 274 back to 251.
 
 **First cycles.** The shadow weights of block 0 (tap 0, 0) load in 4 cycles, a row of 4 × 4 a cycle,
 then become the weights. 25 vectors pass: rows 250 to 274, the 5 of line −1 and the first of every
 line as zeros. Column c takes each vector c cycles after column 0, multiplies its 4 lanes, and adds
-the sum to row 0 to 24 of the accumulators, which the first tap overwrites. Meanwhile the weights of tap
-(1, 0) load. 9 blocks × 25 vectors are 225 cycles; ARRAY takes {TIMES[3][3] - TIMES[3][2]}, the rest
-is the first weights, the pipeline and the end.
+the sum to row 0 to 24 of the accumulators, which the first tap overwrites. Meanwhile the weights of
+tap (1, 0) load. 9 blocks × 25 vectors are 225 cycles; ARRAY takes {TIMES[3][3] - TIMES[3][2]}, the
+rest is the first weights, the pipeline and the end.
 
 **DRAIN** takes an accumulator row a cycle, requantizes its 4 sums and writes rows 0 to 24;
 **STORE** sends them to 0x2000. Issue and done of all, from the start of the run:

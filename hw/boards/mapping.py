@@ -90,6 +90,7 @@ LINK_SCRIPT = """
 read_verilog -lib +/lattice/cells_sim_ecp5.v +/lattice/cells_bb_ecp5.v
 {more}
 hierarchy -check -top {top}
+tee -q -o units.json stat -json
 flatten
 clean
 autoname
@@ -177,8 +178,11 @@ def map_netlist(
     is_unit: Callable[[str], bool],
     operands: tuple[int, int] | None = None,
     wrapper: str = "",
+    say: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Map a design to ECP5 cells: `design.json` and `cells.json` (cells by type) in `directory`.
+    """Map a design to ECP5 cells: `design.json`, `cells.json` and `units.json` in `directory`.
+
+    The latter two count cells by type, of the whole and of each module.
 
     Parameters
     ----------
@@ -190,6 +194,7 @@ def map_netlist(
     operands: widths of the modules `product...` (hw.compute.parts.product), which become multiplier
         blocks with their registers; None if there are none.
     wrapper: Verilog around the top module; its last module is the top then.
+    say: told each unit when it is mapped.
 
     Raises
     ------
@@ -221,7 +226,10 @@ def map_netlist(
     # Python's threads wait for processes; the largest first.
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         order = sorted(jobs, key=lambda name: -len(jobs[name][1]))
-        list(pool.map(lambda name: _map_unit(name, *jobs[name], multipliers), order))
+        mapped = pool.map(lambda name: _map_unit(name, *jobs[name], multipliers), order)
+        for number, (name, _) in enumerate(zip(order, mapped, strict=True), start=1):
+            say(f"mapped {number} of {len(order)}: {name[1:]}")
+    say("link")
     top_module = top
     more = []
     if wrapper:

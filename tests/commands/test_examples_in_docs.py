@@ -18,6 +18,7 @@ import pytest
 
 from examples import own_network
 from models.data import synthetic_clip
+from models.preprocessing import beside
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch's and onnxruntime's own
 
@@ -71,6 +72,7 @@ def write_video(path):
             container.mux(packet)
 
 
+@pytest.mark.large
 def test_commands_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "made"
@@ -78,6 +80,7 @@ def test_commands_run(tmp_path, monkeypatch, capsys):
     onnx = own_network.quantized(own_network.network(4), folder)
     for name in ("any", "int8"):
         shutil.copy(onnx, tmp_path / f"{name}.onnx")
+    shutil.copy(beside(onnx), tmp_path)  # what step 3 of own-network.md writes
     for path in folder.glob("float.onnx*"):  # torch keeps weights in a file beside it
         shutil.copy(path, tmp_path)
     np.savez("clip.npz", clip=synthetic_clip(100, *own_network.SHAPE[2:]))
