@@ -87,7 +87,7 @@ def _verilog(options: argparse.Namespace) -> None:
 
     config = AcceleratorConfig.load(options.config)
     path: Path = options.output or Path("build") / f"{config.name}.v"
-    text = verilog(config, name=options.top)
+    text = verilog(config, name=options.top, readable=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     print(f"{path}: {config.name}, {len(text) / 1e6:.1f} MB")

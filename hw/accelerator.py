@@ -156,8 +156,8 @@ class Accelerator(wiring.Component):
         ]
 
 
-def verilog(config: AcceleratorConfig, name: str = "accelerator") -> str:
-    """Verilog of the accelerator; `name` is the top module's.
+def verilog(config: AcceleratorConfig, name: str = "accelerator", *, readable: bool = False) -> str:
+    """Verilog of the accelerator; `name` is the top module's, `readable` as in `convert`.
 
     Raises
     ------
@@ -165,4 +165,4 @@ def verilog(config: AcceleratorConfig, name: str = "accelerator") -> str:
         As `Accelerator`.
     """
     config.require_built()
-    return convert(Accelerator(config), name=name)
+    return convert(Accelerator(config), name=name, readable=readable)

@@ -1,13 +1,16 @@
 """`python -m hw verilog`: the port names that a board or a bench connects to; one-line errors."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from hw.__main__ import main
 from hw.arch.config import CONFIG_DIRECTORY, AcceleratorConfig
+from hw.boards.mapping import SynthesisError, _yosys
 
 pytestmark = pytest.mark.rtl
+ROOT = Path(__file__).parents[2]
 TINY = (CONFIG_DIRECTORY / "tiny_direct.yaml").read_text()
 
 MASTER = {
@@ -59,6 +62,20 @@ def test_ports(tmp_path, capsys):
         assert declaration in body, declaration
     # Every choice among many values is a chain of conditions: Yosys prints them as before.
     assert "_strobes" in body and "endfunction" not in body
+    # For people and other tools: where lines come from, and names that need no escape.
+    places = set(re.findall(r'src = "([^":]+):\d+', text))
+    assert {"hw/core.py", "hw/memory/load.py", "hw/compute/array/column.py"} <= places
+    assert all((ROOT / place).is_file() for place in places) and str(ROOT) not in text
+    modules = re.findall(r"^module (\S+?) ?\(", text, re.MULTILINE)
+    assert len(modules) > 20 and not any(name.startswith("\\") for name in modules)
+    instances = set(re.findall(r"^  (\w+__\w+) \S+ \($", text, re.MULTILINE))
+    assert instances <= set(modules) and "core_under_test__core" in instances
+    check = "hierarchy -check -top core_under_test"
+    _yosys(f"read_verilog {path}\n{check}", tmp_path, "whole")
+    broken = text.replace("module core_under_test__core ", "module another ", 1)
+    (tmp_path / "broken.v").write_text(broken)
+    with pytest.raises(SynthesisError, match="core_under_test__core"):  # twin: it is missing
+        _yosys(f"read_verilog {tmp_path / 'broken.v'}\n{check}", tmp_path, "broken")
 
 
 @pytest.mark.parametrize(
