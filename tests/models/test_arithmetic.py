@@ -144,11 +144,12 @@ def test_an_operand_that_is_missing_is_refused(kind):
     assert f"({kind}): input 1 is missing" in _refused(net)
 
 
-def test_float_constants_that_are_no_scalars_are_refused():
+def test_float_constants_over_several_axes_are_refused():
+    """Scalars, and offsets and factors along one axis, are read."""
     for kind in ("Add", "Mul", "Div"):
         net = Net()
-        net.end(net.op(kind, [net.start((1, 4, 3)), net.floats([[0.1], [0.2], [0.3], [0.4]])]))
-        assert "is no scalar: quantize it" in _refused(net)
+        net.end(net.op(kind, [net.start((1, 4, 3)), net.floats([[0.1, 0.2, 0.3]] * 4)]))
+        assert "a float constant of shape [1, 4, 3]: quantize it" in _refused(net)
 
 
 # Pairs ------------------------------------------------------------------------------------
