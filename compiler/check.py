@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from compiler.advice import Hint, hints
 from compiler.frontend.reading import HOW_TO_GO_ON
+from compiler.ir import Graph
 from compiler.onnx_import import Imported, import_onnx
 from compiler.pipeline import back_end_accepts, optimize
 from hw.arch.config import AcceleratorConfig
@@ -36,12 +38,14 @@ class Report:
     unsupported: nodes with a reason, operators that are not supported first.
     remark: about the file as a whole, or empty.
     following: nodes of which nothing is known, since they read what has a finding.
+    hints: what would make it faster, where all is supported.
     """
 
     supported: tuple[tuple[str, str], ...]
     unsupported: tuple[Finding, ...]
     remark: str
     following: tuple[tuple[str, str], ...] = ()
+    hints: tuple[Hint, ...] = ()
 
     @property
     def lines(self) -> list[str]:
@@ -62,6 +66,7 @@ class Report:
             number = len(self.following)
             verb = "node follows" if number == 1 else "nodes follow"
             lines.append(f"{number} {verb} from {'it' if count == 1 else 'them'}: {names}{more}")
+        lines += map(str, self.hints)
         findings = f"{count} finding{'' if count == 1 else 's'}"
         return [*lines, f"{len(self.supported)} nodes supported, {findings}"]
 
@@ -71,6 +76,7 @@ class Report:
             "supported": [{"node": node, "op": op} for node, op in self.supported],
             "unsupported": [dataclasses.asdict(finding) for finding in self.unsupported],
             "remark": self.remark,
+            "hints": [dataclasses.asdict(hint) for hint in self.hints],
             "following": [{"node": node, "op": op} for node, op in self.following],
         }
 
@@ -94,16 +100,19 @@ def check(
     """
     imported = import_onnx(source, states)
     findings = [Finding(f.node, f.op, f.reason) for f in imported.unsupported]
-    findings += _back_end_findings(imported, config, fuse)
+    graph = optimize(imported.importable, fuse, back_end_accepts(config))
+    findings += _back_end_findings(imported, graph, config)
     bad = {finding.node for finding in findings} | {name for name, _ in imported.following}
     supported = tuple(node for node in imported.nodes if node[0] not in bad)
-    return Report(supported, tuple(findings), imported.remark, imported.following)
+    faster = () if findings else hints(graph, config)
+    return Report(supported, tuple(findings), imported.remark, imported.following, faster)
 
 
-def _back_end_findings(imported: Imported, config: AcceleratorConfig, fuse: bool) -> list[Finding]:
+def _back_end_findings(
+    imported: Imported, graph: Graph, config: AcceleratorConfig
+) -> list[Finding]:
     """Operators that were imported (also beside unsupported ones) but are not lowered."""
     accept = back_end_accepts(config)
-    graph = optimize(imported.importable, fuse, accept)
     findings = []
     for op in graph.ops:
         why = accept(op, graph.input_types(op), graph.type(op.output))

@@ -106,7 +106,7 @@ LAYER_COLUMNS = (
     Column("cycles", meaning="cycles that the run spent in this layer"),
     Column("of run", "%", "share of the run's cycles"),
     Column("MAC", meaning="multiply-accumulates of the original operator"),
-    Column("array busy", "%", "share of its cycles in which the array took a vector"),
+    Column("array fed", "%", "share of its cycles in which the array took a vector"),
     Column(
         "lanes filled",
         "%",
