@@ -4,6 +4,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.arch.group_numerics import OFFSET_BITS, STANDARD_BITS
 from hw.arch.isa import FIXED_POINT
 from hw.arch.timing import AFFINE_LATENCY
 from hw.compute.parts.multiplier import WideMultiplier
@@ -19,8 +20,6 @@ W_BITS = 9
 GAIN_BITS = 18
 BIAS_BITS = 24
 UNIT_BITS = 22
-UNIT_FRACTION = 16
-BIAS_FRACTION = 14
 UNIT_STAGES = 2
 NORMAL_DELAY = UNIT_STAGES + 2
 """Cycles by which stages 8 and up come later for a NORM_APPLY: its rounded quotient passes the
@@ -148,7 +147,7 @@ class AffineLane(wiring.Component):
 
     def _unit(self, m: Module, magnitude: Value, negative: Value) -> Value:
         """Two stages behind stage 7: v, the nearest multiple of 2^-16."""
-        place = FIXED_POINT - UNIT_FRACTION
+        place = FIXED_POINT - STANDARD_BITS
         whole = Signal(UNIT_BITS - 1, name="unit_whole", reset_less=True)
         up, minus = Signal(name="unit_up", reset_less=True), Signal(name="minus", reset_less=True)
         unit = Signal(signed(UNIT_BITS), name="unit", reset_less=True)
@@ -199,7 +198,7 @@ class AffineLane(wiring.Component):
         """
         second_term: Value = Mux(negative, -magnitude, magnitude)
         if self._normalises:
-            bias = self.bias << (FIXED_POINT - BIAS_FRACTION)
+            bias = self.bias << (FIXED_POINT - OFFSET_BITS)
             second_term = Mux(self.normal, bias, second_term)
         second = self._register(m, 8, second_term, "second_term", signed(SUM_BITS))
         combine = self.parameters.combine

@@ -5,6 +5,7 @@ from typing import Any
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
 
 from hw.arch.config import AcceleratorConfig
+from hw.arch.group_numerics import STANDARD_BITS
 from hw.arch.instructions.elementwise import UNIT_MULTIPLIER, UNIT_SHIFT
 from hw.arch.isa import (
     ADDRESS_BITS,
@@ -36,8 +37,7 @@ REDUCE_BIT = (Opcode.REDUCE & ~Opcode.ELEMENTWISE).bit_length() - 1
 FOLD_BIT = (Opcode.FOLD & ~Opcode.ELEMENTWISE).bit_length() - 1
 """The same of FOLD; PERMUTE has both. Nests of all but REDUCE lie in one place of the word."""
 assert Opcode.PERMUTE == Opcode.ELEMENTWISE | 1 << REDUCE_BIT | 1 << FOLD_BIT
-UNIT_FRACTION = 16
-GAIN_SHIFT = FIXED_POINT - UNIT_FRACTION
+GAIN_SHIFT = FIXED_POINT - STANDARD_BITS
 """Places by which a NORM_APPLY's u·G is shifted where G has no fraction."""
 
 

@@ -11,7 +11,7 @@ from hw.arch.instructions.permute import SELECTED
 from hw.arch.isa import FoldOp, PermuteOp
 from hw.common.agu import COUNT_BITS
 
-__all__ = ["FoldParameters", "PermuteParameters"]
+__all__ = ["ELEMENT_BITS", "EPSILON_BITS", "FoldParameters", "PermuteParameters"]
 
 ELEMENT_BITS = 11
 EPSILON_BITS = 34

@@ -7,6 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.compute.vector.element import GROUP_SUM_BITS
+from hw.compute.vector.fold_decode import ELEMENT_BITS, EPSILON_BITS
 
 __all__ = ["NORM_INTERVAL", "SOFTMAX_INTERVAL", "ReciprocalEngine"]
 
@@ -14,9 +15,7 @@ WIDTH = 40
 """Of the register in which numbers are normalised: the root of D with E1 added has 40 bits."""
 SUM_BITS = 31
 SQUARES_BITS = 26
-ELEMENT_BITS = 11
 VARIANCE_BITS = 36
-EPSILON_BITS = 34
 MAGNITUDE_BITS = GROUP_SUM_BITS - 1
 ADDED_BITS, ADDED_FRACTION = 41, 2
 """Of E1·2^(h−8): at h = 6 two bits are fraction."""

@@ -98,12 +98,21 @@ class Rows:
                     taken.eq(_shift_lanes(mask, offset, 1)),
                     shifted.eq(_shift_lanes(first, offset, 8, turn=p.folds)),
                 ]
-        # two later: merge with the row so far, which has rotated back to its place
+        self._merge(m, lines, (shifted, taken, partner))
+        if p.folds:
+            self._count(m, lines)
+            other = Mux(p.permute.serial, second, partner) if config.vector_steps == 1 else second
+            self._pick(m, lines, last, other, shifted, offset)
+
+    def _merge(self, m: Module, lines: SteppedLines, rows: tuple[Value, Value, Value]) -> None:
+        """A cycle later still: merge with the row so far, which has rotated back to its place."""
+        p, lanes = self._parameters, self._config.lane_block
+        shifted, taken, partner = rows
         left, right = self.left, self.right
-        step = 8 * config.lanes.vector
+        step = 8 * self._config.lanes.vector
         turned = left.rotate_right(step)
         rest = Mux(lines.opens[ARRIVED + 2], p.pad.replicate(lanes), turned)
-        with m.If(load[ARRIVED + 2]):
+        with m.If(lines.load[ARRIVED + 2]):
             merged = [
                 Mux(taken[lane], shifted.word_select(lane, 8), rest.word_select(lane, 8))
                 for lane in range(lanes)
@@ -111,14 +120,6 @@ class Rows:
             m.d.sync += [left.eq(Cat(merged)), right.eq(partner)]
         with m.Elif(lines.present[ARRIVED + 2]):
             m.d.sync += [left.eq(turned), right.eq(right.rotate_right(step))]
-        if p.folds:
-            self._count(m, lines)
-            other = Mux(p.permute.serial, second, partner) if config.vector_steps == 1 else second
-            picked = self._pick(m, lines, last, other, shifted, offset)
-            with m.If(p.permute.active):
-                m.d.sync += left[:step].eq(picked)
-            with m.If(p.permute.spreads):
-                m.d.sync += right[:step].eq(picked)
 
     def network(self) -> SelectNetwork:
         """The select network; its rings are loaded by the parent."""
@@ -151,7 +152,7 @@ class Rows:
         other: Value,
         shifted: Value,
         offset: Value,
-    ) -> Value:
+    ) -> None:
         """Bytes of the select network in a + PICKED; TRANSPOSE: of the tile that is read."""
         p, config = self._parameters, self._config
         lanes, steps = config.lane_block, config.vector_steps
@@ -194,7 +195,11 @@ class Rows:
             network.second.eq(other),
             network.pad.eq(p.pad),
         ]
-        return network.picked
+        picked = 8 * config.lanes.vector
+        with m.If(p.permute.active):
+            m.d.sync += self.left[:picked].eq(network.picked)
+        with m.If(p.permute.spreads):
+            m.d.sync += self.right[:picked].eq(network.picked)
 
 
 def _shift_lanes(row: Value, lanes: Value, bits: int, *, turn: bool = False) -> Value:

@@ -1,6 +1,8 @@
 """What the vector unit keeps of groups between a collecting pass and the applying one."""
 
-from amaranth.hdl import C, Cat, Module, Mux, Signal, signed
+from typing import Any
+
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -79,18 +81,21 @@ class Statistics(wiring.Component):
             init=[],
             attrs={"ram_style": "distributed"},
         )
-        write, read = entries.write_port(), entries.read_port(domain="comb")
+        read = entries.read_port(domain="comb")
         reading = Signal(ENTRY_BITS, reset_less=True)
-        writing = Signal(ENTRY_BITS, reset_less=True)
-        stored_total = read.data[:SUM_BITS]
-        stored_sum = read.data[SUM_BITS:].as_signed()
         m.d.comb += read.addr.eq(reading)
         with m.If(self.begin | self.again):
             m.d.sync += reading.eq(self.entry)
         with m.Elif(self.following | self.add):
             m.d.sync += reading.eq(reading + 1)
+        stored = read.data[:SUM_BITS], read.data[SUM_BITS:].as_signed()
+        self._collect(m, entries.write_port(), *stored)
+        self._apply(m, *stored)
+        return m
 
-        # Collecting
+    def _collect(self, m: Module, write: Any, stored_total: Value, stored_sum: Value) -> None:
+        """Rule 2."""
+        writing = Signal(ENTRY_BITS, reset_less=True)
         total = Signal(SUM_BITS, name="added_total", reset_less=True)
         group_sum = Signal(signed(GROUP_SUM_BITS), name="added_sum", reset_less=True)
         added = Signal()
@@ -124,7 +129,8 @@ class Statistics(wiring.Component):
         with m.Elif(writes):
             m.d.sync += writing.eq(writing + 1)
 
-        # Applying
+    def _apply(self, m: Module, stored_total: Value, stored_sum: Value) -> None:
+        """The entry whose turn it is, as lanes and affine pipelines want it."""
         found = Signal(RECIPROCAL_BITS + SHIFT_BITS, reset_less=True)
         shifts = [Signal(SHIFT_BITS, name=f"shift{k}", reset_less=True) for k in range(2)]
         minus_sum = Signal(signed(GROUP_SUM_BITS), name="minus_sum_register", reset_less=True)
@@ -143,4 +149,3 @@ class Statistics(wiring.Component):
             self.reciprocal.eq(reciprocal),
             self.shift.eq(shift),
         ]
-        return m
