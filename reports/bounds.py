@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
 from reports.choice import NAMED, Choice
-from reports.report import Span
-from reports.timeline import occupied
+from reports.timeline import Covered
 
 BUSY = 0.75
 """Share of a layer's cycles from which on a unit is what holds the layer up."""
@@ -20,20 +19,24 @@ MIXED = "chain"
 
 
 def shares(
-    units: Mapping[str, Sequence[Span]], first: int, last: int, moved: int, port_bytes: int
+    units: Mapping[str, Covered], first: int, last: int, moved: int, port_bytes: int
 ) -> dict[str, float]:
     """Share of a layer's cycles in which each part of the machine had work.
 
     Parameters
     ----------
-    units: spans by unit, in order of issue.
+    units: `reports.timeline.coverage` by unit.
     first, last: the cycles that are the layer's, the last one exclusive.
     moved: bytes of the layer's transfers. port_bytes: of the memory port, a cycle.
     """
     if last <= first:
         return {}
     edges = np.array([first, last], np.float64)
-    found = {name: float(occupied(units.get(unit, ()), edges)[0]) for unit, name in NAMES.items()}
+    found = dict.fromkeys(NAMES.values(), 0.0)
+    for unit, name in NAMES.items():
+        if unit in units:
+            begin, end = units[unit](edges)
+            found[name] = float(end - begin) / (last - first)
     return {**found, "memory": moved / (port_bytes * (last - first))}
 
 

@@ -23,6 +23,7 @@ from reports.report import (
     Span,
     UnitTime,
 )
+from reports.timeline import coverage
 from sim.result import ResultError, RunResult
 
 
@@ -153,9 +154,10 @@ def _layers(result: RunResult, spans: tuple[Span, ...]) -> tuple[LayerRow, ...]:
     made = ("label", "choice", "bound", "busy", "filled", "members")
     kept = [f.name for f in dataclasses.fields(LayerRow) if f.name not in made]
     short = labels([layer.name for layer in result.layers])
-    units: dict[str, list[Span]] = {}
+    of_unit: dict[str, list[Span]] = {}
     for span in spans:
-        units.setdefault(span.unit, []).append(span)
+        of_unit.setdefault(span.unit, []).append(span)
+    units = {unit: coverage(inside) for unit, inside in of_unit.items()}
     rows = []
     for label, layer in zip(short, result.layers, strict=True):
         way = choice(layer.tiling)

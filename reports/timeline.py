@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +12,35 @@ from reports.report import Report, Span
 Shares = npt.NDArray[np.float64]
 
 
-def occupied(spans: Sequence[Span], edges: Shares) -> Shares:
-    """Share of each interval in which a unit has an instruction inside.
+Covered = Callable[[Shares], Shares]
+"""How many cycles before each of some cycle numbers a unit had an instruction inside."""
+
+
+def coverage(spans: Sequence[Span]) -> Covered:
+    """Cycles with an instruction inside a unit, as a function of the cycle.
 
     Parameters
     ----------
     spans: of one unit, in order of issue. Overlaps (a unit takes an instruction while the one
         before it still ends) count once.
+    """
+    if not spans:
+        return lambda edges: np.zeros(len(edges))
+    start = np.array([s.issue for s in spans], np.float64)
+    end = np.maximum.accumulate(np.array([s.end for s in spans], np.float64))
+    start[1:] = np.minimum(np.maximum(start[1:], end[:-1]), end[1:])
+    total = np.cumsum(end - start)
+    cycle = np.stack([start, end], axis=1).ravel()
+    covered = np.stack([total - (end - start), total], axis=1).ravel()
+    return lambda edges: np.interp(edges, cycle, covered, left=0.0, right=float(total[-1]))
+
+
+def occupied(spans: Sequence[Span], edges: Shares) -> Shares:
+    """Share of each interval in which a unit has an instruction inside.
+
+    Parameters
+    ----------
+    spans: as in `coverage`.
     edges: ascending cycle numbers [n + 1].
 
     Returns
@@ -26,16 +48,7 @@ def occupied(spans: Sequence[Span], edges: Shares) -> Shares:
     Shares 0..1, [n].
     """
     edges = np.asarray(edges, np.float64)
-    if not spans:
-        return np.zeros(len(edges) - 1)
-    start = np.array([s.issue for s in spans], np.float64)
-    end = np.maximum.accumulate(np.array([s.end for s in spans], np.float64))
-    start[1:] = np.minimum(np.maximum(start[1:], end[:-1]), end[1:])
-    total = np.cumsum(end - start)
-    cycle = np.stack([start, end], axis=1).ravel()
-    covered = np.stack([total - (end - start), total], axis=1).ravel()
-    at = np.interp(edges, cycle, covered, left=0.0, right=float(total[-1]))
-    return np.asarray(np.diff(at) / np.diff(edges))
+    return np.asarray(np.diff(coverage(spans)(edges)) / np.diff(edges))
 
 
 def visible(spans: Sequence[Span], window: tuple[int, int]) -> list[Span]:

@@ -12,6 +12,7 @@ from reports.choice import Choice
 from reports.collect import summarize
 from reports.figures import dram, roofline, scratchpads
 from reports.report import Region, Span
+from reports.timeline import coverage
 from tests.reports.conftest import make_result
 
 
@@ -30,7 +31,10 @@ def spans(unit, *times):
     ],
 )
 def test_what_holds_a_layer_up(array, vector, moved, expected):
-    units = {"ARRAY": spans("ARRAY", *array), "VECTOR": spans("VECTOR", *vector)}
+    units = {
+        "ARRAY": coverage(spans("ARRAY", *array)),
+        "VECTOR": coverage(spans("VECTOR", *vector)),
+    }
     busy = bounds.shares(units, 0, 100, moved, 16)
     assert bounds.bound(busy) == expected
     assert busy["memory"] == moved / 1600
