@@ -281,10 +281,12 @@ class Floats:
 
     def _selected(self, call: Call) -> Codes | None:
         """Where between two tensors of one scale; None where it is anything else."""
+        if self._maybe(call) is not None:
+            return None
         on_codes = self._on_codes(replace(call, operands=(None, *call.operands[1:])))
         operands = (call.operands[0], *on_codes.operands[1:])
         found = selection.where(replace(call, operands=operands))
-        if found is None or self._maybe(call) is not None:
+        if found is None:
             return None
         codes, reads, compute = found
         self._append(call.node, call.op, codes, reads, compute)
