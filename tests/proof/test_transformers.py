@@ -10,6 +10,7 @@ from torch import nn
 
 from compiler.onnx_import import import_onnx
 from compiler.pipeline import build
+from models.export import export
 from models.quantize import Samples, quiet
 from proof.prove import prove_and_run
 from tests.machines import folding
@@ -129,3 +130,13 @@ def test_a_norm_with_pairs_inside_is_refused_by_node(every, tmp_path):
     path = exported(UnbiasedNorm, (1, 7, WIDTH), tmp_path, 17, every)
     reasons = {finding.op: finding.reason for finding in import_onnx(path).unsupported}
     assert "nodes_to_exclude" in reasons["Div"]
+
+
+@pytest.mark.parametrize("name", ["vtn_decoder", "xwisenet"])
+def test_networks_of_ours_keep_to_their_files(name, tmp_path):
+    """Operator by operator, whatever a whole network makes of one step."""
+    path = export(name, tmp_path / f"{name}.onnx", "tiny").onnx
+    built = build(path, folding("base"), tmp_path / "built", verify=prove_and_run)
+    forms = built.proof["forms"]
+    assert {"softmax", "norm", "product"} <= set(forms) and built.proof["unproven"] == []
+    assert all(f["beyond"] == 0 and f["steps"] <= 1 for f in forms.values())
