@@ -22,7 +22,7 @@ from compiler.emit.emitter import Emitter
 from hw.arch.isa import Load, Store, UnitInstruction
 from hw.arch.timing import transfer_beats
 
-AHEAD_BEATS = 1024
+AHEAD_BEATS = 768
 """Beats of transfers that run ahead of instructions that are short themselves. They are fetched
 through the same port, last of all, so that long transfers in the queue keep all units waiting."""
 Key: TypeAlias = Hashable

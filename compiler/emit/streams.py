@@ -226,6 +226,9 @@ def emit(emitter: Emitter, layer: Stream) -> None:
         row = places.beside[-1]
         emitter.emit(emitter.load_constant(layer.constant, Space.ACTIVATION, row))
 
+    # What was stored first is loaded first: the other one may still be on its way.
+    order = sorted(range(len(layer.sources)), key=lambda i: layer.sources[i].address)
+
     def ring(i: int) -> Ring:
         def fill(key: Hashable, slot: int) -> list[UnitInstruction]:
             assert isinstance(key, Box)
@@ -252,7 +255,7 @@ def emit(emitter: Emitter, layer: Stream) -> None:
                 emitter.emit(store_box(layer.target, part, row))
 
         # Boxes are the keys: an operand that tiles share is loaded once.
-        return Step({str(i): tile.sources[i] for i in range(len(layer.sources))}, body)
+        return Step({str(i): tile.sources[i] for i in order}, body)
 
     rings = {str(i): ring(i) for i in range(len(layer.sources))}
     run(emitter, rings, [step(number) for number in range(len(layer.tiles))])

@@ -15,6 +15,8 @@ from hw.arch.timing import ACCUMULATE_HAZARD
 
 STEP_CYCLES = 150
 """What a step costs beside its streaming: issues, pipelines, tokens of four units."""
+GROUP_CYCLES = 60
+"""What each of its groups of columns costs: an ARRAY, and a DRAIN that waits for it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -184,7 +186,11 @@ def _cycles(problem: Product, config: AcceleratorConfig, sizes: tuple[int, int, 
     )
     steps = parts[0] * parts[1] * parts[2] * parts[3]
     # The first tile passes one unit after the other.
-    return max(port, vector, array) + (port + vector + array) // steps + steps * STEP_CYCLES
+    return (
+        max(port, vector, array)
+        + (port + vector + array) // steps
+        + steps * (STEP_CYCLES + GROUP_CYCLES * sizes[3])
+    )
 
 
 def choose(problem: Product, config: AcceleratorConfig) -> ProductTiling | None:

@@ -9,12 +9,15 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from compiler.array.matmul import product_of
+from compiler.array.matrices import form_of
 from compiler.backend.build import generate
 from compiler.ir import CompilerError, Graph, GraphError, Port
 from compiler.layout.assign import assign_layout
-from compiler.lower import refusal
+from compiler.lower import batched_matmul, refusal
 from compiler.ops import ArgMax, BatchedMatMul, Normalize, Relayout, Softmax
 from compiler.tensor import TensorType
+from compiler.tile.matmul import candidates
 from hw.arch import isa
 from hw.arch.axes import aligned, merged
 from hw.arch.codes import FoldOp, PermuteOp
@@ -226,14 +229,20 @@ def test_product(case, name):
     assert execute(product(*case), CONFIGS[name]).differing() == []
 
 
-def test_the_last_part_may_have_fewer_matrices():
-    """Its weight blocks follow one another without those of the matrices that it lacks."""
-    graph = product((3, 1, 17, 17), (False, True, False, True, False, False))
-    run = execute(graph, CONFIGS["wide"])
-    assert run.differing() == []
-    arrays = [i for i in run.program.instructions if isinstance(i, isa.Array)]
-    assert {i.counts[3] for i in arrays} == {1, 2}
-    assert max(i.counts[7] for i in arrays if i.counts[3] == 1) > 1
+@pytest.mark.parametrize("layout", [(0, 1, 0, 1, 0, 0), (1, 1, 1, 0, 0, 1), (1, 0, 1, 1, 1, 1)])
+def test_any_tiling_is_right(layout, monkeypatch):
+    """Parts of every dimension, the last ones smaller than the others."""
+    config = CONFIGS["wide"]
+    graph = product((3, 11, 37, 35), tuple(map(bool, layout)))
+    form = form_of(graph.ops[0], config.lane_block)
+    tilings = list(candidates(product_of(form, config), config))
+    ragged = [
+        t for t in tilings if form.batch % t.batch and product_of(form, config).inner % t.inner
+    ]
+    assert ragged
+    for tiling in [*ragged[:: max(1, len(ragged) // 4)], *tilings[:: max(1, len(tilings) // 6)]]:
+        monkeypatch.setattr(batched_matmul, "choose", lambda problem, c, t=tiling: t)
+        assert execute(graph, config).differing() == [], tiling
 
 
 @pytest.mark.parametrize("name", CONFIGS)
