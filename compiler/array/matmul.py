@@ -1,23 +1,20 @@
 """Emission of a product of two activations in mode GEMM.
 
-A tile is some matrices, rows, blocks of k and groups of columns. Its weights lie [group of
-columns][block of k][matrix] in the weight scratchpad, so that one ARRAY takes all matrices as
-output blocks (`co`) and all blocks of k as input blocks. What lies beyond k or the columns is
-written as the weights' zero point: it then adds nothing, whatever the lanes of the vectors hold.
+A tile is some matrices, rows, blocks of k and groups of columns. Here is the order of its
+instructions, its vectors, its computation and its results; `matmul_weights.py` brings its weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 
-import numpy as np
-
-from compiler.array.matrices import Form, Grid, Index
+from compiler.array.matmul_weights import Parts, ProductWeights, filled_blocks
+from compiler.array.matrices import Form, Grid, runs
 from compiler.emit.emitter import Emitter
 from compiler.emit.schedule import Ring, Slots, Step, run
 from compiler.emit.transfers import nest
 from compiler.ops import BatchedMatMul
-from compiler.tile.geometry import Range, cuts
+from compiler.tile.geometry import Range
 from compiler.tile.matmul import Product, ProductTiling, padded, raw_rows
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import (
@@ -53,17 +50,6 @@ def product_of(form: Form, config: AcceleratorConfig) -> Product:
     )
 
 
-def runs(values: Index) -> Iterator[tuple[int, int, int]]:
-    """First index, count and step of evenly spaced pieces."""
-    first = 0
-    while first < values.size:
-        rest = np.diff(values[first:])
-        same = int(np.argmax(rest != rest[0])) if (rest != rest[:1]).any() else rest.size
-        count = same + 1
-        yield first, count, int(rest[0]) if count > 1 else 0
-        first += count
-
-
 class MatMulEmission:
     """Emits one product with one tiling."""
 
@@ -81,21 +67,15 @@ class MatMulEmission:
         self.x, self.w = x, w
         self.lanes, self.per_row = self.config.lane_block, self.config.array.blocks_per_row
         self.problem = product_of(form, self.config)
-        self.parts = [
-            cuts(whole, size)
-            for whole, size in zip(
-                (self.problem.batch, self.problem.rows, self.problem.inner, self.problem.columns),
-                tiling.sizes,
-                strict=True,
-            )
-        ]
-        self.block_beats = self.config.weight_block_beats
-        self.weight_beats = tiling.batch * tiling.inner * tiling.columns * self.block_beats
+        self.parts = Parts.of(form, self.problem, tiling, self.config)
+        self.weights = ProductWeights(emitter, form, tiling, self.parts, w)
+        self.weight_beats = (
+            tiling.batch * tiling.inner * tiling.columns * self.config.weight_block_beats
+        )
         placer = emitter.vector_weights if form.transposed else emitter.weights
         self.weight_base = placer.take(self.weight_beats * tiling.weight_slots)
         self.parameter_beats = self.config.requantize_steps * self.config.parameter_row_beats
         self.parameter_base = emitter.parameters.take(tiling.batch * self.parameter_beats)
-        self.zero = w.zero_point & 0xFF
         self._made: dict[str, Hashable] = {}
         self._slot = {"vectors": -1, "weights": -1}
         self._bank = self._output = 0
@@ -112,11 +92,11 @@ class MatMulEmission:
         run(self.emitter, rings, list(self._steps()))
 
     def _steps(self) -> Iterator[Step]:
-        batches, rows, inner, columns = (range(len(parts)) for parts in self.parts)
-        for b in batches:
-            for n in columns:
-                for m in rows:
-                    for k in inner:
+        parts = self.parts
+        for b in range(len(parts.batch)):
+            for n in range(len(parts.groups)):
+                for m in range(len(parts.rows)):
+                    for k in range(len(parts.blocks)):
                         key = (b, m, k, n)
 
                         def body(slots: Slots, key: Key = key) -> None:
@@ -180,12 +160,6 @@ class MatMulEmission:
                 offset = place * pitches[0] + first * pitches[2]
                 yield tensor.address + row * self.lanes, (offset, levels)
 
-    def _inner(self, number: int) -> Range:
-        """Elements of k in a part."""
-        first, count = self.parts[2][number]
-        begin = first * self.lanes
-        return begin, min(count * self.lanes, self.form.inner - begin)
-
     def _raw(self, which: int, slot: int) -> int:
         """Row of a tile of vectors (0) before they are turned, or of rows of weights (1)."""
         assert self.tiling.raw is not None
@@ -212,34 +186,42 @@ class MatMulEmission:
             local = self._vectors(slot), 1, height, inner * height
             return [
                 *self._load(
-                    self.x, self.form.x, self.parts[0][b], self.parts[1][m], self.parts[2][k], local
+                    self.x,
+                    self.form.x,
+                    self.parts.batch[b],
+                    self.parts.rows[m],
+                    self.parts.blocks[k],
+                    local,
                 )
             ]
-        first, count = self.parts[1][m]
+        first, count = self.parts.rows[m]
         blocks = first // self.lanes, ceil_div(count, self.lanes)
         depth = inner * self.lanes
         local = self._raw(0, slot), 1, depth, ceil_div(self.tiling.rows, self.lanes) * depth
-        return [*self._load(self.x, self.form.x, self.parts[0][b], self._inner(k), blocks, local)]
+        return [
+            *self._load(
+                self.x, self.form.x, self.parts.batch[b], self.parts.inner(k), blocks, local
+            )
+        ]
 
     def _fill_w(self, key: Hashable, slot: int) -> list[UnitInstruction]:
         assert isinstance(key, tuple)
         b, k, n = key
         if not self.form.transposed:
-            return [*self._load_weights(b, k, n, self.weight_base + slot * self.weight_beats)]
-        width = self.tiling.columns * self.config.array.cols
+            return [*self.weights.load(b, k, n, self.weight_base + slot * self.weight_beats)]
+        width = self.weights.width
         local = self._raw(1, slot), 1, width, self.tiling.inner * width
-        first, count = self._columns(n)
+        first, count = self.parts.columns(n)
         return [
             *self._load(
-                self.w, self.form.w, self.parts[0][b], (first, count), self.parts[2][k], local
+                self.w,
+                self.form.w,
+                self.parts.batch[b],
+                (first, count),
+                self.parts.blocks[k],
+                local,
             )
         ]
-
-    def _columns(self, number: int) -> Range:
-        """Columns of a part."""
-        first, count = self.parts[3][number]
-        begin = first * self.config.array.cols
-        return begin, min(count * self.config.array.cols, self.form.columns - begin)
 
     def _fill_parameters(self, key: Hashable, slot: int) -> list[UnitInstruction]:
         cols, scale = self.config.array.cols, self.op.scale
@@ -247,155 +229,16 @@ class MatMulEmission:
         data = one * self.tiling.batch
         return [self.emitter.load_constant(data, Space.PARAMETER, self.parameter_base)]
 
-    # Weights
-
-    def _pitches(self, b: int) -> tuple[int, int, int]:
-        """Beats between blocks of neighbouring matrices, blocks of k, groups of columns.
-
-        ARRAY takes blocks one after another: only those of the matrices that the part `b` has.
-        """
-        batch = self.parts[0][b][1] * self.block_beats
-        return self.block_beats, batch, self.tiling.inner * batch
-
-    def _load_weights(self, b: int, k: int, n: int, base: int) -> Iterator[UnitInstruction]:
-        """Rows of an operand whose positions are k, as weights."""
-        group = self._pitches(b)[2]
-        inner, (start, columns) = self._inner(k), self._columns(n)
-        blocks = ceil_div(columns, self.lanes)
-        for number in range(blocks):
-            place = base + number // self.per_row * group + number % self.per_row
-            taken = start // self.lanes + number, 1
-            for first, count in self._whole(inner):
-                # [row of a block][block of k][matrix]
-                yield from self._load_blocks(b, (inner[0] + first, count), taken, place, first)
-        constant = bytes([self.zero]) * (self.lanes * self.lanes)
-        for first_beat, rows, levels in self._gaps(b, inner[1], blocks):
-            outer = [(count, 0, pitch) for count, pitch in levels]
-            beats, counts, dram, local = nest(
-                [(rows, self.lanes, self.per_row), *outer], self.lanes
-            )
-            yield Load(
-                dram=self.emitter.constant(constant),
-                space=Space.WEIGHT,
-                local=base + first_beat,
-                beats=beats,
-                counts=counts,
-                dram_deltas=dram,
-                local_deltas=local,
-            )
-
-    def _whole(self, inner: Range) -> list[Range]:
-        """k cut into what fills blocks and the rest."""
-        full = inner[1] // self.lanes * self.lanes
-        return [(first, count) for first, count in ((0, full), (full, inner[1] - full)) if count]
-
-    def _load_blocks(
-        self, b: int, positions: Range, blocks: Range, place: int, first: int
-    ) -> Iterator[Load]:
-        """Some of k that fills whole blocks, or less than one."""
-        matrix, block, _ = self._pitches(b)
-        grid, lanes, per_row = self.form.w, self.lanes, self.per_row
-        base = grid.base[self.parts[0][b][0] : sum(self.parts[0][b])]
-        along = grid.along[positions[0] : sum(positions)]
-        even = len(list(runs(along))) == 1
-        depth = min(positions[1], lanes)
-        pieces = [(0, positions[1])] if even else cuts(positions[1], depth)
-        for start, length in pieces:
-            rows = along[start : start + length]
-            for number, count, step in runs(base):
-                for at, some, pace in runs(rows) if not even else [(0, length, 0)]:
-                    pace = int(rows[1] - rows[0]) if even and length > 1 else pace
-                    row = int(base[number] + rows[at]) + blocks[0] * grid.pitch
-                    tall = min(some, depth)
-                    levels = [
-                        (tall, pace * lanes, per_row),
-                        (some // tall, tall * pace * lanes, block),
-                        (count, step * lanes, matrix),
-                    ]
-                    beats, counts, dram, local = nest(levels, lanes)
-                    inside = (first + start) // lanes * block + at % lanes * per_row
-                    yield Load(
-                        dram=self.w.address + row * lanes,
-                        space=Space.WEIGHT,
-                        local=place + inside + number * matrix,
-                        beats=beats,
-                        counts=counts,
-                        dram_deltas=dram,
-                        local_deltas=local,
-                    )
-
-    def _gaps(
-        self, b: int, inner: int, blocks: int
-    ) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
-        """Weight rows of no k or of no column: first beat, rows, and (count, pitch) around them."""
-        matrix, block, group = self._pitches(b)
-        matrices = self.parts[0][b][1]
-        depth, groups = ceil_div(inner, self.lanes), ceil_div(blocks, self.per_row)
-        rest = inner % self.lanes
-        if rest:
-            for lane in range(self.per_row):
-                first = (depth - 1) * block + rest * self.per_row + lane
-                yield first, self.lanes - rest, [(matrices, matrix), (groups, group)]
-        for number in range(blocks, groups * self.per_row):
-            first = (groups - 1) * group + number % self.per_row
-            yield first, self.lanes, [(matrices, matrix), (depth, block)]
-
-    def _make_weights(self, key: Key, raw: int, base: int) -> Iterator[Permute]:
-        """Weights from rows whose lanes are k."""
-        b, _, k, n = key
-        matrix, block, group = self._pitches(b)
-        matrices, depth = self.parts[0][b][1], self.parts[2][k][1]
-        columns = self._columns(n)[1]
-        width = self.tiling.columns * self.config.array.cols
-        full, rest = divmod(columns, self.lanes)
-        blocks = full + bool(rest)
-        for lane in range(min(self.per_row, blocks)):
-            count = len(range(lane, full, self.per_row))
-            tiles = [(lane, self.lanes, count)] if count else []
-            if rest and full % self.per_row == lane:
-                tiles.append((full, rest, 1))
-            for number, rows, groups in tiles:
-                counts = (rows, matrices, depth, groups)
-                source = (1, self.tiling.inner * width, width, self.per_row * self.lanes)
-                place = (self.per_row, matrix, block, group)
-                yield Permute(
-                    op=PermuteOp.TRANSPOSE,
-                    counts=counts,
-                    source0=raw + number * self.lanes,
-                    source0_deltas=deltas(counts, source),
-                    destination=base + number // self.per_row * group + lane,
-                    destination_deltas=deltas((self.lanes, *counts[1:]), place),
-                    space=1,
-                    pad=self.zero,
-                )
-        for first, rows, levels in self._gaps(b, self._inner(k)[1], blocks):
-            yield self._filled(raw, base + first, rows, levels)
-
-    def _filled(
-        self, row: int, place: int, rows: int, levels: Sequence[tuple[int, int]]
-    ) -> Permute:
-        """Weight rows that hold the zero point."""
-        outer = [*levels, (1, 0), (1, 0)][:3]
-        counts = (rows, *(count for count, _ in outer))
-        return Permute(
-            op=PermuteOp.SELECT,
-            counts=counts,
-            source0=row,
-            destination=place,
-            destination_deltas=deltas(counts, (self.per_row, *(pitch for _, pitch in outer))),
-            space=1,
-            valid=0,
-            pad=self.zero,
-        )
+    # Vectors
 
     def _turn(self, key: Key, raw: int, row: int) -> Iterator[Permute]:
         """Vectors from rows whose lanes are m."""
         b, m, k, _ = key
-        matrices, count = self.parts[0][b][1], self.parts[1][m][1]
+        matrices, count = self.parts.batch[b][1], self.parts.rows[m][1]
         depth, height = self.tiling.inner * self.lanes, self.height
         wide = ceil_div(self.tiling.rows, self.lanes)
         blocks = ceil_div(count, self.lanes)
-        for first, some in self._whole(self._inner(k)):
+        for first, some in filled_blocks(self.parts.inner(k)[1], self.lanes):
             rows = min(some, self.lanes)
             counts = (rows, some // rows, matrices, blocks)
             source = (1, self.lanes, wide * depth, depth)
@@ -433,16 +276,16 @@ class MatMulEmission:
             new, slot = self._renewed("weights", (b, k, n), self.tiling.weight_slots)
             weight = self.weight_base + slot * self.weight_beats
             raw = self._raw(1, slots["w"])
-            for instruction in self._make_weights(key, raw, weight) if new else ():
+            for instruction in self.weights.make(b, k, n, raw, weight) if new else ():
                 self.emitter.emit(instruction)
-        last = k == len(self.parts[2]) - 1
-        whole = len(self.parts[2]) == 1
+        last = k == len(self.parts.blocks) - 1
+        whole = len(self.parts.blocks) == 1
         out = self.tiling.output.slot(self._output, 2)
-        for group in range(self.parts[3][n][1]):
-            size = self.parts[0][b][1] * self.parts[1][m][1]
+        for group in range(self.parts.groups[n][1]):
+            size = self.parts.batch[b][1] * self.parts.rows[m][1]
             accumulator = self._bank * self.config.memory.accumulator_rows
             accumulator += 0 if whole else group * size
-            self._array(key, row, weight + group * self._pitches(b)[2], accumulator)
+            self._array(key, row, weight + group * self.weights.pitches(b)[2], accumulator)
             if last:
                 self._drain(key, group, accumulator, out)
             if whole:
@@ -455,8 +298,8 @@ class MatMulEmission:
 
     def _array(self, key: Key, row: int, weight: int, accumulator: int) -> None:
         b, m, k, _ = key
-        rows = self.parts[1][m][1]
-        counts = (rows, 1, 1, self.parts[0][b][1], 1, 1, 1, self.parts[2][k][1])
+        rows = self.parts.rows[m][1]
+        counts = (rows, 1, 1, self.parts.batch[b][1], 1, 1, 1, self.parts.blocks[k][1])
         height = self.height
         self.emitter.emit(
             Array(
@@ -476,7 +319,7 @@ class MatMulEmission:
         )
 
     def _drain(self, key: Key, group: int, accumulator: int, out: int) -> None:
-        rows, matrices = self.parts[1][key[1]][1], self.parts[0][key[0]][1]
+        rows, matrices = self.parts.rows[key[1]][1], self.parts.batch[key[0]][1]
         counts = (rows, 1, 1, matrices)
         whole = self.tiling.columns * self.per_row * self.tiling.rows
         place = (self.tiling.rows, 1, 0, 0, whole)
@@ -496,11 +339,11 @@ class MatMulEmission:
 
     def _store(self, key: Key, out: int) -> None:
         b, m, _, n = key
-        first, count = self._columns(n)
+        first, count = self.parts.columns(n)
         blocks = first // self.lanes, ceil_div(count, self.lanes)
         pitches = (1, self.tiling.rows, self.tiling.columns * self.per_row * self.tiling.rows)
         pieces = self._levels(
-            self.target, self.form.y, self.parts[0][b], self.parts[1][m], blocks, pitches
+            self.target, self.form.y, self.parts.batch[b], self.parts.rows[m], blocks, pitches
         )
         for address, (place, levels) in pieces:
             beats, counts, dram, local = nest(levels, self.lanes)

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -230,3 +230,14 @@ def _table(
     wide = np.full((count, ceil_div(size, lanes) * lanes), -1, np.int64)
     wide[:, :size] = first[:, None] + _value(channels, lane, size)[None]
     return wide.reshape(-1, lanes)
+
+
+def runs(values: Index) -> Iterator[tuple[int, int, int]]:
+    """First index, count and step of evenly spaced pieces."""
+    first = 0
+    while first < values.size:
+        rest = np.diff(values[first:])
+        same = int(np.argmax(rest != rest[0])) if (rest != rest[:1]).any() else rest.size
+        count = same + 1
+        yield first, count, int(rest[0]) if count > 1 else 0
+        first += count

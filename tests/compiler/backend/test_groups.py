@@ -1,4 +1,4 @@
-"""Softmax, norms, ArgMax and products of two activations on the functional machine."""
+"""Softmax, norms and ArgMax on the functional machine, and what fits of them and of products."""
 
 from __future__ import annotations
 
@@ -6,39 +6,33 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from compiler.array.matmul import product_of
-from compiler.array.matrices import form_of
 from compiler.backend.build import generate
 from compiler.ir import CompilerError, Graph, GraphError, Port
-from compiler.layout.assign import assign_layout
-from compiler.lower import batched_matmul, refusal
-from compiler.ops import ArgMax, BatchedMatMul, Normalize, Relayout, Softmax
+from compiler.lower import refusal
 from compiler.tensor import TensorType
-from compiler.tile.matmul import candidates
 from hw.arch import isa
-from hw.arch.axes import aligned, merged
-from hw.arch.codes import FoldOp, PermuteOp
+from hw.arch.axes import aligned
+from hw.arch.codes import FoldOp
 from hw.arch.config import AcceleratorConfig
-from hw.arch.group_numerics import NormConstants, SoftmaxConstants
-from hw.arch.layout import LaneMap
-from hw.arch.matmul_numerics import ProductScale
 from hw.arch.numerics import NumericsError
 from sim import host
+from tests.compiler.backend.group_cases import (
+    COMMON,
+    CONFIGS,
+    NAMES,
+    arg_max,
+    broken,
+    norm,
+    product,
+    scores,
+    softmax,
+)
 from tests.compiler.backend.harness import CONFIGS as DIRECT
-from tests.compiler.backend.harness import execute, feeds_of, kind, network
-from tests.machines import folding
+from tests.compiler.backend.harness import execute, feeds_of
 
-CONFIGS = {
-    "tiny": folding("tiny_direct", weight_bits=9),
-    "ecp5": folding("ecp5_85k"),
-    "wide": folding("wide", weight_bits=9),
-    "base": folding("base"),
-}
-COMMON = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-NAMES = st.sampled_from(sorted(CONFIGS))
 AXES = st.sampled_from([(0,), (3,), (2, 3), (1, 3), (0, 1), (0, 2, 3), (1,), (2,)])
 
 
@@ -50,35 +44,6 @@ def grouped_shapes(draw, most=1024):
     shape = (channels, *(draw(st.integers(1, 6)) for _ in range(3)))
     assume(np.prod([shape[axis] for axis in axes]) <= most)
     return shape, axes
-
-
-def softmax(shape, axes, signed=False, target=False, scale=1 / 256) -> Graph:
-    x = kind(shape, 0.06, 11, signed)
-    y = kind(shape, scale, -128 if target else 0, target)
-    constants = SoftmaxConstants.of(x.scale, y.scale)
-    op = Softmax(
-        name="op", inputs=("x",), output="y", axes=axes, constants=constants, low=y.low, high=y.high
-    )
-    return network({"x": x}, [op], {"y": y})
-
-
-def norm(shape, axes, unbiased=False, seed=0) -> Graph:
-    rng = np.random.default_rng(seed)
-    x, y = kind(shape, 0.04, 100), kind(shape, 0.03, -5, True)
-    n = int(np.prod([shape[axis] for axis in axes]))
-    gamma, beta = rng.normal(1, 0.3, n), rng.normal(0, 0.3, n)
-    correction = n / (n - 1) if unbiased and n > 1 else 1.0
-    epsilon = {"root_epsilon": 1e-3} if unbiased else {"epsilon": 1e-5}
-    constants = NormConstants.of(x.scale, y.scale, gamma, beta, correction=correction, **epsilon)
-    op = Normalize(
-        name="op", inputs=("x",), output="y", axes=axes, constants=constants, low=-128, high=127
-    )
-    return network({"x": x}, [op], {"y": y})
-
-
-def arg_max(shape) -> Graph:
-    x, y = kind(shape, 0.04, 100), kind((1 + (shape[0] > 256), *shape[1:]), 1.0, 0)
-    return network({"x": x}, [ArgMax(name="op", inputs=("x",), output="y")], {"y": y})
 
 
 @COMMON
@@ -169,118 +134,6 @@ def test_groups_of_several_channels_positions_are_refused(graph):
     assert "3 channels" in why
 
 
-# Products
-
-
-@st.composite
-def products(draw):
-    """Sizes, and where batch, rows, inner and columns lie: a batch along C or along T."""
-    sizes = tuple(draw(st.integers(1, n)) for n in (3, 9, 21, 19))
-    layout = tuple(draw(st.booleans()) for _ in range(6))
-    return sizes, layout, draw(st.booleans()), draw(st.booleans())
-
-
-def matrices(sizes, batch_in_channels: bool, lanes_last: bool):
-    """Axes of [batch, a, b]: b (or a) along C, the other one along W."""
-    b, m, n = sizes
-    strides = (m * n, n, 1)
-    lane = (n, 1) if lanes_last else (m, n)
-    other = (m, n) if lanes_last else (n, 1)
-    channels = [(b, strides[0]), lane] if batch_in_channels else [lane]
-    frames = () if batch_in_channels else ((b, strides[0]),)
-    return merged(channels), merged(frames), (), merged([other])
-
-
-def product(sizes, layout, signed_a=False, signed_b=False) -> Graph:
-    batch, rows, inner, columns = sizes
-    left = matrices((batch, rows, inner), layout[0], layout[1])
-    right = matrices((batch, inner, columns), layout[2], layout[3])
-    target = matrices((batch, rows, columns), layout[4], layout[5])
-    a = typed((batch, rows, inner), left, 0.03, 17, signed_a)
-    b = typed((batch, inner, columns), right, 0.02, 100, signed_b)
-    y = typed((batch, rows, columns), target, 0.02 * np.sqrt(inner), 121, False)
-    scale = ProductScale.of(a.scale, a.zero_point, b.scale, b.zero_point, y.scale, y.zero_point)
-    op = BatchedMatMul(
-        name="op",
-        inputs=("a", "b"),
-        output="y",
-        batch=batch,
-        rows=rows,
-        inner=inner,
-        columns=columns,
-        left=left,
-        right=right,
-        target=target,
-        scale=scale,
-        low=3,
-        high=250,
-    )
-    return network({"a": a, "b": b}, [op], {"y": y})
-
-
-def typed(shape, axes, scale, zero_point, signed):
-    known = kind((1, 1, 1, int(np.prod(shape))), scale, zero_point, signed)
-    return dataclasses.replace(known, onnx_shape=shape, axes=axes)
-
-
-@settings(parent=COMMON, max_examples=60)
-@given(products(), NAMES)
-def test_product(case, name):
-    assert execute(product(*case), CONFIGS[name]).differing() == []
-
-
-@pytest.mark.parametrize("layout", [(0, 1, 0, 1, 0, 0), (1, 1, 1, 0, 0, 1), (1, 0, 1, 1, 1, 1)])
-def test_any_tiling_is_right(layout, monkeypatch):
-    """Parts of every dimension, the last ones smaller than the others."""
-    config = CONFIGS["wide"]
-    graph = product((3, 11, 37, 35), tuple(map(bool, layout)))
-    form = form_of(graph.ops[0], config.lane_block)
-    tilings = list(candidates(product_of(form, config), config))
-    ragged = [
-        t for t in tilings if form.batch % t.batch and product_of(form, config).inner % t.inner
-    ]
-    assert ragged
-    for tiling in [*ragged[:: max(1, len(ragged) // 4)], *tilings[:: max(1, len(tilings) // 6)]]:
-        monkeypatch.setattr(batched_matmul, "choose", lambda problem, c, t=tiling: t)
-        assert execute(graph, config).differing() == [], tiling
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_attention_of_two_ragged_heads(name):
-    """d over two lane blocks, an unfilled last one, and tokens that fill no block."""
-    config = CONFIGS[name]
-    heads, d, tokens = 2, config.lane_block + 2, config.lane_block + 1
-    for layout in ((True, True, True, False, False, True), (False, True, True, True, True, True)):
-        sizes = heads, tokens, d, tokens
-        if layout[3]:
-            sizes = heads, tokens, tokens, d
-        run = execute(product(sizes, layout, signed_b=True), config)
-        assert run.differing() == []
-        permutes = [i for i in run.program.instructions if isinstance(i, isa.Permute)]
-        assert bool(permutes) is not layout[3]
-
-
-@pytest.mark.parametrize("name", ["tiny", "ecp5"])
-def test_large_operands_come_in_pieces(name):
-    """More of every dimension than the accumulators, the weights or the scratchpad hold."""
-    config = CONFIGS[name]
-    blocks = config.weight_beats // config.weight_block_beats
-    inner = config.lane_block * (blocks + 3) + 1
-    rows = config.memory.accumulator_rows + 5
-    for layout in ((True, True, True, False, False, True), (False, False, False, True, True, True)):
-        for sizes in ((1, 3, inner, 9), (2, rows, 9, 5), (3, 5, 9, rows)):
-            run = execute(product(sizes, layout), config)
-            assert run.differing() == []
-            arrays = [i for i in run.program.instructions if isinstance(i, isa.Array)]
-            assert len(arrays) > 1
-
-
-def scores(name="tiny") -> tuple[Graph, AcceleratorConfig]:
-    """Q·Kᵀ: heads in the channels of both operands."""
-    config = CONFIGS[name]
-    return product((2, 5, config.lane_block + 2, 6), (True, True, True, False, False, True)), config
-
-
 BROKEN = {
     "the maximum of a softmax": (softmax((9, 1, 3, 5), (0,)), FoldOp.MAX, {"signed": (1, 1)}),
     "its sums": (softmax((9, 1, 3, 5), (0,)), FoldOp.SOFTMAX_COLLECT, {"valid": 3}),
@@ -293,45 +146,12 @@ BROKEN = {
 }
 
 
-def broken(graph, config, chosen, change) -> list[str]:
-    """What differs where the chosen instructions are changed."""
-    program = generate(graph, config)
-    assert any(map(chosen, program.instructions))
-    code = [dataclasses.replace(i, **change) if chosen(i) else i for i in program.instructions]
-    return execute(
-        graph, config, dataclasses.replace(program, instructions=tuple(code))
-    ).differing()
-
-
 @pytest.mark.parametrize("what", BROKEN)
 def test_a_wrong_field_of_fold_is_seen(what):
     graph, op, change = BROKEN[what]
     config = CONFIGS["tiny"]
     chosen = lambda i: isinstance(i, isa.Fold) and i.op == op  # noqa: E731
     assert broken(graph, config, chosen, change) == ["y"]
-
-
-@pytest.mark.parametrize(
-    ("kind_of", "change"),
-    [
-        (isa.Array, {"weight_zero_point": 99}),
-        (isa.Array, {"weight_unsigned": 0, "weight_zero_point": 100}),
-        (isa.Permute, {"pad": 0}),
-    ],
-)
-def test_a_wrong_weight_is_seen(kind_of, change):
-    graph, config = scores()
-    assert broken(graph, config, lambda i: isinstance(i, kind_of), change) == ["y"]
-
-
-def test_a_transposition_of_other_rows_is_seen():
-    graph, config = scores()
-
-    def chosen(i):
-        return isinstance(i, isa.Permute) and i.op == PermuteOp.TRANSPOSE and i.counts[0] == 4
-
-    first = next(i for i in generate(graph, config).instructions if chosen(i))
-    assert broken(graph, config, chosen, {"source0": first.source0 + 1}) == ["y"]
 
 
 @pytest.mark.parametrize("feature", ["fold", "attention"])
@@ -416,29 +236,3 @@ def test_what_is_accepted_is_emitted_and_right():
             assert execute(graph, config, program).differing() == [], seed
             done["run"] += 1
     assert min(done.values()) >= 10, done
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_weights_that_are_loaded_may_have_any_lanes(name):
-    """Pooling by scores behind a concat: its ragged channels are columns as they lie."""
-    config = CONFIGS[name]
-    lanes = config.lane_block
-    graph = product((3, 1, 2 * lanes + 3, 2 * lanes + 1), (False, True, False, True, False, True))
-    (op,) = graph.ops
-    ragged = LaneMap.joined([LaneMap.dense(lanes + 1, lanes), LaneMap.dense(lanes, lanes)])
-    moved = Relayout(name="lay", inputs=("b",), output="r", lane_map=ragged)
-    whole = network(
-        {"a": graph.type("a"), "b": graph.type("b")},
-        [moved, dataclasses.replace(op, inputs=("a", "r"))],
-        {"r": graph.type("b"), "y": graph.type("y")},
-    )
-    assigned = assign_layout(whole, config)
-    assert [type(o) for o in assigned.graph.ops] == [Relayout, BatchedMatMul]
-    assert assigned.layouts["y"].lane_map == ragged
-    assert execute(whole, config).differing() == []
-
-
-def test_weights_that_are_transposed_take_their_heads_lanes():
-    graph, config = scores()
-    maps = [assign_layout(graph, config).layouts[name].lane_map for name in ("a", "b")]
-    assert all(len(m.blocks) == 2 * 2 for m in maps)
