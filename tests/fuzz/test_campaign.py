@@ -11,7 +11,7 @@ SEED = 2026
 
 
 def test_a_row_of_graphs(tmp_path):
-    task = Task(SEED, 200)
+    task = Task(SEED, 120)
     summary = run(task, 1)
     text, _ = describe(summary)
     print(text)
@@ -25,7 +25,7 @@ def test_ten_thousand_graphs(tmp_path, capsys):
 
 
 def test_damaged_files():
-    bad = [flip for flip in flips(60, SEED, "tiny") if flip.outcome not in GOOD]
+    bad = [flip for flip in flips(36, SEED, "tiny") if flip.outcome not in GOOD]
     assert not bad, "\n".join(f"{f.file} of {f.number}, bit {f.bit}: {f.detail}" for f in bad)
 
 

@@ -10,6 +10,7 @@ from amaranth.back import rtlil
 from hw.arch.config import AcceleratorConfig
 from hw.compute.vector.unit import VectorUnit
 from tests.machines import folding, plain
+from tests.marks import large
 
 pytestmark = pytest.mark.rtl
 
@@ -49,7 +50,7 @@ def test_twin_the_feature_has_registers():
     assert registers(folding("tiny_direct", attention=False)) > BEFORE["tiny_direct"] + 500
 
 
-@pytest.mark.parametrize("preset", ["ecp5_85k", "large"])
+@pytest.mark.parametrize("preset", ["ecp5_85k", large("large")])
 def test_every_shape_can_be_built(preset):
     """`large` has rows of 32 lanes: it has FOLD and `spread`, and refuses PERMUTE."""
     config = folding(preset, attention=False)
