@@ -92,7 +92,14 @@ class MatMulEmission:
         run(self.emitter, rings, list(self._steps()))
 
     def _steps(self) -> Iterator[Step]:
+        """Tiles in order, and in which order each one's items are loaded.
+
+        Parameters wait for nothing. Of the operands, what was stored first is loaded first: the
+        other one may still be on its way. Addresses tell, as a rule: where memory was reused, the
+        order only costs time.
+        """
         parts = self.parts
+        order = ["parameter", *(("x", "w") if self.x.address <= self.w.address else ("w", "x"))]
         for b in range(len(parts.batch)):
             for n in range(len(parts.groups)):
                 for m in range(len(parts.rows)):
@@ -102,7 +109,8 @@ class MatMulEmission:
                         def body(slots: Slots, key: Key = key) -> None:
                             self._compute(key, slots)
 
-                        yield Step({"x": (b, m, k), "w": (b, k, n), "parameter": 0}, body)
+                        items = {"x": (b, m, k), "w": (b, k, n), "parameter": 0}
+                        yield Step({name: items[name] for name in order}, body)
 
     # Transfers
 

@@ -125,6 +125,23 @@ def test_weights_that_are_loaded_may_have_any_lanes(name):
     assert execute(whole, config).differing() == []
 
 
+def test_what_was_stored_first_is_loaded_first():
+    """Parameters, which wait for nothing, then operands as they lie, whichever becomes weights."""
+    config = CONFIGS["tiny"]
+    streamed = set()
+    for lanes_last in (False, True):
+        graph = product((2, 5, 6, 7), (False, True, False, False, False, lanes_last))
+        streamed.add(form_of(graph.ops[0], config.lane_block).streamed)
+        program = generate(graph, config)
+        constant, *loads = [i for i in program.instructions if isinstance(i, isa.Load)]
+        assert constant.space == isa.Space.PARAMETER
+        first, second = (program.tensor(name).address for name in "ab")
+        assert first < second
+        which = [second <= load.dram for load in loads if load.space != isa.Space.PARAMETER]
+        assert which[0] is False and True in which
+    assert streamed == {0, 1}
+
+
 def test_weights_that_are_transposed_take_their_heads_lanes():
     graph, config = scores()
     maps = [assign_layout(graph, config).layouts[name].lane_map for name in ("a", "b")]
