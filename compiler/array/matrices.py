@@ -88,15 +88,24 @@ class Form:
         return not self.transposed and self.w.heads == self.y.heads == 1
 
     def laid(self, maps: Sequence[LaneMap]) -> Form:
-        """The form for operands that lie in some lanes, as far as it is free."""
+        """The form for operands that lie in some lanes, as far as it is free.
+
+        A column keeps its lane, but need not be the same channel of the weights and of the result:
+        either may number its channels another way (after a channel shuffle).
+        """
         lane_map = maps[self.weighted]
         if not self.free or lane_map.channels != self.w.lane_map.channels:
             return self
+        of_weights, of_result = (grid.lane_map.table().reshape(-1) for grid in (self.w, self.y))
+        columns = of_weights >= 0
+        renamed = np.full(lane_map.channels, -1, np.int64)
+        renamed[of_weights[columns]] = of_result[columns]
+        table = lane_map.table()
         return dataclasses.replace(
             self,
-            columns=len(lane_map.blocks) * lane_map.lanes,
+            columns=table.size,
             w=self.w.laid(lane_map),
-            y=self.y.laid(lane_map),
+            y=self.y.laid(LaneMap.of(np.where(table >= 0, renamed[table], -1))),
         )
 
     def maps(self) -> list[LaneMap]:

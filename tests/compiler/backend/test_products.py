@@ -125,6 +125,35 @@ def test_weights_that_are_loaded_may_have_any_lanes(name):
     assert execute(whole, config).differing() == []
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("of", ["weights", "result", "both"])
+def test_columns_may_be_numbered_another_way(of, name):
+    """Behind a channel shuffle: channel c of the weights, or of the result, is another column."""
+    config = CONFIGS[name]
+    columns = 2 * (config.lane_block + 1)
+    graph = product((3, 1, 9, columns), (False, True, False, True, False, True))
+    (op,) = graph.ops
+    types = {name: graph.type(name) for name in "aby"}
+    shuffled = ((2, 1), (columns // 2, 2))
+    for name, field in (("b", "right"), ("y", "target")):
+        if of in ({"b": "weights", "y": "result"}[name], "both"):
+            axes = (shuffled, *types[name].axes[1:])
+            types[name] = dataclasses.replace(types[name], axes=axes)
+            op = dataclasses.replace(op, **{field: axes})
+    whole = network({"a": types["a"], "b": types["b"]}, [op], {"y": types["y"]})
+    assert execute(whole, config).differing() == []
+    ragged = LaneMap.joined(
+        [LaneMap.dense(columns - 3, config.lane_block), LaneMap.dense(3, config.lane_block)]
+    )
+    moved = Relayout(name="lay", inputs=("b",), output="r", lane_map=ragged)
+    behind = network(
+        {"a": types["a"], "b": types["b"]},
+        [moved, dataclasses.replace(op, inputs=("a", "r"))],
+        {"r": types["b"], "y": types["y"]},
+    )
+    assert execute(behind, config).differing() == []
+
+
 def test_what_was_stored_first_is_loaded_first():
     """Parameters, which wait for nothing, then operands as they lie, whichever becomes weights."""
     config = CONFIGS["tiny"]
