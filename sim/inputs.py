@@ -173,7 +173,7 @@ def _arrays(
         value = arrays[port.name]
         note = f"{value.dtype} {list(value.shape)}"
         integers = value.dtype in (np.uint8, np.int8) and port.dtype == "float32"
-        if integers and codes:
+        if integers and (codes or value.dtype == np.int8):  # pixels are never negative
             value = host.as_reals(build.program, port, _batched(value, port))
             note += ", codes of its quantizer"
         elif integers and value.dtype == np.uint8 and how is not None:

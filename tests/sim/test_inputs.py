@@ -20,12 +20,12 @@ from sim.inputs import given
 HOW = Preprocessing((0.5, 0.25, 0.125), (0.5, 0.25, 0.25))
 
 
-def build(shape, folder, dtype="float32", names=("x",)):
+def build(shape, folder, dtype="float32", names=("x",), signed=False):
     """As much of a build as reading an input needs."""
     ports = tuple(Input(name, shape, dtype) for name in names)
     layout = TensorLayout.dense((8, 1, 1, 1), 4)
     tensors = {
-        f"{n}_q": Tensor(f"{n}_q", 0, layout, False, 0.5, 3, shape, standard((1, 8, 1, 1, 1)))
+        f"{n}_q": Tensor(f"{n}_q", 0, layout, signed, 0.5, 3, shape, standard((1, 8, 1, 1, 1)))
         for n in names
     }
     program = SimpleNamespace(
@@ -169,10 +169,22 @@ def test_integers_mean_nothing_by_themselves(tmp_path):
         given(build((1, 3, 6, 8), tmp_path), tmp_path / "a.npy")
     found = given(build((1, 3, 6, 8), tmp_path), tmp_path / "a.npy", codes=True).arrays["x"]
     assert np.array_equal(found, (array.astype(np.float32) - 3) * np.float32(0.5))
+    assert (
+        "codes of its quantizer"
+        in given(build((1, 3, 6, 8), tmp_path), tmp_path / "a.npy", codes=True).notes["x"]
+    )
     np.save(tmp_path / "s.npy", array.view(np.int8))
     with pytest.raises(InputError, match="must be float32"):
         given(build((1, 3, 6, 8), tmp_path), tmp_path / "s.npy", HOW)
     assert given(build((1, 3, 6, 8), tmp_path, "uint8"), tmp_path / "a.npy").arrays["x"] is not None
+
+
+def test_signed_integers_are_codes_of_a_signed_quantizer(tmp_path):
+    array = pixels(3, 1, 3, 6, 8).view(np.int8)
+    np.save(tmp_path / "s.npy", array)
+    found = given(build((1, 3, 6, 8), tmp_path, signed=True), tmp_path / "s.npy")
+    assert np.array_equal(found.arrays["x"], (array.astype(np.float32) - 3) * np.float32(0.5))
+    assert "codes of its quantizer" in found.notes["x"]
 
 
 def test_floats_and_names(tmp_path):
