@@ -16,7 +16,7 @@ from tqdm import tqdm
 from compiler import golden
 from compiler.check import check
 from compiler.pipeline import PART
-from compiler.policy import AUTO, NAMES, OBJECTIVES
+from compiler.policy import AUTO, NAMES, OBJECTIVES, REUSE, SHARING
 from compiler.tensor import CompilerError
 from hw.arch.config import AcceleratorConfig, ConfigError
 from shell import leave
@@ -84,6 +84,13 @@ def _parser() -> argparse.ArgumentParser:
         help="where the program's DRAM begins in the memory map, a multiple of 4 KiB (default: 0)",
     )
     builder.add_argument(
+        "--dram",
+        choices=SHARING,
+        default=REUSE,
+        help="tensors in DRAM: share memory if they are not needed at once, or all stay there "
+        "after a run, for debugging",
+    )
+    builder.add_argument(
         "--no-verify",
         action="store_true",
         help="publish the build without the proof that it computes what the file says",
@@ -136,6 +143,7 @@ def _build(args: argparse.Namespace) -> int:
             states=_states(args),
             verify=not args.no_verify,
             dram_base=args.dram_base,
+            dram=args.dram,
             progress=advance,
         )
     if args.json:

@@ -31,7 +31,7 @@ from compiler.passes.compose import COMPOSE
 from compiler.passes.fold import DEAD_CODE, FOLD
 from compiler.passes.fuse import FUSE_CLAMPS, FUSE_POOLS, FUSE_RESIDUALS
 from compiler.passes.hoist import HOIST
-from compiler.policy import Policy
+from compiler.policy import REUSE, SHARING, Policy
 from hw.arch.config import AcceleratorConfig
 from hw.arch.listing import listing
 from hw.arch.program import HOST_MODEL, Program
@@ -74,6 +74,7 @@ class Options:
     policy: how layers choose between direct and transformed (hFA).
     dram_base: where the program's DRAM begins in the memory map, a multiple of 4 KiB.
     states: (input, output) of states, beside those that the file declares.
+    dram: how tensors share memory, one of policy.SHARING.
     """
 
     fuse: bool = True
@@ -81,6 +82,7 @@ class Options:
     policy: Policy = Policy()  # noqa: RUF009 (frozen)
     dram_base: int = 0
     states: tuple[tuple[str, str], ...] = ()
+    dram: str = REUSE
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class Built:
 
     Attributes
     ----------
-    network, config, fuse, hfa, objective: what was built, for which configuration, how.
+    network, config, fuse, hfa, objective, dram: what was built, for which configuration, how.
     output: the build folder.
     golden: ``equal``, ``differs`` (by rounding, as accepted), ``skipped`` (asked for),
         ``recorded`` (by the proof) or ``absent`` (nothing recorded beside the file).
@@ -109,6 +111,7 @@ class Built:
     fuse: bool
     hfa: str
     objective: str
+    dram: str
     output: str
     golden: str
     golden_differences: Mapping[str, tuple[int, int]]
@@ -191,6 +194,8 @@ def build(
     """
     options = options or Options()
     options.policy.check(config)
+    if options.dram not in SHARING:
+        raise CompilerError(f"dram {options.dram!r}; there are {', '.join(SHARING)}")
     start = time.perf_counter()
     output.check_target(target)
     progress("import", 0)
@@ -206,7 +211,9 @@ def build(
         opened = options.golden in (golden.CHECK, golden.REPORT)
         recorded = golden.adopt(graph, source, folder) if opened else None
         settled = lay_out(graph, config)
-        program = emit(settled, config, lambda name: progress(name, steps), options.policy)
+        program = emit(
+            settled, config, lambda name: progress(name, steps), options.policy, options.dram
+        )
         program = _placed(program, options.dram_base)
         progress("write", steps)
         _write(program, config, folder, stages)
@@ -296,6 +303,7 @@ def _summary(
         fuse=options.fuse,
         hfa=options.policy.hfa,
         objective=options.policy.objective,
+        dram=options.dram,
         output=str(target),
         golden=verdict.state,
         golden_differences=verdict.differences,

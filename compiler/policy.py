@@ -1,4 +1,4 @@
-"""How layers choose between direct and transformed (hFA): the settings and their names."""
+"""What a user can choose: direct or transformed (hFA), how DRAM is shared; settings and names."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from hw.arch.winograd import ALGORITHMS, Algorithm
 
 OFF, AUTO = "off", "auto"
 OBJECTIVES = ("cycles", "energy", "multiplications")
+REUSE, ALL = "reuse", "all"
+SHARING = (REUSE, ALL)
+"""Tensors that are not needed at once share DRAM, or all are there when a run ends."""
 
 
 def ascii_name(algorithm: Algorithm) -> str:

@@ -31,15 +31,16 @@ from models.reference import Reference
 from proof.prove import prove_and_run
 from sim import host
 from sim.__main__ import main as sim_main
+from sim.backend import BackendResult
 from sim.backend import Options as RunOptions
 from sim.backends import make_backend
 from sim.build import Build
-from sim.compare import overwritten
 from sim.errors import InputError, SimulatorError
 from sim.functional.backend import dynamic_trace
 from sim.functional.errors import MachineError
 from sim.functional.hazards import HazardError, check_hazards
 from sim.inputs import given
+from sim.path import unmade
 from sim.run import outputs
 
 Array = npt.NDArray[Any]
@@ -253,7 +254,7 @@ def _strictly() -> Iterator[None]:
         yield
 
 
-def _simulate(folder: Path, feeds: Path, backend: str) -> tuple[Build, npt.NDArray[np.uint8]]:
+def _simulate(folder: Path, feeds: Path, backend: str) -> tuple[Build, BackendResult]:
     """Load, bind, run, and prove that the waits suffice: as `sim run --check` does."""
     made = Build.load(folder)
     image = host.start_image(made.program, made.feeds(given(made, feeds).arrays))
@@ -261,19 +262,19 @@ def _simulate(folder: Path, feeds: Path, backend: str) -> tuple[Build, npt.NDArr
     result = make_backend(backend).run(made.program, made.config, image, options)
     trace = result.trace or dynamic_trace(made.program, made.config, image)
     check_hazards(trace, made.config, made.program.memory_bytes)
-    return made, result.memory
+    return made, result
 
 
-def _collect(made: Build, memory: npt.NDArray[np.uint8]) -> Run:
+def _collect(made: Build, result: BackendResult) -> Run:
     program = made.program
-    lost = overwritten(program)
+    skipped = unmade(program, result.trace)
     tensors = {
-        t.name: Stored(host.read(memory, t), float(t.scale), int(t.zero_point))
+        t.name: Stored(result.image.read(t), float(t.scale), int(t.zero_point))
         for t in program.tensors
-        if t.origin == FILE and t.name not in lost
+        if t.origin == FILE and t.name not in skipped
     }
     layers = {t: layer.op for layer in program.layers for t in layer.tensors}
-    return Run(tensors, outputs(program, memory), layers)
+    return Run(tensors, outputs(program, result.memory), layers)
 
 
 def save(path: Path, arrays: Mapping[str, Array]) -> None:

@@ -10,7 +10,7 @@ from compiler import golden as recordings
 from compiler import pipeline
 from compiler.ir import Graph
 from compiler.pipeline import PART, Built, Options, Progress
-from compiler.policy import AUTO, OBJECTIVES, Policy
+from compiler.policy import AUTO, OBJECTIVES, REUSE, Policy
 from compiler.tensor import CompilerError
 from hw.arch.config import AcceleratorConfig
 from proof.prove import prove_and_run
@@ -29,6 +29,7 @@ def build(
     states: Mapping[str, str] | None = None,
     verify: bool = True,
     dram_base: int = 0,
+    dram: str = REUSE,
     progress: Progress = lambda step, total: None,
 ) -> Built:
     """Compile a quantized ONNX file into a build folder, and prove it.
@@ -48,6 +49,7 @@ def build(
     states: outputs that are the next run's inputs, by these; beside those that the file declares.
     verify: prove that the program computes what the file says.
     dram_base: where the program's DRAM begins in the memory map, a multiple of 4 KiB.
+    dram: how tensors share memory: ``reuse``, or ``all`` have memory of their own.
     progress: told each step before it starts; see `compiler.pipeline.Progress`.
 
     Returns
@@ -77,6 +79,7 @@ def build(
         golden=golden if record is None else recordings.RECORD,
         policy=Policy(hfa, objective),
         dram_base=dram_base,
+        dram=dram,
         states=tuple((states or {}).items()),
     )
     target = output or Path("build") / source.stem

@@ -35,7 +35,7 @@ from sim import host
 from sim.backend import BackendResult, Options
 from sim.backends import make_backend
 from sim.build import GOLDEN, INPUT, OUTPUT, Arrays, Build
-from sim.compare import blame, difference, overwritten
+from sim.compare import blame, difference
 from sim.errors import InputError, SimulatorError
 from sim.functional.errors import MachineError
 from sim.functional.hazards import HazardError, check_hazards
@@ -61,8 +61,8 @@ def prove(
     Returns
     -------
     What was proven: ``input``; ``tensors`` and ``elements`` compared to the bit, ``compiler`` of
-    them the compiler's own; ``overwritten`` ones, which the end of a run does not show; ``forms``,
-    the figures of (b) by form; ``unproven`` nodes that ONNX Runtime does not run; ``seconds``.
+    them the compiler's own; ``forms``, the figures of (b) by form;
+    ``unproven`` nodes that ONNX Runtime does not run; ``seconds``.
 
     Raises
     ------
@@ -114,7 +114,6 @@ class _Proof:
         self.compared: dict[str, int] = {}
         self.results: list[BackendResult] = []
         self.traces: list[Sequence[Step]] = []
-        self.lost = set(overwritten(self.program))
 
     @property
     def program(self) -> Program:
@@ -154,9 +153,8 @@ class _Proof:
         self.results.append(self.result)
         self.traces.append(trace)
         check_hazards(trace, self.build.config, program.memory_bytes)
-        lost, skipped = set(overwritten(program, trace)), unmade(program, trace)
-        stored = {t.name: t for t in program.tensors if t.name not in lost | skipped}
-        self.lost &= lost
+        skipped = unmade(program, trace)
+        stored = {t.name: t for t in program.tensors if t.name not in skipped}
         self.now = stored
         own = {name for name, t in stored.items() if t.origin == COMPILER} - set(self.fed)
         operators, sources = inner.needed(self.graph, own, skipped)
@@ -244,7 +242,7 @@ class _Proof:
 
     def _same(self, tensor: Tensor, codes: Array) -> None:
         """Compare a stored tensor to the bit."""
-        got = host.read(self.result.memory, tensor)
+        got = self.result.image.read(tensor)
         if codes.shape != got.shape or codes.dtype != got.dtype:
             raise CompilerError(
                 f"tensor {tensor.name} is stored as {got.dtype} {list(got.shape)}; it is "
@@ -252,7 +250,9 @@ class _Proof:
             )
         found = difference(tensor.name, codes, got)
         if found is not None:
-            raise CompilerError(str(blame(found, tensor, self.program, self.result.trace or ())))
+            trace, copy = self.result.trace or (), self.result.image.copy(tensor)
+            before = trace if copy is None else trace[: copy.steps]
+            raise CompilerError(str(blame(found, tensor, self.program, before)))
         self.compared[tensor.name] = got.size
 
     def _output(self, name: str, value: Array) -> None:
@@ -274,7 +274,7 @@ class _Proof:
         """Outputs as the file types them, and stored tensors that were recorded."""
         names = {key.removeprefix(OUTPUT) for key in self.build.golden if key.startswith(OUTPUT)}
         memory = self.result.memory
-        values = {n: host.read(memory, t) for n, t in self.stored.items() if n in names}
+        values = {n: self.result.image.read(t) for n, t in self.stored.items() if n in names}
         ports = [port for port in self.program.outputs if self.origin == RECORDED]
         return values | {port.name: host.result(self.program, memory, port) for port in ports}
 
@@ -291,7 +291,6 @@ class _Proof:
             "tensors": len(self.compared),
             "compiler": len(self.own),
             "elements": sum(self.compared.values()),
-            "overwritten": [t.name for t in self.program.tensors if t.name in self.lost],
             "paths": [list(names(self.program, trace)) for trace in self.traces],
             "unreachable": arms.unreachable(self.program, self.graph, self.traces),
             "forms": {

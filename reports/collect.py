@@ -77,7 +77,6 @@ def summarize(result: RunResult, clock_hz: float = CLOCK_HZ) -> Report:
         checked=result.checked,
         equal=result.equal,
         tensors_compared=result.tensors_compared,
-        tensors_overwritten=result.tensors_overwritten,
         first_difference="" if result.first_difference is None else str(result.first_difference),
         halt_code=result.halt_code,
         cycles=result.cycles,

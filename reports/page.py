@@ -277,9 +277,6 @@ def _method(report: Report) -> str:
         ("energy table", f"{report.energy_table.name}. {report.energy_table.technology}"),
         ("uncertainty", report.energy_table.uncertainty),
     ]
-    if report.tensors_overwritten:
-        words = "tensors were not compared: a later layer used their memory again"
-        facts.insert(3, ("not compared", f"{report.tensors_overwritten} {words}"))
     terms = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts if v)
     body = f"<dl>{terms}</dl>"
     if report.energy_table.numbers:

@@ -172,7 +172,7 @@ class Report:
     network, config, backend, fingerprint: what ran, on what.
     checked: compared with the PyTorch reference; otherwise with the recorded run only.
     equal: everything compared is equal; None if there was nothing to compare with.
-    tensors_compared, tensors_overwritten: how far; the latter could not be compared any more.
+    tensors_compared: how far.
     first_difference: "" if there is none.
     halt_code: of the program; 0 is success.
     cycles, macs, multipliers, port_bytes, roofline_cycles: totals and the machine.
@@ -201,7 +201,6 @@ class Report:
     checked: bool
     equal: bool | None
     tensors_compared: int
-    tensors_overwritten: int
     first_difference: str
     halt_code: int
     cycles: int

@@ -10,7 +10,7 @@ from reports import hfa
 from reports.advice import advice
 from reports.report import LayerRow, Report
 
-VERSION = 1
+VERSION = 2
 
 
 def headline(report: Report) -> dict[str, Any]:
@@ -23,7 +23,6 @@ def headline(report: Report) -> dict[str, Any]:
         "checked": report.checked,
         "equal": report.equal,
         "tensors_compared": report.tensors_compared,
-        "tensors_overwritten": report.tensors_overwritten,
         "first_difference": report.first_difference or None,
         "halt_code": report.halt_code,
         "cycles": report.cycles,

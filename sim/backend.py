@@ -14,6 +14,7 @@ from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Unit
 from hw.arch.program import Program
 from sim.functional.sequencer import Step
+from sim.image import Image
 
 Bytes = npt.NDArray[np.uint8]
 Cycles = npt.NDArray[np.int64]
@@ -68,7 +69,7 @@ class BackendResult:
 
     Attributes
     ----------
-    memory: DRAM after the run, u8; a new array.
+    image: DRAM after the run, a new array; and copies of what the run wrote over.
     cycles: from the start until the interrupt; None where time is not simulated.
     timeline: None where time is not simulated.
     counters: performance counters by name (registers.COUNTERS); functional: {}.
@@ -80,7 +81,7 @@ class BackendResult:
     waveform: the file that was written, if one was asked for.
     """
 
-    memory: Bytes
+    image: Image
     cycles: int | None
     timeline: Timeline | None
     counters: Mapping[str, int]
@@ -89,6 +90,11 @@ class BackendResult:
     trace: Sequence[Step] | None = None
     saturation: Mapping[int, tuple[int, int]] = dataclasses.field(default_factory=dict)
     waveform: Path | None = None
+
+    @property
+    def memory(self) -> Bytes:
+        """DRAM after the run."""
+        return self.image.memory
 
 
 class Backend(Protocol):

@@ -14,7 +14,8 @@ from hw.arch.program import Output, Program, Tensor
 from hw.arch.walk import offsets
 from sim import host
 from sim.functional.sequencer import Step
-from sim.path import executed, unmade
+from sim.image import Image
+from sim.path import unmade
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 
@@ -66,13 +67,11 @@ class Comparison:
     Attributes
     ----------
     compared: tensors compared.
-    overwritten: names of tensors whose memory a later layer used again; not comparable.
     differing: names of tensors that differ, in program order.
     first: the first difference, or None.
     """
 
     compared: int
-    overwritten: tuple[str, ...]
     differing: tuple[str, ...]
     first: Difference | None
 
@@ -85,7 +84,6 @@ class Comparison:
         """Both comparisons as one."""
         return Comparison(
             self.compared + other.compared,
-            tuple(dict.fromkeys((*self.overwritten, *other.overwritten))),
             tuple(dict.fromkeys((*self.differing, *other.differing))),
             self.first or other.first,
         )
@@ -113,27 +111,6 @@ def difference(name: str, expected: npt.NDArray[Any], got: npt.NDArray[Any]) -> 
     )
 
 
-def overwritten(program: Program, trace: Sequence[Step] | None = None) -> tuple[str, ...]:
-    """Tensors whose DRAM a later tensor uses again, so that a final image does not hold them.
-
-    Parameters
-    ----------
-    trace: of the run; layers that it passes by write nothing. None: all layers run.
-    """
-    ran = executed(program, trace)
-    order = {name: i for i, layer in enumerate(ran) for name in layer.tensors}
-    lost = []
-    for tensor in program.tensors:
-        end = tensor.address + tensor.layout.nbytes
-        written = order.get(tensor.name, -1)
-        for other in program.tensors:
-            overlaps = other.address < end and tensor.address < other.address + other.layout.nbytes
-            if other.name != tensor.name and overlaps and order.get(other.name, -1) > written:
-                lost.append(tensor.name)
-                break
-    return tuple(lost)
-
-
 def storing_instruction(trace: Sequence[Step], address: int, beat: int) -> int:
     """Index of the last STORE of a trace that wrote a byte; −1 if none did."""
     for step in reversed(trace):
@@ -150,15 +127,14 @@ def storing_instruction(trace: Sequence[Step], address: int, beat: int) -> int:
 
 def compare(
     program: Program,
-    memory: npt.NDArray[np.uint8],
+    image: Image,
     reference: Tensors,
     trace: Sequence[Step] = (),
     names: Collection[str] | None = None,
 ) -> Comparison:
-    """Compare every tensor of a final DRAM image with a reference.
+    """Compare every tensor of a run with a reference, each as it was when it was complete.
 
-    Those that were overwritten, and those of arms that did not run, are left out. That a reference
-    takes other arms is a difference.
+    Those of arms that did not run are left out. That a reference takes other arms is a difference.
 
     Parameters
     ----------
@@ -173,30 +149,28 @@ def compare(
     """
     chosen = [t for t in program.tensors if names is None or t.name in names]
     ran = trace or None
-    gone, skipped = set(overwritten(program, ran)), unmade(program, ran)
+    skipped = unmade(program, ran)
     stored = {name for layer in program.layers for name in layer.tensors}
-    lost = tuple(tensor.name for tensor in chosen if tensor.name in gone)
     differing = []
     first: Difference | None = None
     compared = 0
     for tensor in chosen:
-        if tensor.name in gone and tensor.name not in skipped:
-            continue
         made, known = tensor.name not in skipped, tensor.name in reference
         if not known and (not made or (program.blocks and tensor.name not in stored)):
             continue  # of an arm that did not run
         compared += 1
         found: Difference | None
         if made and (known or not program.blocks):
-            found = difference(tensor.name, reference[tensor.name], host.read(memory, tensor))
+            found = difference(tensor.name, reference[tensor.name], image.read(tensor))
         else:
             found = another_arm(tensor)
         if found is None:
             continue
         differing.append(tensor.name)
         if first is None:
-            first = blame(found, tensor, program, trace)
-    return Comparison(compared, lost, tuple(differing), first)
+            copy = image.copy(tensor)
+            first = blame(found, tensor, program, trace if copy is None else trace[: copy.steps])
+    return Comparison(compared, tuple(differing), first)
 
 
 def another_arm(tensor: Tensor) -> Difference:

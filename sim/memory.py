@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import INSTRUCTION_BYTES
-from hw.arch.program import Program
+from hw.arch.program import Program, Tensor
 from hw.arch.walk import Memory, accesses
 from sim.functional.sequencer import WAITING, Step
 
@@ -26,7 +26,8 @@ class Region:
     kind: ``code``, ``image`` (weights, parameters, tables), ``input`` or ``tensor``.
     name: of the tensor. address, bytes: where, how much.
     first, last: layers during which it holds what it is named for: from that which stores it (−1:
-        before the run) to the last that reads it, or −2 where none does (an output).
+        before the run) to the last that reads it before another one is stored there, or −2 where
+        none does (an output).
     """
 
     kind: str
@@ -53,23 +54,31 @@ def regions(
         for at, data in program.image
     ]
     stored = {name: i for i, layer in enumerate(program.layers) for name in layer.tensors}
-    reads: list[tuple[int, int, int]] = []
+    touched: dict[bool, list[tuple[int, int, int]]] = {False: [], True: []}
     for step in trace:
         if isinstance(step.instruction, WAITING):
-            reads += [
-                (int(owner[step.pc]), a.low, a.high)
-                for a in accesses(step.instruction, config)
-                if a.memory is Memory.DRAM and not a.write
-            ]
-    layers, low, high = np.array(reads or [(-1, 0, -1)], np.int64).T
+            for a in accesses(step.instruction, config):
+                if a.memory is Memory.DRAM:
+                    touched[a.write].append((int(owner[step.pc]), a.low, a.high))
+    reads, writes = (np.array(touched[k] or [(-1, 0, -1)], np.int64).T for k in (False, True))
     for tensor in program.tensors:
         first = stored.get(tensor.name, -1)
-        end = tensor.address + tensor.layout.nbytes
-        mine = layers[(low < end) & (high >= tensor.address) & (layers >= first)]
+        over = _later(writes, tensor, first + 1)
+        # Other tensors may lie there behind it.
+        until = int(over.min()) if over.size else len(program.layers)
+        mine = _later(reads, tensor, first)
+        mine = mine[mine < until]
         kind = "tensor" if first >= 0 else "input"
-        last = int(mine.max()) if mine.size else -2
+        last = int(mine.max()) if mine.size else max(first, 0) if over.size else -2
         found.append(Region(kind, tensor.name, tensor.address, tensor.layout.nbytes, first, last))
     return tuple(sorted(found, key=lambda region: (region.address, region.name)))
+
+
+def _later(touched: npt.NDArray[np.int64], tensor: Tensor, first: int) -> npt.NDArray[np.int64]:
+    """Layers from one on that touch a tensor's bytes; `touched` are layers and both ends."""
+    layers, low, high = touched
+    end = tensor.address + tensor.layout.nbytes
+    return np.asarray(layers[(low < end) & (high >= tensor.address) & (layers >= first)], np.int64)
 
 
 def capacity(config: AcceleratorConfig) -> dict[str, int]:

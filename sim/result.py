@@ -15,7 +15,7 @@ from typing import Any
 
 from sim.compare import Difference
 
-VERSION = 1
+VERSION = 2
 
 
 class ResultError(ValueError):
@@ -113,8 +113,7 @@ class RunResult:
     network, config, backend: names. fingerprint: of the configuration, 16 hexadecimal digits.
     checked: whether a reference was computed (`--check`); otherwise recorded outputs only.
     equal: every compared tensor equals its reference; None if there was nothing to compare with.
-    tensors_compared, tensors_overwritten: stored tensors compared, and those that were not since
-        a later layer used their memory again.
+    tensors_compared: stored tensors compared.
     first_difference: None, or the first one.
     cycles: from the start until the interrupt.
     macs: multiply-accumulates of the original network, of layers that ran.
@@ -147,7 +146,6 @@ class RunResult:
     checked: bool
     equal: bool | None
     tensors_compared: int
-    tensors_overwritten: int
     first_difference: Difference | None
     cycles: int | None
     macs: int

@@ -20,6 +20,7 @@ from sim.errors import InputError
 from sim.functional.backend import dynamic_trace
 from sim.functional.hazards import check_hazards
 from sim.functional.sequencer import Step
+from sim.image import Image
 from sim.result import RunResult
 from sim.tally import collect
 
@@ -75,7 +76,7 @@ def _compare_outputs(
         if wrong is not None:
             differing.append(port.name)
             first = first or blame(wrong, port, build.program, trace)
-    return Comparison(compared, (), tuple(differing), first)
+    return Comparison(compared, tuple(differing), first)
 
 
 def _compare_states(
@@ -93,12 +94,10 @@ def _compare_states(
         if wrong is not None:
             differing.append(name)
             first = first or blame(wrong, tensor, program, trace)
-    return Comparison(len(program.state_tensors()), (), tuple(differing), first)
+    return Comparison(len(program.state_tensors()), tuple(differing), first)
 
 
-def _compare_recording(
-    build: Build, memory: npt.NDArray[np.uint8], trace: Sequence[Step]
-) -> Comparison:
+def _compare_recording(build: Build, image: Image, trace: Sequence[Step]) -> Comparison:
     """Compare recorded outputs, and whatever integer tensors were recorded beside them."""
     ports = {port.name: port for port in build.program.outputs}
     recorded = {
@@ -112,10 +111,9 @@ def _compare_recording(
                 f"{build.recording}: the output {name!r} has shape {list(recorded[name].shape)}, "
                 f"the program's {list(port.shape)}; build it again"
             )
-    found = _compare_outputs(build, memory, trace, recorded)
+    found = _compare_outputs(build, image.memory, trace, recorded)
     names = [t.name for t in build.program.tensors if t.name in recorded and t.name not in ports]
-    tensors = compare(build.program, memory, recorded, trace, names)
-    found = found.joined(dataclasses.replace(tensors, overwritten=()))
+    found = found.joined(compare(build.program, image, recorded, trace, names))
     if found.first is not None:
         found = dataclasses.replace(found, first=_recorded(build, found.first))
     return found
@@ -124,28 +122,28 @@ def _compare_recording(
 def check(
     build: Build,
     inputs: Arrays,
-    memory: npt.NDArray[np.uint8],
+    image: Image,
     trace: Sequence[Step],
     reference: Mapping[str, npt.NDArray[Any]] | None,
 ) -> Comparison | None:
-    """Compare a final image with the reference (if there is one) and the recorded run.
+    """Compare a run with the reference (if there is one) and the recorded run.
 
     Returns None if there is nothing to compare with: another input and no reference.
     """
     found: Comparison | None = None
     if reference is not None:
         known = [t.name for t in build.program.tensors if t.origin == FILE]
-        found = compare(build.program, memory, reference, trace, known)
+        found = compare(build.program, image, reference, trace, known)
         # The outputs are stored tensors and counted as such; this is how they leave the host,
         # and what the next run reads.
         for bound in (
-            _compare_outputs(build, memory, trace, reference),
-            _compare_states(build.program, memory, trace, reference),
+            _compare_outputs(build, image.memory, trace, reference),
+            _compare_states(build.program, image.memory, trace, reference),
         ):
             found = found.joined(dataclasses.replace(bound, compared=0))
     if not build.is_recorded(inputs):
         return found
-    recorded = _compare_recording(build, memory, trace)
+    recorded = _compare_recording(build, image, trace)
     if found is None:
         return recorded if recorded.compared else None
     return found.joined(dataclasses.replace(recorded, compared=0))
@@ -206,7 +204,7 @@ def run_build(
     trace = result.trace if result.trace is not None else dynamic_trace(program, config, memory)
     if with_reference:
         check_hazards(trace, config, program.memory_bytes)
-    comparison = check(build, inputs, result.memory, trace, reference)
+    comparison = check(build, inputs, result.image, trace, reference)
     collected = collect(
         program, config, backend.name, result, trace, comparison, with_reference, table
     )

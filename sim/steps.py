@@ -232,7 +232,7 @@ def _recorded(build: Build, planned: Plan, number: int, outputs: Arrays) -> Comp
             differing.append(name)
             against = f"step {number} of the recorded run {build.recording}"
             first = first or dataclasses.replace(wrong, against=against)
-    return Comparison(compared, (), tuple(differing), first) if compared else None
+    return Comparison(compared, tuple(differing), first) if compared else None
 
 
 def _joined(result: RunResult, recorded: Comparison, number: int) -> RunResult:

@@ -187,7 +187,6 @@ def collect(
         checked=checked,
         equal=None if comparison is None else comparison.equal,
         tensors_compared=0 if comparison is None else comparison.compared,
-        tensors_overwritten=0 if comparison is None else len(comparison.overwritten),
         first_difference=None if comparison is None else comparison.first,
         cycles=cycles,
         macs=macs,

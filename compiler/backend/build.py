@@ -17,7 +17,7 @@ from compiler.flow.settle import Settled, settle
 from compiler.ir import AnyOperation, CompilerError, Graph
 from compiler.layout.assign import assign_layout, check_operator
 from compiler.lower import lowering, refusal, roofline_cycles
-from compiler.policy import Policy
+from compiler.policy import REUSE, Policy
 from hw.arch.config import AcceleratorConfig
 from hw.arch.encoding import EncodingError
 from hw.arch.isa import Begin
@@ -56,6 +56,7 @@ def emit(
     config: AcceleratorConfig,
     progress: Progress = lambda name: None,
     policy: Policy | None = None,
+    dram: str = REUSE,
 ) -> Program:
     """Lower every operator and link the program.
 
@@ -65,6 +66,7 @@ def emit(
     config: the accelerator.
     progress: is told each operator's name before it is lowered.
     policy: how layers choose between direct and transformed.
+    dram: how tensors share memory, one of policy.SHARING.
 
     Raises
     ------
@@ -75,7 +77,7 @@ def emit(
     policy = policy or Policy()
     policy.check(config)
     graph = settled.assigned.graph
-    placement = place(settled, PAGE)
+    placement = place(settled, PAGE, dram)
     constants = ConstantPool(placement.end)
     emitter = Emitter(config, placement.tensors, constants, policy, placement.scratch)
     emitter.instructions.append(Begin(config.fingerprint))

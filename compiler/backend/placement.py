@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from compiler.emit.allocate import PAGE, align
+from compiler.emit.allocate import PAGE, Piece, align, best_fit
+from compiler.flow.liveness import homes, in_emission, intervals
 from compiler.flow.settle import Settled
 from compiler.lower import lowering
+from compiler.policy import REUSE
 from hw.arch.program import Tensor
 
 
@@ -28,51 +30,78 @@ class Placement:
     scratch: dict[str, int]
 
 
-def place(settled: Settled, base: int) -> Placement:
-    """Give every tensor a region of its own: inputs and constants first, then states, results.
+def place(settled: Settled, base: int, mode: str = REUSE) -> Placement:
+    """Give tensors their memory: inputs and constants first, then what the program stores.
 
-    A state's input lies in the window since its next value is stored there.
+    A state's input lies in the window since its next value is stored there. What comes from
+    outside a run or leaves it has memory of its own. The others are placed by best fit over the
+    operators between which they live, and so is what an operator stores beside its result; with
+    ALL they have memory of their own, too.
     """
     graph, layouts = settled.assigned.graph, settled.assigned.layouts
-    same = {op.output: op.inputs[0] for op in graph.ops if lowering(op).keeps_bytes(op)}
-    same |= settled.places
-    states = {state.target for state in graph.states}
+    lies = homes(settled)
+    pieces = _pieces(settled)
+    shared = {piece.key for piece in pieces} if mode == REUSE else set()
     results = {op.output for op in graph.ops}
-    tensors: dict[str, Tensor] = {}
+    states = {state.target for state in graph.states}
+    addresses: dict[tuple[str, ...], int] = {}
     address = base
 
-    def put(name: str) -> None:
+    def put(key: tuple[str, ...], size: int) -> None:
         nonlocal address
-        kind, layout = graph.type(name), layouts[name]
-        if name in same:
-            place = tensors[same[name]].address
-        else:
-            place = address
-            address = align(address + layout.nbytes, PAGE)
-        tensors[name] = Tensor(
-            name=name,
-            address=place,
-            layout=layout,
-            signed=kind.signed,
-            scale=kind.scale,
-            zero_point=kind.zero_point,
-            shape=kind.onnx_shape,
-            axes=kind.axes,
-            origin=graph.values[name].origin,
-        )
+        if key not in shared and key not in addresses:
+            addresses[key] = address
+            address = align(address + size, PAGE)
 
-    for name in graph.values:
-        if name not in results and name not in states:
-            put(name)
+    outside = [name for name in graph.values if name not in results and name not in states]
+    inside = [name for name in graph.values if name in states]
+    inside += [op.output for op in graph.ops]
+    for name in outside:
+        put((lies[name],), layouts[name].nbytes)
     start = address
-    for name in graph.values:
-        if name in states:
-            put(name)
-    scratch: dict[str, int] = {}
-    for op in graph.ops:
-        put(op.output)
+    for name in inside:
+        put((lies[name],), layouts[name].nbytes)
+    for piece in pieces:
+        put(piece.key, piece.size)
+    found, size = best_fit((piece for piece in pieces if piece.key in shared), PAGE)
+    addresses |= {key: address + offset for key, offset in found.items()}
+    address += size
+    return Placement(
+        {name: _tensor(settled, name, addresses[lies[name],]) for name in (*outside, *inside)},
+        (start, max(address, start + 1)),
+        address,
+        {key[0]: place for key, place in addresses.items() if key[1:] == _BESIDE},
+    )
+
+
+_BESIDE = ("beside",)
+
+
+def _pieces(settled: Settled) -> list[Piece]:
+    """What is made and used up within a run: tensors, and what operators store beside them."""
+    graph, layouts = settled.assigned.graph, settled.assigned.layouts
+    pieces = [
+        Piece((name,), layouts[name].nbytes, interval.first, interval.last)
+        for name, interval in intervals(settled).items()
+    ]
+    for number, op in enumerate(in_emission(graph)):
         size = lowering(op).scratch(op, layouts[op.inputs[0]])
         if size:
-            scratch[op.output] = address
-            address = align(address + size, PAGE)
-    return Placement(tensors, (start, max(address, start + 1)), address, scratch)
+            pieces.append(Piece((op.output, *_BESIDE), size, number, number))
+    return pieces
+
+
+def _tensor(settled: Settled, name: str, address: int) -> Tensor:
+    graph = settled.assigned.graph
+    kind = graph.type(name)
+    return Tensor(
+        name=name,
+        address=address,
+        layout=settled.assigned.layouts[name],
+        signed=kind.signed,
+        scale=kind.scale,
+        zero_point=kind.zero_point,
+        shape=kind.onnx_shape,
+        axes=kind.axes,
+        origin=graph.values[name].origin,
+    )

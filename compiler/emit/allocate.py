@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable
+
 from hw.arch.layout import ceil_div
 
 PAGE = 4096
@@ -61,3 +64,50 @@ class RingPlacer:
         place = self._next
         self._next += size
         return self._first + place
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Piece:
+    """Memory that something needs for a while.
+
+    Attributes
+    ----------
+    key: what it is for.
+    size: in units of the memory.
+    first, last: steps in which it is needed, both included.
+    """
+
+    key: tuple[str, ...]
+    size: int
+    first: int
+    last: int
+
+    def meets(self, other: Piece) -> bool:
+        """Whether both are needed in some step."""
+        return self.first <= other.last and other.first <= self.last
+
+
+def best_fit(pieces: Iterable[Piece], unit: int = 1) -> tuple[dict[tuple[str, ...], int], int]:
+    """Places so that pieces which are needed at once do not overlap; and the end of the last one.
+
+    The largest piece first, each into the smallest gap, between those that it meets, in which it
+    fits; else behind them.
+
+    Parameters
+    ----------
+    unit: places are multiples of it.
+    """
+    placed: list[tuple[int, int, Piece]] = []
+    for piece in sorted(pieces, key=lambda p: (-p.size, p.first, p.key)):
+        size = align(piece.size, unit)
+        chosen, room, free = None, 0, 0
+        for start, end, other in sorted(placed, key=lambda entry: entry[:2]):
+            if not other.meets(piece):
+                continue
+            gap = start - free
+            if gap >= size and (chosen is None or gap < room):
+                chosen, room = free, gap
+            free = max(free, end)
+        start = free if chosen is None else chosen
+        placed.append((start, start + size, piece))
+    return {p.key: start for start, _, p in placed}, max((end for _, end, _ in placed), default=0)

@@ -13,6 +13,7 @@ from sim.backend import BackendResult, Bytes, Options, timeline
 from sim.cosim import job, verilate
 from sim.functional import MachineError
 from sim.functional.backend import dynamic_trace
+from sim.image import image, overwritten
 
 PROGRESS_CYCLES = 1_000_000
 TRAINING_CYCLES = 30_000
@@ -65,11 +66,14 @@ class RtlBackend:
             waves_first=first,
             waves_last=last,
         )
-        result = job.run(model, job_of(program), memory, settings)
-        check(result)
         steps = dynamic_trace(program, config, memory)
+        lost, made = overwritten(program, steps, config.port.bytes)
+        lost.sort(key=lambda complete: complete.stores)
+        keep = [job.Keep(c.stores, c.first, c.last - c.first) for c in lost]
+        result = job.run(model, job_of(program), memory, settings, keep=keep)
+        check(result)
         return BackendResult(
-            memory=result.memory,
+            image=image(result.memory, zip(lost, result.kept, strict=True), made),
             cycles=result.counters["cycles"],
             timeline=timeline(steps, result.issue, result.done),
             counters=result.counters,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hw.arch.codes import Unit
 from hw.arch.config import AcceleratorConfig
 from hw.arch.registers import COUNTERS, Control, Register, Status, counter_offset
 from hw.arch.timing import MemoryTiming
@@ -20,7 +21,7 @@ REPORTED = (
 
 
 def parameters_header(config: AcceleratorConfig) -> str:
-    """Text of ``parameters.hpp``: memory timing, port geometry, registers and counters."""
+    """Text of ``parameters.hpp``: memory timing, port geometry, units, registers and counters."""
     timing = MemoryTiming()
     constants = {
         "PORT_BYTES": config.port.bytes,
@@ -29,6 +30,7 @@ def parameters_header(config: AcceleratorConfig) -> str:
         "WRITE_LATENCY": timing.write_latency,
         "WRITE_RESPONSE": timing.write_response,
         "TURNAROUND": timing.turnaround,
+        "STORE_UNIT": int(Unit.STORE),
     }
     lines = [
         "// Generated from hw/arch by sim/cosim/headers.py.",

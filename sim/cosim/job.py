@@ -6,7 +6,7 @@ import dataclasses
 import json
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,21 @@ class Job:
     store_window: tuple[int, int]
     watchdog: int = DEFAULT_WATCHDOG
     dram_base: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Keep:
+    """DRAM bytes to copy in the middle of a run.
+
+    Attributes
+    ----------
+    stores: as soon as so many STOREs have completed; 0: before the start.
+    address, size: which bytes, relative to dram_base.
+    """
+
+    stores: int
+    address: int
+    size: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -93,6 +108,7 @@ class JobResult:
     Attributes
     ----------
     memory: DRAM after the run, u8 [size].
+    kept: the copies that were asked for, as far as the run came.
     registers, counters: by lower-case name, as the contract names them.
     issue, done: per unit, the cycle of the run of every instruction, in order.
     bursts_ended: no burst was open when the core raised its interrupt.
@@ -110,6 +126,7 @@ class JobResult:
     bursts: tuple[int, int]
     seconds: float
     cycles_simulated: int
+    kept: Sequence[npt.NDArray[np.uint8]] = ()
 
     @property
     def khz(self) -> float:
@@ -123,6 +140,7 @@ def run(
     memory: npt.NDArray[np.uint8],
     settings: Settings | None = None,
     memory_base: int | None = None,
+    keep: Sequence[Keep] = (),
 ) -> JobResult:
     """Run a job on a model built by `verilate.build`.
 
@@ -133,6 +151,7 @@ def run(
     memory: DRAM before the run, u8 [size]; not changed.
     settings: limits, stalls, waveforms.
     memory_base: where the memory answers on the bus; default: at the job's dram_base.
+    keep: copies to make, in ascending order of `stores`.
 
     Raises
     ------
@@ -145,6 +164,9 @@ def run(
     with tempfile.TemporaryDirectory(prefix="rtl-") as name:
         folder = Path(name)
         memory.tofile(folder / "memory.bin")
+        base = job.dram_base if memory_base is None else memory_base
+        wanted = [(k.stores, k.address + job.dram_base - base, k.size) for k in keep]
+        np.array(wanted, np.uint64).tofile(folder / "keep.bin")
         command = [
             str(program),
             *("--memory", str(folder / "memory.bin")),
@@ -155,7 +177,9 @@ def run(
             *("--store-base", str(job.store_window[0])),
             *("--store-limit", str(job.store_window[1])),
             *("--dram-base", str(job.dram_base)),
-            *("--memory-base", str(job.dram_base if memory_base is None else memory_base)),
+            *("--memory-base", str(base)),
+            *("--keep", str(folder / "keep.bin")),
+            *("--kept", str(folder / "kept.bin")),
             *("--watchdog", str(job.watchdog)),
             *settings.arguments(),
         ]
@@ -166,6 +190,7 @@ def run(
         report = json.loads((folder / "report.json").read_text())
         trace = np.fromfile(folder / "trace.bin", np.uint64)
         after = np.fromfile(folder / "memory.bin", np.uint8)
+        kept = np.fromfile(folder / "kept.bin", np.uint8)
     if report["status"] == "cycle_limit":
         raise CycleLimitError(
             f"no interrupt after {report['last_cycle']} cycles (limit {settings.max_cycles}); "
@@ -173,7 +198,9 @@ def run(
         )
     if report["status"] == "protocol":
         raise RtlError(f"cycle {report['last_cycle']}: {report['message']}")
-    return _result(after, report, trace)
+    ends = np.cumsum([k.size for k in keep], dtype=np.int64)
+    pieces = np.split(kept, ends[:-1]) if keep and len(kept) == ends[-1] else []
+    return dataclasses.replace(_result(after, report, trace), kept=pieces)
 
 
 def _result(

@@ -61,7 +61,7 @@ class CycleBackend:
         seconds = time.perf_counter() - begin
         units = model.units
         return BackendResult(
-            memory=values.memory,
+            image=values.image,
             cycles=model.cycles,
             timeline=timeline(
                 steps,

@@ -13,6 +13,7 @@ from hw.arch.program import Program
 from sim.backend import BackendResult, Bytes, Options
 from sim.functional.machine import FunctionalMachine
 from sim.functional.sequencer import Sequencer, Step
+from sim.image import Complete, Keeper, image
 
 
 class FunctionalBackend:
@@ -32,6 +33,8 @@ class FunctionalBackend:
         trace: list[Step] = []
         saturation: dict[int, tuple[int, int]] = defaultdict(lambda: (0, 0))
         before = (0, 0)
+        keeper = Keeper(program, config.port.bytes)
+        copies: list[tuple[Complete, Bytes]] = []
         with tqdm(
             total=len(program.instructions), unit="instr", disable=not options.progress
         ) as bar:
@@ -43,12 +46,14 @@ class FunctionalBackend:
                     pc, (low, count) = trace[-1].pc, saturation[trace[-1].pc]
                     saturation[pc] = (low + now[0] - before[0], count + now[1] - before[1])
                     before = now
+                lost = keeper.before(step)
+                copies.extend((c, machine.memory[c.first : c.last].copy()) for c in lost)
                 trace.append(step)
                 bar.update()
 
             outcome = machine.run(program.code(), observe)
         return BackendResult(
-            memory=machine.memory,
+            image=image(machine.memory, copies, keeper.made),
             cycles=None,
             timeline=None,
             counters={},

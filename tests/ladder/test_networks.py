@@ -52,6 +52,6 @@ def test_fsb_c3d(folder: Path, size: str, config: str) -> None:
     assert differences(rtl, model) == []
     assert rtl.trace is not None
     reference = reference_tensors(build, inputs)
-    comparison = check(build, inputs, rtl.memory, rtl.trace, reference)
+    comparison = check(build, inputs, rtl.image, rtl.trace, reference)
     assert comparison is not None and comparison.compared
     assert comparison.first is None and not comparison.differing

@@ -17,7 +17,7 @@ REFUSED = {("xwisenet", "context=gc"): "groups of 1152 elements; at most 1024 ar
 """Softmax over all positions of all frames."""
 BUILT = {"proof": {"tensors": 12, "compiler": 2}}
 CYCLES = {"cycles": 1234}
-RTL = {"equal": True, "tensors_compared": 10, "tensors_overwritten": 0, "first_difference": None}
+RTL = {"equal": True, "tensors_compared": 10, "first_difference": None}
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_a_row_that_is_equal_everywhere(answers, capsys):
         ("rtl", StepError("no verilator"), "rtl"),
         ("rtl", {**RTL, "equal": False, "first_difference": "y"}, "rtl"),
         ("rtl", {**RTL, "tensors_compared": 9}, "rtl"),
-        ("rtl", {**RTL, "tensors_compared": 0, "tensors_overwritten": 10}, "rtl"),
+        ("rtl", {**RTL, "tensors_compared": 0}, "rtl"),
     ],
 )
 def test_a_refusal_a_difference_or_a_missing_tensor_fails(step, answer, column, answers, capsys):
@@ -71,12 +71,6 @@ def test_a_refusal_a_difference_or_a_missing_tensor_fails(step, answer, column, 
     assert code == 1
     assert row["failed"]
     assert not row[column].startswith(EQUAL)
-
-
-def test_what_later_layers_overwrite_is_told(answers, capsys):
-    answers["rtl"] = {**RTL, "tensors_compared": 8, "tensors_overwritten": 2}
-    code, row = table(capsys)
-    assert (code, row["rtl"]) == (0, f"{EQUAL}, 2 overwritten")
 
 
 @pytest.mark.parametrize("words", [("--no-rtl",), ()])

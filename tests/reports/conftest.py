@@ -113,7 +113,6 @@ def make_result(layers: int = 9, tiles: int = 6, seed: int = 1) -> RunResult:
         checked=True,
         equal=True,
         tensors_compared=7,
-        tensors_overwritten=2,
         first_difference=None,
         cycles=cycles,
         macs=macs,

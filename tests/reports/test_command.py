@@ -60,7 +60,7 @@ def test_json_is_one_object_with_the_simulator_s_keys(build, result, capsys, qui
     assert printed["energy_j"] == pytest.approx(result.energy_j)
     assert printed["page"] == str(build / "elsewhere" / "index.html")
     content = json.loads((build / "elsewhere" / "report.json").read_text())
-    assert content["version"] == 1
+    assert content["version"] == 2
     assert [x["cycles"] for x in content["layers"]] == [x.cycles for x in result.layers]
     assert content["layers"][0]["mac_per_byte"] == pytest.approx(
         result.layers[0].macs / (result.layers[0].read_bytes + result.layers[0].write_bytes)

@@ -327,7 +327,7 @@ def test_result_file_refuses_strangers(relu_build, capsys, tmp_path):
     content = json.loads((folder / RECORDED).read_text())
     path = tmp_path / "run.json"
     for change, message in (
-        ({"version": 2}, "format version 2, this toolkit reads 1"),
+        ({"version": 1}, "format version 1, this toolkit reads 2"),
         ({"colour": "red"}, "unknown one"),
     ):
         path.write_text(json.dumps({**content, **change}))

@@ -11,15 +11,16 @@ from hw.arch.axes import standard, transposed
 from hw.arch.isa import Begin, Drain, Halt, Load, Space, Store, Unit
 from hw.arch.layout import LaneMap, TensorLayout
 from hw.arch.numerics import pack_parameters
-from hw.arch.program import Layer, Program, Tensor
+from hw.arch.program import Block, Layer, Program, Tensor
 from sim import host
 from sim.backend import BackendResult, Options, timeline
 from sim.backends import make_backend
-from sim.compare import compare, difference, overwritten, storing_instruction
+from sim.compare import compare, difference, storing_instruction
 from sim.energy import EnergyTable
 from sim.errors import InputError
 from sim.functional import FunctionalMachine
 from sim.functional.backend import dynamic_trace
+from sim.image import Image, overwritten
 from sim.tally import collect
 
 
@@ -89,7 +90,7 @@ def options():
 def test_compare_names_the_first_difference(relu, tiny, options):
     codes, result = run(relu, tiny, options=options)
     reference = {"clip_q": codes, "relu_q": np.maximum(codes, 100)}
-    found = compare(relu, result.memory, reference, result.trace)
+    found = compare(relu, result.image, reference, result.trace)
     assert found.equal
     assert found.compared == 2
 
@@ -97,7 +98,7 @@ def test_compare_names_the_first_difference(relu, tiny, options):
     output = relu.tensor("relu_q")
     for index in ((0, 3, 1, 2, 0), (0, 7, 0, 0, 0)):
         memory[host.byte_of(output, index)] ^= 1
-    found = compare(relu, memory, reference, result.trace)
+    found = compare(relu, Image(memory), reference, result.trace)
     assert not found.equal
     assert found.differing == ("relu_q",)
     first = found.first
@@ -106,10 +107,10 @@ def test_compare_names_the_first_difference(relu, tiny, options):
     assert abs(first.expected - first.got) == 1
     assert "relu_q" in str(first)
     with pytest.raises(KeyError, match="relu_q"):
-        compare(relu, memory, {"clip_q": codes})
+        compare(relu, Image(memory), {"clip_q": codes})
     with pytest.raises(ValueError, match="has shape"):
-        compare(relu, memory, {**reference, "clip_q": codes[:, :4]})
-    assert not compare(dataclasses.replace(relu, tensors=()), memory, {}).equal
+        compare(relu, Image(memory), {**reference, "clip_q": codes[:, :4]})
+    assert not compare(dataclasses.replace(relu, tensors=()), Image(memory), {}).equal
 
 
 def test_difference_counts():
@@ -122,16 +123,53 @@ def test_difference_counts():
     assert (found.differences, found.elements) == (2, 12)
 
 
-def test_overwritten_tensors_are_not_compared(relu):
+def run_over(relu, tiny):
+    """A program whose second layer stores where the first one's operand lay; and its run."""
     first, second = relu.tensors
-    later = dataclasses.replace(second, name="later", address=first.address + 8)
+    body = relu.instructions[1:-1]
+    back = [dataclasses.replace(i, dram=first.address) for i in body if isinstance(i, Store)]
+    begin, halt = relu.instructions[0], relu.instructions[-1]
+    last = 1 + len(body)
+    later = dataclasses.replace(second, name="later", address=first.address)
     program = dataclasses.replace(
         relu,
+        instructions=(begin, *body, *back, halt),
+        store_window=(0, relu.memory_bytes),
         tensors=(first, second, later),
-        layers=(*relu.layers, Layer("l", "l", 4, 4, 0, 0, ("later",))),
+        layers=(*relu.layers, Layer("l", "l", last, last + len(back), 0, 0, ("later",))),
     )
-    assert overwritten(program) == ("clip_q",)
-    assert overwritten(relu) == ()
+    return program, *run(program, tiny, options=Options(check_reads=True))
+
+
+def test_what_a_run_writes_over_is_compared_as_it_was(relu, tiny):
+    program, codes, result = run_over(relu, tiny)
+    ceiling = np.maximum(codes, 100)
+    reference = {"clip_q": codes, "relu_q": ceiling, "later": ceiling}
+    assert set(result.image.copies) == {("clip_q", 0)}
+    assert not np.array_equal(host.read(result.memory, program.tensor("clip_q")), codes)
+    found = compare(program, result.image, reference, result.trace)
+    assert (found.equal, found.compared) == (True, 3)
+    lost, made = overwritten(program, result.trace, tiny.port.bytes)
+    assert [(c.tensor, c.execution, c.stores) for c in lost] == [("clip_q", 0, 0)]
+    assert made["relu_q"] == made["later"] == 1
+    # The twins: the copy differs, and the layer before is blamed, not what wrote over it.
+    wrong = {**reference, "clip_q": codes ^ 1}
+    found = compare(program, result.image, wrong, result.trace)
+    assert found.differing == ("clip_q",) and found.first.instruction == -1
+    plain = Image(result.memory)
+    assert compare(program, plain, reference, result.trace).differing == ("clip_q",)
+
+
+def test_each_execution_has_a_copy_of_its_own(relu, tiny):
+    """A layer that runs twice: its first result is kept, its second one is in memory."""
+    program, _, result = run_over(relu, tiny)
+    trace = [step for step in result.trace if step.pc < relu.layers[0].last]
+    blocks = (Block(0, relu.layers[0].last, "trip"),)
+    looped = dataclasses.replace(program, layers=relu.layers, blocks=blocks)
+    lost, made = overwritten(looped, [*trace, *trace, result.trace[-1]], tiny.port.bytes)
+    stores = sum(isinstance(step.instruction, Store) for step in trace)
+    assert [(c.tensor, c.execution, c.stores) for c in lost] == [("relu_q", 0, stores)]
+    assert lost[0].steps == len(trace) and made["relu_q"] == 2
 
 
 def test_storing_instruction_is_the_last(relu, tiny):
@@ -170,7 +208,7 @@ def test_layers_add_up(relu, tiny, options):
     _, result = run(program, tiny, options=options)
     trace, issue, end = times(program, tiny)
     line = timeline(trace, issue, end)
-    timed = BackendResult(result.memory, 190, line, {"cycles": 190}, 0.5, 0, trace)
+    timed = BackendResult(result.image, 190, line, {"cycles": 190}, 0.5, 0, trace)
     table = EnergyTable.load("asic_45nm")
     whole = collect(program, tiny, "cycle", timed, trace, None, False, table)
     assert [layer.cycles for layer in whole.layers] == [110, 70]

@@ -44,6 +44,42 @@ class MappedFile {
     uint64_t size_;
 };
 
+// Copies parts of the memory in the middle of a run: what later STOREs write over.
+class Keeper {
+  public:
+    // `wanted`: triples (STOREs completed, first byte, bytes) in ascending order.
+    Keeper(const std::string& wanted, const std::string& kept, const MappedFile& memory)
+        : memory_(memory), kept_(kept, std::ios::binary), path_(kept) {
+        std::ifstream file(wanted, std::ios::binary);
+        Want want;
+        while (file.read(reinterpret_cast<char*>(&want), sizeof(want))) {
+            if (want.first > memory.size() || want.bytes > memory.size() - want.first)
+                throw std::runtime_error("what is to be kept is not in the memory");
+            wants_.push_back(want);
+        }
+    }
+
+    void completed(uint64_t stores) {
+        for (; next_ < wants_.size() && wants_[next_].stores <= stores; ++next_)
+            kept_.write(reinterpret_cast<const char*>(memory_.data() + wants_[next_].first),
+                        std::streamsize(wants_[next_].bytes));
+    }
+
+    void finish() {
+        if (!kept_.flush()) throw std::runtime_error("cannot write " + path_);
+    }
+
+  private:
+    struct Want {
+        uint64_t stores, first, bytes;
+    };
+    const MappedFile& memory_;
+    std::ofstream kept_;
+    std::string path_;
+    std::vector<Want> wants_;
+    size_t next_ = 0;
+};
+
 struct Outcome {
     std::string status = "interrupt";
     std::string message;
@@ -142,6 +178,9 @@ void run(const Options& options) {
     if (!waves.empty())
         simulation.open_waves(waves, options.number("waves-first", 0),
                               options.number("waves-last", ~uint64_t(0)));
+    Keeper keeper(options.text("keep"), options.text("kept"), memory);
+    keeper.completed(0);
+    simulation.on_store([&keeper](uint64_t stores) { keeper.completed(stores); });
     Outcome outcome;
     try {
         start(simulation, options, outcome);
@@ -152,6 +191,7 @@ void run(const Options& options) {
         outcome.status = "protocol";
         outcome.message = error.what();
     }
+    keeper.finish();
     write_trace(options.text("trace"), simulation);
     write_report(options.text("report"), simulation, outcome);
 }

@@ -14,10 +14,12 @@ from compiler.layout.assign import assign_layout
 from hw.arch.config import AcceleratorConfig
 from hw.arch.numerics import split_scale
 from hw.arch.program import Program
+from sim.backend import Options
+from sim.backends import make_backend
 from sim.functional.backend import dynamic_trace
 from sim.functional.hazards import check_hazards
-from sim.functional.machine import FunctionalMachine
-from sim.host import read, start_image
+from sim.host import start_image
+from sim.image import Image
 from tests.machines import folding
 
 
@@ -116,20 +118,25 @@ def convolution(
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A program, DRAM after it ran, and what the interpreter says."""
+    """A program, what its run left and wrote over, and what the interpreter says."""
 
     graph: Graph
     program: Program
     config: AcceleratorConfig
-    memory: np.ndarray
+    image: Image
     reference: dict[str, np.ndarray]
+
+    @property
+    def memory(self) -> np.ndarray:
+        """DRAM after it ran."""
+        return self.image.memory
 
     def differing(self) -> list[str]:
         """Names of stored tensors that are not equal to the interpreter's."""
         return [
             t.name
             for t in self.program.tensors
-            if not np.array_equal(read(self.memory, t), self.reference[t.name])
+            if not np.array_equal(self.image.read(t), self.reference[t.name])
         ]
 
 
@@ -172,10 +179,9 @@ def execute(
     memory = start_image(program, feeds)
     _stain(memory, program)
     check_hazards(dynamic_trace(program, config, memory), config, program.memory_bytes)
-    machine = FunctionalMachine(config, memory, program.store_window, check_reads=True)
-    outcome = machine.run(program.code())
-    assert outcome.halt_code == 0
+    result = make_backend("functional").run(program, config, memory, Options(check_reads=True))
+    assert result.halt_code == 0
     onnx_feeds = {port.onnx_name: feeds[port.value] for port in graph.inputs}
     # Tensors that only the back end knows are stored, too.
     whole = assign_layout(graph, config).graph
-    return Run(graph, program, config, machine.memory, interpreter.run(whole, onnx_feeds))
+    return Run(graph, program, config, result.image, interpreter.run(whole, onnx_feeds))

@@ -12,7 +12,7 @@ from hw.arch.config import AcceleratorConfig
 from hw.arch.program import Program
 from models.export import export
 from models.reference import Reference
-from sim.host import dequantize, read
+from sim.host import dequantize
 from tests.compiler.backend.harness import CONFIGS, execute, feeds_of
 from tests.marks import large
 
@@ -49,7 +49,7 @@ def test_every_stored_tensor_equals_the_oracle(files, name, config, fuse):
     inputs = {feed.tensor for feed in run.program.feeds}
     compared = [t for t in run.program.tensors if t.name in oracle and t.name not in inputs]
     assert len(compared) >= len(graph.ops) - 1
-    wrong = [t.name for t in compared if not np.array_equal(read(run.memory, t), oracle[t.name])]
+    wrong = [t.name for t in compared if not np.array_equal(run.image.read(t), oracle[t.name])]
     assert wrong == []
 
 
