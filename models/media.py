@@ -59,18 +59,21 @@ def pictures(
     """
     if channels not in (1, 3):
         raise ModelsError(f"a picture has 1 or 3 channels, the input {channels}")
-    files = _images(path) if path.is_dir() else [path]
-    taken: list[npt.NDArray[np.uint8]] = []
-    names: list[str] = []
-    seen = 0
-    for frame, name in _frames(files):
-        at = seen - how.start
-        seen += 1
-        if at >= 0 and at % how.stride == 0:
-            taken.append(_fit(frame, height, width, channels, how))
-            names.append(name)
-        if len(taken) == count:
-            break
+    if path.is_dir():
+        files = images(path)
+        chosen_files = files[how.start :: how.stride][:count]
+        taken = [_fit(next(_frames(p)), height, width, channels, how) for p in chosen_files]
+        seen = len(files)
+    else:
+        taken = []
+        seen = 0
+        for frame in _frames(path):
+            at = seen - how.start
+            seen += 1
+            if at >= 0 and at % how.stride == 0:
+                taken.append(_fit(frame, height, width, channels, how))
+            if len(taken) == count:
+                break
     if len(taken) < count:
         needed = how.start + (count - 1) * how.stride + 1
         raise ModelsError(
@@ -78,6 +81,7 @@ def pictures(
             f"need {needed}" + (f" from {how.start} on" if how.start else "")
         )
     if path.is_dir():
+        names = [p.name for p in chosen_files]
         chosen = f"{names[0]} … {names[-1]}" if len(names) > 1 else names[0]
         chosen = f"{chosen} ({count} of {len(files)} images)"
     elif path.suffix.lower() in IMAGES:
@@ -89,29 +93,38 @@ def pictures(
     return Pictures(np.stack(taken), chosen)
 
 
-def _images(folder: Path) -> list[Path]:
-    """Image files of a folder, by name."""
+def images(folder: Path) -> list[Path]:
+    """Image files of a folder, in the order of their names.
+
+    Raises
+    ------
+    ModelsError
+        There is none.
+    """
     found = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGES)
     if not found:
         raise ModelsError(f"{folder} holds no images ({', '.join(IMAGES)})")
     return found
 
 
-def _frames(files: list[Path]) -> Iterator[tuple[av.VideoFrame, str]]:
-    """Decoded frames, and the file that each is of."""
+def _frames(path: Path) -> Iterator[av.VideoFrame]:
+    """Decoded frames of a video, or the picture of an image."""
     import av  # here, because only users of pictures need FFmpeg
 
-    for path in files:
-        if not path.is_file():
-            raise ModelsError(f"no video file {path}")
-        try:
-            with av.open(str(path)) as container:
-                if not container.streams.video:
-                    raise ModelsError(f"{path} holds no video stream")
-                for frame in container.decode(video=0):
-                    yield frame, path.name
-        except av.FFmpegError as error:
-            raise ModelsError(f"cannot decode {path}: {error}") from error
+    if not path.is_file():
+        raise ModelsError(f"no video file {path}")
+    seen = False
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise ModelsError(f"{path} holds no video stream")
+            for frame in container.decode(video=0):
+                seen = True
+                yield frame
+    except av.FFmpegError as error:
+        raise ModelsError(f"cannot decode {path}: {error}") from error
+    if not seen:
+        raise ModelsError(f"{path} holds no frame")
 
 
 def _fit(

@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from reports import advice, compare, hfa, hfa_tables, hfa_words, paths, tables
+from reports import advice, compare, find, hfa, hfa_tables, hfa_words, paths, tables
 from reports.command import report
 from reports.report import CLOCK_HZ, Report, ReportError
 from reports.summary import headline, layer_summary
@@ -104,9 +104,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(tables.csv(tables.layers(done.report)), end="")
         return 0
     if done.others:
-        names = ", ".join(other.parent.name for other in done.others)
-        newest = done.run.parent.name
-        print(f"{newest} is the newest run; --run takes one of {names}", file=sys.stderr)
+        newest = find.name(args.build, done.run)
+        others = find.names(args.build, list(done.others))
+        print(f"{newest} is the newest run; --run takes one of {others}", file=sys.stderr)
     _show(done.report, done.direct, done.page)
     return 0
 

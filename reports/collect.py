@@ -17,6 +17,7 @@ from reports.report import (
     CLOCK_HZ,
     EnergyReference,
     LayerRow,
+    Live,
     Region,
     Report,
     ReportError,
@@ -99,6 +100,7 @@ def summarize(result: RunResult, clock_hz: float = CLOCK_HZ) -> Report:
         regions=tuple(Region(**region) for region in result.memory),
         capacity=dict(result.scratchpads.get("capacity", {})),
         used=tuple(result.scratchpads.get("used", ())),
+        live=Live(**result.scratchpads["live"]) if "live" in result.scratchpads else None,
         pictures=_pictures(result),
         answers=tuple(result.answers),
         clock_hz=clock_hz,
@@ -109,10 +111,10 @@ def summarize(result: RunResult, clock_hz: float = CLOCK_HZ) -> Report:
 
 def _check(result: RunResult) -> None:
     """Refuse a result whose parts contradict each other."""
-    columns = dataclasses.asdict(result.instructions)
-    if not columns["bytes"]:  # results that were written before it was kept
-        del columns["bytes"]
-    lengths = {name: len(column) for name, column in columns.items()}
+    columns = [field.name for field in dataclasses.fields(result.instructions)]
+    lengths = {name: len(getattr(result.instructions, name)) for name in columns}
+    if not lengths["bytes"]:  # results that were written before it was kept
+        del lengths["bytes"]
     if len(set(lengths.values())) != 1:
         raise ReportError(f"the timeline is damaged: its columns have the lengths {lengths}")
     cycles = result.cycles or 0

@@ -10,12 +10,27 @@ RESULT = "run.json"
 RUNS = "runs"
 TIMED = ("rtl-", "cycle-")
 """Names of runs with times begin so; functional ones have nothing to report."""
+NAMED = 8
+"""Runs that a message names."""
 
 
 def runs(build: Path) -> list[Path]:
-    """Results of a build folder, the newest first."""
-    found = list((build / RUNS).glob(f"*/{RESULT}"))
+    """Results of a build folder, the newest first; those of a folder's images lie a level lower."""
+    place = build / RUNS
+    found = [*place.glob(f"*/{RESULT}"), *place.glob(f"*/*/{RESULT}")]
     return sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+
+
+def name(build: Path, result: Path) -> str:
+    """What `--run` calls a result of a build."""
+    return str(result.parent.relative_to(build / RUNS))
+
+
+def names(build: Path, results: list[Path]) -> str:
+    """The first of them, for people."""
+    words = [name(build, result) for result in results[:NAMED]]
+    more = len(results) - len(words)
+    return ", ".join(words) + (f" and {more} more" if more else "")
 
 
 def find(place: Path, run: str | None = None) -> tuple[Path, list[Path]]:
@@ -42,13 +57,12 @@ def find(place: Path, run: str | None = None) -> tuple[Path, list[Path]]:
     if (place / RESULT).is_file():
         return place / RESULT, []
     found = runs(place)
-    timed = [path for path in found if path.parent.name.startswith(TIMED)]
+    timed = [path for path in found if name(place, path).startswith(TIMED)]
     if timed:
         return timed[0], timed[1:]
-    names = ", ".join(path.parent.name for path in found)
     raise ReportError(
         f"no run with cycles in {place}"
-        + (f" (only {names})" if names else "")
+        + (f" (only {names(place, found)})" if found else "")
         + f"; make one with: python -m sim run {place} --on cycle"
     )
 
@@ -57,8 +71,8 @@ def _named(place: Path, run: str) -> Path:
     for path in (Path(run), Path(run) / RESULT, place / RUNS / run / RESULT):
         if path.is_file():
             return path
-    names = ", ".join(path.parent.name for path in runs(place))
-    raise ReportError(f"no run {run}" + (f"; {place} has {names}" if names else ""))
+    found = runs(place)
+    raise ReportError(f"no run {run}" + (f"; {place} has {names(place, found)}" if found else ""))
 
 
 def folder(result: Path) -> Path:

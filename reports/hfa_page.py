@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from reports import hfa, hfa_tables, hfa_words
+from reports.figures.common import MOST_ROWS
+from reports.figures.hfa import compared
 from reports.markup import escape, figure, table_html
 from reports.report import Report
 
 _CAPTION = (
     "Each layer for which the compiler compared ways, as a share of its direct form (the line at "
-    "100 %). Blue is saved, orange is spent on top; grey layers stay direct or cost the same. "
+    "100 %). Blue is saved, red is spent on top; grey layers stay direct or cost the same. "
     "Estimates of the compiler; its energy leaves out what both ways share."
 )
 
@@ -28,7 +30,9 @@ def section(report: Report, figures: Mapping[str, str], direct: Report | None) -
         return ""
     body = f'<p class="lead">{escape(hfa_words.lead(report))}</p>'
     if "hfa" in figures:
-        body += figure(figures["hfa"], _CAPTION)
+        many = len(compared(report)) > MOST_ROWS
+        more = f" The {MOST_ROWS} layers with most cycles; the table has all." if many else ""
+        body += figure(figures["hfa"], _CAPTION + more)
     body += table_html(hfa_tables.layers(report), sortable=True)
     body += _energy(report, direct)
     every = table_html(hfa_tables.ways(report), sortable=True)

@@ -24,19 +24,17 @@ def table_html(table: Table, sortable: bool = False) -> str:
     for column in table.columns:
         title = escape(column.title)
         inner = f"<button type=button>{title}</button>" if sortable else title
-        kind = "number" if column.numeric else "words"
-        heads.append(
-            f'<th scope="col" class="{kind}" data-kind="{kind}" '
-            f'title="{escape(column.meaning)}">{inner}</th>'
-        )
+        kind = "" if column.numeric else ' class="words"'
+        meaning = f' title="{escape(column.meaning)}"' if column.meaning else ""
+        heads.append(f'<th scope="col"{kind}{meaning}>{inner}</th>')
 
     def line(row: tuple[Cell, ...]) -> str:
         cells = []
         for cell, column in zip(row, table.columns, strict=True):
-            long = " long" if len(cell.text) > LONG else ""
-            kind = "number" if column.numeric else "words"
-            value = "" if cell.value is None else escape(str(cell.value))
-            cells.append(f'<td class="{kind}{long}" data-value="{value}">{escape(cell.text)}</td>')
+            kinds = ([] if column.numeric else ["words"]) + ["long"] * (len(cell.text) > LONG)
+            look = f' class="{" ".join(kinds)}"' if kinds else ""
+            value = f' data-value="{_key(cell)}"' if sortable and column.numeric else ""
+            cells.append(f"<td{look}{value}>{escape(cell.text)}</td>")
         return f"<tr>{''.join(cells)}</tr>"
 
     def note(index: int) -> str:
@@ -55,6 +53,13 @@ def table_html(table: Table, sortable: bool = False) -> str:
         f'<div class="scroll" tabindex="0"><table{kind}><thead><tr>{"".join(heads)}</tr></thead>'
         f"{bodies}{foot}</table></div>{remark}"
     )
+
+
+def _key(cell: Cell) -> str:
+    """What a number is sorted by; "" where there is none."""
+    if cell.value is None:
+        return ""
+    return f"{cell.value:.9g}" if isinstance(cell.value, float) else escape(str(cell.value))
 
 
 def figure(svg: str, caption: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from reports import advice, hfa_page, paths, tables
+from reports.figures.common import MOST_ROWS
 from reports.markup import escape, figure, table_html
 from reports.report import Report
 from reports.units import count, ratio, share, si
@@ -145,6 +146,7 @@ def _layers(report: Report, figures: Mapping[str, str]) -> str:
     taken = sum(x.cycles for x in slowest) / report.cycles
     names = ", ".join(escape(x.label) for x in slowest)
     lead = f'<p class="lead">{names} take {share(taken, 0)} of the run.</p>'
+    many = len(report.layers) > MOST_ROWS
     return (
         _path(report)
         + lead
@@ -152,7 +154,8 @@ def _layers(report: Report, figures: Mapping[str, str]) -> str:
             figures["layers"],
             "Left: cycles that the run spent in each layer; the orange mark is the layer's bound, "
             "so the blue beyond it is what could still be saved. Right: share of these cycles in "
-            "which the multiplier array took an activation vector.",
+            "which the multiplier array took an activation vector."
+            + (" Of many layers the largest; the table has all." if many else ""),
         )
         + "<p>Click a title to sort; hold the pointer over it for what it means.</p>"
         + table_html(tables.layers(report), sortable=True)
@@ -228,7 +231,9 @@ def _memory(report: Report, figures: Mapping[str, str]) -> str:
     if "scratchpads" in figures:
         body += figure(
             figures["scratchpads"],
-            "Rows that the instructions of a layer read or write, over all of its tiles.",
+            "Blue: rows that hold what something still reads, at that time. Behind it: rows that "
+            "the instructions of a layer read or write, over all of its tiles. Where blue stays "
+            "far below, a smaller scratchpad, or larger tiles, would do.",
         )
     return body
 

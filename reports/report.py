@@ -7,7 +7,7 @@ wrote. So a change of the simulator's format ends there, and two runs can be set
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hw.arch.isa import Unit
@@ -56,6 +56,19 @@ class Region:
     bytes: int
     first: int
     last: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Live:
+    """Rows of the scratchpads that something still reads (see `sim.liveness`).
+
+    Attributes
+    ----------
+    interval: cycles of each. rows: by scratchpad, the mean over each interval.
+    """
+
+    interval: float
+    rows: Mapping[str, Sequence[float]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -186,7 +199,7 @@ class Report:
     units: where each unit's cycles went; empty without counters.
     counters, actions: performance counters and action counts by name.
     regions: of the DRAM image; () in runs that do not tell.
-    capacity: rows of every scratchpad; used: by each layer.
+    capacity: rows of every scratchpad; used: by each layer; live: over time, where it is known.
     pictures: frames of the only input, 0 where it takes none.
     answers: the largest values of the outputs, as run.json has them.
     clock_hz: frequency for times; the circuit's is a matter of the part.
@@ -223,6 +236,7 @@ class Report:
     regions: tuple[Region, ...] = ()
     capacity: Mapping[str, int] = dataclasses.field(default_factory=dict)
     used: tuple[Mapping[str, int], ...] = ()
+    live: Live | None = None
     pictures: int = 0
     answers: tuple[Mapping[str, Any], ...] = ()
     clock_hz: float = CLOCK_HZ

@@ -13,15 +13,17 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from shell import leave
 from sim import pixels
 from sim.answers import TOP, read_labels
-from sim.backends import BACKENDS, make_backend
+from sim.backends import BACKENDS
 from sim.build import Build
-from sim.command import Ran, run
+from sim.command import RESULT, Ran, RanEach, run, run_each
 from sim.energy import EnergyError
 from sim.errors import InputError, SimulatorError
+from sim.folders import parts
 from sim.functional.errors import MachineError
 from sim.functional.hazards import HazardError
 from sim.result import RunResult
@@ -56,7 +58,8 @@ def _parser() -> argparse.ArgumentParser:
         "--input",
         type=Path,
         help=".npz (NAME or input:NAME for each input), .npy, an image, a video or a folder of "
-        "images; default: the recorded input",
+        "images (a clip, or a run for each where the network takes single images); default: the "
+        "recorded input",
     )
     stepwise = run.add_argument_group("step by step")
     stepwise.add_argument(
@@ -136,14 +139,21 @@ def _describe(ran: Ran) -> str:
         lines.append(f"{1e3 * result.energy_j:,.2f} mJ ({result.energy_table})")
     if result.equal is None:
         lines.append("not compared: another input than the recorded one, and no --check")
-    elif result.equal:
+    lines += _outcome(ran)
+    lines += [f"wrote {path}" for path in ran.files]
+    return "\n".join(lines)
+
+
+def _outcome(ran: Ran) -> list[str]:
+    """What the network said, and how that compares."""
+    result = ran.result
+    lines = []
+    if result.equal:
         source = "reference" if result.checked else "recorded run"
         lines.append(f"equal to the {source}: {result.tensors_compared} tensors")
     for answer in ran.answers:
         lines += answer.lines()
-    lines += map(str, ran.distances)
-    lines += [f"wrote {path}" for path in ran.files]
-    return "\n".join(lines)
+    return [*lines, *map(str, ran.distances)]
 
 
 def _stepping(arguments: argparse.Namespace) -> Stepping | None:
@@ -153,41 +163,94 @@ def _stepping(arguments: argparse.Namespace) -> Stepping | None:
     return Stepping(arguments.steps or 1, arguments.state, arguments.reset_state)
 
 
+def _options(arguments: argparse.Namespace, build: Build) -> dict[str, Any]:
+    """Arguments that a run of an input and one of a folder's images have in common."""
+    return {
+        "preprocessing": pixels.chosen(arguments, build),
+        "codes": arguments.codes,
+        "check": arguments.check,
+        "labels": read_labels(arguments.labels) if arguments.labels else (),
+        "top": arguments.top,
+        "float_model": arguments.float,
+        "energy": arguments.energy,
+        "trace_window": arguments.trace_window,
+        "progress": sys.stderr.isatty(),
+        "say": lambda line: print(line, file=sys.stderr, flush=True),
+    }
+
+
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.top < 1:
         raise InputError(f"--top must be at least 1, not {arguments.top}")
     build = Build.load(arguments.build, arguments.config)
     if arguments.on == "rtl":
         build.require_circuit()
+    options = _options(arguments, build)
+    stepping = _stepping(arguments)
+    if arguments.input is not None and stepping is None:
+        each = _run_each(arguments, build, options)
+        if each is not None:
+            return max(_code(ran) for ran in each.runs.values())
     ran = run(
         build,
         arguments.on,
         arguments.input,
-        preprocessing=pixels.chosen(arguments, build),
-        codes=arguments.codes,
-        check=arguments.check,
-        labels=read_labels(arguments.labels) if arguments.labels else (),
-        top=arguments.top,
-        float_model=arguments.float,
-        energy=arguments.energy,
         output=arguments.output,
         outputs=arguments.outputs,
-        trace_window=arguments.trace_window,
-        progress=sys.stderr.isatty(),
-        say=lambda line: print(line, file=sys.stderr, flush=True),
-        backend=make_backend(arguments.on),
-        stepping=_stepping(arguments),
+        stepping=stepping,
+        **options,
     )
-    result = ran.result
     if arguments.json:
-        print(json.dumps({**result.summary(), "files": [str(path) for path in ran.files]}))
+        print(json.dumps(_summary(ran)))
     else:
         print(_describe(ran))
+    _complain(ran)
+    return _code(ran)
+
+
+def _run_each(
+    arguments: argparse.Namespace, build: Build, options: dict[str, Any]
+) -> RanEach | None:
+    """A run for each image of a folder, if the network takes fewer at once; else None."""
+
+    def show(name: str, ran: Ran) -> None:
+        if not arguments.json:
+            print("\n".join([name, *(f"  {line}" for line in _outcome(ran))]), flush=True)
+        _complain(ran, f"{name}: ")
+
+    if arguments.output or arguments.outputs:
+        if parts(build, arguments.input, options["preprocessing"]):
+            raise InputError("-o and --outputs are of a single run, not of every image of a folder")
+        return None
+    each = run_each(build, arguments.on, arguments.input, done=show, **options)
+    if each is None:
+        return None
+    if arguments.json:
+        runs = {name: _summary(ran) for name, ran in each.runs.items()}
+        print(json.dumps({"runs": runs, "table": str(each.table)}))
+    else:
+        wall = sum(ran.result.wall_s for ran in each.runs.values())
+        print(f"{len(each.runs)} runs on {build.config.name} ({arguments.on}), {wall:.1f} s")
+        print(f"wrote {each.folder}/*/{RESULT}")
+        print(f"wrote {each.table}")
+    return each
+
+
+def _summary(ran: Ran) -> dict[str, Any]:
+    """For --json."""
+    return {**ran.result.summary(), "files": [str(path) for path in ran.files]}
+
+
+def _complain(ran: Ran, of: str = "") -> None:
+    result = ran.result
     if result.first_difference is not None:
-        print(f"error: {result.first_difference}", file=sys.stderr)
+        print(f"error: {of}{result.first_difference}", file=sys.stderr)
     if result.halt_code:
-        print(f"error: the program halted with code {result.halt_code}", file=sys.stderr)
-    return 0 if result.equal is not False and result.halt_code == 0 else 1
+        print(f"error: {of}the program halted with code {result.halt_code}", file=sys.stderr)
+
+
+def _code(ran: Ran) -> int:
+    return 0 if ran.result.equal is not False and ran.result.halt_code == 0 else 1
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from sim.build import Arrays, Build
 from sim.distance import Distance, distances
 from sim.energy import EnergyTable
 from sim.errors import InputError
+from sim.folders import name_of, parts, write_table
 from sim.inputs import RECORDED, Given, given
 from sim.result import RunResult
 from sim.run import run_build
@@ -26,6 +28,7 @@ from sim.steps import Stepping, plan, run_steps, write_states
 RUNS = "runs"
 RESULT = "run.json"
 OUTPUTS = "outputs.npz"
+ANSWERS = "answers.csv"
 TRACE = "trace.vcd"
 
 
@@ -166,6 +169,74 @@ def run(
         write_states(stepping.file, steps.states)
         files = (*files, stepping.file)
     return Ran(result, made, inputs, found, apart, files)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RanEach:
+    """Runs over the images of a folder.
+
+    Attributes
+    ----------
+    folder: holds them: BUILD/runs/BACKEND-FOLDER-DIGEST/IMAGE/.
+    runs: by image, or by the first image of a batch.
+    table: the answers of all of them (CSV).
+    """
+
+    folder: Path
+    runs: Mapping[str, Ran]
+    table: Path
+
+
+def run_each(
+    build: Path | Build,
+    on: str,
+    source: Path,
+    *,
+    preprocessing: Preprocessing | None = None,
+    done: Callable[[str, Ran], None] = lambda name, ran: None,
+    **options: Any,
+) -> RanEach | None:
+    """Run a build on every image of a folder, if it takes fewer at once.
+
+    Parameters
+    ----------
+    build, on, preprocessing: as of `run`.
+    source: the folder.
+    done: told of each run when it has ended.
+    options: further ones of `run`; but `output`, `outputs` and `stepping`.
+
+    Returns
+    -------
+    None where the folder is a single input: `run` takes it.
+
+    Raises
+    ------
+    InputError
+        The images do not fit; what `run` raises.
+    """
+    loaded = build if isinstance(build, Build) else Build.load(build)
+    found = parts(loaded, source, preprocessing)
+    if not found:
+        return None
+    folder = loaded.folder / RUNS / f"{on}-{name_of(source, found)}"
+    runs = {}
+    for part in found:
+        _make(folder / part.name)
+        target = folder / part.name / RESULT
+        ran = run(
+            loaded,
+            on,
+            part.source,
+            preprocessing=part.how,
+            output=target,
+            outputs=target.with_name(OUTPUTS),
+            **options,
+        )
+        done(part.name, ran)
+        runs[part.name] = ran
+    table = folder / ANSWERS
+    write_table(table, [(part, runs[part.name].answers) for part in found])
+    return RanEach(folder, runs, table)
 
 
 def _check(

@@ -124,7 +124,7 @@ def given(
         if source.suffix == ".npz":
             arrays = named_inputs(read_npz(source), build.program)
         elif source.suffix == ".npy":
-            arrays = {_only(build, source).name: _npy(source)}
+            arrays = {only_input(build, source).name: _npy(source)}
         else:
             raise InputError(
                 "no kind of input that is known: .npz, .npy, an image "
@@ -137,8 +137,14 @@ def given(
         raise InputError(words if words.startswith(str(source)) else f"{source}: {words}") from None
 
 
-def _only(build: Build, source: Path) -> Input:
-    """The only input that is read."""
+def only_input(build: Build, source: Path) -> Input:
+    """The only input that is read.
+
+    Raises
+    ------
+    InputError
+        There are several, or none; names them.
+    """
     states = build.initial_states()
     ports = [port for port in build.program.inputs if port.used and port.name not in states]
     if len(ports) != 1:
@@ -243,23 +249,35 @@ def axes_of(port: Input, how: Preprocessing) -> str:
     return fits[0]
 
 
-def _pictures(build: Build, source: Path, how: Preprocessing | None) -> Given:
-    port = _only(build, source)
-    typed = np.dtype(port.dtype)
-    if how is None and typed == np.uint8:
-        how = Preprocessing((0.0,), (1.0,), scale=1.0)  # pixels as they are
+def preprocessing(build: Build, port: Input, how: Preprocessing | None) -> Preprocessing:
+    """How pixels become the numbers of an input: as given, or as the build folder says.
+
+    Raises
+    ------
+    InputError
+        Neither says anything, and the input is not pixels as they are.
+    """
+    how = how or stored(build)
+    if how is None and np.dtype(port.dtype) == np.uint8:
+        return Preprocessing((0.0,), (1.0,), scale=1.0)
     if how is None:
         raise InputError(
             "how do pixels become numbers? The build has no preprocessing.json: give --mean and "
             "--std, e.g. --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 for "
             "(pixel / 255 - mean) / std"
         )
+    return how
+
+
+def _pictures(build: Build, source: Path, how: Preprocessing | None) -> Given:
+    port = only_input(build, source)
+    typed = np.dtype(port.dtype)
+    how = preprocessing(build, port, how)
     axes = axes_of(port, how)
     sizes = dict(zip(axes, port.shape, strict=True))
     items, frames = sizes.get("N", 1), sizes.get("T", 1)
     if items > 1 and frames > 1:
         raise InputError(f"input {port.name!r} takes {items} clips at once; give an .npz archive")
-    _whole_folder(source, items * frames, how, port)
     found = media.pictures(source, items * frames, sizes["H"], sizes["W"], sizes["C"], how)
     if typed == np.uint8:
         if how.numbers != "pixel":
@@ -277,18 +295,6 @@ def _pictures(build: Build, source: Path, how: Preprocessing | None) -> Given:
     )
     arrays = build.initial_states() | {port.name: value}
     return Given(arrays, str(source), {port.name: note}, how)
-
-
-def _whole_folder(source: Path, count: int, how: Preprocessing, port: Input) -> None:
-    """Refuse a folder of more images than a network for single images takes at once."""
-    if not source.is_dir() or "T" in axes_of(port, how) or how.start or how.stride > 1:
-        return
-    images = len([p for p in source.iterdir() if p.suffix.lower() in media.IMAGES])
-    if images > count:
-        raise InputError(
-            f"{images} images, and input {port.name!r} takes {count} at once: run them one after "
-            "the other, or choose with --start"
-        )
 
 
 def _arranged(pictures: npt.NDArray[Any], port: Input, axes: str) -> npt.NDArray[Any]:

@@ -130,7 +130,8 @@ class RunResult:
     actions: action counts of the whole run.
     layers, instructions: details.
     memory: `sim.memory.Region` of the DRAM image, as mappings.
-    scratchpads: ``capacity``, rows (or beats) by name, and ``used`` by each layer.
+    scratchpads: ``capacity``, rows (or beats) by name, and ``used`` by each layer; with times,
+        ``live``: rows that something still reads, over time (`sim.liveness.live_rows`).
     input: `sim.inputs.Given.record`: source, digest, how pixels became numbers.
     answers: `sim.answers.Answer` of every output, as mappings.
     distances: `sim.distance.Distance` of every output, as mappings; empty without a float model.
@@ -202,10 +203,15 @@ class RunResult:
             raise ResultError(f"cannot read the result {path}: {error.strerror}") from error
         except ValueError as error:
             raise ResultError(f"{path} is not a result: {error}") from error
-        version = content.get("version") if isinstance(content, dict) else None
-        if version != VERSION:
-            raise ResultError(f"{path} has format version {version}, this toolkit reads {VERSION}")
-        return cls.from_mapping(content)
+        if not isinstance(content, dict) or "version" not in content:
+            raise ResultError(f"{path} is not a result: it names no version of its format")
+        if content["version"] != VERSION:
+            why = f"its format is version {content['version']}, and {VERSION} is read"
+            raise ResultError(f"{path}: {why}; {_again(path, content)}")
+        try:
+            return cls.from_mapping(content)
+        except ResultError as error:
+            raise ResultError(f"{path}: {error}; {_again(path, content)}") from error
 
     @classmethod
     def from_mapping(cls, content: Mapping[str, Any]) -> RunResult:
@@ -236,4 +242,14 @@ class RunResult:
                 values[name] = tuple(values.get(name, ()))
             return cls(**values)
         except (KeyError, TypeError) as error:
-            raise ResultError(f"the result lacks a field or has an unknown one: {error}") from error
+            raise ResultError(
+                f"another version of the toolkit wrote it, its fields differ ({error})"
+            ) from error
+
+
+def _again(path: Path, content: Mapping[str, Any]) -> str:
+    """How to make a result anew that cannot be read: BUILD/runs/NAME/run.json knows its build."""
+    build = path.parent.parent.parent if path.parent.parent.name == "runs" else "BUILD"
+    words = f"python -m sim run {build} --on {content.get('backend', 'cycle')}"
+    source = (content.get("input") or {}).get("source", "recorded")
+    return f"run it again: {words}" + (f" --input {source}" if source != "recorded" else "")

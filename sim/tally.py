@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from sim.compare import Comparison
 from sim.energy import Action, EnergyTable, count_actions
 from sim.energy.actions import Actions
 from sim.functional.sequencer import Step
+from sim.liveness import live_rows
 from sim.memory import capacity, occupancy, regions
 from sim.result import Instructions, LayerResult, RunResult
 
@@ -208,8 +210,22 @@ def collect(
         path=path.names(program, trace),
         instructions=_instructions(result.timeline, owner, trace, config),
         memory=tuple(dataclasses.asdict(r) for r in regions(program, trace, owner, config)),
-        scratchpads={
-            "capacity": capacity(config),
-            "used": occupancy(trace, owner, len(program.layers), config),
-        },
+        scratchpads=_scratchpads(program, config, result, trace, owner),
     )
+
+
+def _scratchpads(
+    program: Program,
+    config: AcceleratorConfig,
+    result: BackendResult,
+    trace: Sequence[Step],
+    owner: npt.NDArray[np.int64],
+) -> dict[str, Any]:
+    """How large they are, what each layer uses of them, and what lives in them over time."""
+    found = {
+        "capacity": capacity(config),
+        "used": occupancy(trace, owner, len(program.layers), config),
+    }
+    if result.timeline is not None and result.cycles:
+        found["live"] = live_rows(trace, result.timeline, config, result.cycles)
+    return found

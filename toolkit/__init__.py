@@ -8,11 +8,12 @@
     page = report(ran.files[0]).page
 
 `build` is `python -m compiler build`, `run` is `python -m sim run`, `report` is `python -m
-reports`: the same arguments, results and files. Errors are exceptions, and nothing is printed.
+reports`: the same arguments, results and files. `run_each` is a run for every image of a folder.
+Errors are exceptions, and nothing is printed.
 """
 
 from proof.build import Built, build
 from reports.command import Reported, report
-from sim.command import Ran, run
+from sim.command import Ran, RanEach, run, run_each
 
-__all__ = ["Built", "Ran", "Reported", "build", "report", "run"]
+__all__ = ["Built", "Ran", "RanEach", "Reported", "build", "report", "run", "run_each"]

@@ -6,10 +6,11 @@ for (const table of document.querySelectorAll("table.sortable")) {
       const down = head.getAttribute("aria-sort") !== "descending";
       heads.forEach((other) => other.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
-      const key = (body) => body.rows[0].cells[column].dataset.value;
-      const compare = head.dataset.kind === "number"
-        ? (a, b) => (key(a) === "" ? -Infinity : +key(a)) - (key(b) === "" ? -Infinity : +key(b))
-        : (a, b) => key(a).localeCompare(key(b));
+      const cell = (body) => body.rows[0].cells[column];
+      const number = (body) => cell(body).dataset.value === "" ? -Infinity : +cell(body).dataset.value;
+      const compare = head.classList.contains("words")
+        ? (a, b) => cell(a).textContent.localeCompare(cell(b).textContent)
+        : (a, b) => number(a) - number(b);
       const bodies = [...table.tBodies].sort((a, b) => (down ? compare(b, a) : compare(a, b)));
       bodies.forEach((body) => table.insertBefore(body, table.tFoot));
     });

@@ -32,7 +32,7 @@ HFA = (hfa, "Direct against chosen way: cycles, multiplications and energy of ea
 
 
 DRAM = (dram, "Map of DRAM: regions by address and time")
-SCRATCHPADS = (scratchpads, "Occupancy of the scratchpads, layer by layer")
+SCRATCHPADS = (scratchpads, "Occupancy of the scratchpads over time, and by layer")
 
 
 def drawn(report: Report) -> dict[str, tuple[Callable[[Report], Figure], str]]:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Sequence
+
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from reports.report import LayerRow
 from reports.units import tick
 
 WIDTH = 9.4
 """Inches; at the page's text width the letters come out at their nominal size."""
+MOST_ROWS = 48
+"""Layers of a figure with a row for each; the table beside it has them all."""
 
 
 def one(height: float) -> tuple[Figure, Axes]:
@@ -22,3 +29,27 @@ def one(height: float) -> tuple[Figure, Axes]:
 def prefixed(axis: Axis, unit: str = "") -> None:
     """Tick labels with SI prefixes."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: tick(value, unit)))
+
+
+def largest(rows: Sequence[LayerRow], size: Callable[[LayerRow], float]) -> list[LayerRow]:
+    """Layers in program order; of more than `MOST_ROWS` the largest, and the others as one row."""
+    if len(rows) <= MOST_ROWS:
+        return list(rows)
+    order = sorted(range(len(rows)), key=lambda i: -size(rows[i]))
+    kept = set(order[: MOST_ROWS - 1])
+    rest = [row for i, row in enumerate(rows) if i not in kept]
+    cycles = sum(row.cycles for row in rest)
+    busy = sum((row.utilization or 0.0) * row.cycles for row in rest)
+    energy: Counter[str] = Counter()
+    for row in rest:
+        energy.update(row.energy)
+    others = dataclasses.replace(
+        rest[0],
+        name="",
+        label=f"{len(rest)} others",
+        cycles=cycles,
+        roofline_cycles=sum(row.roofline_cycles for row in rest),
+        utilization=busy / cycles if cycles else None,
+        energy=dict(energy),
+    )
+    return [*(rows[i] for i in sorted(kept)), others]

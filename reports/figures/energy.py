@@ -8,14 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports import theme
-from reports.figures.common import WIDTH, prefixed
-from reports.report import Report
+from reports.figures.common import WIDTH, largest, prefixed
+from reports.report import LayerRow, Report
 from reports.units import share, si
 
 
 def energy(report: Report) -> Figure:
     """Energy by component (with its uncertainty) and by layer."""
-    rows = [layer for layer in report.layers if layer.energy_j]
+    rows = _rows(report)
     parts = sorted(report.energy, key=lambda name: -report.energy[name])
     colour = theme.colours(parts)
     with rc_context(theme.RC):
@@ -43,7 +43,7 @@ def energy(report: Report) -> Figure:
         top.margins(x=0.18)
         top.set_xlabel("energy")
         top.set_title("Energy by component")
-        _energy_of_layers(bottom, report, parts, colour)
+        _energy_of_layers(bottom, rows, parts, colour)
         for axes in (top, bottom):
             axes.grid(True, axis="x")
             axes.tick_params(axis="y", length=0)
@@ -51,8 +51,13 @@ def energy(report: Report) -> Figure:
     return figure
 
 
-def _energy_of_layers(axes: Axes, report: Report, parts: list[str], colour: dict[str, str]) -> None:
-    rows = [layer for layer in report.layers if layer.energy_j]
+def _rows(report: Report) -> list[LayerRow]:
+    return largest([x for x in report.layers if x.energy_j], lambda row: row.energy_j)
+
+
+def _energy_of_layers(
+    axes: Axes, rows: list[LayerRow], parts: list[str], colour: dict[str, str]
+) -> None:
     at = np.arange(len(rows))
     base = np.zeros(len(rows))
     for name in parts:

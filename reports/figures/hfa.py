@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from reports import theme
 from reports.choice import Choice
-from reports.figures.common import WIDTH
+from reports.figures.common import MOST_ROWS, WIDTH
 from reports.report import LayerRow, Report
 from reports.units import si
 
@@ -28,7 +28,9 @@ def compared(report: Report) -> list[tuple[LayerRow, Choice]]:
 
 def hfa(report: Report) -> Figure:
     """A line per layer, from direct (100 %) to chosen: leftward is saved, rightward is spent."""
-    rows = compared(report)
+    every = compared(report)
+    order = sorted(range(len(every)), key=lambda i: -every[i][0].cycles)
+    rows = [every[i] for i in sorted(order[:MOST_ROWS])]
     with rc_context(theme.RC):
         figure = Figure(figsize=(WIDTH, 1.25 + 0.34 * max(len(rows), 1)), layout="constrained")
         for axes, (name, title, unit) in zip(

@@ -8,14 +8,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from reports import theme
-from reports.figures.common import WIDTH, prefixed
+from reports.figures.common import WIDTH, largest, prefixed
 from reports.report import Report
 from reports.units import count
 
 
 def layers(report: Report) -> Figure:
     """Cycles of each layer with its bound, and how full the array was."""
-    rows = report.layers
+    rows = largest(report.layers, lambda row: row.cycles)
     with rc_context(theme.RC):
         figure = Figure(figsize=(WIDTH, 1.1 + 0.235 * len(rows)), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=(2.1, 1))

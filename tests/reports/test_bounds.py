@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from matplotlib.patches import StepPatch
 from matplotlib.text import Text
 
 from reports import bounds, tables
 from reports.choice import Choice
 from reports.collect import summarize
 from reports.figures import dram, roofline, scratchpads
-from reports.report import Region, Span
+from reports.report import Live, Region, Span
 from reports.timeline import coverage
 from tests.reports.conftest import make_result
 
@@ -140,5 +141,18 @@ def test_memory_shows_addresses_and_times(report):
     assert {bar.get_height() for bar in weights} == {0.84 * 0.5}
     activations = bars[len(report.layers) :]
     assert [bar.get_height() for bar in activations] == pytest.approx(
-        [0.84 * i / 100 for i in range(len(report.layers))]
+        [0.84 * i / 100 for i in range(1, len(report.layers))]
     )
+    lines = scratchpads(dataclasses.replace(run, live=None)).axes[0].get_children()
+    assert not [x for x in lines if isinstance(x, StepPatch)]
+    live = Live(report.cycles / 4, {"activation": (10, 50, 40, 0), "weight": (0, 0, 1, 2.5)})
+    stairs = [
+        x
+        for x in scratchpads(dataclasses.replace(run, live=live)).axes[0].patches
+        if isinstance(x, StepPatch)
+    ]
+    weight, activation = sorted(stairs, key=lambda x: float(x.get_data().baseline))
+    assert activation.get_data().values - 1 == pytest.approx(
+        [0.84 * x / 100 for x in (10, 50, 40, 0)]
+    ) or weight.get_data().values == pytest.approx([0, 0, 0, 0])
+    assert "up to 50 rows alive, 50.0 %" in activation.get_gid() + weight.get_gid()

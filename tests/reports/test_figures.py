@@ -9,6 +9,7 @@ from matplotlib.patches import Rectangle
 
 from reports import theme
 from reports.figures import FIGURES, energy, layers, roofline, stalls, timeline
+from reports.figures.common import MOST_ROWS
 
 
 def widths(axes):
@@ -112,3 +113,17 @@ def test_a_run_without_multiplications_can_be_drawn(make):
         figure = draw(report)
         assert math.prod(figure.get_size_inches()) > 0
         assert theme.inline_svg(figure, "x", "y").startswith("<svg")
+
+
+def test_of_many_layers_the_largest_have_rows_and_the_others_one(make):
+    report = make(layers=60, tiles=2)
+    left, right = layers(report).axes
+    cycles = widths(left)
+    kept = sorted((x.cycles for x in report.layers), reverse=True)[: MOST_ROWS - 1]
+    assert len(cycles) == MOST_ROWS and sorted(cycles[:-1], reverse=True) == kept
+    assert sum(cycles) == sum(x.cycles for x in report.layers)
+    assert left.get_yticklabels()[-1].get_text() == "13 others"
+    joules = sum(sum(x.energy.values()) for x in report.layers)
+    assert sum(widths(energy(report).axes[1])) == pytest.approx(joules)
+    used = sum(x.cycles * x.utilization for x in report.layers)
+    assert np.dot(cycles, widths(right)) / 100 == pytest.approx(used)

@@ -63,7 +63,7 @@ def test_page_is_well_formed_and_complete(content, report):
     for layer in report.layers:
         assert layer.label in page.words
         assert str(layer.cycles) in page.cells
-        assert str(layer.roofline_cycles / layer.cycles) in page.cells
+        assert f"{layer.roofline_cycles / layer.cycles:.9g}" in page.cells
     assert "✓ Equal to the PyTorch reference, bit for bit, in 7 tensors" in page.words
     assert "a paper & its table" in page.words
     assert "0123456789abcdef" in page.text
@@ -91,5 +91,5 @@ def test_a_long_run_stays_small(make, tmp_path):
     report = make(layers=60, tiles=110)
     assert len(report.spans) > 20_000
     content = write(report, tmp_path / "report")
-    assert len(content.encode()) < 3_000_000
+    assert len(content.encode()) < 1_000_000
     Page(content)

@@ -306,7 +306,7 @@ def test_broken_simulators_fail_in_one_line(capsys, relu_build, monkeypatch):
         def run(self, program, config, memory, options):
             raise SimulatorError("no compiler")
 
-    monkeypatch.setattr("sim.__main__.make_backend", lambda name: Broken())
+    monkeypatch.setattr("sim.command.make_backend", lambda name: Broken())
     folder = relu_build()
     assert run(capsys, "run", folder, "--on", "rtl") == (1, "", "error: no compiler\n")
     assert not (folder / "runs").exists()
@@ -327,12 +327,17 @@ def test_result_file_refuses_strangers(relu_build, capsys, tmp_path):
     content = json.loads((folder / RECORDED).read_text())
     path = tmp_path / "run.json"
     for change, message in (
-        ({"version": 1}, "format version 1, this toolkit reads 2"),
-        ({"colour": "red"}, "unknown one"),
+        ({"version": 1}, "version 1, and 2 is read; run it again: python -m sim run BUILD"),
+        ({"colour": "red"}, "another version of the toolkit wrote it, .*run it again"),
     ):
         path.write_text(json.dumps({**content, **change}))
         with pytest.raises(ResultError, match=message):
             RunResult.load(path)
+    older = folder / RECORDED
+    older.write_text(json.dumps({k: v for k, v in content.items() if k != "path"}))
+    again = f"'path'.*python -m sim run {folder} --on functional$"
+    with pytest.raises(ResultError, match=again):
+        RunResult.load(older)
     path.write_text("{")
     with pytest.raises(ResultError, match="not a result"):
         RunResult.load(path)
