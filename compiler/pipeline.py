@@ -31,6 +31,7 @@ from compiler.passes.compose import COMPOSE
 from compiler.passes.fold import DEAD_CODE, FOLD
 from compiler.passes.fuse import FUSE_CLAMPS, FUSE_POOLS, FUSE_RESIDUALS
 from compiler.passes.hoist import HOIST
+from compiler.passes.region import FUSE_REGIONS
 from compiler.policy import REUSE, SHARING, Policy
 from hw.arch.config import AcceleratorConfig
 from hw.arch.listing import listing
@@ -44,7 +45,7 @@ FUSE: tuple[Pass, ...] = (FUSE_CLAMPS, COMPOSE, FUSE_POOLS, FUSE_RESIDUALS)
 """Only with `fuse`. Clamps first: a clamp may stand between convolution and pool, and costs nothing
 in a convolution."""
 
-CHAINS: tuple[Pass, ...] = (FUSE_CHAINS,)
+CHAINS: tuple[Pass, ...] = (FUSE_CHAINS, FUSE_REGIONS)
 """Only with `fuse`, and where the back end says what is worth it."""
 
 Progress = Callable[[str, int], None]

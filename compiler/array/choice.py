@@ -7,7 +7,7 @@ from typing import Any
 
 from compiler.array.energy import layer_picojoules
 from compiler.array.forms import axes_of, axis_refusal, jobs, packed_parameters
-from compiler.array.gemm import GemmEmission, Job
+from compiler.array.gemm import GemmEmission, Job, Tail
 from compiler.array.hfa import Candidate, decide, fold, general_refusal, sizes, transformed, turned
 from compiler.array.hfa import refusal as algorithm_refusal
 from compiler.array.packing import names
@@ -22,11 +22,11 @@ from hw.arch.program import Tensor
 
 
 def direct_candidates(
-    op: Convolution, source: Tensor, target: Tensor, config: AcceleratorConfig, policy: Policy
+    forms: Sequence[Job], config: AcceleratorConfig, policy: Policy
 ) -> list[Candidate]:
-    """The convolution in every direct form that fits."""
+    """Those of a convolution's forms that fit, computed directly."""
     found = []
-    for job in jobs(op, source, target, config):
+    for job in forms:
         candidate = evaluate(job, config, policy.objective)
         if candidate is not None:
             found.append(candidate)
@@ -39,9 +39,13 @@ def expressible(job: Job, tiling: Tiling, config: AcceleratorConfig) -> bool:
 
 
 def refusal(
-    op: Convolution, source: Tensor, target: Tensor, config: AcceleratorConfig
+    op: Convolution,
+    source: Tensor,
+    target: Tensor,
+    config: AcceleratorConfig,
+    tail: Tail | None = None,
 ) -> str | None:
-    """Why no direct form of a convolution runs, or None if one does."""
+    """Why no direct form of a convolution (with a tail) runs, or None if one does."""
     axes = axes_of(op, source)
     why = next(filter(None, map(axis_refusal, axes)), None)
     if why is not None:
@@ -50,7 +54,7 @@ def refusal(
     rows = config.memory.accumulator_rows
     if product(pools) > rows:
         return f"a fused pool of {pools} windows does not fit {rows} accumulator rows"
-    for job in jobs(op, source, target, config, constants=False):
+    for job in jobs(op, source, target, config, constants=False, tail=tail):
         if any(expressible(job, tiling, config) for tiling in candidates(job.problem, config)):
             return None
     needed = source.layout.blocks * product([axis.source((0, axis.pool))[1] for axis in axes])
@@ -95,8 +99,11 @@ def plan(
     target: Tensor,
     config: AcceleratorConfig,
     policy: Policy | None = None,
+    tail: Tail | None = None,
 ) -> tuple[Candidate, dict[str, Any]]:
     """The best form, algorithm and tiling, and the record of the choice (empty without hfa).
+
+    `tail` is what is done with the results before they are stored.
 
     Raises
     ------
@@ -104,9 +111,10 @@ def plan(
         If not even the smallest tile fits the memories.
     """
     policy = policy or Policy()
-    direct = direct_candidates(op, source, target, config, policy)
+    forms = jobs(op, source, target, config, tail=tail)
+    direct = direct_candidates(forms, config, policy)
     if not direct:
-        raise RefusedError(refusal(op, source, target, config) or "no tile fits")
+        raise RefusedError(refusal(op, source, target, config, tail) or "no tile fits")
     if "hfa" not in config.features:
         # Between equals the first form: min() keeps it.
         return min(direct, key=lambda c: c.tiling.cycles), {}
@@ -114,14 +122,19 @@ def plan(
     found = list(direct)
     why = general_refusal(op, config, policy)
     if why is None:
-        forms = jobs(op, source, target, config)
         found += transformed_candidates(op, source, target, forms, config, policy, refused)
     return decide(found, refused, why, config, policy)
 
 
-def lower(emitter: Emitter, op: Convolution, source: Tensor, target: Tensor) -> dict[str, Any]:
-    """Emit a convolution; returns the tiling for the report."""
-    chosen, record = plan(op, source, target, emitter.config, emitter.policy)
+def lower(
+    emitter: Emitter,
+    op: Convolution,
+    source: Tensor,
+    target: Tensor,
+    tail: Tail | None = None,
+) -> dict[str, Any]:
+    """Emit a convolution, and what is done with its results; returns the tiling for the report."""
+    chosen, record = plan(op, source, target, emitter.config, emitter.policy, tail)
     job, tiling = chosen.job, chosen.tiling
     GemmEmission(emitter, job, tiling).emit()
     report = tiling.describe()

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from compiler.array.fields import Kernel
-from compiler.array.gemm import Job
+from compiler.array.gemm import Job, Tail
 from compiler.array.packing import Packing, packings
 from compiler.emit.transfers import Strided
 from compiler.ir import Convolution
@@ -136,8 +136,12 @@ def jobs(
     target: Tensor,
     config: AcceleratorConfig,
     constants: bool = True,
+    tail: Tail | None = None,
 ) -> list[Job]:
-    """The convolution in every form worth trying; without `constants` only their sizes."""
+    """The convolution in every form worth trying; without `constants` only their sizes.
+
+    `tail` is what is done with its results before they are stored.
+    """
     merged, levels = merge(axes_of(op, source))
     first, reduced = spans(op, source.layout, target.layout, config)
     plain = Job(
@@ -148,6 +152,7 @@ def jobs(
             groups=len(first),
             out_blocks=target.layout.blocks,
             joinable=len({b - a for a, b in itertools.pairwise(first)}) <= 1,
+            joined=tail is not None,
         ),
         source=Strided.of(source).merged(levels),
         target=Strided.of(target).merged(levels),
@@ -155,6 +160,7 @@ def jobs(
         parameters=(),
         first_block=first,
         kernel=Kernel(merged, source.signed, source.zero_point, target.zero_point, op.low, op.high),
+        tail=tail,
     )
     packed = _packings(op, source, merged, config)
     forms = [plain, *(_packed_job(packing, plain) for packing in packed)]

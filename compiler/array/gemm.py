@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -31,6 +31,21 @@ BUSY = 0.9
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Tail:
+    """What the vector unit does with results before they are stored.
+
+    Attributes
+    ----------
+    offset: DRAM bytes from the result to a tensor of equal layout, which it is joined with.
+    instructions: for so many rows, told the first row of the results, of the other tensor's and of
+        what comes of them.
+    """
+
+    offset: int
+    instructions: Callable[[int, int, int, int], Sequence[UnitInstruction]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Job:
     """A convolution as the array sees it.
 
@@ -43,6 +58,7 @@ class Job:
     first_block: input block at which each output group's sum begins.
     kernel: what the array computes.
     packing: how the operand is packed first, if it is.
+    tail: what is done with results before they are stored, if anything is.
     """
 
     problem: Problem
@@ -53,6 +69,7 @@ class Job:
     first_block: Sequence[int]
     kernel: Kernel
     packing: Packing | None = None
+    tail: Tail | None = None
 
     @property
     def block_step(self) -> int:
@@ -132,6 +149,8 @@ class GemmEmission:
             "weight": Ring(tiling.pieces.slots, self._fill_weights),
             "parameter": Ring(self.parameter_slots, self._fill_parameters),
         }
+        if self.job.tail is not None:
+            rings["beside"] = Ring(2, self._fill_beside)
         if self.job.packing is None:
             for number, blocks in enumerate(self.operand):
                 fill = functools.partial(self._fill_input, blocks)
@@ -168,6 +187,10 @@ class GemmEmission:
                 for piece in pieces:
                     self._array(tile, part, group, piece, 1, slots)
                 self._drain(tile, part, group, 1, 1, 0)
+            for group in groups if self.job.tail is not None else ():
+                for instruction in self._fill_beside((tile, group), 1):
+                    self.emitter.emit(instruction)
+                self._join(tile, group, 1, 1)
             self._store(tile, 0, 1)
 
     # Steps
@@ -209,6 +232,8 @@ class GemmEmission:
                     needs[f"input{piece % len(self.operand)}"] = tile
                 last = piece == len(self.pieces) - 1
                 store = last and number == len(parts) - 1
+                if store and self.job.tail is not None:
+                    needs["beside"] = (tile, group)
 
                 def body(
                     slots: Slots,
@@ -221,6 +246,8 @@ class GemmEmission:
                     self._array(tile, part, group, piece, bank, slots)
                     if last:
                         self._drain(tile, part, group, bank, out_slot, slots["parameter"])
+                    if "beside" in slots:
+                        self._join(tile, group, out_slot, slots["beside"])
                     if store:
                         self._store(tile, group, out_slot)
 
@@ -305,13 +332,38 @@ class GemmEmission:
         row = self.tiling.output.slot(out_slot, 2)
         return row, (first[0], first[1], first[2]), (size[0], size[1], size[2])
 
-    def _store(self, tile: int, group: int, out_slot: int) -> None:
-        row, first, size = self._output(tile, out_slot)
+    def _target_box(self, tile: int, group: int) -> Box:
+        """What a tile makes for a group of output blocks, after the pool."""
+        _, first, size = self._output(tile, 0)
         begin, count = self.groups[group]
         per_group = self.config.array.blocks_per_row
         block = begin * per_group
         blocks = min(count * per_group, self.problem.out_blocks - block)
-        self.emitter.emit(store_box(self.job.target, Box(first, size, block, blocks), row))
+        return Box(first, size, block, blocks)
+
+    def _store(self, tile: int, group: int, out_slot: int) -> None:
+        region = self.tiling.joined or self.tiling.output
+        row = region.slot(out_slot, 2)
+        self.emitter.emit(store_box(self.job.target, self._target_box(tile, group), row))
+
+    # The tail
+
+    def _fill_beside(self, key: Hashable, slot: int) -> list[UnitInstruction]:
+        assert isinstance(key, tuple) and self.job.tail is not None
+        assert self.tiling.beside is not None
+        view = self.job.target
+        view = dataclasses.replace(view, address=view.address + self.job.tail.offset)
+        return [load_box(view, self._target_box(*key), self.tiling.beside.slot(slot, 2))]
+
+    def _join(self, tile: int, group: int, out_slot: int, slot: int) -> None:
+        beside, joined = self.tiling.beside, self.tiling.joined
+        assert self.job.tail is not None and beside is not None and joined is not None
+        rows = self._target_box(tile, group).rows
+        result = self.tiling.output.slot(out_slot, 2)
+        for instruction in self.job.tail.instructions(
+            rows, result, beside.slot(slot, 2), joined.slot(out_slot, 2)
+        ):
+            self.emitter.emit(instruction)
 
     # Packing
 

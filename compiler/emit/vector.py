@@ -8,6 +8,7 @@ from typing import Any
 from compiler.emit.transfers import Box, row_field
 from compiler.ir import TemporalResidual
 from compiler.tile.geometry import Axis, AxisTriple
+from compiler.tile.limits import MAX_COUNT
 from hw.arch import isa
 from hw.arch.isa import ElementwiseOp, ReduceOp, deltas
 from hw.arch.numerics import Affine, Mean
@@ -27,6 +28,29 @@ def affine_fields(arithmetic: Affine) -> dict[str, Any]:
         "shift_k": k.shift,
         "zero_point": arithmetic.zero_point,
     }
+
+
+def elementwise_rows(
+    rows: int, sources: tuple[int, int], destination: int, fields: dict[str, Any]
+) -> list[isa.Elementwise]:
+    """ELEMENTWISE on so many consecutive rows of two sources; a level holds a limited count."""
+    found = []
+    for first in range(0, rows, MAX_COUNT):
+        counts = (min(MAX_COUNT, rows - first), 1, 1, 1)
+        step = deltas(counts, (1, 0, 0, 0))
+        found.append(
+            isa.Elementwise(
+                counts=counts,
+                source0=sources[0] + first,
+                source0_deltas=step,
+                source1=sources[1] + first,
+                source1_deltas=step,
+                destination=destination + first,
+                destination_deltas=step,
+                **fields,
+            )
+        )
+    return found
 
 
 def mean_fields(mean: Mean) -> dict[str, int]:

@@ -21,6 +21,7 @@ from compiler.ir import (
     Convolution,
     Graph,
     Path,
+    Region,
     Relayout,
     Value,
     verify,
@@ -28,6 +29,7 @@ from compiler.ir import (
 from compiler.lower import broken, lowering
 from compiler.lower.base import Lanes
 from compiler.lower.convolution import LOWERING as CONVOLUTION
+from compiler.lower.region import LOWERING as REGION
 from hw.arch.config import AcceleratorConfig
 from hw.arch.layout import LaneMap, TensorLayout, ceil_div
 
@@ -147,14 +149,19 @@ class _Assignment:
         self, op: AnyOperation, names: Sequence[str], wanted: list[LaneMap]
     ) -> list[LaneMap]:
         """Those maps, or dense ones where ragged operands do not fit the memories."""
-        if not isinstance(op, Convolution) or wanted[0].is_dense:
+        if not isinstance(op, Convolution | Region) or wanted[0].is_dense:
             return wanted
-        kinds = self.values[names[0]].type, self.values[op.output].type
-        source = tensor_of(kinds[0], self.lanes, wanted[0])
-        target = tensor_of(kinds[1], self.lanes, self._result(op, wanted))
-        if CONVOLUTION.misfit(op, [source], target, self.config) is None:
+        kinds = [self.values[name].type for name in names]
+        sources = [tensor_of(k, self.lanes, m) for k, m in zip(kinds, wanted, strict=True)]
+        result = self.values[op.output].type
+        target = tensor_of(result, self.lanes, self._result(op, wanted))
+        if isinstance(op, Region):
+            why = REGION.misfit(op, sources, target, self.config)
+        else:
+            why = CONVOLUTION.misfit(op, sources, target, self.config)
+        if why is None:
             return wanted
-        return [self._dense(kinds[0].shape[0])]
+        return [self._dense(kinds[0].shape[0]), *wanted[1:]]
 
     def _meeting(self, op: AnyOperation, names: Sequence[str]) -> list[LaneMap]:
         """The map for all operands that moves the fewest rows.
@@ -277,8 +284,9 @@ class _Assignment:
 
     def _cycles_of_a_block(self, op: AnyOperation, positions: int) -> int:
         """Cycles that an operator takes for one more block of its operand, roughly."""
-        if isinstance(op, Convolution) and not op.depthwise:
-            results = math.prod(op.convolved(self.values[op.inputs[0]].type)[1:])
-            taps = math.prod(op.kernel)
-            return results * taps * ceil_div(op.out_channels, self.config.array.cols)
+        first = op.parts[0] if isinstance(op, Region) else op
+        if isinstance(first, Convolution) and not first.depthwise:
+            results = math.prod(first.convolved(self.values[first.inputs[0]].type)[1:])
+            taps = math.prod(first.kernel)
+            return results * taps * ceil_div(first.out_channels, self.config.array.cols)
         return positions

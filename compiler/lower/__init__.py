@@ -21,6 +21,7 @@ from compiler.lower import (
     pairwise,
     pool,
     rearrange,
+    region,
     relayout,
     slice,
     softmax,
@@ -42,6 +43,7 @@ from compiler.ops import (
     Pairwise,
     Pool,
     Rearrange,
+    Region,
     Relayout,
     Slice,
     Softmax,
@@ -95,6 +97,8 @@ def lowering(op: AnyOperation) -> Lowering[Any]:
             return join.LOWERING
         case Chain():
             return chain.LOWERING
+        case Region():
+            return region.LOWERING
         case _:
             assert_never(op)
 

@@ -22,7 +22,8 @@ from hw.arch.numerics import Affine, Factor, Product
 from hw.arch.program import Tensor
 
 
-def _fields(op: Pairwise) -> dict[str, Any]:
+def arithmetic_fields(op: Pairwise) -> dict[str, Any]:
+    """Fields of ELEMENTWISE that say what is computed."""
     match op.arithmetic:
         case Affine():
             return {"op": ElementwiseOp.AFFINE, **affine_fields(op.arithmetic)}
@@ -109,7 +110,7 @@ def layer(
         whole = to.whole
         boxes = split_box(whole, limit)
     tiles = [Tile((_operand_box(views[0], b, to), _operand_box(views[1], b, to)), b) for b in boxes]
-    fields = _fields(op)
+    fields = arithmetic_fields(op)
     if spread is not None:
         fields |= {"spread": 1, "lane": int(sources[1].layout.lane_map.first_lanes()[0])}
 

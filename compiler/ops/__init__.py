@@ -18,6 +18,7 @@ from compiler.ops.join import Join, Predicate
 from compiler.ops.move import Concat, Rearrange, Relayout, Slice, View
 from compiler.ops.pairwise import Pairwise, PairwiseKind, broadcast
 from compiler.ops.pool import BorderedMean, Pool, PoolKind, Window
+from compiler.ops.region import Region
 from compiler.ops.residual import TemporalResidual
 from compiler.ops.unary import UnaryTable, make_table
 
@@ -39,6 +40,7 @@ AnyOperation: TypeAlias = (
     | ArgMax
     | Join
     | Chain
+    | Region
 )
 
 __all__ = [
@@ -60,6 +62,7 @@ __all__ = [
     "PoolKind",
     "Predicate",
     "Rearrange",
+    "Region",
     "Relayout",
     "Slice",
     "Softmax",

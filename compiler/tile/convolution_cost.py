@@ -90,26 +90,30 @@ def estimate(
     weights = blocks * config.weight_block_beats * again
     weight_loads = groups * pieces_per_group * again
     stores = positions // product([a.pool for a in axes]) * problem.out_blocks
-    instructions = load_count + weight_loads + arrays + drains + tiles * groups
+    beside, joins = (stores, tiles * groups) if problem.joined else (0, 0)
+    instructions = load_count + weight_loads + arrays + drains + tiles * groups + 2 * joins
     fetch: float = INSTRUCTION_BYTES // config.port.bytes
     if problem.algorithm == DIRECT:  # others stream for long with each instruction
         fetch += FETCH_STALL / FETCH_FIFO
-    shared = (loads + weights + stores) / PORT_EFFICIENCY + fetch * instructions
-    load_serial = loads + weights + (load_count + weight_loads) * LOAD_OVERHEAD
+    shared = (loads + weights + beside + stores) / PORT_EFFICIENCY + fetch * instructions
+    load_serial = loads + weights + beside
+    load_serial += (load_count + weight_loads + joins) * LOAD_OVERHEAD
     store_serial = stores + tiles * groups * STORE_OVERHEAD
 
-    vector = _packing_cycles(problem, config, load, tiles)
+    packing = _packing_cycles(problem, config, load, tiles)
+    joining = beside * config.vector_steps + joins * DRAIN_OVERHEAD
     first = loads // load_count + weights // max(weight_loads, 1) + 2 * LOAD_OVERHEAD
     last = stores // (tiles * groups) + done.drain // drains + STORE_OVERHEAD
+    last += joining // (tiles * groups)
     parts = {
         "array": done.array,
         "drain": done.drain,
-        "vector": vector,
+        "vector": packing + joining,
         "port": int(max(shared, load_serial, store_serial)),
         "input": loads,
-        "fill": first + vector // tiles + last,
+        "fill": first + packing // tiles + last,
     }
-    return parts, done, loads + weights + stores
+    return parts, done, loads + weights + beside + stores
 
 
 def _load_cycles(problem: Problem, load: Triple) -> int:

@@ -34,6 +34,7 @@ class Problem:
     pack_rows: rows read for a packed row of every block.
     skipped: weight blocks of an output group that are never needed.
     algorithm: transform; `DIRECT` where the layer runs in mode GEMM.
+    joined: results are joined with a stored tensor before they are stored.
     """
 
     axes: tuple[Axis, Axis, Axis]
@@ -47,6 +48,7 @@ class Problem:
     pack_rows: int = 0
     skipped: int = 0
     algorithm: Algorithm = DIRECT
+    joined: bool = False
 
     @property
     def taps(self) -> int:
@@ -94,6 +96,7 @@ class Tiling:
     group_outer: all tiles for one group of outputs, then the next group.
     input_slots: 2 to load the next tile while one is computed.
     output, packed, input: scratchpad regions; `packed` only where operands are packed.
+    beside, joined: regions of what results are joined with, and of what comes of it.
     cycles: estimate; parts: what it is made of.
     vectors: activation rows that pass the array.
     beats: moved between DRAM and the chip.
@@ -109,6 +112,8 @@ class Tiling:
     output: Region
     input: Region
     packed: Region | None
+    beside: Region | None
+    joined: Region | None
     cycles: int
     parts: dict[str, int]
     vectors: int = 0

@@ -98,11 +98,11 @@ def _tilings(
 def _regions(
     problem: Problem, config: AcceleratorConfig, load: Triple, group: int, slots: int
 ) -> list[Region] | None:
-    """Output, [packed,] input regions; None where they do not fit."""
+    """Output, [beside, joined,] [packed,] input regions; None where they do not fit."""
     out_positions = product([n // a.pool for n, a in zip(load, problem.axes, strict=True)])
     out = 2 * out_positions * group * config.array.blocks_per_row
     operand = product([extents(a, n)[1] for a, n in zip(problem.axes, load, strict=True)])
-    sizes = [out, slots * operand * problem.blocks]
+    sizes = [out, *([out, out] if problem.joined else []), slots * operand * problem.blocks]
     if problem.raw_axes is not None:
         raw = product([extents(a, n)[1] for a, n in zip(problem.raw_axes, load, strict=True)])
         sizes.append(slots * raw * problem.raw_blocks)
@@ -193,7 +193,9 @@ def _evaluate(
         slots,
         output=regions[0],
         input=regions[-1],
-        packed=regions[1] if problem.raw_blocks else None,
+        packed=regions[-2] if problem.raw_blocks else None,
+        beside=regions[1] if problem.joined else None,
+        joined=regions[2] if problem.joined else None,
         cycles=total,
         parts=parts,
         vectors=done.vectors,
