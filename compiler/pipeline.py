@@ -1,9 +1,9 @@
 """The way from an ONNX file to a build folder. Read this file first.
 
-    import → fold → hoist → fuse → chains →
+    import → fold → hoist → fuse → chains → regions →
     assign layout → tile → schedule → allocate → emit → link → proof → golden
 
-Each stage up to `chains` makes a new graph, which is verified and dumped to
+Each stage up to `regions` makes a new graph, which is verified and dumped to
 `stages/NN-name.txt`. The stages behind it happen inside the back end
 (`compiler.backend.build`) and are dumped from the program that it makes. A build folder
 appears complete, proven and equal to its recording, or not at all.
