@@ -70,7 +70,7 @@ def tower() -> onnx.ModelProto:
     net = Net()
     x = net.start((1, 8, 20, 32))
     kept = y = net.through(net.op("Conv", [x, net.weight((8, 8, 1, 1))]), Q(0.11, 7, np.int8))
-    for _ in range(2):
+    for _ in range(3):
         y = net.op("Conv", [y, net.weight((8, 8, 3, 3))], pads=[1, 1, 1, 1])
         y = net.through(net.op("Relu", [y]), Q(0.4, -128, np.int8))
     s = net.through(net.op("Add", [y, kept]), Q(0.45, 5, np.int8))
