@@ -94,7 +94,7 @@ def _lines(call: Call, index: int, factor: np.ndarray, offset: np.ndarray) -> Pe
         return integer.requantize(total, scale, target.zero, target.low, target.high)
 
     half = 0.0 if fine == 1 else float(np.abs(factor).max() * x.params.unit / (2 * fine))
-    return Pending(call.node, reads(x), kernel, x.shape, "channelwise", lost=half)
+    return Pending(call.node, reads(x), kernel, x.shape, "channelwise", lost=lambda target: half)
 
 
 def is_on_codes(call: Call) -> bool:

@@ -57,3 +57,45 @@ def as_written(model: onnx.ModelProto) -> ort.InferenceSession:
     return ort.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
+
+
+def in_double(model: onnx.ModelProto, real: str) -> onnx.ModelProto:
+    """The nodes that make a float tensor, in float64 from what they dequantize on.
+
+    Parameters
+    ----------
+    model: of `submodel`, from integers to the integers that `real` is quantized to.
+    real: becomes the only output.
+    """
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    graph = made.graph
+    listed = list(graph.node)
+    del graph.node[:], graph.output[:]
+    single = {
+        name
+        for node in listed
+        for name in {"DequantizeLinear": node.input[1:2], "QuantizeLinear": node.input}.get(
+            node.op_type, ()
+        )
+    }
+    for node in listed:
+        if node.op_type == "QuantizeLinear" and node.input[0] == real:
+            continue
+        graph.node.append(node)
+        last = graph.node[-1]
+        if node.op_type == "DequantizeLinear":
+            last.output[0] = f"{node.output[0]} in float32"
+            double = onnx.TensorProto.DOUBLE
+            graph.node.append(
+                onnx.helper.make_node("Cast", [last.output[0]], [node.output[0]], to=double)
+            )
+        for attribute in last.attribute:
+            if (node.op_type, attribute.name, attribute.i) == ("Cast", "to", 1):  # float32
+                attribute.i = onnx.TensorProto.DOUBLE
+    for tensor in graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and tensor.name not in single:
+            value = onnx.numpy_helper.to_array(tensor).astype(np.float64)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
+    graph.output.append(onnx.ValueInfoProto(name=real))
+    return made

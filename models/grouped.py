@@ -121,24 +121,72 @@ def norm(call: Call, x: Codes, make: Norm) -> Pending:
     gains, offsets = (v.transpose(order).reshape(-1) for v in (gains, offsets))
     constants = make.inner * k * k / (sx * sx), 256 * make.outer * k / sx
 
-    def kernel(tensors: Tensors, target: QParams) -> torch.Tensor:
+    def at(target: QParams) -> _Fixed:
         step = float(target.unit)
-        counted = _counted(call, n, constants, float(np.abs(gains).max()) * k / step)
-        under, behind = (round(e) for e in _units(n * counted, constants))
-        if under >= 2**34 or behind >= 2**24:
-            raise call.refuse("what stands under or behind the root is too large")
-        fraction, gain = _gains(call, gains * k / step)
-        offset = torch.from_numpy(np.rint(offsets / step * 2**14).astype(np.int64))
-        if int(offset.abs().max()) >= 2**23:
-            raise call.refuse(f"an offset is beyond 512 steps of {step}")
+        reach = max(target.high - target.zero, target.zero - target.low)
+        return _fixed(call, constants, gains * k / step, offsets / step, reach)
+
+    def kernel(tensors: Tensors, target: QParams) -> torch.Tensor:
+        to = at(target)
 
         def normed(x: torch.Tensor) -> torch.Tensor:
-            u = _standardized(x.repeat_interleave(counted, dim=-1), n * counted, under, behind)
-            return _finish((u[..., ::counted] * gain << (28 - fraction)) + (offset << 30), target)
+            counted = x.repeat_interleave(to.counted, dim=-1)
+            u = _standardized(counted, n * to.counted, to.under, to.behind)[..., :: to.counted]
+            return _finish((u * to.gain << (28 - to.fraction)) + (to.offset << 30), target)
 
         return _over_last(tensors[x.name].to(torch.int64), make.axes, normed)
 
-    return Pending(call.node, (x.name,), kernel, shape, "norm")
+    def lost(target: QParams) -> float:
+        return at(target).off * float(target.unit)
+
+    return Pending(call.node, (x.name,), kernel, shape, "norm", lost=lost)
+
+
+@dataclass(frozen=True)
+class _Fixed:
+    """A norm's constants as integers.
+
+    Attributes
+    ----------
+    counted: how often each element counts.
+    under, behind: what stands under and behind the root, in units of the sums.
+    gain, offset: of each element; `fraction` bits of a gain, 14 of an offset.
+    off: steps by which a result may be off before it is rounded.
+    """
+
+    counted: int
+    under: int
+    behind: int
+    gain: torch.Tensor
+    fraction: int
+    offset: torch.Tensor
+    off: float
+
+
+def _fixed(
+    call: Call, constants: tuple[float, float], gains: np.ndarray, offsets: np.ndarray, reach: int
+) -> _Fixed:
+    """Constants of a norm whose results lie at most `reach` steps from the zero point."""
+    size, most = gains.size, reach + 0.5 + float(np.abs(offsets).max())
+    counted, moved = _counted(size, constants, float(np.abs(gains).max()), most)
+    under, behind = (round(e) for e in _units(size * counted, constants))
+    if under >= 2**34 or behind >= 2**24:
+        raise call.refuse("what stands under or behind the root is too large")
+    fraction, gain = _gains(call, gains)
+    offset = torch.from_numpy(np.rint(offsets * 2**14).astype(np.int64))
+    if int(offset.abs().max()) >= 2**23:
+        raise call.refuse("an offset is beyond 512 steps of the result")
+    off = moved + float(np.abs(gains).max()) / 2**17 + 2**-15 + most / 2**20
+    if size > 1:
+        error = np.abs(gain.numpy() / 2**fraction - gains)
+        # Of a result that does not saturate u·gain is below `most`.
+        off += max(
+            e * (sqrt(size - 1) if abs(g) * sqrt(size - 1) <= most else most / abs(g))
+            for e, g in zip(error.tolist(), gains.tolist(), strict=True)
+        )
+    if off >= 1 / 2:
+        raise call.refuse(f"results may be {off:.2g} steps off")
+    return _Fixed(counted, under, behind, gain, fraction, offset, off)
 
 
 def _units(n: int, constants: tuple[float, float]) -> tuple[float, float]:
@@ -146,25 +194,29 @@ def _units(n: int, constants: tuple[float, float]) -> tuple[float, float]:
     return constants[0] * n * n, constants[1] * n
 
 
-def _counted(call: Call, size: int, constants: tuple[float, float], gain: float) -> int:
-    """How often each element counts: no result of the worst group moves by more than 1/4 step.
+def _counted(
+    size: int, constants: tuple[float, float], gain: float, most: float
+) -> tuple[int, float]:
+    """How often each element counts, and by how many steps the worst group's results move then.
 
-    It is constant but for one element, by one code.
+    It is constant but for one element, by one code: docs/numerics.md, "Norms". 1/64 step is aimed
+    at.
     """
     if size == 1:
-        return 1
-    moved = 0.0
-    for m in range(1, MOST // size + 1):
-        under, behind = _units(size * m, constants)
-        v = max(m * m * (size - 1), under / 2)
-        by_under = abs(round(under) - under) / 2 * sqrt(v) / (v + under) ** 1.5
-        by_behind = abs(round(behind) - behind) / (256 * m * sqrt(size - 1))
-        moved = gain * sqrt(size - 1) * (by_under + by_behind)
-        if moved <= 1 / 4:
-            return m
-    if moved >= 1 / 2:
-        raise call.refuse(f"a group of {size} codes is too coarse for what is added to its root")
-    return MOST // size
+        return 1, 0.0
+    m, moved = 0, 1.0
+    while moved > 1 / 64 and (m + 1) * size <= MOST:
+        m += 1
+        exact = _units(size * m, constants)
+        under, behind = (min(e, round(e)) for e in exact)
+        wrong = [abs(e - round(e)) for e in exact]
+        v = m * m * (size - 1)
+        deviation = sqrt(v + under)
+        share = (wrong[0] / deviation / 2 + wrong[1] / 256) / (deviation + behind / 256)
+        at = max(v, under / 2)
+        change = wrong[0] / 2 * sqrt(at) / (at + under) ** 1.5 + wrong[1] / 256 / sqrt(v)
+        moved = min(share * most, change * gain * sqrt(size - 1))
+    return m, moved
 
 
 def _gains(call: Call, real: np.ndarray) -> tuple[int, torch.Tensor]:

@@ -43,6 +43,10 @@ class _Bias:
     units: np.ndarray | None = None
     lost: float = 0.0
 
+    def moved(self, target: QParams) -> float:
+        """The same at whatever scale the result has."""
+        return self.lost
+
 
 def _fine(unit: np.ndarray, real: np.ndarray, weight: Source, axis: int) -> np.ndarray:
     """Units for a bias: where all weights of a channel are 0, powers of two with 21 bits of it."""
@@ -139,7 +143,7 @@ def conv(call: Call) -> Pending:
     compute = _finish(call, accumulate, bias.unit, bias.units, -1 if last else 1, len(x.shape))
     made = (*windows.counts, outputs) if last else (outputs, *windows.counts)
     shape = (x.shape[0], *made)
-    return Pending(call.node, reads(x), compute, shape, "product", lost=bias.lost)
+    return Pending(call.node, reads(x), compute, shape, "product", lost=bias.moved)
 
 
 def gemm(call: Call) -> Pending:
@@ -164,7 +168,7 @@ def gemm(call: Call) -> Pending:
 
     compute = _finish(call, accumulate, bias.unit, bias.units, 1, 2)
     shape = (rows, columns)
-    return Pending(call.node, reads(a, b), compute, shape, "product", lost=bias.lost)
+    return Pending(call.node, reads(a, b), compute, shape, "product", lost=bias.moved)
 
 
 def matmul(call: Call, factor: float = 1.0) -> Pending:

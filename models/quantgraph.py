@@ -298,7 +298,7 @@ class QuantizedGraph:
             node, compute = value.node, _computed(value, params)
         else:
             raise call.refuse(f"input {call.names[0]} is integers already")
-        lost = value.lost if isinstance(value, Pending) else 0.0
+        lost = value.lost(params) if isinstance(value, Pending) else 0.0
         kind = params.dtype
         self.groups.append(
             Group(node, op, output, reads, compute, shape, kind, params, form, lost=lost)

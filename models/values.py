@@ -203,6 +203,13 @@ class Function:
 
 Kernel = Callable[[Tensors, QParams], torch.Tensor]
 """Computes codes at the parameters of the result; int16, not yet cast to their type."""
+Lost = Callable[[QParams], float]
+"""How far rounding constants moves a real result, at the parameters of its codes."""
+
+
+def nothing(target: QParams) -> float:
+    """Lost by what rounds nothing but its result."""
+    return 0.0
 
 
 @dataclass(frozen=True)
@@ -218,7 +225,7 @@ class Pending:
     form: which definition of docs/numerics.md it is.
     steps: what follows before the next QuantizeLinear, in order.
     clamped: takes the kernel's place where a clamp behind it cuts into the codes.
-    lost: how far rounding constants has moved the real result.
+    lost: how far rounding constants moves the real result.
     scaled: the same product times a positive constant; None where it is no product.
     """
 
@@ -229,7 +236,7 @@ class Pending:
     form: str
     steps: tuple[Step, ...] = ()
     clamped: Kernel | None = None
-    lost: float = 0.0
+    lost: Lost = nothing
     scaled: Callable[[float], "Pending"] | None = None
 
     def followed(self, step: Step, shape: Shape) -> "Pending":
@@ -359,7 +366,7 @@ class Group:
     params: how the result's codes stand for reals; None for bare integers and float results.
     form: which definition of docs/numerics.md it is.
     final: whether it is a float output of the graph.
-    lost: how far rounding constants (a float bias) has moved the real result.
+    lost: how far rounding constants (a float bias, ε of a norm) has moved the real result.
     stands: whether `output` names a float tensor that stands for the codes.
     guard: conditions by name, outermost first, and what each must be for the group to run.
     """

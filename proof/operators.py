@@ -74,6 +74,8 @@ def _deviation(key: str) -> str:
     if limit.steps == 0:
         return "none"
     near = f"{limit.steps} step within 1/{round(1 / limit.reach)} of a tie"
+    if limit.noisy:  # otherwise only real biases and offsets have something to lose
+        near += " and what rounding its constants moves (docs/numerics.md)"
     shares = f"{limit.beyond:.0e} elsewhere" if limit.beyond else "none elsewhere"
     kernel = f"; {limit.kernel:.1%} in QOperator form" if limit.kernel else ""
     return f"{near}, {shares}{kernel}"

@@ -8,7 +8,7 @@ misread, or passed over, is found even where oracle and compiler agree about it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy.typing as npt
 import onnx
 
 from compiler.tensor import CompilerError
-from models.extract import as_written
+from models.extract import as_written, in_double
 from models.ortcheck import cut, part
 from models.quantgraph import QuantizedGraph
 from models.values import Group
@@ -29,7 +29,15 @@ DECISION = "decision"
 
 @dataclasses.dataclass(slots=True)
 class Figures:
-    """All groups of one form."""
+    """All groups of one form.
+
+    Attributes
+    ----------
+    operators, elements: compared.
+    differ, steps, share: elements that do, by how much, the greatest share of one operator.
+    beyond: of them, those that no tie explains.
+    noise: of them, those whose own float is noise: its nodes in double say the same as we.
+    """
 
     operators: int = 0
     elements: int = 0
@@ -37,6 +45,7 @@ class Figures:
     beyond: int = 0
     steps: int = 0
     share: float = 0.0
+    noise: int = 0
 
     def add(self, found: Figures) -> None:
         """Count one group."""
@@ -44,6 +53,7 @@ class Figures:
         self.elements += found.elements
         self.differ += found.differ
         self.beyond += found.beyond
+        self.noise += found.noise
         self.steps = max(self.steps, found.steps)
         self.share = max(self.share, found.differ / max(found.elements, 1))
 
@@ -111,7 +121,12 @@ class Written:
         if group.final:
             found = _floats(group, result, theirs[0])
         else:
-            found = _codes(group, limit, result, theirs[0], theirs[1] if real else None)
+            known = theirs[1] if real else None
+
+            def double() -> Array:
+                return np.asarray(as_written(in_double(piece.model, real)).run(None, fed)[0])
+
+            found = _codes(group, limit, result, theirs[0], known, double)
         self.figures.setdefault(group.form, Figures()).add(found)
 
     def _decision(self, group: Group, result: Array, tensors: Mapping[str, Array]) -> None:
@@ -136,8 +151,21 @@ def _floats(group: Group, ours: Array, theirs: Array) -> Figures:
     return Figures(0, ours.size, int(np.count_nonzero(ours != theirs)))
 
 
-def _codes(group: Group, limit: Limit, ours: Array, theirs: Array, real: Array | None) -> Figures:
-    """Codes: differences at ties, and few others."""
+def _codes(
+    group: Group,
+    limit: Limit,
+    ours: Array,
+    theirs: Array,
+    real: Array | None,
+    double: Callable[[], Array],
+) -> Figures:
+    """Codes: differences at ties, and few others.
+
+    Parameters
+    ----------
+    real: what the file's nodes quantize; None where it is not to be seen.
+    double: the same from nodes in float64.
+    """
     _same_kind(group, ours, theirs)
     where = np.flatnonzero(ours.reshape(-1) != theirs.reshape(-1))
     if not where.size:
@@ -147,19 +175,28 @@ def _codes(group: Group, limit: Limit, ours: Array, theirs: Array, real: Array |
     )
     found = Figures(0, ours.size, where.size, where.size, int(distance.max()))
     far = where[distance > limit.steps]
-    if far.size:
-        raise _error(group, ours, theirs, far, f"; {limit.steps} step is allowed")
     if real is None:
+        if far.size:
+            raise _error(group, ours, theirs, far, f"; {limit.steps} step is allowed")
         if where.size > limit.kernel * ours.size:
             raise _error(group, ours, theirs, where, f" (limit {limit.kernel:.1e})")
         return found
     assert group.params is not None
     unit = float(group.params.unit)
+    reach = limit.reach + group.lost / unit
     values = real.reshape(-1)[where].astype(np.float64) / unit
     from_tie = np.abs(values - np.floor(values) - 0.5)
-    found.beyond = int(np.count_nonzero(from_tie > limit.reach + group.lost / unit))
+    beyond = where[from_tie > reach]
+    if limit.noisy and (far.size or beyond.size):
+        exact = double().reshape(-1) / unit + group.params.zero
+        exact = np.clip(exact, group.params.low, group.params.high)
+        wrong = np.abs(ours.reshape(-1) - exact) > 0.5 + reach
+        found.noise = len(np.union1d(far, beyond)) - int(wrong[np.union1d(far, beyond)].sum())
+        far, beyond = far[wrong[far]], beyond[wrong[beyond]]
+    if far.size:
+        raise _error(group, ours, theirs, far, f"; {limit.steps} step is allowed")
+    found.beyond = beyond.size
     if found.beyond > limit.beyond * ours.size:
-        beyond = where[from_tie > limit.reach + group.lost / unit]
         raise _error(group, ours, theirs, beyond, f" beyond ties (limit {limit.beyond:.1e})")
     return found
 

@@ -129,6 +129,7 @@ def normalized(
             ) from None
         by_place = np.transpose(whole, [*(a for _, a in own), *rest])
         per_element.append(by_place.reshape(-1))
+    kind = site.target.like(source.kind)
     op = Normalize(
         name=site.builder.op_name(site.node),
         inputs=(source.name,),
@@ -136,8 +137,9 @@ def normalized(
         axes=tuple(place for place, _ in own) or (0,),
         constants=NormConstants.of(
             source.kind.scale,
-            float(site.target.scale[0]),
+            kind.scale,
             *per_element,
+            reach=max(kind.high - kind.zero_point, kind.zero_point - kind.low),
             epsilon=epsilon,
             root_epsilon=root_epsilon,
             correction=correction,
@@ -145,7 +147,7 @@ def normalized(
         low=site.low,
         high=site.high,
     )
-    return site.emit(op, site.target.like(source.kind))
+    return site.emit(op, kind)
 
 
 INDEX = (False, 1.0, 0)

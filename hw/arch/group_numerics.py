@@ -44,10 +44,11 @@ EPSILON_LIMIT = 1 << 34
 ROOT_EPSILON_LIMIT = 1 << 24
 ROOT_EPSILON_BITS = 8
 """Fraction bits of the ε that is added to the root."""
-ROUNDING = 1 / 4
+ROUNDING = 1 / 64
 """Steps of the result that rounding ε may move an element by; if it would, elements count more
 often."""
-MOST_ROUNDING = 1 / 2
+MOST_OFF = 1 / 2
+"""Steps that a result may be off, before its last rounding, in all."""
 ROOT_BITS = 48
 """Of a radicand, scaled by an even shift."""
 
@@ -159,6 +160,7 @@ class NormConstants:
     gains: G of every element of a group, in units of 2^−coefficient_shift steps; s18.
     offsets: B of every element, in units of 2^−14 steps; s24.
     coefficient_shift: q.
+    off: steps that a result is off at most before its last rounding, for whatever codes.
     """
 
     elements: int
@@ -168,6 +170,7 @@ class NormConstants:
     gains: tuple[int, ...]
     offsets: tuple[int, ...]
     coefficient_shift: int
+    off: float
 
     @classmethod
     def of(
@@ -177,6 +180,7 @@ class NormConstants:
         gamma: Sequence[float] | npt.NDArray[np.floating],
         beta: Sequence[float] | npt.NDArray[np.floating],
         *,
+        reach: int,
         epsilon: float = 0.0,
         root_epsilon: float = 0.0,
         correction: float = 1.0,
@@ -187,6 +191,7 @@ class NormConstants:
         ----------
         sx, sy: scales of operand and result.
         gamma, beta: of every element of a group, in order.
+        reach: steps from the result's zero point to its farther end.
         epsilon: under the root (ONNX).
         root_epsilon: behind the root (the first Transformer code, VTN).
         correction: f, 1 of a biased variance, n/(n − 1) of an unbiased one.
@@ -194,7 +199,8 @@ class NormConstants:
         Raises
         ------
         NumericsError
-            A constant does not fit its width, or both ε are 0, when constant groups have no value.
+            A constant does not fit its width, or moves results by half a step; or both ε are 0,
+            when constant groups have no value.
         """
         size = len(gamma)
         if not 1 <= size <= MOST_ELEMENTS or len(beta) != size:
@@ -207,7 +213,10 @@ class NormConstants:
         if not np.isfinite(real).all() or not np.isfinite(steps).all():
             raise NumericsError("γ or β is not finite")
         under, behind = epsilon * k * k / (x * x), 256 * root_epsilon * k / x
-        repeats = _repeats(size, under, behind, float(np.abs(real).max()))
+        # Of what is added to β, as far as the result does not saturate.
+        most = reach + float(np.abs(steps).max()) + 0.5
+        gain = float(np.abs(real).max())
+        repeats, moved = _repeats(size, under, behind, gain, most)
         n = size * repeats
         inner, outer = under * n * n, behind * n
         if inner >= EPSILON_LIMIT - 0.5 or outer >= ROOT_EPSILON_LIMIT - 0.5:
@@ -223,6 +232,12 @@ class NormConstants:
             )
         shift = _coefficient_shift(real)
         gains = np.rint(np.ldexp(real, shift))
+        off = moved + _coefficients(size, real, np.ldexp(gains, -shift), most)
+        if not off < MOST_OFF:
+            raise NumericsError(
+                f"a result may be {off:.2g} steps off: ε is small for groups of {size} codes, or γ "
+                "differs too much between them"
+            )
         return cls(
             n,
             repeats,
@@ -231,6 +246,7 @@ class NormConstants:
             tuple(int(g) for g in gains),
             tuple(int(b) for b in offsets),
             shift,
+            off,
         )
 
 
@@ -245,48 +261,62 @@ def _check_deviation(epsilon: float, root_epsilon: float, correction: float) -> 
         raise NumericsError(f"a variance times {correction!r}")
 
 
-def _repeats(size: int, under: float, behind: float, gain: float) -> int:
-    """How often elements are counted: no more than rounding ε makes necessary.
+def _repeats(size: int, under: float, behind: float, gain: float, most: float) -> tuple[int, float]:
+    """How often elements are counted, no more than rounding ε makes necessary; what is left of it.
 
     Parameters
     ----------
     size: elements of a group.
     under, behind: E0/n² and E1/n before they are rounded.
     gain: the greatest, in steps of the result.
-
-    Raises
-    ------
-    NumericsError
-        However often, an element may be half a step off.
+    most: steps between β and a result that does not saturate.
     """
-    most = MOST_ELEMENTS // size
-    for repeats in range(1, most + 1):
-        moved = gain * _rounding(size, repeats, under, behind)
+    moved = 0.0
+    for repeats in range(1, MOST_ELEMENTS // size + 1):
+        moved = _rounding(size, repeats, under, behind, gain, most)
         if moved <= ROUNDING:
-            return repeats
-    if not moved < MOST_ROUNDING:
-        raise NumericsError(
-            f"ε is too small for groups of {size} codes: where a group is all but constant, a "
-            f"result may be {moved:.2g} steps off"
-        )
-    return most
+            break
+    return repeats, moved
 
 
-def _rounding(size: int, repeats: int, under: float, behind: float) -> float:
-    """By how much rounding E0 and E1 moves a standardized element of the worst group.
+def _rounding(
+    size: int, repeats: int, under: float, behind: float, gain: float, most: float
+) -> float:
+    """By how many steps rounding E0 and E1 moves an element of the worst group.
 
-    That is one whose codes are equal but for one: n²·variance is m²·(size − 1), and the element
-    lies √(size − 1) deviations from the mean.
+    That is one whose codes are equal but for one: V = n²·variance is m²·(size − 1), and the element
+    lies √(size − 1) deviations from the mean. Two bounds, both of which hold: by the share that the
+    deviation √(V + E0) + E1/256 changes by, of a result that does not saturate; and by the greatest
+    change of γ·c/deviation, which is at V = E0/2 where that group can be.
     """
     if size == 1:
         return 0.0
     n = size * repeats
-    e0, e1 = under * n * n, behind * n
-    # V/(V + E0)^1.5 is greatest at V = E0/2.
-    variance = max(repeats * repeats * (size - 1), e0 / 2)
-    moved = abs(math.floor(e0 + 0.5) - e0) * math.sqrt(variance) / (variance + e0) ** 1.5 / 2
-    moved += abs(math.floor(e1 + 0.5) - e1) / (256 * repeats * math.sqrt(size - 1))
-    return float(moved * math.sqrt(size - 1))
+    inner, outer = under * n * n, behind * n
+    e0, e1 = round(inner), round(outer)
+    lost0, lost1 = abs(e0 - inner), abs(e1 - outer) / 256
+    low0, low1 = min(e0, inner), min(e1, outer) / 256
+    least = repeats * repeats * (size - 1)
+    root = math.sqrt(least + low0)
+    by_share = most * (lost0 / (2 * root) + lost1) / (root + low1)
+    v = max(least, low0 / 2)
+    change = lost0 * math.sqrt(v) / (v + low0) ** 1.5 / 2 + lost1 / math.sqrt(least)
+    return min(by_share, gain * math.sqrt(size - 1) * change)
+
+
+def _coefficients(
+    size: int, real: npt.NDArray[np.float64], gains: npt.NDArray[np.float64], most: float
+) -> float:
+    """By how many steps all other roundings move a result that does not saturate.
+
+    u by half of 2^−16; a gain by its own rounding times u, which is no more than √(size − 1); β by
+    half of 2^−14; the root, R and the products, of 24 bits each, by less than 2^−20 together.
+    """
+    with np.errstate(divide="ignore"):
+        u = np.minimum(math.sqrt(size - 1), most / np.abs(real))
+    lost = float((np.abs(gains - real) * u).max()) if size > 1 else 0.0
+    rounded = math.ldexp(float(np.abs(real).max()), -STANDARD_BITS - 1)
+    return lost + rounded + math.ldexp(1, -OFFSET_BITS - 1) + math.ldexp(most, -20)
 
 
 def _coefficient_shift(real: npt.NDArray[np.float64]) -> int:

@@ -250,7 +250,8 @@ def test_norm(bench, entry, valid, form):
     how = {"epsilon": 1e-5}
     if form == "behind":
         how = {"root_epsilon": 1e-3, "correction": n / (n - 1)}
-    norm = NormConstants.of(0.03, 0.02, rng.normal(1, 0.3, n), rng.normal(0, 0.5, n), **how)
+    gamma, beta = rng.normal(1, 0.3, n), rng.normal(0, 0.5, n)
+    norm = NormConstants.of(0.03, 0.02, gamma, beta, reach=132, **how)
     gain, offset = np.zeros((2, blocks, inner, L), np.int64)
     gain[counted], offset[counted] = norm.gains, norm.offsets
     bench.put_rows(SECOND, coefficient_rows(gain, offset))

@@ -44,8 +44,9 @@ def norm(shape, axes, unbiased=False, seed=0) -> Graph:
     n = int(np.prod([shape[axis] for axis in axes]))
     gamma, beta = rng.normal(1, 0.3, n), rng.normal(0, 0.3, n)
     correction = n / (n - 1) if unbiased and n > 1 else 1.0
-    epsilon = {"root_epsilon": 1e-3} if unbiased else {"epsilon": 1e-5}
-    constants = NormConstants.of(x.scale, y.scale, gamma, beta, correction=correction, **epsilon)
+    how = {"root_epsilon": 1e-3} if unbiased else {"epsilon": 1e-5}
+    how |= {"correction": correction, "reach": 132}
+    constants = NormConstants.of(x.scale, y.scale, gamma, beta, **how)
     op = Normalize(
         name="op", inputs=("x",), output="y", axes=axes, constants=constants, low=-128, high=127
     )

@@ -35,7 +35,7 @@ def norm(axes, source=SOURCE, target=NORMED):
     n = int(np.prod([SHAPE[a] for a in axes]))
     rng = np.random.default_rng(n)
     gamma, beta = rng.normal(1, 0.2, n), rng.normal(0, 0.2, n)
-    constants = NormConstants.of(source.scale, target.scale, gamma, beta, epsilon=1e-5)
+    constants = NormConstants.of(source.scale, target.scale, gamma, beta, reach=255, epsilon=1e-5)
     op = Normalize(**NAMES, axes=axes, constants=constants, low=-128, high=127)
     return op, gamma, beta
 
