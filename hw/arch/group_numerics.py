@@ -301,7 +301,7 @@ def _rounding(
     by_share = most * (lost0 / (2 * root) + lost1) / (root + low1)
     v = max(least, low0 / 2)
     change = lost0 * math.sqrt(v) / (v + low0) ** 1.5 / 2 + lost1 / math.sqrt(least)
-    return min(by_share, gain * math.sqrt(size - 1) * change)
+    return float(min(by_share, gain * math.sqrt(size - 1) * change))
 
 
 def _coefficients(

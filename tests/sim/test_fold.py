@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -237,7 +238,7 @@ def test_softmax(bench, counts, valid, parts):
 @pytest.mark.parametrize("valid", [0, 3])
 @pytest.mark.parametrize("form", ["under", "behind"])
 def test_norm(bench, entry, valid, form):
-    """Five tokens of three lane blocks and two more elements, one COLLECT per block."""
+    """Five tokens of three lane blocks and two more elements; as many COLLECTs as each counts."""
     tokens, blocks, inner = 5, 3, 2
     shape = (blocks, inner, tokens, L)
     rng = np.random.default_rng(9)
@@ -255,7 +256,9 @@ def test_norm(bench, entry, valid, form):
     gain, offset = np.zeros((2, blocks, inner, L), np.int64)
     gain[counted], offset[counted] = norm.gains, norm.offsets
     bench.put_rows(SECOND, coefficient_rows(gain, offset))
-    for block in range(blocks):
+    assert (norm.repeats > 1) == (form == "behind")
+    turns = list(itertools.product(range(norm.repeats), range(blocks)))
+    for turn, block in turns:
         counts = (1, inner, tokens, 1)
         bench.run(
             fold(
@@ -264,11 +267,11 @@ def test_norm(bench, entry, valid, form):
                 signed=(1, 0),
                 source0=X + block * inner * tokens,
                 source0_deltas=deltas(counts, (0, tokens, 1, 0)),
-                first=block == 0,
-                last=block == blocks - 1,
+                first=(turn, block) == turns[0],
+                last=(turn, block) == turns[-1],
                 valid=valid if block == blocks - 1 else 0,
                 entry=entry,
-                elements=n,
+                elements=norm.elements,
                 multiplier=norm.root_epsilon,
                 epsilon=norm.epsilon,
             )
@@ -280,7 +283,7 @@ def test_norm(bench, entry, valid, form):
         signed=(1, 0),
         source1_deltas=rows_of((6, inner, blocks, 1)),
         entry=entry,
-        elements=n,
+        elements=norm.elements,
         coefficient_shift=norm.coefficient_shift,
         zero_point=4,
     )
