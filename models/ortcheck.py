@@ -156,7 +156,7 @@ def compare(
     """
     reference = Reference(path)
     graph = reference.graph
-    tensors = {n: torch.from_numpy(np.ascontiguousarray(a)) for n, a in feeds.items()}
+    tensors = {n: torch.from_numpy(np.asarray(a, order="C")) for n, a in feeds.items()}
     integers = graph.integers()
     figures: dict[str, OpFigures] = {}
     parts = {

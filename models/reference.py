@@ -196,5 +196,5 @@ class Reference:
                 raise ModelsError(f"input {name} must be {kind}, not {array.dtype}")
             if kind.kind == "f" and not np.isfinite(array).all():
                 raise ModelsError(f"input {name} holds values that are not finite")
-            tensors[name] = torch.from_numpy(np.ascontiguousarray(array))
+            tensors[name] = torch.from_numpy(np.asarray(array, order="C"))
         return tensors

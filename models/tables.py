@@ -85,7 +85,7 @@ def saturate(rounded: np.ndarray, zero_point: Any, params: QParams) -> np.ndarra
     # In float64, so that the sum of a large value and the zero point is not rounded again.
     real = rounded.astype(np.float64) + zero_point
     codes = np.clip(np.where(np.isnan(real), -np.inf, real), params.low, params.high)
-    return codes.astype(params.dtype)
+    return np.asarray(codes, params.dtype)  # of rank 0 numpy makes a scalar
 
 
 def quantize_float(value: np.ndarray, params: QParams) -> np.ndarray:
@@ -97,8 +97,7 @@ def quantize_float(value: np.ndarray, params: QParams) -> np.ndarray:
 def dequantize(codes: np.ndarray, params: QParams) -> np.ndarray:
     """DequantizeLinear: f32((q - zp) · s); float32, same shape."""
     scale, zero = params.spread(codes.ndim)
-    real: np.ndarray = (codes.astype(np.int64) - zero).astype(F32) * scale
-    return real
+    return np.asarray((codes.astype(np.int64) - zero).astype(F32) * scale)
 
 
 def requantize_table(source: QParams, target: QParams) -> np.ndarray:

@@ -49,7 +49,8 @@ def inputs_of(build: Build, record: Path | None = None) -> tuple[Arrays, str]:
             result[port.name] = _spread(rng, port.shape, limits.min, limits.max + 1).astype(kind)
         elif readers:
             low, high = _range(readers)
-            result[port.name] = (low + (high - low) * _spread(rng, port.shape)).astype(kind)
+            values = low + (high - low) * _spread(rng, port.shape)
+            result[port.name] = np.asarray(values, kind)
         else:
             hosted.append(port)
     if hosted:
@@ -89,7 +90,7 @@ def _widest(build: Build, result: Arrays, hosted: list[Input], rng: np.random.Ge
     for width in WIDTHS:
         for lowest in (0.0, -width):
             tried = {
-                port.name: (lowest + (width - lowest) * shapes[port.name]).astype(port.dtype)
+                port.name: np.asarray(lowest + (width - lowest) * shapes[port.name], port.dtype)
                 for port in hosted
             }
             try:

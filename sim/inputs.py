@@ -193,7 +193,7 @@ def _arrays(
         else:
             value = _batched(value, port)
         host.check(port, value)
-        result[port.name] = np.ascontiguousarray(value)
+        result[port.name] = np.asarray(value, order="C")
         notes[port.name] = note
     return Given(result, str(source), notes, used)
 

@@ -234,7 +234,7 @@ FORMS = (
         ("QuantizeLinear",),
         "quantize",
         (UnaryTable,),
-        ("axis", "block_size", "output_dtype"),
+        ("axis", "block_size", "output_dtype", "precision"),
         {"saturate": "it is about float8"},
         notes="8 bits, one scale per tensor; weights one per output channel. No `block_size`.",
     ),
@@ -242,7 +242,7 @@ FORMS = (
         ("DequantizeLinear",),
         "dequantize",
         (),
-        ("axis", "block_size"),
+        ("axis", "block_size", "output_dtype"),
         notes="8 bits, 32 for biases; float32 scales. No `block_size`.",
     ),
 )

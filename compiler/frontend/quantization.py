@@ -102,7 +102,12 @@ def parameters(
             raise refuse(node, f"{name} must be a constant (the scale is computed at run time)")
     scales = model.constants[scale]
     attributes = attributes_of(node)
-    said = attributes.get("output_dtype", 0) if node.op_type == "QuantizeLinear" else 0
+    said, real = attributes.get("output_dtype", 0), attributes.get("precision", 0)
+    if node.op_type == "DequantizeLinear":
+        said, real = 0, said
+    if real not in (0, onnx.TensorProto.FLOAT):
+        kind = onnx.TensorProto.DataType.Name(real)
+        raise refuse(node, f"computes in {kind}; float32 is read")
     if said:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(said)
     zeros = model.constants[zero] if zero else np.zeros(scales.shape, dtype)

@@ -286,7 +286,7 @@ def quantize(
 ) -> Int:
     """QuantizeLinear: sat(rint(f32(x/s)) + zero_point); what is no number gives the least code."""
     scaled = np.rint(np.asarray(value, np.float32) / np.float32(scale)).astype(np.float64)
-    scaled[np.isnan(scaled)] = -np.inf  # as ONNX Runtime's kernels do
+    scaled = np.where(np.isnan(scaled), -np.inf, scaled)  # as ONNX Runtime's kernels do
     return np.asarray(np.clip(scaled + zero_point, low, high), np.int64)
 
 

@@ -17,12 +17,10 @@ from compiler.frontend.functions import ELEMENTWISE
 from compiler.frontend.model import FIRST_OPSET, LAST_OPSET, Unsupported
 from compiler.frontend.qoperator import QOPERATORS
 from compiler.onnx_import import import_onnx
+from models.errors import ModelsError
+from models.reference import Reference
 
-REFUSED = {
-    ("QuantizeLinear", "precision"),
-    ("DequantizeLinear", "output_dtype"),
-    ("LayerNormalization", "stash_type"),
-}
+REFUSED = {("LayerNormalization", "stash_type")}
 """Attributes of the standard that are not read: other values than the default are refused."""
 FUNCTIONS = {"max", "min", "to"}
 """Attributes of elementwise operators that the importer looks at itself."""
@@ -80,12 +78,12 @@ def test_what_is_listed_is_what_the_source_looks_up():
     assert literals() == (listed - {"value", *BODIES}) | FUNCTIONS | SHAPES
 
 
-def model(**attributes):
+def model(quantizer=None, **attributes):
     """Quantize, dequantize with some attributes, Relu, quantize."""
     scale = numpy_helper.from_array(np.float32(0.1), "s")
     zero = numpy_helper.from_array(np.uint8(3), "z")
     nodes = [
-        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], name="q"),
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], name="q", **(quantizer or {})),
         helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"], name="d", **attributes),
         helper.make_node("Relu", ["d"], ["r"], name="r"),
         helper.make_node("QuantizeLinear", ["r", "s", "z"], ["y"], name="y"),
@@ -107,9 +105,25 @@ def findings(tmp_path, **attributes):
 
 def test_an_attribute_that_is_not_read_is_refused(tmp_path):
     assert findings(tmp_path) == []
-    assert findings(tmp_path, axis=1, output_dtype=0) == []  # their defaults
+    assert findings(tmp_path, axis=1, block_size=0) == []  # their defaults
+    (found,) = findings(tmp_path, block_size=2)
+    assert found == ("d", "blocked quantization (block_size) is not read")
+
+
+def test_other_floats_than_float32_are_refused(tmp_path):
+    """They are named in attributes since opset 23."""
+    for kind in (0, TensorProto.FLOAT):
+        assert findings(tmp_path, output_dtype=kind) == []
+        onnx.save(model({"precision": kind}), tmp_path / "m.onnx")
+        assert import_onnx(tmp_path / "m.onnx").unsupported == ()
+        Reference(model({"precision": kind}))
     (found,) = findings(tmp_path, output_dtype=TensorProto.FLOAT16)
-    assert found == ("d", "attribute output_dtype = 10 is not read")
+    assert found == ("d", "computes in FLOAT16; float32 is read")
+    onnx.save(model({"precision": TensorProto.DOUBLE}), tmp_path / "m.onnx")
+    (found,) = [(f.node, f.reason) for f in import_onnx(tmp_path / "m.onnx").unsupported]
+    assert found == ("q", "computes in DOUBLE; float32 is read")
+    with pytest.raises(ModelsError, match="another precision than float32"):
+        Reference(model({"precision": TensorProto.DOUBLE}))
 
 
 def test_qoperators_are_read_as_their_plain_operators():

@@ -34,6 +34,12 @@ def two_like_quantizers(net: Net) -> None:
     net.end(net.op("Add", [net.through(x, S8), net.through(x, S8)]), Q(0.1, 0, np.int8))
 
 
+def scalar(net: Net) -> None:
+    """An input of rank 0."""
+    x = net.through(net.op("Sigmoid", [net.start((), S8)]), Q(1 / 127, 0, np.int8))
+    net.end(net.op("Mul", [net.start(MAP, S8, "m"), x]), OTHER)
+
+
 def unread_input(net: Net) -> None:
     net.input((2, 3), "nobody")
     net.end(conv(net, net.start(MAP), 4, 5), Q(0.3, 0, np.int8))
@@ -158,7 +164,7 @@ EXACT = {
         *(same_shape_other_scale, last_of_a_sequence, one_frame_for_all),
     )
 }
-NEAR = {f.__name__: f for f in (silu, square_plus_one)}
+NEAR = {f.__name__: f for f in (silu, square_plus_one, scalar)}
 """Functions: ONNX Runtime's are approximations, a tie may fall otherwise."""
 
 
