@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from compiler.emit.emitter import RefusedError
 from compiler.emit.moves import AXIS_OF
-from compiler.emit.streams import Tile, split_box
+from compiler.emit.streams import Stream, Tile, split_box
 from compiler.emit.transfers import Box, Strided
+from compiler.lower.base import Lanes, Op, Streamed
+from compiler.lower.contracts import first_of, lanes_differ
 from compiler.tile.geometry import cuts
 from compiler.tile.limits import MAX_COUNT
 from hw.arch.config import AcceleratorConfig
-from hw.arch.instructions.fold import STATISTICS
+from hw.arch.instructions.fold import MOST_ELEMENTS, STATISTICS
 from hw.arch.layout import LaneMap, TensorLayout
 from hw.arch.program import Tensor
 
@@ -172,3 +175,34 @@ def _lines(box: Box) -> Iterator[Box]:
 def tiles_of(parts: Sequence[Box]) -> list[Tile]:
     """Tiles whose result has the rows of their operand."""
     return [Tile((box,), box) for box in parts]
+
+
+class Summed(Streamed[Op]):
+    """What collects sums of groups and applies them: lanes that do not count are masked."""
+
+    limits = (
+        f"groups of {MOST_ELEMENTS} elements",
+        "over channels, or over positions of a single channel",
+    )
+
+    def misfit(
+        self, op: Op, sources: Sequence[Tensor], target: Tensor, config: AcceleratorConfig
+    ) -> str | None:
+        """FOLD, then what every stream needs."""
+        return lacks_fold(config) or super().misfit(op, sources, target, config)
+
+    def contract(self, op: Op, sources: Sequence[TensorLayout], result: TensorLayout) -> str | None:
+        """Lanes can be summed up, and stay."""
+        return first_of([not_counted_once(sources[0]), lanes_differ(sources[0], result)])
+
+    def lanes(self, op: Op) -> Lanes:
+        """Lane by lane, but operands that do not fill their lanes are moved."""
+        return Lanes.MET
+
+    def demands(self, op: Op, maps: Sequence[LaneMap]) -> list[LaneMap] | None:
+        """Lanes that can be summed up."""
+        return [m if summable(m) else LaneMap.dense(m.channels, m.lanes) for m in maps]
+
+    def report(self, op: Op, streams: Sequence[Stream]) -> dict[str, Any]:
+        """Rows of a tile."""
+        return {"rows": streams[0].tiles[0].target.rows}

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
 from compiler.emit.streams import LEAST_ROWS, Stream, Tile, pieces_of, slot_rows
 from compiler.emit.transfers import Strided
-from compiler.lower.base import Lanes, Streamed
-from compiler.lower.contracts import first_of, lanes_differ
 from compiler.lower.groups import (
     Batch,
     Rows,
+    Summed,
     boxes,
-    lacks_fold,
-    not_counted_once,
     rows_of,
-    summable,
     tiles_of,
     valid_lanes,
 )
 from compiler.ops import Normalize
 from hw.arch.config import AcceleratorConfig
-from hw.arch.instructions.fold import COEFFICIENT_ROWS, MOST_ELEMENTS
+from hw.arch.instructions.fold import COEFFICIENT_ROWS
 from hw.arch.isa import Fold, FoldOp, UnitInstruction, deltas
 from hw.arch.layout import LaneMap, TensorLayout
 from hw.arch.program import Tensor
@@ -121,38 +116,14 @@ def layer(op: Normalize, source: Tensor, target: Tensor, config: AcceleratorConf
     )
 
 
-class NormalizeLowering(Streamed[Normalize]):
+class NormalizeLowering(Summed[Normalize]):
     """Over the channels of a position, over positions of one channel, or over both."""
 
     operation = Normalize
-    limits = (
-        f"groups of {MOST_ELEMENTS} elements",
-        "over channels, or over positions of a single channel",
-    )
 
     def kind(self, op: Normalize, config: AcceleratorConfig) -> str:
         """One kind."""
         return "norm"
-
-    def misfit(
-        self, op: Normalize, sources: Sequence[Tensor], target: Tensor, config: AcceleratorConfig
-    ) -> str | None:
-        """FOLD, then what every stream needs."""
-        return lacks_fold(config) or super().misfit(op, sources, target, config)
-
-    def contract(
-        self, op: Normalize, sources: Sequence[TensorLayout], result: TensorLayout
-    ) -> str | None:
-        """Lanes can be summed up, and stay."""
-        return first_of([not_counted_once(sources[0]), lanes_differ(sources[0], result)])
-
-    def lanes(self, op: Normalize) -> Lanes:
-        """Lane by lane, but operands that do not fill their lanes are moved."""
-        return Lanes.MET
-
-    def demands(self, op: Normalize, maps: Sequence[LaneMap]) -> list[LaneMap] | None:
-        """Lanes that can be summed up."""
-        return [m if summable(m) else LaneMap.dense(m.channels, m.lanes) for m in maps]
 
     def result(self, op: Normalize, maps: Sequence[LaneMap], channels: int) -> LaneMap:
         """The operand's."""
@@ -168,10 +139,6 @@ class NormalizeLowering(Streamed[Normalize]):
     ) -> Iterable[Stream]:
         """Tile by tile."""
         return [layer(op, sources[0], target, config)]
-
-    def report(self, op: Normalize, streams: Sequence[Stream]) -> dict[str, Any]:
-        """Rows of a tile."""
-        return {"rows": streams[0].tiles[0].target.rows}
 
 
 LOWERING = NormalizeLowering()

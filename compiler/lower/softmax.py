@@ -9,25 +9,23 @@ import numpy as np
 
 from compiler.emit.streams import Stream, Tile, slot_rows
 from compiler.emit.transfers import Strided
-from compiler.lower.base import Lanes, Streamed
-from compiler.lower.contracts import first_of, lanes_differ
+from compiler.lower.contracts import first_of
 from compiler.lower.groups import (
     STATISTICS,
     Batch,
     Rows,
+    Summed,
     boxes,
     lacks_fold,
-    not_counted_once,
     rows_of,
-    summable,
     tiles_of,
     valid_lanes,
 )
 from compiler.ops import Softmax, Table
 from hw.arch.config import AcceleratorConfig
-from hw.arch.instructions.fold import MOST_ELEMENTS, SOFTMAX_TABLES
+from hw.arch.instructions.fold import SOFTMAX_TABLES
 from hw.arch.isa import Fold, FoldOp, UnitInstruction, deltas
-from hw.arch.layout import LaneMap, TensorLayout
+from hw.arch.layout import LaneMap
 from hw.arch.program import Tensor
 
 
@@ -101,14 +99,10 @@ def _nest(rows: Rows, batch: Batch) -> tuple[tuple[int, int], ...]:
     return tuple((level.count, level.pitch) for level in levels)
 
 
-class SoftmaxLowering(Streamed[Softmax]):
+class SoftmaxLowering(Summed[Softmax]):
     """Over the channels of a position, over positions of one channel, or over both."""
 
     operation = Softmax
-    limits = (
-        f"groups of {MOST_ELEMENTS} elements",
-        "over channels, or over positions of a single channel",
-    )
 
     def kind(self, op: Softmax, config: AcceleratorConfig) -> str:
         """One kind."""
@@ -117,24 +111,10 @@ class SoftmaxLowering(Streamed[Softmax]):
     def misfit(
         self, op: Softmax, sources: Sequence[Tensor], target: Tensor, config: AcceleratorConfig
     ) -> str | None:
-        """FOLD and its tables, then what every stream needs."""
+        """FOLD and its tables, then what all of them need."""
         tables = config.memory.tables
         few = None if tables >= SOFTMAX_TABLES else f"{config.name} has {tables} tables of 4"
         return first_of([lacks_fold(config), few]) or super().misfit(op, sources, target, config)
-
-    def contract(
-        self, op: Softmax, sources: Sequence[TensorLayout], result: TensorLayout
-    ) -> str | None:
-        """Lanes can be summed up, and stay."""
-        return first_of([not_counted_once(sources[0]), lanes_differ(sources[0], result)])
-
-    def lanes(self, op: Softmax) -> Lanes:
-        """Lane by lane, but operands that do not fill their lanes are moved."""
-        return Lanes.MET
-
-    def demands(self, op: Softmax, maps: Sequence[LaneMap]) -> list[LaneMap] | None:
-        """Lanes that can be summed up."""
-        return [m if summable(m) else LaneMap.dense(m.channels, m.lanes) for m in maps]
 
     def result(self, op: Softmax, maps: Sequence[LaneMap], channels: int) -> LaneMap:
         """The operand's; of one channel, in the first lane."""
@@ -154,10 +134,6 @@ class SoftmaxLowering(Streamed[Softmax]):
     ) -> Iterable[Stream]:
         """Tile by tile."""
         return [layer(op, sources[0], target, config, tables[0])]
-
-    def report(self, op: Softmax, streams: Sequence[Stream]) -> dict[str, Any]:
-        """Rows of a tile."""
-        return {"rows": streams[0].tiles[0].target.rows}
 
 
 LOWERING = SoftmaxLowering()
