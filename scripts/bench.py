@@ -3,17 +3,21 @@
 Every figure comes from a public command run with --json in a process of its own. Nothing here is
 a test: a missed target is printed as missed. Results also go to build/bench/bench.json.
 
-Usage: bench.py [--quick]     (--quick leaves out the runs of C3D and of `--fuse off` on RTL)
+Usage: bench.py [--quick] [PART ...]     (--quick leaves out the longest runs)
+
+Without parts all of them run, one after the other; each stands for itself.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +207,7 @@ def single_layers(rows: list[Row]) -> None:
 
 def onnxruntime(rows: list[Row]) -> None:
     """Operators fed with ONNX Runtime's own inputs."""
+    fsb_c3d()
     report, _, _ = command("models", "ortcheck", f"{BUILD}/fsb_c3d.onnx", ok=(0, 1))
     exact = {"Conv", "Gemm", "MaxPool", "Add", "Relu", "Concat", "Slice", "Reshape"}
     for entry in report["operators"]:
@@ -219,30 +224,73 @@ def onnxruntime(rows: list[Row]) -> None:
         )
 
 
-def main() -> int:
-    """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="leave out the longest runs")
-    quick = parser.parse_args().quick
-    BUILD.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = []
+@functools.cache
+def fsb_c3d() -> None:
+    """Export the network that most parts are about, once."""
     command("models", "export", "fsb_c3d", "-o", f"{BUILD}/fsb_c3d.onnx")
-    fused = network("fsb_c3d", ["functional", "cycle", "rtl"], rows)
-    cycle_error(fused["cycle"], fused["rtl"], rows)
-    network("fsb_c3d", ["functional", "cycle"] if quick else ["functional", "rtl"], rows, hfa="off")
-    plain = network(
-        "fsb_c3d", ["functional", "cycle"] if quick else ["functional", "rtl"], rows, fuse="off"
-    )
+
+
+def fused(rows: list[Row], quick: bool) -> None:
+    """FSB-C3D as it is built by default, on all three backends."""
+    fsb_c3d()
+    runs = network("fsb_c3d", ["functional", "cycle", "rtl"], rows)
+    cycle_error(runs["cycle"], runs["rtl"], rows)
+
+
+def hfa_off(rows: list[Row], quick: bool) -> None:
+    """FSB-C3D without fast algorithms."""
+    fsb_c3d()
+    network("fsb_c3d", ["functional", "cycle" if quick else "rtl"], rows, hfa="off")
+
+
+def fuse_off(rows: list[Row], quick: bool) -> None:
+    """FSB-C3D operator by operator."""
+    fsb_c3d()
+    backend = "cycle" if quick else "rtl"
+    plain = network("fsb_c3d", ["functional", backend], rows, fuse="off")
+    depthwise_rates(plain[backend], rows)
+
+
+def direct(rows: list[Row], quick: bool) -> None:
+    """FSB-C3D on a circuit without fast algorithms."""
     if not quick:
+        fsb_c3d()
         network("fsb_c3d", ["rtl"], rows, hfa="off", config="base_direct")
-    depthwise_rates(plain["cycle" if quick else "rtl"], rows)
-    single_layers(rows)
+
+
+def c3d(rows: list[Row], quick: bool) -> None:
+    """C3D with its linear layers."""
     if not quick:
         command("models", "export", "c3d_fc", "-o", f"{BUILD}/c3d.onnx")
         network("c3d", ["functional", "cycle"], rows)
         network("c3d", ["cycle"], rows, hfa="off")
-    onnxruntime(rows)
-    width = max(len(row.what) for row in rows)
+
+
+PARTS: dict[str, Callable[[list[Row], bool], None]] = {
+    "fused": fused,
+    "hfa_off": hfa_off,
+    "fuse_off": fuse_off,
+    "direct": direct,
+    "layers": lambda rows, quick: single_layers(rows),
+    "c3d": c3d,
+    "onnxruntime": lambda rows, quick: onnxruntime(rows),
+}
+
+
+def main() -> int:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="leave out the longest runs")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    args = parser.parse_args()
+    unknown = sorted(set(args.parts) - set(PARTS))
+    if unknown:
+        parser.error(f"no part {unknown[0]}; there are {', '.join(PARTS)}")
+    BUILD.mkdir(parents=True, exist_ok=True)
+    rows: list[Row] = []
+    for name in args.parts or PARTS:
+        PARTS[name](rows, args.quick)
+    width = max((len(row.what) for row in rows), default=0)
     for row in rows:
         verdict = {True: "met", False: "MISSED", None: ""}[row.met]
         print(f"{row.what:<{width}}  {row.measured:<52}  {row.target:<18} {verdict}")
