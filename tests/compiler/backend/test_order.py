@@ -8,7 +8,7 @@ from compiler import interpreter
 from compiler.backend.order import in_order
 from compiler.ir import Graph, verify
 from tests.compiler.backend.harness import CONFIGS, execute, feeds_of
-from tests.compiler.backend.test_layout import Network
+from tests.compiler.backend.ragged import Network
 
 SHAPE = (6, 2, 4, 5)
 

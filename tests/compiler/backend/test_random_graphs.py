@@ -10,7 +10,8 @@ import pytest
 from hw.arch.config import AcceleratorConfig
 from hw.arch.layout import LaneMap
 from tests.compiler.backend.harness import CONFIGS, Run, execute, feeds_of
-from tests.compiler.backend.random_graphs import Grower, reference
+from tests.compiler.backend.random_graphs import Grower
+from tests.compiler.backend.torch_graph import reference
 
 OPERATORS = 8
 BLOCK = 10
