@@ -30,7 +30,7 @@ SLACK = 0.02
 BIAS = 0.1
 """The same where a bias is real or has a scale of its own: it is rounded to the accumulator's unit,
 which may be a fifth of a step; where it is more, the rounding costs too much."""
-NORM = 0.05
+NORM = 0.15
 """The same behind a norm, whose constants are rounded: ε where a group is all but constant."""
 OPERATOR = re.compile(r"\(\w+\)")
 MANY = 0.05

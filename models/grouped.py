@@ -199,13 +199,13 @@ def _counted(
 ) -> tuple[int, float]:
     """How often each element counts, and by how many steps the worst group's results move then.
 
-    It is constant but for one element, by one code: docs/numerics.md, "Norms". 1/64 step is aimed
+    It is constant but for one element, by one code: docs/numerics.md, "Norms". 1/8 step is aimed
     at.
     """
     if size == 1:
         return 1, 0.0
     m, moved = 0, 1.0
-    while moved > 1 / 64 and (m + 1) * size <= MOST:
+    while moved > 1 / 8 and (m + 1) * size <= MOST:
         m += 1
         exact = _units(size * m, constants)
         under, behind = (min(e, round(e)) for e in exact)

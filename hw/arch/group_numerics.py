@@ -44,7 +44,7 @@ EPSILON_LIMIT = 1 << 34
 ROOT_EPSILON_LIMIT = 1 << 24
 ROOT_EPSILON_BITS = 8
 """Fraction bits of the ε that is added to the root."""
-ROUNDING = 1 / 64
+ROUNDING = 1 / 8
 """Steps of the result that rounding ε may move an element by; if it would, elements count more
 often."""
 MOST_OFF = 1 / 2
