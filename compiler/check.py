@@ -104,7 +104,7 @@ def check(
     findings += _back_end_findings(imported, graph, config)
     bad = {finding.node for finding in findings} | {name for name, _ in imported.following}
     supported = tuple(node for node in imported.nodes if node[0] not in bad)
-    faster = () if findings else hints(graph, config)
+    faster = () if findings else hints(graph, config, back_end_accepts(config))
     return Report(supported, tuple(findings), imported.remark, imported.following, faster)
 
 

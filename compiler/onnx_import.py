@@ -16,12 +16,22 @@ from compiler.ir import Graph, verify
 
 __all__ = ["FileError", "Imported", "Unsupported", "import_model", "import_onnx"]
 
-HOW_TO_QUANTIZE = (
-    "this file is not quantized: it holds no QuantizeLinear, DequantizeLinear or QLinear node. "
+HOW = (
     "Quantize it to int8 first, e.g. onnxruntime.quantization.quantize_static(in, out, "
     "calibration_reader, quant_format=QuantFormat.QDQ, per_channel=True, "
     "activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8) after "
     "onnxruntime.quantization.shape_inference.quant_pre_process(in, prepared)"
+)
+HOW_TO_QUANTIZE = (
+    "this file is not quantized: it holds no QuantizeLinear, DequantizeLinear or QLinear node. "
+    + HOW
+)
+DYNAMIC = frozenset(
+    {"ConvInteger", "DynamicQuantizeLinear", "DynamicQuantizeLSTM", "MatMulInteger"}
+)
+HOW_TO_CALIBRATE = (
+    "this file is quantized dynamically: its nodes measure ranges anew in every run, and the "
+    "accelerator needs them before. Take the float file. " + HOW
 )
 
 
@@ -82,7 +92,10 @@ def import_model(
     model = Model(flat.model, flat.paths, flat.carried)
     nodes = tuple((label(node), str(node.op_type)) for node in model.nodes)
     quantized = {"QuantizeLinear", "DequantizeLinear", *QOPERATORS}
-    remark = "" if any(op in quantized for _, op in nodes) else HOW_TO_QUANTIZE
+    found = {op for _, op in nodes}
+    remark = "" if found & quantized else HOW_TO_QUANTIZE
+    if found & DYNAMIC:
+        remark = HOW_TO_CALIBRATE
     importer = Importer(model, states)
     graph = importer.run(name)
     importable = graph if graph is not None else importer.importable(name)

@@ -170,6 +170,8 @@ def read(path: Path) -> onnx.ModelProto:
     """
     if not path.is_file():
         raise FileError(f"no ONNX file {path}")
+    if not path.stat().st_size:
+        raise FileError(f"{path} is empty")
     try:
         proto = onnx.load(str(path))
     except DecodeError as error:

@@ -47,6 +47,12 @@ from compiler.frontend.reading import (
 from compiler.frontend.site import site_at
 from compiler.ops import MOST_OF_A_BYTE, Predicate, UnaryTable
 
+NEVER_QUANTIZED = {
+    "ReduceMean": " (onnxruntime's quantizer does so in front of GlobalAveragePool, which "
+    "AdaptiveAvgPool becomes with dynamo=False, and never in front of ReduceMean)",
+}
+"""What helps with operators around which quantizers put nothing."""
+
 
 class NodeReader(Readings):
     """Readings that grow node by node."""
@@ -303,6 +309,8 @@ class NodeReader(Readings):
 
     def _start(self, node: onnx.NodeProto, found: Sequence[Read | None]) -> None:
         """An operator of its own: its result waits for a QuantizeLinear."""
+        if node.op_type not in CONVERTERS and self.why_not(node).startswith(HOW_TO_GO_ON):
+            raise refuse(node, HOW_TO_GO_ON)  # quantizing what it reads would not help
         found = [self.as_codes(n, f) for n, f in zip(node.input, found, strict=True)]
         found, factors = leftovers.scaled_before(node, found)
         for name, each in zip(node.input, found, strict=True):
@@ -311,7 +319,7 @@ class NodeReader(Readings):
                 raise refuse(
                     node,
                     f"its input {name} comes in float from {maker.op_type} {label(maker)}: "
-                    "quantize it",
+                    f"quantize it{NEVER_QUANTIZED.get(node.op_type, '')}",
                 )
         if node.op_type not in CONVERTERS:
             raise refuse(node, self.why_not(node))

@@ -17,6 +17,27 @@ REPLACEMENTS: Mapping[str, tuple[str, str]] = {
             ),
         ),
     ),
+    "ReduceSum": (
+        "ReduceMean",
+        (
+            "ReduceMean, then Mul by the number of elements, with one pair of QuantizeLinear and "
+            "DequantizeLinear behind each"
+        ),
+    ),
+    "Resize": (
+        "Transpose",
+        (
+            "for nearest neighbours by whole factors, a grouped 1×1 Conv that repeats each channel, "
+            "then Reshape, Transpose and Reshape (a pixel shuffle)"
+        ),
+    ),
+    "ConvTranspose": (
+        "Transpose",
+        (
+            "Conv to as many times the channels as a pixel becomes pixels, then Reshape, Transpose "
+            "and Reshape (a pixel shuffle)"
+        ),
+    ),
     "Scan": ("Loop", "Loop with a constant number of trips, or one step with --state"),
     "GroupNormalization": (
         "Conv",

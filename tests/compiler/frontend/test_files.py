@@ -70,7 +70,7 @@ UNREADABLE = {
     "missing": (lambda p: p, "no ONNX file"),
     "folder": (lambda p: (p.mkdir(), p)[1], "no ONNX file"),
     "text": (lambda p: (p.write_text("hello " * 99), p)[1], "is no ONNX file"),
-    "empty": (lambda p: (p.write_bytes(b""), p)[1], "no version of the standard operators"),
+    "empty": (lambda p: (p.write_bytes(b""), p)[1], "bad.onnx is empty"),
     "truncated": (
         lambda p: (p.write_bytes(conv().SerializeToString()[:-40]), p)[1],
         "is no ONNX file, or it is truncated",

@@ -6,12 +6,14 @@ import json
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper
 
 from compiler.__main__ import main
 from compiler.frontend.catalogue import BY_OPERATOR
 from compiler.frontend.replacements import REPLACEMENTS
 from tests.models.net import Net
+from tests.models.qdq import Q
 
 
 def test_what_is_recommended_is_supported():
@@ -28,6 +30,81 @@ def test_a_sum_along_an_axis_as_a_product(tmp_path, capsys):
     path = tmp_path / "net.onnx"
     onnx.save(net.model(), path)
     assert main(["check", str(path)]) == 0
+
+
+def _shuffled(net, name, channels):
+    """Four channels each become a square of pixels."""
+    name = net.op("Reshape", [name, net.ints([1, channels, 2, 2, 6, 6])])
+    name = net.op("Transpose", [name], perm=[0, 1, 4, 2, 5, 3])
+    return net.op("Reshape", [name, net.ints([1, channels, 12, 12])])
+
+
+def _resize(net, x):
+    ones = net.dequantize(net.constant(np.ones((16, 1, 1, 1), np.int8)), Q(1.0, 0, np.int8))
+    return _shuffled(net, net.through(net.op("Conv", [x, ones], group=4)), 4)
+
+
+def _conv_transpose(net, x):
+    return _shuffled(net, net.through(net.op("Conv", [x, net.weight((8, 4, 1, 1))])), 2)
+
+
+def _reduce_sum(net, x):
+    mean = net.through(net.op("ReduceMean", [x], axes=[2], keepdims=1))
+    return net.op("Mul", [mean, net.floats(6)])
+
+
+@pytest.mark.parametrize("instead", [_resize, _conv_transpose, _reduce_sum])
+def test_replacements_are_lowered(tmp_path, instead, capsys):
+    net = Net()
+    net.end(net.op("Relu", [net.through(instead(net, net.start((1, 4, 6, 6))))]))
+    path = tmp_path / "net.onnx"
+    onnx.save(net.model(), path)
+    assert main(["check", str(path), "--config", "tiny"]) == 0, capsys.readouterr().out
+
+
+def test_an_operator_that_is_not_supported_comes_before_what_it_reads(tmp_path, capsys):
+    net = Net()
+    x = net.start((1, 4, 6, 6))
+    mean = net.op("ReduceMean", [x], axes=[2], keepdims=1)
+    net.end(net.op("Resize", [mean, "", net.floats([1, 1, 2, 2])]))
+    path = tmp_path / "net.onnx"
+    onnx.save(net.model(), path)
+    assert main(["check", str(path)]) == 1
+    assert "(Resize): this operator is not supported" in capsys.readouterr().out.splitlines()[0]
+
+
+def test_what_quantizers_leave_in_float(tmp_path, capsys):
+    net = Net()
+    x = net.op("Elu", [net.through(net.op("Relu", [net.start((1, 4, 6, 6))]))])
+    net.end(net.op("ReduceMean", [x], axes=[2, 3]))
+    path = tmp_path / "net.onnx"
+    onnx.save(net.model(), path)
+    assert main(["check", str(path)]) == 1
+    assert "in front of GlobalAveragePool" in capsys.readouterr().out
+
+
+def test_a_dynamically_quantized_file(tmp_path, capsys):
+    shape = [2, 8]
+    weight = onnx.numpy_helper.from_array(np.ones((8, 4), np.int8), "w")
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+        helper.make_node("MatMulInteger", ["q", "w", "z"], ["i"]),
+        helper.make_node("Cast", ["i"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["f", "s"], ["y"]),
+    ]
+    kind = TensorProto.FLOAT
+    ends = [helper.make_tensor_value_info(*e) for e in (("x", kind, shape), ("y", kind, None))]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [weight])
+    path = tmp_path / "net.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    assert main(["check", str(path)]) == 1
+    assert capsys.readouterr().out.startswith("this file is quantized dynamically")
+
+
+def test_an_empty_file(tmp_path, capsys):
+    (tmp_path / "net.onnx").write_bytes(b"")
+    assert main(["check", str(tmp_path / "net.onnx")]) == 2
+    assert capsys.readouterr().err.rstrip().endswith("net.onnx is empty")
 
 
 def test_root_causes_first_then_what_follows(tmp_path, capsys):
