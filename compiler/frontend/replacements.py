@@ -27,8 +27,8 @@ REPLACEMENTS: Mapping[str, tuple[str, str]] = {
     "Resize": (
         "Transpose",
         (
-            "for nearest neighbours by whole factors, a grouped 1×1 Conv that repeats each channel, "
-            "then Reshape, Transpose and Reshape (a pixel shuffle)"
+            "for nearest neighbours by whole factors, a grouped 1×1 Conv that repeats each "
+            "channel, then Reshape, Transpose and Reshape (a pixel shuffle)"
         ),
     ),
     "ConvTranspose": (
