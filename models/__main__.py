@@ -1,4 +1,4 @@
-"""Command line: ``python -m models list|export|stats|ortcheck|run|table``."""
+"""Command line: ``python -m models list|export|cells|stats|ortcheck|run|table``."""
 
 import argparse
 import json
@@ -206,6 +206,29 @@ def _table(args: argparse.Namespace) -> None:
     _print(args, {"rows": rows}, render(rows))
 
 
+def _cells(args: argparse.Namespace) -> None:
+    from models.expand import expand_file
+    from models.quantize import quantize_file
+
+    states = [tuple(each.split("=")) for each in args.state]
+    if any(len(pair) != 2 or not all(pair) for pair in states):
+        raise ModelsError(f"--state takes INPUT=OUTPUT, not {' '.join(args.state)}")
+    if states and not args.calibration:
+        raise ModelsError("--state gives both sides one scale: it needs --calibration")
+    if not args.calibration:
+        names = expand_file(args.file, args.output)
+    else:
+        whole = args.output.with_name(f".{args.output.name}.float.onnx")
+        try:
+            names = expand_file(args.file, whole)
+            quantize_file(whole, args.calibration, args.output, states)
+        finally:
+            whole.unlink(missing_ok=True)
+    report = {"file": str(args.output), "cells": names, "quantized": bool(args.calibration)}
+    what = "written out and quantized" if args.calibration else "written out, in float"
+    _print(args, report, f"{args.output}: {', '.join(names)} {what}")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m models", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -236,6 +259,29 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.add_argument("--video", type=Path, help="recorded input, and one more for calibration")
     export.add_argument("-o", "--output", type=Path, help="default: NETWORK.onnx")
+    cells = command(
+        "cells",
+        _cells,
+        "Write the LSTM, GRU and RNN nodes of a float file out as Gemm and elementwise operators, "
+        "which quantizers quantize; with --calibration quantize the whole file, too.",
+    )
+    cells.add_argument("file", type=Path, help="a float ONNX file")
+    cells.add_argument("-o", "--output", type=Path, required=True)
+    cells.add_argument(
+        "--calibration",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE.npz",
+        help="a sample of all inputs, by `input:NAME` or `NAME`; may be given again",
+    )
+    cells.add_argument(
+        "--state",
+        action="append",
+        default=[],
+        metavar="INPUT=OUTPUT",
+        help="give an input and an output one scale (then: compiler build --state)",
+    )
     helps = {
         "stats": (_stats, "Print saturation, zeros and used range of every integer tensor."),
         "run": (_run, "Run the integer reference."),

@@ -15,7 +15,7 @@ import itertools
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import nn
 from torch.nn.utils.fusion import fuse_linear_bn_eval
 
+from models.errors import ModelsError
 from models.layers import UnbiasedLayerNorm
 from models.network import Input, Signature
 
@@ -311,6 +312,53 @@ def quantize(
             },
         )
     canonicalise(path)
+
+
+def quantize_file(
+    float_path: Path,
+    samples: Sequence[Path],
+    path: Path,
+    states: Iterable[tuple[str, ...]] = (),
+) -> None:
+    """Quantize a float ONNX file with samples from archives.
+
+    Parameters
+    ----------
+    samples: arrays of every input by ``input:NAME`` or ``NAME``.
+    states: inputs and outputs that share a scale.
+
+    Raises
+    ------
+    ModelsError
+        An archive cannot be read, or lacks an input.
+    """
+    graph = onnx.load(float_path).graph
+    constants = {tensor.name for tensor in graph.initializer}
+    names = [value.name for value in graph.input if value.name not in constants]
+    known = {*names, *(value.name for value in graph.output)}
+    for name in (name for pair in states for name in pair):
+        if name not in known:
+            raise ModelsError(
+                f"the graph has no input or output {name}: {', '.join(sorted(known))}"
+            )
+    feeds = []
+    for sample in samples:
+        try:
+            arrays = np.load(sample)
+            keys = {n: f"input:{n}" if f"input:{n}" in arrays else n for n in names}
+            feeds.append({name: arrays[key] for name, key in keys.items()})
+        except (KeyError, OSError, ValueError) as error:
+            raise ModelsError(f"{sample} does not hold the inputs {names}: {error}") from error
+    makers = {name: node for node in graph.node for name in node.output}
+
+    def moved(name: str) -> str:
+        """The tensor whose range a tensor has: moves keep it."""
+        while (node := makers.get(name)) is not None and node.op_type in (*_SAME_SCALE, "Identity"):
+            name = node.input[0]
+        return name
+
+    ties = [tuple(map(moved, pair)) for pair in states]
+    quantize(float_path, feeds, path, ties=ties)
 
 
 def canonicalise(path: Path) -> None:

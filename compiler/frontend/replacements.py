@@ -12,7 +12,8 @@ REPLACEMENTS: Mapping[str, tuple[str, str]] = {
             "Gemm",
             (
                 "the cell written out as Gemm, Sigmoid, Tanh, Mul and Add, which quantizers "
-                "quantize (they leave this node in float), one step with `build --state h=h_next`: "
+                "quantize (they leave this node in float): `python -m models cells FLOAT.onnx -o "
+                "INT8.onnx --calibration CLIP.npz` does both; as one step with `--state h=h_next`, "
                 "`python -m models export recurrent` makes one"
             ),
         ),
