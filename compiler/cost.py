@@ -6,6 +6,7 @@ cycle simulator knows better; this is what the compiler can say without running 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -57,8 +58,9 @@ def occupied(instruction: Instruction, config: AcceleratorConfig) -> int:
 
 
 def program_cycles(program: Program, config: AcceleratorConfig) -> int:
-    """Estimated cycles of a run."""
+    """Estimated cycles of a run that passes all layers and makes all trips."""
     return sum(
         layer_cycles(program.instructions[layer.first : layer.last], config)
+        * math.prod(loop.trips for loop in program.around(layer))
         for layer in program.layers
     )

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from compiler.ir import Codes, CompilerError, Graph, Operation, Port, TensorType
+from compiler.arms import Fork, Item, Trips, structured
+from compiler.ir import (
+    AnyOperation,
+    Codes,
+    CompilerError,
+    Graph,
+    Leave,
+    LoopEnd,
+    Operation,
+    Pick,
+    Port,
+    Stack,
+    TensorType,
+)
 from hw.arch import numerics
 
 Array = npt.NDArray[Any]
@@ -50,7 +63,8 @@ def run(
 
     Returns
     -------
-    Codes of every value by name, uint8 or int8 in the ONNX shape.
+    Codes of every value by name, uint8 or int8 in the ONNX shape; of a Loop's body those of its
+    last trip.
 
     Raises
     ------
@@ -63,6 +77,20 @@ def run(
     tensors = dict(graph.constants())
     for port in graph.inputs:
         tensors[port.value] = _feed(graph, port.value, port.onnx_name, feeds)
+    if any(isinstance(op, LoopEnd) for op in graph.ops):
+        _Run(graph, tensors, progress).walk(structured(graph.ops, graph.path))
+    else:
+        _straight(graph, tensors, keep, progress)
+    wanted = graph.values if keep is None else keep
+    return {name: graph.type(name).in_file_order(tensors[name]) for name in wanted}
+
+
+def _straight(
+    graph: Graph,
+    tensors: dict[str, Codes],
+    keep: Collection[str] | None,
+    progress: Callable[[Operation], None],
+) -> None:
     uses = Counter(name for op in graph.ops for name in op.inputs)
     for op in graph.ops:
         progress(op)
@@ -73,8 +101,60 @@ def run(
         for name in {*op.inputs, op.output}:
             if keep is not None and uses[name] == 0 and name not in keep:
                 del tensors[name]
-    wanted = graph.values if keep is None else keep
-    return {name: graph.type(name).in_file_order(tensors[name]) for name in wanted}
+
+
+class _Run:
+    """A graph with Loops, trip after trip; nothing is freed."""
+
+    def __init__(
+        self, graph: Graph, tensors: dict[str, Codes], progress: Callable[[Operation], None]
+    ) -> None:
+        self._graph, self._tensors, self._progress = graph, tensors, progress
+        self._trip: dict[str, int] = {}
+        self._rows: dict[str, list[Codes]] = {}
+
+    def walk(self, items: Iterable[Item]) -> None:
+        """Evaluate operators; of a fork both arms."""
+        for item in items:
+            if isinstance(item, Fork):
+                self.walk((*item.then, *item.otherwise))
+            elif isinstance(item, Trips):
+                self._loop(item)
+            else:
+                self._evaluate(item)
+
+    def _loop(self, item: Trips) -> None:
+        leaves = [end for end in item.ends if isinstance(end, Leave)]
+        stacks = [end for end in item.ends if isinstance(end, Stack)]
+        self._rows |= {stack.output: [] for stack in stacks}
+        for trip in range(item.count):
+            self._trip[item.loop] = trip
+            self.walk(item.body)
+            for stack in stacks:
+                self._rows[stack.output].append(self._tensors[stack.inputs[0]])
+            left = {leave.inputs[1]: self._tensors[leave.inputs[0]] for leave in leaves}
+            decides = item.exit
+            stop = decides is not None and not self._goes_on(decides)
+            self._tensors |= left
+            if stop:
+                return
+
+    def _goes_on(self, leave: Leave) -> bool:
+        assert leave.predicate is not None
+        return leave.predicate(self._tensors[leave.inputs[2]])
+
+    def _evaluate(self, op: AnyOperation) -> None:
+        self._progress(op)
+        graph, tensors = self._graph, self._tensors
+        if isinstance(op, Stack):
+            tensors[op.output] = np.concatenate(self._rows[op.output], axis=op.axis)
+            return
+        if isinstance(op, Leave):
+            tensors[op.output] = tensors[op.inputs[1]]
+            return
+        run = op.at(self._trip[op.loop]) if isinstance(op, Pick) else op
+        operands = [tensors[name] for name in op.inputs]
+        tensors[op.output] = run.evaluate(operands, graph.input_types(op), graph.type(op.output))
 
 
 def output(graph: Graph, port: Port, codes: Codes) -> Array:

@@ -8,9 +8,10 @@ graph. Names of operators and types are re-exported here: `from compiler.ir impo
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -23,19 +24,25 @@ from compiler.ops import (
     Chain,
     Concat,
     Convolution,
+    Enter,
     Join,
+    Leave,
+    LoopEnd,
     Normalize,
     Operation,
     Pairwise,
     PairwiseKind,
+    Pick,
     Pool,
     PoolKind,
     Predicate,
+    Put,
     Rearrange,
     Region,
     Relayout,
     Slice,
     Softmax,
+    Stack,
     Table,
     TemporalResidual,
     UnaryTable,
@@ -59,24 +66,30 @@ __all__ = [
     "CompilerError",
     "Concat",
     "Convolution",
+    "Enter",
     "Graph",
     "GraphError",
     "Join",
+    "Leave",
+    "LoopEnd",
     "Normalize",
     "Operation",
     "Pairwise",
     "PairwiseKind",
     "Path",
+    "Pick",
     "Pool",
     "PoolKind",
     "Port",
     "Predicate",
+    "Put",
     "Rearrange",
     "Region",
     "Relayout",
     "Shape",
     "Slice",
     "Softmax",
+    "Stack",
     "Table",
     "TemporalResidual",
     "TensorType",
@@ -138,7 +151,8 @@ class Port:
 
 
 Path: TypeAlias = tuple[tuple[str, bool], ...]
-"""Where in the graph something stands: decisions, outermost first, by name, and the arm taken."""
+"""Where in the graph something stands: decisions, outermost first, by name, and the arm taken; of a
+Loop its name and True."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -179,8 +193,8 @@ class Graph:
         from the graph's inputs to sources of `inputs`; empty if there is none.
     reserved: every name that stands in the user's file; values of the compiler's own get others.
     states: what one run leaves for the next; targets differ.
-    paths: arms in which values are made, by name; others are always made. Only a Join reads
-        values of arms outside of them.
+    paths: arms, and bodies of Loops, in which values are made, by name; others are always made.
+        Only what ends an arm or a body (Join, Leave, Stack) reads its values outside.
     """
 
     name: str
@@ -199,13 +213,15 @@ class Graph:
         return self.paths.get(value, ())
 
     def path_of(self, op: Operation, operand: int) -> Path:
-        """The arm in which an operator needs an operand: its own, or the arm that a join joins."""
-        here = self.path(op.output)
-        return (*here, (op.branch, operand == 0)) if _joins(op, operand) else here
+        """The arm in which an operator needs an operand: its own, or one that ends there."""
+        here, arm = self.path(op.output), op.arm(operand)
+        return here if arm is None else (*here, arm)
 
     def kept(self) -> list[str]:
-        """Values that outlive a run, in order: outputs, and what the next run reads."""
-        return [port.value for port in self.outputs] + [state.source for state in self.states]
+        """Values that nothing may replace: outputs, what the next run reads, what Loops carry."""
+        ends = [op.output for op in self.ops if isinstance(op, Leave)]
+        read = [port.value for port in self.outputs] + [state.source for state in self.states]
+        return read + ends
 
     def seen(self, port: Port) -> TensorType:
         """How the file sees an output."""
@@ -242,8 +258,13 @@ class Graph:
         return {n: v.constant for n, v in self.values.items() if v.constant is not None}
 
     def macs(self) -> int:
-        """Multiply-accumulates of the whole network, zero padding counted."""
-        return sum(op.macs(self.input_types(op)) for op in self.ops)
+        """Multiply-accumulates of the whole network, zero padding counted, in all trips."""
+        trips = {op.loop: op.trips for op in self.ops if isinstance(op, LoopEnd)}
+        return sum(
+            op.macs(self.input_types(op))
+            * math.prod(trips.get(name, 1) for name, _ in self.path(op.output))
+            for op in self.ops
+        )
 
     def replaced(
         self, ops: Iterable[AnyOperation], values: Mapping[str, Value] | None = None
@@ -256,10 +277,6 @@ class Graph:
         kept = {name: value for name, value in known.items() if name in named}
         paths = {name: path for name, path in self.paths.items() if name in named}
         return dataclasses.replace(self, ops=ops, values=kept, paths=paths)
-
-
-def _joins(op: Operation, operand: int) -> TypeGuard[Join]:
-    return isinstance(op, Join) and operand < 2
 
 
 def verify(graph: Graph) -> None:

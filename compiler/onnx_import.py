@@ -89,7 +89,7 @@ def import_model(
 ) -> Imported:
     """Import a model in memory; see `import_onnx`."""
     flat = inline(proto)
-    model = Model(flat.model, flat.paths, flat.carried)
+    model = Model(flat)
     nodes = tuple((label(node), str(node.op_type)) for node in model.nodes)
     quantized = {"QuantizeLinear", "DequantizeLinear", *QOPERATORS}
     found = {op for _, op in nodes}

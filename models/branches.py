@@ -54,17 +54,21 @@ class Flat:
     guards: by tensor, for those that arms make.
     carried: constants that a Loop carries into its first trip: what is computed with them is
         computed in integers, as in any other trip.
+    beside: results of each Loop, with what its trips leave: a trip computes all of it, although
+        what the last one leaves, or a tensor that goes round in vain, may have no reader.
     """
 
     model: onnx.ModelProto
     guards: dict[str, Guard] = field(default_factory=dict)
     carried: set[str] = field(default_factory=set)
+    beside: list[tuple[list[str], list[str]]] = field(default_factory=list)
 
 
 def flatten(model: onnx.ModelProto) -> Flat:
     """Put the arms of every If, and the trips of every Loop, into the graph.
 
-    A name that stands in the file already gets ``@`` and the arm's name behind it.
+    A name that stands in the file already, or in a trip of a Loop, gets ``@`` and the arm's name
+    behind it.
 
     Raises
     ------
@@ -78,14 +82,14 @@ def flatten(model: onnx.ModelProto) -> Flat:
     graph = flat.model.graph
     taken = {v.name for v in (*graph.input, *graph.initializer)}
     taken |= {name for node in graph.node for name in node.output}
-    nodes = list(_nodes(list(graph.node), (), taken, flat))
+    nodes = list(_nodes(list(graph.node), (), taken, flat, trips=False))
     del graph.node[:]
     graph.node.extend(nodes)
     return flat
 
 
 def _nodes(
-    nodes: list[onnx.NodeProto], guard: Guard, taken: set[str], flat: Flat
+    nodes: list[onnx.NodeProto], guard: Guard, taken: set[str], flat: Flat, trips: bool
 ) -> Iterator[onnx.NodeProto]:
     for node in nodes:
         if is_loop(node):
@@ -94,18 +98,19 @@ def _nodes(
             flat.model.graph.initializer.extend(straight.constants)
             flat.carried |= set(straight.initial) & set(known)
             taken |= {name for _, each in straight.nodes for name in each.output}
+            flat.beside.append((list(node.output), straight.left))
             for inner, each in straight.nodes:
-                yield from _nodes([each], (*guard, *inner), taken, flat)
+                yield from _nodes([each], (*guard, *inner), taken, flat, trips=True)
             continue
         if node.op_type == "If" and node.domain in STANDARD and node.attribute:
-            yield from _arms(node, guard, taken, flat)
+            yield from _arms(node, guard, taken, flat, trips)
         else:
             yield node
         flat.guards |= {name: guard for name in node.output if name and guard}
 
 
 def _arms(
-    node: onnx.NodeProto, guard: Guard, taken: set[str], flat: Flat
+    node: onnx.NodeProto, guard: Guard, taken: set[str], flat: Flat, trips: bool
 ) -> Iterator[onnx.NodeProto]:
     """Nodes of both arms, then a choice for each result."""
     graphs = {a.name: a.g for a in node.attribute}
@@ -115,25 +120,28 @@ def _arms(
             raise UnsupportedGraph(node, f"its {name} does not make its {len(node.output)} results")
         arm = onnx.GraphProto()
         arm.CopyFrom(graphs[name])
-        names = _renamed(arm, taken, f"@{label(node)}.{name.removesuffix('_branch')}")
+        suffix = f"@{label(node)}.{name.removesuffix('_branch')}"
+        names = _renamed(arm, taken, suffix, trips)
         for tensor in arm.initializer:
             tensor.name = names[tensor.name]
             flat.model.graph.initializer.append(tensor)
         for inner in arm.node:
+            if trips:  # every trip has an arm of its own
+                inner.name = label(inner) + suffix
             _rename(inner, names)
         results.append([names.get(value.name, value.name) for value in arm.output])
-        yield from _nodes(list(arm.node), (*guard, (condition, holds)), taken, flat)
+        yield from _nodes(list(arm.node), (*guard, (condition, holds)), taken, flat, trips)
     for place, output in enumerate(node.output):
         if output:
             chosen = [condition, results[0][place], results[1][place]]
             yield helper.make_node("If", chosen, [output], f"{label(node)}:{output}")
 
 
-def _renamed(arm: onnx.GraphProto, taken: set[str], suffix: str) -> dict[str, str]:
+def _renamed(arm: onnx.GraphProto, taken: set[str], suffix: str, always: bool) -> dict[str, str]:
     """New names of everything that an arm makes itself."""
     own = [t.name for t in arm.initializer]
     own += [name for node in arm.node for name in node.output if name]
-    names = {name: name + suffix if name in taken else name for name in own}
+    names = {name: name + suffix if always or name in taken else name for name in own}
     taken |= set(names.values())
     return names
 

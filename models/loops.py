@@ -14,7 +14,8 @@ from onnx import helper, numpy_helper
 
 from models.onnxfile import STANDARD, UnsupportedGraph, label
 
-MOST = 64
+MOST = 1024
+"""Trips that are written one after another."""
 Rename = Callable[[onnx.NodeProto, Mapping[str, str]], None]
 Guard = tuple[tuple[str, bool], ...]
 
@@ -33,11 +34,13 @@ class Straight:
     nodes: in order, with conditions that must hold for each.
     constants: of the bodies, and the trips' numbers.
     initial: names of what is carried into the first trip.
+    left: what trips leave and hand out, whoever reads it.
     """
 
     nodes: list[tuple[Guard, onnx.NodeProto]] = field(default_factory=list)
     constants: list[onnx.TensorProto] = field(default_factory=list)
     initial: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
 
 
 def straighten(
@@ -69,6 +72,9 @@ def straighten(
             rename(copy, names)
             straight.nodes.append((guard, copy))
         made = [names.get(value.name, value.name) for value in body.output]
+        straight.left += made[1:]
+        if goes_on is not None:
+            straight.left += [names.get(each, each) for each in _deciding(body, goes_on)]
         carried = made[1 : count + 1]
         stacked.append(made[count + 1 :])
         if goes_on is not None and trip < trips - 1:
@@ -82,6 +88,7 @@ def straighten(
             straight.nodes.append((outer, choice))
         carried = results
     straight.nodes += [((), each) for each in _results(node, carried, stacked, straight)]
+    straight.left += [*straight.initial, *filter(None, node.output)]
     return straight
 
 
@@ -113,6 +120,29 @@ def _goes_on(body: onnx.GraphProto) -> str | None:
             return None if known else str(body.output[0].name)
         name = maker.input[0]
     return None
+
+
+_MOVES = ("Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
+
+
+def _deciding(body: onnx.GraphProto, name: str) -> list[str]:
+    """What stands for codes that decide whether another trip follows: every trip computes it."""
+    makers = {out: each for each in body.node for out in each.output}
+    found, names = [], [name]
+    while names:
+        node = makers.get(name := names.pop())
+        if node is None:
+            continue
+        made = node.op_type == "QuantizeLinear" or node.op_type.startswith("QLinear")
+        if made or any(a.type == a.GRAPH for a in node.attribute):
+            found.append(name)
+            continue
+        if node.op_type == "ArgMax":
+            found.clear()  # moves of an index stand for no codes
+        elif node.op_type in _MOVES:
+            found.append(name)
+        names += node.input
+    return found
 
 
 def _constants(node: onnx.NodeProto, body: onnx.GraphProto, straight: Straight) -> dict[str, str]:

@@ -4,7 +4,7 @@ Nothing is understood here but the format: constants in all their forms, nodes i
 their use (files need not keep it; ONNX Runtime does not ask for it), domains, opsets.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,7 @@ class OnnxFile:
     Parameters
     ----------
     model: with external data loaded.
+    beside: results with tensors that are computed wherever one of the results is.
 
     Members
     -------
@@ -111,7 +112,9 @@ class OnnxFile:
         The graph is damaged: a tensor is made twice, by nothing, or by itself.
     """
 
-    def __init__(self, model: onnx.ModelProto):
+    def __init__(
+        self, model: onnx.ModelProto, beside: Sequence[tuple[Sequence[str], Sequence[str]]] = ()
+    ):
         graph = model.graph
         self.model = model
         self.opset = next((o.version for o in model.opset_import if o.domain in STANDARD), 1)
@@ -130,19 +133,34 @@ class OnnxFile:
                     raise UnsupportedGraph(node, f"makes {name} a second time")
                 known.add(name)
                 self.producers[name] = node
-        self.nodes = self._ordered()
+        self.nodes = self._ordered(beside)
         for node in self.nodes:
             if node.op_type == "Constant" and node.domain in STANDARD:
                 self.constants[node.output[0]] = constant_value(node)
         self.nodes = [n for n in self.nodes if n.output[0] not in self.constants]
         self._place = {id(node): at for at, node in enumerate(self.nodes)}
 
-    def _ordered(self) -> list[onnx.NodeProto]:
+    def _ordered(
+        self, beside: Sequence[tuple[Sequence[str], Sequence[str]]]
+    ) -> list[onnx.NodeProto]:
         """Nodes that the outputs need, each behind what it reads."""
         done: dict[int, onnx.NodeProto] = {}
+        self._follow(self.outputs, done)
+        waiting = list(beside)
+        while True:
+            made = {name for node in done.values() for name in node.output}
+            ready = [each for each in waiting if made.intersection(each[0])]
+            if not ready:
+                return list(done.values())
+            waiting = [each for each in waiting if each not in ready]
+            for _, names in ready:
+                self._follow(names, done)
+
+    def _follow(self, names: Sequence[str], done: dict[int, onnx.NodeProto]) -> None:
+        """Add the nodes that some tensors need."""
         open_nodes: set[int] = set()
         stack: list[tuple[str | None, onnx.NodeProto | None]]
-        stack = [(name, None) for name in reversed(self.outputs)]
+        stack = [(name, None) for name in reversed(names)]
         while stack:
             name, reader = stack.pop()
             if name is None:  # everything that `reader` reads is done
@@ -156,7 +174,6 @@ class OnnxFile:
             open_nodes.add(id(node))
             stack.append((None, node))
             stack += [(each, node) for each in reversed(node.input) if each]
-        return list(done.values())
 
     def _producer(self, name: str, reader: onnx.NodeProto | None) -> onnx.NodeProto | None:
         node = self.producers.get(name)

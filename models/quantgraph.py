@@ -69,7 +69,7 @@ class QuantizedGraph:
     def __init__(self, model: str | Path | onnx.ModelProto, shapes: dict[str, Shape] | None = None):
         self.model = model if isinstance(model, onnx.ModelProto) else load(Path(model))
         self._flat = branches.flatten(self.model)
-        self.file = OnnxFile(self._flat.model)
+        self.file = OnnxFile(self._flat.model, self._flat.beside)
         self._behind = self._decision_chains()
         self.inputs, self.outputs = self.file.inputs, self.file.outputs
         self.shapes = {name: self._input_shape(name, shapes or {}) for name in self.inputs}

@@ -124,11 +124,16 @@ class Reference:
                 results[name] = place.array
             elif place in feeds:
                 results[name] = np.asarray(feeds[place])
+        named: dict[str, list[str]] = {}
+        for name, place in places.items():
+            if isinstance(place, str):
+                named.setdefault(place, []).append(name)
         for group, result, _ in self.steps(feeds, graph, progress, forced):
             if group.final:
                 results |= {group.output: result.numpy()} if group.output in wanted & finals else {}
             else:
-                results |= {n: result.numpy() for n, p in places.items() if p == group.output}
+                for name in named.get(group.output, ()):
+                    results[name] = result.numpy()
         return results
 
     def steps(

@@ -6,11 +6,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from compiler.ir import Graph, Join
+from compiler.ir import Graph, Join, Leave, Path
 from hw.arch.isa import Branch, Condition
 from hw.arch.program import Block, Program
 from sim.functional.sequencer import Step
 from sim.path import visited
+from sim.trips import instances
 
 Forced: TypeAlias = Mapping[str, bool]
 """Decisions by the file's name of the condition."""
@@ -43,21 +44,43 @@ def unreachable(program: Program, graph: Graph, traces: Sequence[Sequence[Step]]
     return [name for name, forced in _missing(program, graph, traces) if forced is None]
 
 
+def in_every_trip(program: Program, decisions: Forced) -> Forced:
+    """Decisions by the names that the file's conditions have in every trip of their Loops."""
+    loops = {block.condition: program.around(block) for block in program.blocks if block.condition}
+    return {
+        each: arm
+        for name, arm in decisions.items()
+        for each in instances(name, loops.get(name, ()))
+    }
+
+
 def _missing(
     program: Program, graph: Graph, traces: Sequence[Sequence[Step]]
 ) -> list[tuple[str, Forced | None]]:
     """Arms that did not run, and what leads there."""
     seen = {program.blocks[i].first for t in traces for i in visited(program, t) if program.blocks}
-    joins = {op.branch: op for op in graph.ops if isinstance(op, Join)}
-    conditions = {op.branch: op.condition for op in joins.values()}
+    forks = _forks(graph)
+    conditions = {name: condition for name, (condition, _) in forks.items()}
     found = []
     for block in program.blocks:
         for place, first in enumerate(block.following if block.condition else ()):
             if first not in seen:
                 branch = _branch(block)
-                path = (*graph.path(joins[branch].output), (branch, place == 0))
+                path = (*forks[branch][1], (branch, place == 0))
                 name = next(b.name for b in program.blocks if b.first == first)
-                found.append((name, _decisions([(conditions[b], arm) for b, arm in path])))
+                leads = [(conditions[b], arm) for b, arm in path if b in conditions]
+                found.append((name, _decisions(leads)))
+    return found
+
+
+def _forks(graph: Graph) -> dict[str, tuple[str, Path]]:
+    """Condition of every decision, and where it stands; a body of a Loop decides nothing."""
+    found: dict[str, tuple[str, Path]] = {}
+    for op in graph.ops:
+        if isinstance(op, Join):
+            found[op.branch] = op.condition, graph.path(op.output)
+        elif isinstance(op, Leave) and op.predicate is not None:
+            found[f"{op.loop}: next"] = op.condition, graph.path_of(op, 0)
     return found
 
 

@@ -21,6 +21,7 @@ import torch
 
 from compiler.ir import COMPILER, Graph
 from compiler.tensor import CompilerError
+from compiler.trips import unrolled
 from hw.arch.arrays import write_arrays
 from hw.arch.program import Program, Tensor
 from models.errors import ModelsError
@@ -41,6 +42,7 @@ from sim.functional.errors import MachineError
 from sim.functional.hazards import HazardError, check_hazards
 from sim.functional.sequencer import Step
 from sim.path import executed, names, unmade
+from sim.trips import instances, trips_made
 
 CODES = ("int8", "uint8")
 Array = npt.NDArray[Any]
@@ -108,6 +110,8 @@ class _Proof:
         self.progress = progress
         self.inputs, self.origin = inputs_of(self.build, record)
         self.seconds: dict[str, float] = {}
+        self.inside = self.program.inside()
+        self.versions: dict[str, tuple[Tensor, int]] = {}
         self.stored: dict[str, Tensor] = {}
         self.now: dict[str, Tensor] = {}
         self.own: set[str] = set()
@@ -155,20 +159,46 @@ class _Proof:
         check_hazards(trace, self.build.config, program.memory_bytes)
         skipped = unmade(program, trace)
         stored = {t.name: t for t in program.tensors if t.name not in skipped}
+        stored = {name: t for name, t in stored.items() if name not in self.inside}
+        self.versions = self._versions()
+        stored |= {
+            name: dataclasses.replace(t, name=name) for name, (t, _) in self.versions.items()
+        }
         self.now = stored
         own = {name for name, t in stored.items() if t.origin == COMPILER} - set(self.fed)
-        operators, sources = inner.needed(self.graph, own, skipped)
+        graph, skipped = self._straight(trace, skipped)
+        operators, sources = inner.needed(graph, own, skipped)
         kept = {name: self.fed[name] for name in sources & set(self.fed)}
-        kept |= self._follow(reference, steps, sources - set(self.fed), forced)
-        made = inner.constants(self.graph, own) | inner.evaluate(self.graph, operators, kept)
+        every = arms.in_every_trip(self.program, forced)
+        kept |= self._follow(reference, steps, sources - set(self.fed), every)
+        made = inner.constants(graph, own) | inner.evaluate(graph, operators, kept)
         for name in own & set(made):
             self._same(stored[name], made[name])
         self.stored |= stored
         self.own |= own
         ran = {name for layer in executed(program, trace) for name in layer.tensors}
+        ran |= set(self.versions)
         absent = (set(stored) & ran) - set(self.compared)
         if absent and program.blocks:
             raise CompilerError(f"tensor {min(absent)}: program and oracle take different arms")
+
+    def _versions(self) -> dict[str, tuple[Tensor, int]]:
+        """Tensors of Loops' bodies as this pass's trips made them, by the file's names."""
+        tensors = {t.name: t for t in self.program.tensors if t.name in self.inside}
+        return {
+            each: (tensor, execution)
+            for tensor in tensors.values()
+            for each, execution in self.result.image.versions(tensor).items()
+        }
+
+    def _straight(self, trace: Sequence[Step], skipped: set[str]) -> tuple[Graph, set[str]]:
+        """The graph with the trips that were made, and what no arm or trip has made."""
+        if not self.inside:
+            return self.graph, skipped
+        made = trips_made(self.program, trace)
+        graph = unrolled(self.graph, lambda loop, around: made.get((loop, around), 0))
+        all_trips = {n for name, loops in self.inside.items() for n in instances(name, loops)}
+        return graph, skipped | (all_trips - set(self.versions))
 
     def _took(self, what: str, began: float) -> None:
         self.seconds[what] = round(self.seconds.get(what, 0) + time.perf_counter() - began, 3)
@@ -242,7 +272,9 @@ class _Proof:
 
     def _same(self, tensor: Tensor, codes: Array) -> None:
         """Compare a stored tensor to the bit."""
-        got = self.result.image.read(tensor)
+        stored, execution = self.versions.get(tensor.name, (tensor, None))
+        image = self.result.image
+        got = image.read(stored, execution)
         if codes.shape != got.shape or codes.dtype != got.dtype:
             raise CompilerError(
                 f"tensor {tensor.name} is stored as {got.dtype} {list(got.shape)}; it is "
@@ -250,9 +282,10 @@ class _Proof:
             )
         found = difference(tensor.name, codes, got)
         if found is not None:
-            trace, copy = self.result.trace or (), self.result.image.copy(tensor)
+            trace, copy = self.result.trace or (), image.copy(stored, execution)
             before = trace if copy is None else trace[: copy.steps]
-            raise CompilerError(str(blame(found, tensor, self.program, before)))
+            blamed = blame(found, stored, self.program, before)
+            raise CompilerError(str(dataclasses.replace(blamed, tensor=tensor.name)))
         self.compared[tensor.name] = got.size
 
     def _output(self, name: str, value: Array) -> None:

@@ -16,6 +16,7 @@ from sim import host
 from sim.functional.sequencer import Step
 from sim.image import Image
 from sim.path import unmade
+from sim.trips import instances
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 
@@ -134,7 +135,8 @@ def compare(
 ) -> Comparison:
     """Compare every tensor of a run with a reference, each as it was when it was complete.
 
-    Those of arms that did not run are left out. That a reference takes other arms is a difference.
+    Those of arms that did not run are left out; those of Loops' bodies are compared as every trip
+    made them. That a reference takes other arms, or makes other trips, is a difference.
 
     Parameters
     ----------
@@ -147,7 +149,9 @@ def compare(
     KeyError
         If the reference lacks a tensor.
     """
-    chosen = [t for t in program.tensors if names is None or t.name in names]
+    inside = program.inside()
+    wanted = [t for t in program.tensors if names is None or t.name in names]
+    chosen = [tensor for tensor in wanted if tensor.name not in inside]
     ran = trace or None
     skipped = unmade(program, ran)
     stored = {name for layer in program.layers for name in layer.tensors}
@@ -170,6 +174,41 @@ def compare(
         if first is None:
             copy = image.copy(tensor)
             first = blame(found, tensor, program, trace if copy is None else trace[: copy.steps])
+    found_here = Comparison(compared, tuple(differing), first)
+    trips = [tensor for tensor in wanted if tensor.name in inside]
+    return found_here.joined(_compare_trips(program, trips, image, reference, trace))
+
+
+def _compare_trips(
+    program: Program,
+    tensors: Sequence[Tensor],
+    image: Image,
+    reference: Tensors,
+    trace: Sequence[Step],
+) -> Comparison:
+    """Compare tensors of Loops' bodies as every trip made them."""
+    inside = program.inside()
+    compared, differing, first = 0, list[str](), None
+    for tensor in tensors:
+        versions = image.versions(tensor)
+        for name in instances(tensor.name, inside[tensor.name]):
+            execution, known = versions.get(name), reference.get(name)
+            if execution is None and known is None:
+                continue
+            compared += 1
+            named = dataclasses.replace(tensor, name=name)
+            if execution is None or known is None:
+                found: Difference | None = another_arm(named)
+            else:
+                found = difference(name, known, image.read(tensor, execution))
+            if found is None:
+                continue
+            differing.append(name)
+            if first is None and not found.note:
+                copy = image.copy(tensor, execution)
+                before = trace if copy is None else trace[: copy.steps]
+                found = dataclasses.replace(blame(found, tensor, program, before), tensor=name)
+            first = first or found
     return Comparison(compared, tuple(differing), first)
 
 
@@ -177,7 +216,7 @@ def another_arm(tensor: Tensor) -> Difference:
     """That run and reference do not make the same tensors."""
     count = int(np.prod(tensor.shape))
     zero = (0,) * len(tensor.shape)
-    note = "run and reference take different arms of a branch"
+    note = "run and reference take different arms of a branch, or other trips"
     return Difference(tensor.name, zero, 0.0, 0.0, count, count, note=note)
 
 

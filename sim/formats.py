@@ -13,7 +13,7 @@ from typing import Any
 from hw.arch import program
 from hw.arch.formats import schema, table
 from hw.arch.layout import LaneMap, TensorLayout
-from hw.arch.program import Block, Feed, Input, Layer, Output, State, Tensor
+from hw.arch.program import Block, Feed, Input, Layer, Output, State, Tensor, Trips
 from sim.answers import Answer, Entry
 from sim.compare import Difference
 from sim.distance import Distance
@@ -21,7 +21,19 @@ from sim.memory import Region
 from sim.result import VERSION, Instructions, LayerResult, RunResult
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-HEADER = (program.Header, Input, Feed, Output, Tensor, TensorLayout, LaneMap, Layer, Block, State)
+HEADER = (
+    program.Header,
+    Input,
+    Feed,
+    Output,
+    Tensor,
+    TensorLayout,
+    LaneMap,
+    Layer,
+    Block,
+    Trips,
+    State,
+)
 RESULT = (RunResult, LayerResult, Instructions, Difference, Region, Answer, Entry, Distance)
 
 

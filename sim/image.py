@@ -18,9 +18,10 @@ import numpy.typing as npt
 
 from hw.arch.isa import Store, strides
 from hw.arch.nest import interval
-from hw.arch.program import Layer, Program, Tensor
+from hw.arch.program import Layer, Program, Tensor, in_trip
 from sim import host
 from sim.functional.sequencer import Step
+from sim.trips import Counter
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -69,11 +70,18 @@ class Image:
     memory: u8, address 0 first.
     copies: by tensor and by how often it had been made before.
     made: how often each tensor was made that was written over at least once.
+    trips: of tensors of Loops' bodies: the trips in which they were made, in order.
     """
 
     memory: Bytes
     copies: Mapping[tuple[str, int], Copy] = dataclasses.field(default_factory=dict)
     made: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    trips: Mapping[str, Sequence[tuple[int, ...]]] = dataclasses.field(default_factory=dict)
+
+    def versions(self, tensor: Tensor) -> dict[str, int]:
+        """Executions that made a tensor of Loops' bodies, by what the file calls it in the trip."""
+        made = self.trips.get(tensor.name, ())
+        return {in_trip(tensor.name, trips): number for number, trips in enumerate(made)}
 
     def copy(self, tensor: Tensor, execution: int | None = None) -> Copy | None:
         """The copy of a tensor (of its last execution by default); None: the memory holds it."""
@@ -89,13 +97,12 @@ class Image:
         return host.read(copy.data, dataclasses.replace(tensor, address=0))
 
 
-def image(
-    memory: Bytes, copies: Iterable[tuple[Complete, Bytes]], made: Mapping[str, int]
-) -> Image:
+def image(memory: Bytes, copies: Iterable[tuple[Complete, Bytes]], keeper: Keeper) -> Image:
     """An image of these copies."""
     taken = {(c.tensor, c.execution): Copy(data, c.steps) for c, data in copies}
     names = {name for name, _ in taken}
-    return Image(memory, taken, {name: count for name, count in made.items() if name in names})
+    made = {name: count for name, count in keeper.made.items() if name in names}
+    return Image(memory, taken, made, keeper.trips)
 
 
 class Keeper:
@@ -104,6 +111,7 @@ class Keeper:
     Members
     -------
     made: how often each tensor was made so far.
+    trips: of tensors of Loops' bodies: the trips in which they were made.
     """
 
     def __init__(self, program: Program, beat: int):
@@ -116,6 +124,8 @@ class Keeper:
         self._pending: list[Layer] = []
         self._stores = self._steps = 0
         self.made: dict[str, int] = defaultdict(int)
+        self.trips: dict[str, list[tuple[int, ...]]] = defaultdict(list)
+        self._inside, self._counter = program.inside(), Counter(program)
         # Complete tensors, of which no byte was written since; inputs and constants are.
         self._complete: dict[str, Complete] = {}
         stored = {name for layer in program.layers for name in layer.tensors}
@@ -126,6 +136,7 @@ class Keeper:
     def before(self, step: Step) -> list[Complete]:
         """Tensors that an instruction, which is executed next, writes over."""
         self._follow(step.pc)
+        self._counter.follow(step.pc)
         self._steps += 1
         instruction = step.instruction
         if not isinstance(instruction, Store):
@@ -157,6 +168,8 @@ class Keeper:
             number, bounds = self.made[name], self._bounds[name]
             self._complete[name] = Complete(name, number, self._stores, self._steps, *bounds)
             self.made[name] += 1
+            if name in self._inside:
+                self.trips[name].append(self._counter.at(self._inside[name]))
 
 
 def _blocks(program: Program) -> tuple[Callable[[int], int], Mapping[int, Sequence[Layer]]]:
@@ -174,8 +187,8 @@ def _blocks(program: Program) -> tuple[Callable[[int], int], Mapping[int, Sequen
 
 def overwritten(
     program: Program, trace: Iterable[Step], beat: int
-) -> tuple[list[Complete], Mapping[str, int]]:
-    """What a run writes over, by its trace alone; and how often it makes each tensor."""
+) -> tuple[list[Complete], Keeper]:
+    """What a run writes over, by its trace alone; and who followed it to its end."""
     keeper = Keeper(program, beat)
     lost = [complete for step in trace for complete in keeper.before(step)]
-    return lost, keeper.made
+    return lost, keeper

@@ -23,6 +23,7 @@ from sim.functional.sequencer import Step
 from sim.image import Image
 from sim.result import RunResult
 from sim.tally import collect
+from sim.trips import instances
 
 
 def reference_tensors(build: Build, inputs: Arrays) -> Arrays:
@@ -30,8 +31,8 @@ def reference_tensors(build: Build, inputs: Arrays) -> Arrays:
 
     Returns
     -------
-    Codes of every stored tensor that the file has a name for, and the graph's outputs as the file
-    types them.
+    Codes of every stored tensor that the file has a name for (of a Loop's body: for every trip that
+    is made), and the graph's outputs as the file types them.
 
     Raises
     ------
@@ -41,7 +42,9 @@ def reference_tensors(build: Build, inputs: Arrays) -> Arrays:
     from models.errors import ModelsError
     from models.reference import Reference
 
-    wanted = {t.name for t in build.program.tensors if t.origin == FILE}
+    inside = build.program.inside()
+    named = [t.name for t in build.program.tensors if t.origin == FILE]
+    wanted = {each for name in named for each in instances(name, inside.get(name, ()))}
     wanted |= {port.name for port in build.program.outputs}
     try:
         return dict(Reference(build.model).run(inputs, keep=sorted(wanted)))

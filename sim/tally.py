@@ -61,20 +61,23 @@ def _sum_up(
 def _spans(
     timeline: Timeline | None, owner: npt.NDArray[np.int64], layers: int
 ) -> list[tuple[int, int, int] | None]:
-    """First and last cycle of each layer, and the cycles attributed to it."""
+    """First and last cycle of each layer, in all trips, and the cycles attributed to it."""
+    if timeline is None:
+        return [None] * layers
+    # In dispatch order, so that a layer of a Loop's body gets its part of every trip.
+    mine, end = owner[timeline.pc], np.maximum.accumulate(timeline.end)
+    added = np.diff(end, prepend=0)
+    cycles = np.bincount(mine[mine >= 0], added[mine >= 0], layers).astype(np.int64)
     result: list[tuple[int, int, int] | None] = []
     reached = 0
     for index in range(layers):
-        if timeline is None:
-            result.append(None)
-            continue
-        mine = owner[timeline.pc] == index
-        if not mine.any():
+        own = mine == index
+        if not own.any():
             result.append((reached, reached, 0))
             continue
-        end = int(timeline.end[mine].max())
-        result.append((int(timeline.issue[mine].min()), end, max(end - reached, 0)))
-        reached = max(reached, end)
+        last = int(timeline.end[own].max())
+        result.append((int(timeline.issue[own].min()), last, int(cycles[index])))
+        reached = max(reached, last)
     return result
 
 

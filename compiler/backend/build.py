@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from compiler.arms import structured
 from compiler.array.hfa import possible
-from compiler.backend.link import link
+from compiler.backend.link import link, stored
 from compiler.backend.order import in_order
 from compiler.backend.placement import place
 from compiler.emit.allocate import PAGE, ConstantPool
@@ -88,7 +88,7 @@ def emit(
 
     writer = BlockWriter(graph, emitter, layer)
     blocks = writer.write(structured(graph.ops, graph.path))
-    return link(graph, emitter, placement, constants, writer.layers, blocks)
+    return link(graph, emitter, placement, constants, writer.layers, blocks, writer.loops)
 
 
 def _layer(graph: Graph, op: AnyOperation, emitter: Emitter) -> Layer:
@@ -112,6 +112,6 @@ def _layer(graph: Graph, op: AnyOperation, emitter: Emitter) -> Layer:
         last=len(emitter.instructions),
         macs=op.macs(graph.input_types(op)),
         roofline_cycles=roofline_cycles(op, types, layouts, emitter.config, algorithms),
-        tensors=(op.output,),
+        tensors=(op.output,) if stored(op, emitter) else (),
         tiling=tiling,
     )

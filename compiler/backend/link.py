@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from compiler.backend.placement import Placement
 from compiler.emit.allocate import PAGE, ConstantPool, align
 from compiler.emit.emitter import Emitter
-from compiler.ir import CompilerError, Graph, Port
+from compiler.ir import AnyOperation, CompilerError, Graph, Port, Put
 from hw.arch.codes import FEATURES
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import INSTRUCTION_BYTES, RULES, Begin, Halt, Instruction
-from hw.arch.program import Block, Feed, Input, Layer, Output, Program, State
+from hw.arch.program import Block, Feed, Input, Layer, Output, Program, State, Trips
 from hw.arch.rules import needs
 
 ADDRESS_SPACE = 1 << 32
@@ -40,6 +40,7 @@ def link(
     constants: ConstantPool,
     layers: Sequence[Layer],
     blocks: Sequence[Block] = (),
+    loops: Sequence[Trips] = (),
 ) -> Program:
     """Finish a program: BEGIN and HALT around the layers, code behind the constants.
 
@@ -66,6 +67,7 @@ def link(
         tensor = placement.tensors[state.target]
         zero = bytes([tensor.zero_point % 256])
         constants.put(tensor.address, zero * tensor.layout.nbytes)
+    hidden = {op.output for op in graph.ops if not stored(op, emitter)}
     return Program(
         network=graph.name,
         config=config.name,
@@ -78,11 +80,17 @@ def link(
         inputs=_inputs(graph),
         feeds=tuple(Feed(port.value, port.onnx_name) for port in graph.inputs),
         outputs=tuple(_output(graph, port) for port in graph.outputs),
-        tensors=tuple(placement.tensors.values()),
+        tensors=tuple(t for n, t in placement.tensors.items() if n not in hidden),
         layers=tuple(layers),
         blocks=tuple(blocks),
+        loops=tuple(loops),
         states=_states(graph),
     )
+
+
+def stored(op: AnyOperation, emitter: Emitter) -> bool:
+    """Whether an operator's result lies where its tensor says: no part of a tensor does."""
+    return not isinstance(op, Put) and emitter.lies(op.output)
 
 
 def _states(graph: Graph) -> tuple[State, ...]:

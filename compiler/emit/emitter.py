@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
 
 from compiler.emit.allocate import ConstantPool, RingPlacer
 from compiler.emit.dependencies import DependencyTracker
@@ -12,7 +14,16 @@ from compiler.policy import Policy
 from compiler.tile.limits import MAX_BEATS
 from hw.arch.config import AcceleratorConfig
 from hw.arch.encoding import EncodingError
-from hw.arch.isa import Fence, Instruction, Load, Space, Unit, UnitInstruction, deltas
+from hw.arch.isa import (
+    Fence,
+    Instruction,
+    Load,
+    Space,
+    Store,
+    Unit,
+    UnitInstruction,
+    deltas,
+)
 from hw.arch.layout import ceil_div
 from hw.arch.program import Tensor
 
@@ -34,6 +45,10 @@ class Emitter:
     tensors: where every stored tensor lies, by name.
     scratch: DRAM addresses that a layer may store to beside its result, by the result's name.
     instructions: so far, waits included.
+    registers: by a value of a Loop's body: the register that holds how far its part of a tensor
+        lies behind that of the first trip.
+    in_place: values that are read where their part lies: their own address, that of the first
+        trip's part, and how many bytes.
     weights, parameters: places in the weight and parameter memories, handed out round robin so
         that a layer's constants can arrive while the layer before still computes.
     vector_weights: places in the last bank of the weight memory, for weights that the vector unit
@@ -53,6 +68,9 @@ class Emitter:
         self.tensors = tensors
         self.scratch = scratch or {}
         self.instructions: list[Instruction] = []
+        self.registers: dict[str, int] = {}
+        self.in_place: dict[str, tuple[int, int, int]] = {}
+        self._moving: dict[Unit, int] = {}
         self.weights = RingPlacer(config.weight_beats)
         bank = config.weight_bank_beats
         self.vector_weights = RingPlacer(bank, config.weight_beats - bank)
@@ -62,8 +80,39 @@ class Emitter:
         self._tables = RingPlacer(config.memory.tables)
 
     def emit(self, instruction: UnitInstruction) -> None:
-        """Append an instruction; its waits are filled in here."""
-        self.instructions.append(self._tracker.add(instruction))
+        """Append an instruction; its waits are filled in here, and what moves it with the trips."""
+        self.instructions.append(self._tracker.add(self._moved(instruction)))
+
+    def lies(self, name: str) -> bool:
+        """Whether a value's bytes are where its tensor says; not where it is read in place."""
+        address = self.tensors[name].address
+        return not any(own <= address < own + size for own, _, size in self.in_place.values())
+
+    @contextlib.contextmanager
+    def moved(self, name: str, unit: Unit) -> Iterator[None]:
+        """While it lasts, all that LOAD or STORE transfers is a trip's part, of some value."""
+        self._moving[unit] = self.registers[name]
+        try:
+            yield
+        finally:
+            del self._moving[unit]
+
+    def _moved(self, instruction: UnitInstruction) -> UnitInstruction:
+        """A transfer of a trip's part, moved by a register."""
+        if not isinstance(instruction, Load | Store):
+            return instruction
+        register = self._moving.get(instruction.UNIT, 0)
+        if register:
+            return dataclasses.replace(instruction, dram_register=register)
+        if isinstance(instruction, Load):
+            for name, (own, first, size) in self.in_place.items():
+                if own <= instruction.dram < own + size:
+                    return dataclasses.replace(
+                        instruction,
+                        dram=instruction.dram - own + first,
+                        dram_register=self.registers[name],
+                    )
+        return instruction
 
     def fence(self) -> None:
         """Wait for everything; what follows depends on nothing that stands before."""

@@ -1,8 +1,8 @@
-"""Instructions of a graph with arms: basic blocks, decisions and joins.
+"""Instructions of a graph with arms and Loops: basic blocks, decisions, joins and trips.
 
 A block that can be entered by a jump starts with nothing in flight: a FENCE stands before every
-decision and at every join, and waits are counted from there on. So distances hold on every path
-(decision 0016).
+decision, at every join, at the start of every trip and behind the last, and waits are counted from
+there on. So distances hold on every path (decision 0016).
 """
 
 from __future__ import annotations
@@ -10,20 +10,38 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 
-from compiler.arms import Fork, Item
+from compiler.arms import Fork, Item, Trips, flattened
 from compiler.emit.emitter import Emitter
-from compiler.ir import AnyOperation, Graph, Join, Predicate
-from hw.arch.isa import Branch, Condition, Fence, Instruction, Load, Scalar, Set, Space
+from compiler.ir import AnyOperation, CompilerError, Graph, Join, Pick, Predicate, Put
+from compiler.lower import loop as lowered
+from hw.arch.isa import (
+    LOOP_LEVELS,
+    REGISTERS,
+    Add,
+    Branch,
+    Condition,
+    Fence,
+    Instruction,
+    Load,
+    Loop,
+    Next,
+    Scalar,
+    Set,
+    Space,
+)
 from hw.arch.program import Block, Layer, Tensor
+from hw.arch.program import Trips as Body
 
 START = "start"
 VALUE, OTHER = 1, 2
 """Registers of a decision: the element that it is about, and what that is compared with."""
+MOVING = range(3, REGISTERS)
+"""Registers that say how far a trip's part of a tensor lies behind that of the first trip."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Jump:
-    """A branch to an arm whose place is not known yet."""
+    """A branch to an arm (or on with the trips, or behind them) whose place is not known yet."""
 
     condition: Condition
     rs: int
@@ -32,7 +50,7 @@ class _Jump:
 
 
 class BlockWriter:
-    """Emits operators and forks.
+    """Emits operators, forks and Loops.
 
     Parameters
     ----------
@@ -42,18 +60,23 @@ class BlockWriter:
 
     Members
     -------
-    layers: in program order.
+    layers, loops: in program order.
     """
 
     def __init__(
         self, graph: Graph, emitter: Emitter, layer: Callable[[AnyOperation], Layer]
     ) -> None:
         self.layers: list[Layer] = []
+        self.loops: list[Body] = []
         self._emitter = emitter
         self._layer = layer
         self._joins = {op.branch: op for op in graph.ops if isinstance(op, Join)}
         self._blocks: list[Block] = []
         self._first, self._name = 0, START
+        picks = [op for op in graph.ops if isinstance(op, Pick)]
+        self._picked = {emitter.tensors[op.inputs[0]].address for op in picks}
+        self._level = 0
+        self._free = list(MOVING)
 
     def write(self, items: Iterable[Item]) -> tuple[Block, ...]:
         """Emit a whole graph; its blocks, () where it is a straight line. HALT is still to come."""
@@ -71,6 +94,8 @@ class BlockWriter:
         for item in items:
             if isinstance(item, Fork):
                 self._fork(item)
+            elif isinstance(item, Trips):
+                self._trips(item)
             else:
                 layer = self._layer(item)
                 self.layers.append(dataclasses.replace(layer, block=len(self._blocks)))
@@ -87,28 +112,8 @@ class BlockWriter:
         """Decide, emit both arms, and meet again."""
         join, emitter = self._joins[fork.branch], self._emitter
         tested = emitter.tensors[join.inputs[2]]
-        first = self._here
-        rows = self._load_rows(tested, join.predicate)
-        emitter.fence()
-        self._close((self._here,))
-        self._open(f"{fork.branch}?")
-        entry = self._here
-        decision = decide(join.predicate, rows, tested)
-        self.layers.append(
-            Layer(
-                name=fork.branch,
-                op="decision",
-                first=first,
-                last=entry + len(decision),
-                macs=0,
-                roofline_cycles=0,
-                tiling={"condition": join.condition},
-                block=len(self._blocks),
-            )
-        )
-        emitter.instructions += [Fence()] * len(decision)  # places of the decision
-        deciding = len(self._blocks)
-        self._close((), condition=join.condition)
+        entry, decision = self._decide(fork.branch, tested, join.predicate, join.condition)
+        deciding = len(self._blocks) - 1
         then = self._here
         self._open(f"{fork.branch}: then")
         self._items(fork.then)
@@ -128,6 +133,98 @@ class BlockWriter:
         emitter.instructions[entry:then] = linked(decision, {True: then, False: otherwise})
         for place, following in ((deciding, (then, otherwise)), (leaving, (joined,))):
             self._blocks[place] = dataclasses.replace(self._blocks[place], following=following)
+
+    def _decide(
+        self, name: str, tested: Tensor, predicate: Predicate, condition: str
+    ) -> tuple[int, list[Instruction | _Jump]]:
+        """A block that decides: where it begins, and its instructions, whose places are kept."""
+        first, emitter = self._here, self._emitter
+        rows = self._load_rows(tested, predicate)
+        emitter.fence()
+        self._close((self._here,))
+        self._open(f"{name}?")
+        entry = self._here
+        decision = decide(predicate, rows, tested)
+        self.layers.append(
+            Layer(
+                name=name,
+                op="decision",
+                first=first,
+                last=entry + len(decision),
+                macs=0,
+                roofline_cycles=0,
+                tiling={"condition": condition},
+                block=len(self._blocks),
+            )
+        )
+        emitter.instructions += [Fence()] * len(decision)
+        self._close((), condition=condition)
+        return entry, decision
+
+    def _trips(self, item: Trips) -> None:
+        """Count the trips, and run the body in each."""
+        emitter = self._emitter
+        if self._level == LOOP_LEVELS:
+            raise CompilerError(f"{item.loop}: more than {LOOP_LEVELS} Loops inside one another")
+        paces = self._move(item)
+        emitter.instructions += [Set(rd=register) for register in paces]
+        emitter.instructions.append(Loop(level=self._level, count=item.count))
+        first = self._here
+        self._close((first,))
+        self._open(item.loop)
+        emitter.fence()
+        self._level += 1
+        self._items(item.body)
+        self._level -= 1
+        leave, entry, deciding = item.exit, 0, 0
+        if leave is not None and leave.predicate is not None:
+            tested = emitter.tensors[leave.inputs[2]]
+            name = f"{item.loop}: next"
+            entry, decision = self._decide(name, tested, leave.predicate, leave.condition)
+            deciding = len(self._blocks) - 1
+            self._open(f"{item.loop}: again")
+        again = self._here
+        for register, bytes_ in paces.items():
+            emitter.instructions.append(Add(rd=register, rs=register, immediate=bytes_))
+        emitter.instructions.append(Next(level=self._level))
+        behind = self._here
+        self._close((first, behind))
+        if leave is not None:
+            emitter.instructions[entry:again] = linked(decision, {True: again, False: behind})
+            block = dataclasses.replace(self._blocks[deciding], following=(again, behind))
+            self._blocks[deciding] = block
+        self.loops.append(Body(item.loop, first, behind, item.count))
+        self._open(f"after {item.loop}")
+        emitter.fence()
+        self._free = sorted([*self._free, *paces])
+
+    def _move(self, item: Trips) -> dict[int, int]:
+        """Give each distance from trip to trip a register; by register.
+
+        Raises
+        ------
+        CompilerError
+            There are more distances than registers.
+        """
+        emitter, paces = self._emitter, dict[int, int]()
+        for op in flattened(item.body):
+            if not isinstance(op, Pick | Put) or op.loop != item.loop:
+                continue
+            tensor = emitter.tensors[op.inputs[0] if isinstance(op, Pick) else op.stack]
+            part = emitter.tensors[op.output]
+            step = lowered.pace(tensor, op.axis, part.layout.shape[op.axis])
+            if step not in paces.values():
+                if not self._free:
+                    raise CompilerError(
+                        f"{item.loop} moves parts of tensors by more distances than there are "
+                        f"registers ({len(MOVING)})"
+                    )
+                paces[self._free.pop(0)] = step
+            emitter.registers[op.output] = next(r for r, s in paces.items() if s == step)
+            alone = part.address not in self._picked
+            if isinstance(op, Pick) and alone and lowered.in_place(tensor.layout, op.axis):
+                emitter.in_place[op.output] = (part.address, tensor.address, part.layout.nbytes)
+        return paces
 
     def _load_rows(self, tested: Tensor, predicate: Predicate) -> dict[int, int]:
         """Bring the rows that hold the elements on chip: scratchpad row by DRAM address."""

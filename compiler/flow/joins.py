@@ -33,7 +33,6 @@ class _Joining(Placing):
     def _arm(self, join: Join, place: int) -> str:
         """A value that only this arm of this join stores."""
         name, path = join.inputs[place], self.graph.path_of(join, place)
-        taken = {*self.places, *self.places.values()}
-        if self.maker(name) is not None and self.graph.path(name) == path and name not in taken:
+        if self.maker(name) is not None and self.path(name) == path and name not in self.taken():
             return name
         return self.copied(name, self.layouts[name], path, join)

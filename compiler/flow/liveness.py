@@ -5,7 +5,11 @@ behind its decision. An interval reaches from the operator that makes a tensor t
 reads it, or a view of it, on whatever path: what one path does not read may be written over there,
 and since an arm's own tensors end with the arm or with its join, arms share memory.
 
-What comes from outside a run or leaves it has no interval: inputs, constants, outputs, states.
+A trip of a Loop reads again what an earlier one has read, and rows are put where they stay: what
+is touched in a body and outside of it is needed all the time that the body runs.
+
+What comes from outside a run or leaves it has no interval: inputs, constants, outputs, states, what
+Loops carry. Neither has a part that is read in place, whose address stands for another.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from collections.abc import Mapping, Sequence
 
 from compiler.arms import regrouped
 from compiler.flow.places import Settled
-from compiler.ir import AnyOperation, Graph
+from compiler.ir import AnyOperation, Graph, LoopEnd, Pick
 from compiler.lower import lowering
 
 
@@ -54,11 +58,30 @@ def intervals(settled: Settled) -> Mapping[str, Interval]:
     pinned = {lies[name] for name in graph.values if name not in made}
     pinned |= {lies[name] for name in graph.kept()}
     pinned |= {lies[state.target] for state in graph.states}
-    found: dict[str, Interval] = {}
-    for number, op in enumerate(in_emission(graph)):
+    pinned |= {lies[op.output] for op in graph.ops if isinstance(op, Pick)}
+    loops = {op.loop for op in graph.ops if isinstance(op, LoopEnd)}
+    ordered = in_emission(graph)
+    bodies = {loop: _body(ordered, graph, loop) for loop in loops}
+    touched: dict[str, list[tuple[int, frozenset[str]]]] = {}
+    for number, op in enumerate(ordered):
+        around = frozenset(name for name, _ in graph.path(op.output) if name in loops)
         for name in (*op.inputs, op.output):
-            home = lies[name]
-            if home not in pinned:
-                first = found[home].first if home in found else number
-                found[home] = Interval(first, number)
-    return found
+            if lies[name] not in pinned:
+                touched.setdefault(lies[name], []).append((number, around))
+    return {home: _needed(uses, bodies) for home, uses in touched.items()}
+
+
+def _body(ordered: Sequence[AnyOperation], graph: Graph, loop: str) -> Interval:
+    """Operators of a Loop's body."""
+    mine = [n for n, op in enumerate(ordered) if (loop, True) in graph.path(op.output)]
+    return Interval(mine[0], mine[-1]) if mine else Interval(0, 0)
+
+
+def _needed(uses: Sequence[tuple[int, frozenset[str]]], bodies: Mapping[str, Interval]) -> Interval:
+    """From the first use to the last; of uses in a body and outside of it, for the whole body."""
+    everywhere = frozenset.intersection(*(around for _, around in uses))
+    numbers = [number for number, _ in uses]
+    for _, around in uses:
+        for loop in around - everywhere:
+            numbers += [bodies[loop].first, bodies[loop].last]
+    return Interval(min(numbers), max(numbers))

@@ -1,4 +1,4 @@
-"""Values that are written where another one lies: common ground of joins and states."""
+"""Values that are written where another one lies: common ground of joins, Loops and states."""
 
 from __future__ import annotations
 
@@ -6,9 +6,21 @@ import dataclasses
 from collections.abc import Mapping
 
 from compiler.arms import regrouped
-from compiler.ir import COMPILER, AnyOperation, Graph, Path, Relayout, Slice, Value
+from compiler.ir import (
+    COMPILER,
+    AnyOperation,
+    Graph,
+    Leave,
+    Path,
+    Pick,
+    Relayout,
+    Slice,
+    Stack,
+    Value,
+)
 from compiler.layout.assign import Assigned
 from compiler.lower import lowering
+from compiler.tensor import TensorType
 from hw.arch.layout import TensorLayout
 
 
@@ -48,7 +60,20 @@ class Placing:
     def maker(self, name: str) -> AnyOperation | None:
         """The operator that stores a value, if one does."""
         op = next((op for op in self.ops if op.output == name), None)
-        return None if op is None or lowering(op).keeps_bytes(op) else op
+        passes = op is None or lowering(op).keeps_bytes(op) or isinstance(op, Pick | Stack)
+        return None if passes else op
+
+    def path(self, name: str) -> Path:
+        """The arm in which a value is made."""
+        return self._paths.get(name, ())
+
+    def taken(self) -> set[str]:
+        """Values that lie where another one does."""
+        return {*self.places, *self.places.values()}
+
+    def read_by(self, op: AnyOperation) -> tuple[str, ...]:
+        """What an operator's instructions read when it stands in the program."""
+        return () if isinstance(op, Leave | Stack) else op.inputs
 
     def copied(
         self,
@@ -58,7 +83,7 @@ class Placing:
         before: AnyOperation | None = None,
     ) -> str:
         """A copy of a value in some lanes, made in some arm, last or before an operator."""
-        value, name = self._values[source], self._new_name(source)
+        value, name = self._values[source], self.new_name(source)
         mine = self.layouts[source]
         if mine == layout:
             op: AnyOperation = Slice(
@@ -66,12 +91,23 @@ class Placing:
             )
         else:
             op = Relayout(name=name, inputs=(source,), output=name, lane_map=layout.lane_map)
-        self.ops.insert(len(self.ops) if before is None else self.ops.index(before), op)
-        self._values[name] = Value(name, value.type, None, COMPILER)
-        self.layouts[name] = layout
-        if path:
-            self._paths[name] = path
+        self.add(op, value.type, layout, path, before)
         return name
+
+    def add(
+        self,
+        op: AnyOperation,
+        kind: TensorType,
+        layout: TensorLayout,
+        path: Path = (),
+        before: AnyOperation | None = None,
+    ) -> None:
+        """An operator of the compiler's own in some arm, last or before another one."""
+        self.ops.insert(len(self.ops) if before is None else self.ops.index(before), op)
+        self._values[op.output] = Value(op.output, kind, None, COMPILER)
+        self.layouts[op.output] = layout
+        if path:
+            self._paths[op.output] = path
 
     def settled(self, graph: Graph) -> Settled:
         """What came of it; `graph` says outputs and states."""
@@ -80,7 +116,8 @@ class Placing:
         layouts = {name: self.layouts[name] for name in graph.values}
         return Settled(Assigned(graph, layouts), self.places)
 
-    def _new_name(self, name: str) -> str:
+    def new_name(self, name: str) -> str:
+        """A name for something of the compiler's own that is made of a value."""
         number, reserved = 1, self.graph.reserved
         while (new := f"{name}:{self._mark}{number}") in self._values or new in reserved:
             number += 1

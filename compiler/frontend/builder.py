@@ -10,6 +10,7 @@ import onnx
 
 from compiler.frontend.model import Array, label, refuse
 from compiler.frontend.quantization import Quantization
+from compiler.frontend.trips import MARK
 from compiler.ir import COMPILER, FILE, AnyOperation, Carried, Path, Port, Value
 from compiler.ops import Rearrange, View
 from compiler.tensor import TensorType
@@ -158,9 +159,10 @@ class Builder:
         known = self.values.get(name)
         if known is not None and known.type == kind and known.constant is not None:
             return name
-        origin = FILE if name in self._taken and known is None else COMPILER
-        name = name if origin == FILE else self.inner(name)
-        self.values[name] = Value(name, kind, kind.in_lanes(codes), origin)
+        # In a Loop's body the file has a name for each trip.
+        own = name in self._taken and known is None and MARK not in name
+        name = name if own else self.inner(name)
+        self.values[name] = Value(name, kind, kind.in_lanes(codes), FILE if own else COMPILER)
         return name
 
     def in_form(self, operand: Operand, axes: Axes, node: onnx.NodeProto) -> Operand:

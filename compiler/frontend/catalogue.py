@@ -19,12 +19,16 @@ from compiler.ops import (
     BatchedMatMul,
     Concat,
     Convolution,
+    Enter,
     Join,
+    Leave,
     Normalize,
     Pairwise,
+    Pick,
     Pool,
     Slice,
     Softmax,
+    Stack,
     UnaryTable,
 )
 
@@ -224,11 +228,12 @@ FORMS = (
     Form(
         ("Loop",),
         "move",
-        (),
+        (Enter, Leave, Pick, Stack),
         ("body",),
-        notes="A constant number of trips, at most 64; each is written out. Carried tensors are "
-        "codes or reals of one scale; rows only where all trips are made. An exit is a condition "
-        "as that of If.",
+        notes="A constant number of trips. The body stands in the program once where a trip's "
+        "number only takes its element of a tensor (Gather) and what is carried are codes, or "
+        "reals of one scale; else each trip is written out, at most 64. Rows only where all trips "
+        "are made. An exit is a condition as that of If.",
     ),
     Form(
         ("QuantizeLinear",),

@@ -1,4 +1,4 @@
-"""ONNX If: decisions about codes, and the joins of what arms make.
+"""ONNX If and Loop: decisions about codes, the joins of what arms make, what enters and leaves.
 
 A decision is a comparison of one element with constants, or the index of the greatest of a few,
 compared with a constant. The sequencer reads those bytes itself (flow/blocks.py). What arms are in
@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx
 
-from compiler.frontend.builder import Builder, Operand
+from compiler.frontend.builder import Builder, Operand, align
 from compiler.frontend.functions import Function
-from compiler.frontend.inline import is_join
+from compiler.frontend.inline import decides
 from compiler.frontend.model import (
     Array,
     Model,
@@ -24,11 +24,12 @@ from compiler.frontend.model import (
     label,
     refuse,
 )
+from compiler.frontend.moves import place_of_axis
 from compiler.frontend.quantization import Quantization, of_type
 from compiler.ir import Path
-from compiler.ops import Join, Predicate, stored_codes
+from compiler.ops import Enter, Join, Leave, Predicate, Stack, stored_codes
 from compiler.tensor import TensorType
-from hw.arch.axes import index_of
+from hw.arch.axes import aligned, index_of
 
 PASSED = frozenset(("Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"))
 """Operators between an ArgMax and a decision that keep its number."""
@@ -66,7 +67,7 @@ def choices(model: Model) -> dict[str, Choice]:
     """Conditions that an ArgMax decides, by name."""
     found = {}
     for node in model.nodes:
-        if is_join(node):
+        if decides(node):
             choice = _choice(model, node.input[0])
             if choice is not None:
                 found[node.input[0]] = choice
@@ -95,7 +96,7 @@ def only_deciding(model: Model, found: Mapping[str, Choice]) -> set[str]:
     for node in reversed(model.nodes):
         if node.output[0] in chained and not read.intersection(node.output):
             alone.add(node.output[0])
-        elif is_join(node) and node.input[0] in found:
+        elif decides(node) and node.input[0] in found:
             read.update(node.input[1:])
         else:
             read.update(node.input)
@@ -253,6 +254,127 @@ def _constant(builder: Builder, node: onnx.NodeProto, arm: Operand, result: Tens
     if quantization is None or not quantization.describes(result):
         raise refuse(node, f"its arms make {_said(result)} and a constant of another scale")
     return builder.constant(arm.name, result, arm.array)
+
+
+# Loops ------------------------------------------------------------------------------------
+
+
+def entered(
+    builder: Builder,
+    node: onnx.NodeProto,
+    loop: str,
+    first: Operand,
+    quantization: Quantization | None,
+) -> Operand:
+    """A carried tensor; see `trips`.
+
+    Parameters
+    ----------
+    first: what the first trip reads.
+    quantization: of the carried tensor, which a constant of the file does not tell.
+
+    Raises
+    ------
+    Unsupported
+        No node says what codes the file's constant holds.
+    """
+    kind = first.type
+    if kind is None:
+        if first.array is None or quantization is None or not quantization.single:
+            raise refuse(node, f"nothing says what the codes of {first.name} stand for")
+        kind = quantization.type(first.array.shape)
+        if first.array.dtype != kind.dtype:
+            raise refuse(
+                node, f"{first.name} holds {first.array.dtype}, it is read as {kind.dtype}"
+            )
+        name = builder.constant(builder.inner(first.name), kind, first.array)
+        first = Operand(name, kind)
+    op = Enter(
+        name=builder.op_name(node),
+        inputs=(first.name,),
+        output=builder.inner(node.output[0]),
+        loop=loop,
+    )
+    return builder.emit(op, kind, node)
+
+
+def left(
+    builder: Builder,
+    node: onnx.NodeProto,
+    loop: str,
+    trips: int,
+    following: Operand,
+    carried: Operand,
+    decision: tuple[Operand, Predicate] | None,
+) -> Operand:
+    """What was carried last.
+
+    Raises
+    ------
+    Unsupported
+        A trip leaves another shape or scale than it finds.
+    """
+    kind, path = carried.kind, builder.path
+    made_kind = following.type
+    if made_kind is not None and (made_kind.onnx_shape, made_kind.quantization) != (
+        kind.onnx_shape,
+        kind.quantization,
+    ):
+        raise refuse(
+            node,
+            f"a trip finds {_said(kind)} and leaves {_said(made_kind)}: give both one scale "
+            "(calibrate them together)",
+        )
+    builder.path = (*path, (loop, True))
+    made = _arm(builder, node, following, kind)
+    builder.path = path
+    inputs = [made, carried.name]
+    if decision is not None:
+        inputs.append(decision[0].name)
+    op = Leave(
+        name=builder.op_name(node),
+        inputs=tuple(inputs),
+        output=builder.inner(carried.name),
+        loop=loop,
+        trips=trips,
+        condition=node.input[0],
+        predicate=None if decision is None else decision[1],
+    )
+    return builder.emit(op, kind, node)
+
+
+def stacked(builder: Builder, node: onnx.NodeProto, loop: str, trips: int, row: Operand) -> Operand:
+    """A tensor of every trip along a new first axis.
+
+    Raises
+    ------
+    Unsupported
+        It has four axes already, or is constant.
+    """
+    if row.type is None:
+        raise refuse(node, f"the row {row.name} is constant: put it behind the Loop")
+    path = builder.path
+    builder.path = (*path, (loop, True))
+    shape = (1, *row.kind.onnx_shape)
+    row, onto = align(builder, Operand(row.name, row.kind.reshaped(shape)), node)
+    builder.path = path
+    place = place_of_axis(onto, 0, node)
+    onto[0] = place
+    whole = (trips, *shape[1:])
+    # The row itself takes the form in which axis 0 lies along that place.
+    builder.path = (*path, (loop, True))
+    row = builder.in_form(row, aligned(shape, [3 if k is None else k for k in onto]), node)
+    builder.path = path
+    op = Stack(
+        name=builder.op_name(node),
+        inputs=(row.name,),
+        output=builder.inner(row.name),
+        loop=loop,
+        trips=trips,
+        axis=place,
+    )
+    axes = aligned(whole, [3 if k is None else k for k in onto])
+    return builder.emit(op, row.kind.with_shape(whole, axes), node)
 
 
 def _said(kind: TensorType) -> str:

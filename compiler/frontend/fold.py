@@ -8,6 +8,7 @@ from onnx.reference import ReferenceEvaluator
 
 from compiler.frontend.model import Array, FileError, Model, attributes_of, is_standard, label
 from compiler.frontend.quantization import Quantization, parameters
+from compiler.frontend.trips import ENTER, LEAVE
 
 
 def fold_constants(model: Model) -> None:
@@ -27,6 +28,8 @@ def fold_constants(model: Model) -> None:
             continue
         if not is_standard(node) or any(a.HasField("g") for a in node.attribute):
             continue
+        if node.op_type in (ENTER, LEAVE) or node.output[0] in model.flat.picks:
+            continue  # constant in the first trip only, or different in each
         if node.op_type == "Shape" and node.input[0] in model.shapes:
             _shape(model, node)
         elif all(not name or model.is_constant(name) for name in node.input):

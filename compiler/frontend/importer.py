@@ -40,6 +40,7 @@ from compiler.frontend.reading import (
     Pending,
 )
 from compiler.frontend.replacements import advice
+from compiler.frontend.trips import ENTER, LEAVE
 from compiler.ir import Carried, Graph, Port
 from compiler.tensor import CompilerError
 from hw.arch.numerics import NumericsError
@@ -131,6 +132,10 @@ class Importer:
         try:
             if is_join(node):
                 self.reader.join(node)
+            elif node.op_type == ENTER:
+                self.reader.enter(node)
+            elif node.op_type == LEAVE:
+                self.reader.leave(node)
             else:
                 self.reader.visit(node)
             return

@@ -1,9 +1,10 @@
-"""ONNX If and Loop as a straight line: arms stand in the graph, trips follow one another.
+"""ONNX If and Loop as a straight line: arms and bodies stand in the graph.
 
 An arm reads outer tensors by name and can be read where it stands. `inline` puts the nodes of both
 arms in the If's place and leaves a node `If` of three inputs for each result: condition, and what
 either arm makes of it. Which arm a tensor belongs to is its *path*: decisions, outermost first.
-What is read in an arm is computed in that arm only. Loops are written out (loops.py).
+What is read in an arm is computed in that arm only. Bodies of Loops stand there once (trips.py), or
+once for every trip (loops.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from onnx import numpy_helper
 
 from compiler.frontend.loops import is_loop, unroll
 from compiler.frontend.model import Array, FileError, is_standard, label
+from compiler.frontend.trips import LEAVE, MARK, Kept, keep
 from compiler.ir import Path
 
 
@@ -30,6 +32,11 @@ def is_join(node: onnx.NodeProto) -> bool:
     return bool(is_standard(node) and node.op_type == "If" and not node.attribute)
 
 
+def decides(node: onnx.NodeProto) -> bool:
+    """Whether a node is one of those whose first input is a condition."""
+    return is_join(node) or (node.op_type == LEAVE and bool(node.input[0]))
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Inlined:
     """A straight line.
@@ -38,18 +45,23 @@ class Inlined:
     ----------
     model: without If and Loop.
     paths: of what arms make, by name.
-    carried: what Loops carry into their first trips.
+    carried: what Loops that are written out carry into their first trips.
+    loops: those whose bodies are whole, by name.
+    picks: results of nodes Gather that take the trip's element, with their Loop.
     """
 
     model: onnx.ModelProto
     paths: Mapping[str, Path] = dataclasses.field(default_factory=dict)
     carried: frozenset[str] = frozenset()
+    loops: Mapping[str, Kept] = dataclasses.field(default_factory=dict)
+    picks: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def inline(model: onnx.ModelProto) -> Inlined:
-    """Write every Loop out, and put arms in the place of every If.
+    """Put bodies in the place of every Loop, and arms in the place of every If.
 
-    Names of an arm that stand in the file already get ``@`` and the arm behind them.
+    Names of an arm that stand in the file already, or that stand in a Loop, get ``@`` and the arm
+    behind them.
 
     Raises
     ------
@@ -64,7 +76,7 @@ def inline(model: onnx.ModelProto) -> Inlined:
     nodes = [made for node in list(flat.graph.node) for made in work.expanded(node, ())]
     del flat.graph.node[:]
     flat.graph.node.extend(nodes)
-    return Inlined(flat, work.paths, frozenset(work.carried))
+    return Inlined(flat, work.paths, frozenset(work.carried), work.loops, work.picks)
 
 
 class _Inlining:
@@ -73,6 +85,10 @@ class _Inlining:
         self.paths: dict[str, Path] = {}
         self.labels: set[str] = set()
         self.carried: set[str] = set()
+        self.loops: dict[str, Kept] = {}
+        self.picks: dict[str, str] = {}
+        self.constants: dict[str, Array] = {}
+        self.trips = 0  # Loops around what is being read
         self.names = {value.name for value in (*graph.input, *graph.initializer)}
         self.names |= {name for node in graph.node for name in node.output if name}
 
@@ -80,6 +96,8 @@ class _Inlining:
         """The nodes that take a node's place."""
         if is_loop(node):
             return self._trips(node, path)
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            self.constants[node.output[0]] = np.asarray(numpy_helper.to_array(node.attribute[0].t))
         made = self._arms(node, path) if is_if(node) else [node]
         for name in filter(None, node.output):
             if path:
@@ -87,6 +105,36 @@ class _Inlining:
         return made
 
     def _trips(self, node: onnx.NodeProto, path: Path) -> list[onnx.NodeProto]:
+        """The body of a Loop, or all of its trips."""
+        self.trips += 1
+        made = self._body(node, path)
+        if made is None:
+            made = self._written_out(node, path)
+        self.trips -= 1
+        return made
+
+    def _body(self, node: onnx.NodeProto, path: Path) -> list[onnx.NodeProto] | None:
+        """A body once, between what enters and what leaves it."""
+        body = keep(node, self._known, substitute)
+        if body is None:
+            return None
+        loop = label(node)
+        if loop in self.loops:
+            raise FileError(f"two nodes Loop have the name {loop!r}")
+        self.loops[loop] = body.loop
+        self.picks |= dict.fromkeys(body.picks, loop)
+        self.graph.initializer.extend(body.constants)
+        self.names |= {tensor.name for tensor in body.constants}
+        self.names |= {name for inner in body.nodes for name in inner.output}
+        within = (*path, (f"{loop}{MARK}", True))
+        nodes = [made for inner in body.nodes for made in self.expanded(inner, within)]
+        made = [*body.before, *nodes, body.behind]
+        if path:
+            for outer in (*body.before, body.behind):
+                self.paths |= dict.fromkeys(outer.output, path)
+        return made
+
+    def _written_out(self, node: onnx.NodeProto, path: Path) -> list[onnx.NodeProto]:
         """All trips of a Loop."""
         trips = unroll(node, self._known, substitute)
         self.graph.initializer.extend(trips.constants)
@@ -98,15 +146,11 @@ class _Inlining:
         ]
 
     def _known(self, name: str) -> Array | None:
-        """A constant of the outer graph."""
+        """A constant of the graph so far."""
         for tensor in self.graph.initializer:
             if tensor.name == name:
                 return np.asarray(numpy_helper.to_array(tensor))
-        for node in self.graph.node:
-            if name in node.output and node.op_type == "Constant":
-                value = next((a.t for a in node.attribute if a.name == "value"), None)
-                return None if value is None else np.asarray(numpy_helper.to_array(value))
-        return None
+        return self.constants.get(name)
 
     def _arms(self, node: onnx.NodeProto, path: Path) -> list[onnx.NodeProto]:
         branch = label(node)
@@ -126,6 +170,8 @@ class _Inlining:
                 tensor.name = known[tensor.name]
                 self.graph.initializer.append(tensor)
             for inner in arm.node:
+                if self.trips:
+                    inner.name = f"{label(inner)}@{branch}.{name.removesuffix('_branch')}"
                 substitute(inner, known)
                 made += self.expanded(inner, within)
             results.append([known.get(value.name, value.name) for value in arm.output])
@@ -140,7 +186,8 @@ class _Inlining:
         known = {}
         for name in (*(t.name for t in arm.initializer), *(n for o in arm.node for n in o.output)):
             if name:
-                known[name] = f"{name}{suffix}" if name in self.names else name
+                again = name in self.names or self.trips
+                known[name] = f"{name}{suffix}" if again else name
         self.names |= set(known.values())
         return known
 

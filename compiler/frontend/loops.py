@@ -18,8 +18,10 @@ from onnx import numpy_helper
 from compiler.frontend.model import Array, FileError, is_standard, label
 from compiler.ir import Path
 
-MOST_TRIPS = 64
-"""A program holds the instructions of every trip."""
+MOST_TRIPS = (1 << 20) - 1
+"""What LOOP counts."""
+MOST_WRITTEN = 64
+"""Of a Loop that is written out: the program holds the instructions of every trip."""
 
 Known = Callable[[str], Array | None]
 """The value of a constant of the file, by name."""
@@ -28,6 +30,73 @@ Known = Callable[[str], Array | None]
 def is_loop(node: onnx.NodeProto) -> bool:
     """Whether a node is a Loop of the file."""
     return bool(is_standard(node) and node.op_type == "Loop")
+
+
+class LoopNode:
+    """A node Loop, checked.
+
+    Parameters
+    ----------
+    known: constants of the outer graph.
+
+    Members
+    -------
+    name, node, body: of the Loop. initial: what it begins with.
+    trips: how many, at most where it exits. exit: whether the body decides that. rows: how many
+        tensors it stacks.
+
+    Raises
+    ------
+    FileError
+        The number of trips is not constant, too large, or 0; the body does not fit the node.
+    """
+
+    def __init__(self, node: onnx.NodeProto, known: Known) -> None:
+        self.node, self.name = node, label(node)
+        body = next((a.g for a in node.attribute if a.name == "body"), None)
+        if body is None:
+            raise self.error("has no body")
+        self.body = body
+        self.initial = list(node.input[2:])
+        if len(body.input) != 2 + len(self.initial) or len(body.output) <= len(self.initial):
+            raise self.error("and its body do not carry the same tensors")
+        if len(node.output) > len(body.output) - 1:
+            raise self.error("and its body do not make the same results")
+        self.rows = len(body.output) - 1 - len(self.initial)
+        self.trips = self._count(known)
+        self.exit = not self._always(body.output[0].name)
+        if self.exit and self.rows:
+            raise self.error(
+                "hands out rows, and its body decides when it ends: their number is not constant"
+            )
+
+    def error(self, what: str) -> FileError:
+        """An error that names the node."""
+        return FileError(f"node {self.name} (Loop): {what}")
+
+    def _count(self, known: Known) -> int:
+        given = known(self.node.input[0]) if self.node.input[0] else None
+        if given is None or given.size != 1:
+            raise self.error("its number of trips is not constant")
+        trips = int(given.reshape(-1)[0])
+        if not 1 <= trips <= MOST_TRIPS:
+            raise self.error(f"{trips} trips; 1 to {MOST_TRIPS} are counted")
+        condition = self.node.input[1] if len(self.node.input) > 1 else ""
+        first = known(condition) if condition else np.array(True)
+        if first is None or first.size != 1 or not bool(first.reshape(-1)[0]):
+            raise self.error("whether it begins is not constant, or it never does")
+        return trips
+
+    def _always(self, name: str) -> bool:
+        """Whether the body goes on whatever it computes: it hands its condition on."""
+        makers = {n: each for each in self.body.node for n in each.output}
+        constants = {t.name: numpy_helper.to_array(t) for t in self.body.initializer}
+        while name in makers and makers[name].op_type in ("Identity", "Cast"):
+            name = makers[name].input[0]
+        if name in makers and makers[name].op_type == "Constant":
+            value = makers[name].attribute[0]
+            return value.name == "value" and bool(numpy_helper.to_array(value.t).all())
+        return name == self.body.input[1].name or bool(constants.get(name, np.array(False)).all())
 
 
 @dataclasses.dataclass
@@ -72,49 +141,26 @@ class _Unrolling:
         known: Known,
         substitute: Callable[[onnx.NodeProto, Mapping[str, str]], None],
     ) -> None:
-        self.node, self.substitute = node, substitute
-        self.name = label(node)
-        body = next((a.g for a in node.attribute if a.name == "body"), None)
-        if body is None:
-            raise self._error("has no body")
-        self.body = body
-        self.initial = list(node.input[2:])
-        if len(body.input) != 2 + len(self.initial) or len(body.output) <= len(self.initial):
-            raise self._error("and its body do not carry the same tensors")
-        if len(node.output) != len(body.output) - 1:
-            raise self._error("and its body do not make the same results")
-        self.trips = self._count(known)
+        read = LoopNode(node, known)
+        if read.trips > MOST_WRITTEN:
+            raise read.error(
+                f"{read.trips} trips, and a trip's number is more than the place of a row, or what "
+                f"is carried changes its scale: it is written out, up to {MOST_WRITTEN} trips"
+            )
+        self.node, self.name, self.body = node, read.name, read.body
+        self.substitute, self.trips, self.exit = substitute, read.trips, read.exit
+        self.initial = read.initial
         self.result = Unrolled(initial=tuple(self.initial))
-        self.own = {n for each in body.node for n in each.output if n}
-        self.shared = {t.name: f"{t.name}@{self.name}" for t in body.initializer}
-        for tensor in body.initializer:
+        self.own = {n for each in self.body.node for n in each.output if n}
+        self.shared = {t.name: f"{t.name}@{self.name}" for t in self.body.initializer}
+        for tensor in self.body.initializer:
             copy = onnx.TensorProto()
             copy.CopyFrom(tensor)
             copy.name = self.shared[tensor.name]
             self.result.constants.append(copy)
 
-    def _error(self, what: str) -> FileError:
-        return FileError(f"node {self.name} (Loop): {what}")
-
-    def _count(self, known: Known) -> int:
-        given = known(self.node.input[0]) if self.node.input[0] else None
-        if given is None or given.size != 1:
-            raise self._error("its number of trips is not constant")
-        trips = int(given.reshape(-1)[0])
-        if not 1 <= trips <= MOST_TRIPS:
-            raise self._error(
-                f"{trips} trips; 1 to {MOST_TRIPS} are written out (more: build the body as a step "
-                "with states, and `sim run --steps`)"
-            )
-        condition = self.node.input[1] if len(self.node.input) > 1 else ""
-        first = known(condition) if condition else np.array(True)
-        if first is None or first.size != 1 or not bool(first.reshape(-1)[0]):
-            raise self._error("whether it begins is not constant, or it never does")
-        return trips
-
     def run(self) -> Unrolled:
         """All trips, then the results."""
-        always = self._always(self.body.output[0].name)
         carried, rows = list(self.initial), list[list[str]]()
         exits: list[tuple[str, list[str]]] = []
         for trip in range(self.trips):
@@ -123,12 +169,8 @@ class _Unrolling:
             made = [names.get(v.name, v.name) for v in self.body.output]
             carried = made[1 : 1 + len(self.initial)]
             rows.append(made[1 + len(self.initial) :])
-            if not always and trip + 1 < self.trips:
+            if self.exit and trip + 1 < self.trips:
                 exits.append((made[0], list(carried)))
-        if exits and rows[0]:
-            raise self._error(
-                "hands out rows, and its body decides when it ends: their number is not constant"
-            )
         for n in reversed(range(len(exits))):
             condition, before = exits[n]
             path = tuple((self._exit(m), True) for m in range(n))
@@ -159,17 +201,6 @@ class _Unrolling:
             self.substitute(copy, names)
             self.result.nodes.append((path, copy))
         return names
-
-    def _always(self, name: str) -> bool:
-        """Whether the body goes on whatever it computes: it hands its condition on."""
-        makers = {n: each for each in self.body.node for n in each.output}
-        constants = {t.name: numpy_helper.to_array(t) for t in self.body.initializer}
-        while name in makers and makers[name].op_type in ("Identity", "Cast"):
-            name = makers[name].input[0]
-        if name in makers and makers[name].op_type == "Constant":
-            value = makers[name].attribute[0]
-            return value.name == "value" and bool(numpy_helper.to_array(value.t).all())
-        return name == self.body.input[1].name or bool(constants.get(name, np.array(False)).all())
 
     def _constant(self, name: str, value: Array) -> str:
         self.result.constants.append(numpy_helper.from_array(value, name))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,9 @@ from google.protobuf.message import DecodeError
 from onnx import numpy_helper, shape_inference
 
 from compiler.tensor import CompilerError
+
+if TYPE_CHECKING:
+    from compiler.frontend.inline import Inlined
 
 Array = npt.NDArray[Any]
 FIRST_OPSET = 10
@@ -70,12 +72,11 @@ class Model:
 
     Parameters
     ----------
-    proto: the model; external data already loaded, arms inlined (compiler/frontend/inline.py).
-    paths: arms of If in which tensors are made, by name.
-    carried: constants that a Loop begins with; what is computed with them is an operator.
+    flat: the model, external data already loaded, arms and bodies inlined.
 
     Members
     -------
+    flat: as given. proto: its model. paths: arms and bodies in which tensors are made, by name.
     nodes: in an order of execution (the file's, where it is one), without those that reach no
         output.
     constants: values known at compile time; initializers, and what `fold_constants` adds.
@@ -91,14 +92,9 @@ class Model:
         The graph is empty, malformed, or of an opset outside FIRST_OPSET..LAST_OPSET.
     """
 
-    def __init__(
-        self,
-        proto: onnx.ModelProto,
-        paths: Mapping[str, tuple[tuple[str, bool], ...]] | None = None,
-        carried: Collection[str] = (),
-    ) -> None:
-        self.proto = proto
-        self.paths, self.carried = paths or {}, carried
+    def __init__(self, flat: Inlined) -> None:
+        proto = flat.model
+        self.flat, self.proto, self.paths = flat, proto, flat.paths
         graph = proto.graph
         self.opset = _opset(proto)
         if not graph.node or not graph.output:
@@ -256,6 +252,11 @@ def _static_types(
         if node.op_type == "If" and not node.attribute:  # a join: either arm's result
             node.op_type = "Identity"
             del node.input[2], node.input[0]
+        elif node.op_type == "LoopEnter":
+            node.op_type = "Identity"
+        elif node.op_type == "LoopLeave":  # of what it makes, the importer knows more
+            node.op_type = "Identity"
+            del node.input[2:], node.input[0], node.output[1:]
     try:
         graph = shape_inference.infer_shapes(plain).graph
     except (RuntimeError, ValueError):  # a node it cannot infer; importers know their own shapes

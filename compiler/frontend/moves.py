@@ -16,7 +16,8 @@ import onnx
 from compiler.frontend.builder import Builder, Operand, align
 from compiler.frontend.model import Array, Model, attributes_of, refuse
 from compiler.frontend.shapes import in_range, new_shape
-from compiler.ops import Concat, Slice
+from compiler.frontend.trips import MARK
+from compiler.ops import Concat, Pick, Slice
 from compiler.tensor import TensorType
 from hw.arch.axes import STANDARD, aligned
 
@@ -62,7 +63,7 @@ def move(
             cuts = [_split_cut(node, shape, attributes, constants, index)]
             return _cut(builder, node, source, cuts)
         case "Gather":
-            return _gather(builder, node, source, attributes, constants)
+            return _gather(builder, model, node, source, attributes, constants)
         case "Pad":
             return _pad(builder, node, source, attributes, constants, not pending)
         case _:
@@ -231,6 +232,7 @@ def _split_cut(
 
 def _gather(
     builder: Builder,
+    model: Model,
     node: onnx.NodeProto,
     source: Operand,
     attributes: dict[str, object],
@@ -246,6 +248,12 @@ def _gather(
     if any(not -shape[axis] <= i < shape[axis] for i in wanted):
         raise refuse(node, f"indices {wanted[:8]} of an axis of {shape[axis]} elements")
     wanted = [i % shape[axis] for i in wanted]
+    loop = model.flat.picks.get(node.output[0])
+    if loop is not None:
+        return reshaped(
+            _picked(builder, model, node, source, axis, loop),
+            (*shape[:axis], *index.shape, *shape[axis + 1 :]),
+        )
     step = wanted[1] - wanted[0] if len(wanted) > 1 else 1
     if step < 1 or wanted != list(range(wanted[0], wanted[-1] + 1, step)):
         raise refuse(
@@ -254,6 +262,30 @@ def _gather(
     final = (*shape[:axis], *index.shape, *shape[axis + 1 :])
     cut = _cut(builder, node, source, [(axis, wanted[0], wanted[-1] + 1, step)])
     return reshaped(cut, final)
+
+
+def _picked(
+    builder: Builder, model: Model, node: onnx.NodeProto, source: Operand, axis: int, loop: str
+) -> Operand:
+    """The trip's element of an axis."""
+    kept = model.flat.loops[loop]
+    shape = source.kind.onnx_shape
+    if shape[axis] < kept.trips:
+        raise refuse(node, f"takes {kept.trips} elements of axis {axis} of {list(shape)}")
+    source, onto = align(builder, source, node)
+    place = onto[axis]
+    if place is None:  # one element, one trip
+        return source
+    op = Pick(
+        name=builder.op_name(node),
+        inputs=(source.name,),
+        output=builder.inner(source.name),
+        loop=f"{loop}{MARK}",
+        trips=kept.trips,
+        axis=place,
+    )
+    one = (*shape[:axis], 1, *shape[axis + 1 :])
+    return builder.emit(op, sliced(source.kind, one, onto), node)
 
 
 def _pad(
@@ -320,7 +352,7 @@ def joined(
     """
     first = next(part for part in parts if part.array is None)
     first, onto = align(builder, first, node)
-    place = _place_of_axis(onto, axis, node)
+    place = place_of_axis(onto, axis, node)
     onto[axis] = place
     names, size = [], 0
     for part in parts:
@@ -350,7 +382,7 @@ def _onto(shape: Sequence[int], onto: Sequence[int | None]) -> list[int]:
     return [3 if place is None else place for place in onto[: len(shape)]]
 
 
-def _place_of_axis(onto: Sequence[int | None], axis: int, node: onnx.NodeProto) -> int:
+def place_of_axis(onto: Sequence[int | None], axis: int, node: onnx.NodeProto) -> int:
     """C, T, H or W for the axis along which operands are joined."""
     own = onto[axis]
     if own is not None:

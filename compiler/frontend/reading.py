@@ -21,6 +21,7 @@ from compiler.frontend.norms import Moments
 from compiler.frontend.prelu import prelu
 from compiler.frontend.quantization import Quantization, of_type, parameters
 from compiler.frontend.site import Site, site_at
+from compiler.frontend.trips import in_loop
 from compiler.ir import COMPILER, FILE, Port, Value
 from compiler.ops import UnaryTable, make_table, stored_codes
 from compiler.tensor import CompilerError, TensorType
@@ -154,7 +155,9 @@ class Readings:
         for port in self.builder.inputs:
             if port.onnx_name == source and self.builder.type(port.value) == kind:
                 return Operand(port.value, kind)
-        origin = FILE if name not in self.builder.values else COMPILER
+        # In a Loop's body the file has a name for each trip.
+        once = name not in self.builder.values and not in_loop(self.builder.path)
+        origin = FILE if once else COMPILER
         name = name if origin == FILE else self.builder.inner(name)
         kind.check(name)
         self.builder.values[name] = Value(name, kind, origin=origin)
@@ -234,7 +237,11 @@ class Readings:
                 raise refuse(
                     node, f"{name} holds {array.dtype}, its zero point is {quantization.dtype}"
                 )
-            if name in self.model.carried and quantization.single and array.dtype.itemsize == 1:
+            if (
+                name in self.model.flat.carried
+                and quantization.single
+                and array.dtype.itemsize == 1
+            ):
                 kind = quantization.type(array.shape)
                 return Operand(self.builder.constant(name, kind, array), kind)
             return Operand(name, None, array, quantization)

@@ -17,6 +17,7 @@ from compiler.lower import (
     concat,
     convolution,
     join,
+    loop,
     normalize,
     pairwise,
     pool,
@@ -38,15 +39,20 @@ from compiler.ops import (
     Chain,
     Concat,
     Convolution,
+    Enter,
     Join,
+    Leave,
     Normalize,
     Pairwise,
+    Pick,
     Pool,
+    Put,
     Rearrange,
     Region,
     Relayout,
     Slice,
     Softmax,
+    Stack,
     TemporalResidual,
     UnaryTable,
     View,
@@ -95,6 +101,16 @@ def lowering(op: AnyOperation) -> Lowering[Any]:
             return arg_max.LOWERING
         case Join():
             return join.LOWERING
+        case Enter():
+            return loop.ENTER
+        case Leave():
+            return loop.LEAVE
+        case Pick():
+            return loop.PICK
+        case Stack():
+            return loop.STACK
+        case Put():
+            return loop.PUT
         case Chain():
             return chain.LOWERING
         case Region():

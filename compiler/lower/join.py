@@ -8,6 +8,7 @@ from typing import Any
 from compiler.emit.emitter import Emitter
 from compiler.lower.base import Laid, Lanes, Lowering
 from compiler.ops import Join
+from compiler.ops.join import MOST_READ
 from compiler.policy import Policy
 from compiler.tensor import TensorType
 from hw.arch.config import AcceleratorConfig
@@ -15,15 +16,12 @@ from hw.arch.layout import LaneMap, TensorLayout
 from hw.arch.program import Tensor
 from hw.arch.winograd import Algorithm
 
-MOST = 16
-"""Elements that a decision may compare: each is read by the sequencer."""
-
 
 class JoinLowering(Lowering[Join]):
     """No instruction; what decides is emitted before the arms (compiler/flow/blocks.py)."""
 
     operation = Join
-    limits = (f"a decision compares at most {MOST} elements",)
+    limits = (f"a decision compares at most {MOST_READ} elements",)
 
     def kind(self, op: Join, config: AcceleratorConfig) -> str:
         """One kind."""
@@ -38,10 +36,7 @@ class JoinLowering(Lowering[Join]):
         policy: Policy | None,
     ) -> str | None:
         """Too many elements."""
-        count = len(op.predicate.positions)
-        if count > MOST:
-            return f"compares {count} elements; the sequencer reads {MOST} at most"
-        return None
+        return op.predicate.refusal()
 
     def contract(
         self, op: Join, sources: Sequence[TensorLayout], result: TensorLayout

@@ -15,6 +15,7 @@ from compiler.ops.chain import Chain
 from compiler.ops.convolution import Convolution
 from compiler.ops.group import MOST_OF_A_BYTE, ArgMax, Normalize, Softmax
 from compiler.ops.join import Join, Predicate
+from compiler.ops.loop import Enter, Leave, LoopEnd, Pick, Put, Stack
 from compiler.ops.move import Concat, Rearrange, Relayout, Slice, View
 from compiler.ops.pairwise import Pairwise, PairwiseKind, broadcast
 from compiler.ops.pool import BorderedMean, Pool, PoolKind, Window
@@ -39,6 +40,11 @@ AnyOperation: TypeAlias = (
     | Normalize
     | ArgMax
     | Join
+    | Enter
+    | Leave
+    | Pick
+    | Stack
+    | Put
     | Chain
     | Region
 )
@@ -53,19 +59,25 @@ __all__ = [
     "Chain",
     "Concat",
     "Convolution",
+    "Enter",
     "Join",
+    "Leave",
+    "LoopEnd",
     "Normalize",
     "Operation",
     "Pairwise",
     "PairwiseKind",
+    "Pick",
     "Pool",
     "PoolKind",
     "Predicate",
+    "Put",
     "Rearrange",
     "Region",
     "Relayout",
     "Slice",
     "Softmax",
+    "Stack",
     "Table",
     "TemporalResidual",
     "UnaryTable",

@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from compiler.tensor import Codes, GraphError, Shape, TensorType
 
+Arm = tuple[str, bool]
+"""A decision (or a Loop), and the arm taken (or True: the body)."""
 Table = bytes
 """256 stored bytes, indexed by the stored byte of the source (int8 codes modulo 256)."""
 
@@ -45,6 +47,10 @@ class Operation(abc.ABC):
         shape = self.infer(inputs)
         if shape != output.shape:
             raise self.error(f"makes shape {list(shape)}, its result is {list(output.shape)}")
+
+    def arm(self, operand: int) -> Arm | None:
+        """The arm, within that of the result, in which an operand may be made; None: none."""
+        return None
 
     def macs(self, inputs: Sequence[TensorType]) -> int:
         """Multiply-accumulates, zero padding counted."""

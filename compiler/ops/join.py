@@ -7,8 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from compiler.ops.base import Operation
+from compiler.ops.base import Arm, Operation
 from compiler.tensor import Codes, Shape, TensorType
+
+MOST_READ = 16
+"""Elements that a decision may compare: each is read by the sequencer."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,6 +45,19 @@ class Predicate:
             found = int(values.argmax()) == self.index
         return found != self.negated
 
+    def refusal(self) -> str | None:
+        """Why the sequencer cannot decide, or None."""
+        count = len(self.positions)
+        if count > MOST_READ:
+            return f"compares {count} elements; the sequencer reads {MOST_READ} at most"
+        return None
+
+    def check(self, op: Operation, shape: Shape) -> None:
+        """Raise GraphError unless all elements are those of a tensor."""
+        for place in self.positions:
+            if any(not 0 <= i < n for i, n in zip(place, shape, strict=True)):
+                raise op.error(f"decides by the element {place} of {list(shape)}")
+
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Join(Operation):
@@ -69,10 +85,11 @@ class Join(Operation):
         super().check(inputs, output)
         if any(kind.quantization != output.quantization for kind in inputs[:2]):
             raise self.error("its arms have other scales than its result")
-        shape = inputs[2].shape
-        for place in self.predicate.positions:
-            if any(not 0 <= i < n for i, n in zip(place, shape, strict=True)):
-                raise self.error(f"decides by the element {place} of {list(shape)}")
+        self.predicate.check(self, inputs[2].shape)
+
+    def arm(self, operand: int) -> Arm | None:
+        """Each result in its arm."""
+        return (self.branch, operand == 0) if operand < 2 else None
 
     def evaluate(
         self, operands: Sequence[Codes], inputs: Sequence[TensorType], output: TensorType

@@ -6,13 +6,16 @@ import dataclasses
 
 import numpy as np
 
-from compiler.ir import AnyOperation, Graph, Pairwise, UnaryTable, Value
+from compiler.ir import AnyOperation, Enter, Graph, Pairwise, Pick, UnaryTable, Value
 from compiler.ops import stored_codes
 from compiler.passes.base import Accept, Outcome, Pass, live
 
 
 def _fold(graph: Graph, accept: Accept) -> Outcome:
-    """Evaluate operators on constants; a scalar constant operand makes a table."""
+    """Evaluate operators on constants; a scalar constant operand makes a table.
+
+    What a Loop begins with, and what it takes in each trip, is no constant inside.
+    """
     values = dict(graph.values)
     ops: list[AnyOperation] = []
     applied = []
@@ -20,7 +23,7 @@ def _fold(graph: Graph, accept: Accept) -> Outcome:
         constants = [values[name].constant for name in op.inputs]
         known = [c for c in constants if c is not None]
         kinds = [values[name].type for name in op.inputs]
-        if len(known) == len(constants):
+        if len(known) == len(constants) and not isinstance(op, Enter | Pick):
             result = op.evaluate(known, kinds, values[op.output].type)
             values[op.output] = dataclasses.replace(values[op.output], constant=result)
             applied.append(f"{op.name}: evaluated")

@@ -19,7 +19,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +48,12 @@ __all__ = [
     "ProgramError",
     "State",
     "Tensor",
+    "Trips",
+    "in_trip",
 ]
 
 MAGIC = b"VIDACCEL"
-VERSION = 3
+VERSION = 4
 DIGEST = slice(16, 48)
 """Place of the checksum."""
 HOST_MODEL = "host.onnx"
@@ -144,6 +146,18 @@ class Output:
         return (*self.shape, self.digits) if self.digits > 1 else self.shape
 
 
+def in_trip(name: str, trips: Sequence[int]) -> str:
+    """What the file calls a tensor of Loops' bodies in some trip; () of none.
+
+    A name ends with ``@LOOP.*``, an asterisk for each Loop around it, the outermost first; one of
+    the compiler's own may lack them.
+    """
+    parts = name.rsplit("*", len(trips)) if trips else [name]
+    if len(parts) <= len(trips):
+        return f"{name}@{'.'.join(map(str, trips))}"
+    return parts[0] + "".join(f"{n}{part}" for n, part in zip(trips, parts[1:], strict=True))
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Layer:
     """A run of instructions that computes one (fused) operator.
@@ -191,6 +205,24 @@ class Block:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Trips:
+    """A hardware loop: its body runs once for every trip, and stores over what the trip before did.
+
+    Attributes
+    ----------
+    name: of the Loop; where it stands in the name of a tensor with ``.*`` behind it, the asterisk
+        stands for the trip.
+    first, last: instructions of the body, `last` exclusive: from the first one of a trip to NEXT.
+    trips: how many; at most, where the body decides whether another one follows.
+    """
+
+    name: str
+    first: int
+    last: int
+    trips: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class State:
     """A tensor that a run leaves for the next one, at its input's address.
 
@@ -228,6 +260,7 @@ class Program:
     tensors: every tensor that the program stores or reads in DRAM.
     layers: for reports.
     blocks: basic blocks of a program with control flow; none stands for one block.
+    loops: hardware loops, inner ones before the one around them.
     states: what one run leaves for the next.
     dram_base: where its DRAM begins in the memory map, a multiple of 4 KiB; all other addresses are
         relative to it.
@@ -247,6 +280,7 @@ class Program:
     tensors: tuple[Tensor, ...]
     layers: tuple[Layer, ...]
     blocks: tuple[Block, ...] = ()
+    loops: tuple[Trips, ...] = ()
     states: tuple[State, ...] = ()
     dram_base: int = 0
 
@@ -258,6 +292,16 @@ class Program:
         """What one run leaves for the next: the state by each tensor that it is read from."""
         states = {state.input: state for state in self.states}
         return {f.tensor: states[f.source] for f in self.feeds if f.source in states}
+
+    def around(self, part: Layer | Block) -> tuple[Trips, ...]:
+        """Loops in whose bodies a layer or a block stands, outermost first."""
+        found = [t for t in self.loops if t.first <= part.first < t.last]
+        return tuple(sorted(found, key=lambda t: t.first))
+
+    def inside(self) -> dict[str, tuple[Trips, ...]]:
+        """Loops, outermost first, around the layer of each tensor that has some."""
+        found = {name: self.around(layer) for layer in self.layers for name in layer.tensors}
+        return {name: loops for name, loops in found.items() if loops}
 
     def code(self) -> bytes:
         """Encoded instructions."""
@@ -370,6 +414,7 @@ class Header:
     tensors: tuple[Tensor, ...]
     layers: tuple[Layer, ...]
     blocks: tuple[Block, ...]
+    loops: tuple[Trips, ...]
     states: tuple[State, ...]
 
 

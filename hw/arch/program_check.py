@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from hw.arch.axes import Axes, canonical_of, covers
-from hw.arch.isa import INSTRUCTION_BYTES
+from hw.arch.isa import INSTRUCTION_BYTES, Loop, Next
 from hw.arch.parts import is_name
 from hw.arch.registers import DRAM_ALIGNMENT
 
@@ -58,6 +58,7 @@ def check(program: Program) -> None:
     _runs("layer", program.layers, len(program.instructions))
     _runs("block", program.blocks, len(program.instructions))
     _blocks(program)
+    _loops(program)
     _states(program)
 
 
@@ -213,6 +214,33 @@ def _blocks(program: Program) -> None:
         _demand(
             0 <= layer.block < max(len(program.blocks), 1),
             f"layer {layer.name!r} stands in block {layer.block} of {len(program.blocks)}",
+        )
+
+
+def _loops(program: Program) -> None:
+    """Whether loops are those of the instructions, one inside another or apart."""
+    _unique("loops", [loop.name for loop in program.loops])
+    instructions = program.instructions
+    for loop in program.loops:
+        what = f"loop {loop.name!r}"
+        _demand(
+            0 < loop.first < loop.last <= len(instructions),
+            f"{what} is {loop.first}..{loop.last} of {len(instructions)} instructions",
+        )
+        opens, closes = instructions[loop.first - 1], instructions[loop.last - 1]
+        _demand(
+            isinstance(opens, Loop) and isinstance(closes, Next) and opens.level == closes.level,
+            f"{what} does not stand between LOOP and NEXT",
+        )
+        _demand(
+            isinstance(opens, Loop) and opens.count == loop.trips and not opens.count_register,
+            f"{what} has {loop.trips} trips, its LOOP counts otherwise",
+        )
+    ordered = sorted(program.loops, key=lambda loop: (loop.first, -loop.last))
+    for before, after in itertools.combinations(ordered, 2):
+        _demand(
+            after.last <= before.last or before.last < after.first,
+            f"loops {before.name!r} and {after.name!r} overlap",
         )
 
 

@@ -67,13 +67,13 @@ class RtlBackend:
             waves_last=last,
         )
         steps = dynamic_trace(program, config, memory)
-        lost, made = overwritten(program, steps, config.port.bytes)
+        lost, keeper = overwritten(program, steps, config.port.bytes)
         lost.sort(key=lambda complete: complete.stores)
         keep = [job.Keep(c.stores, c.first, c.last - c.first) for c in lost]
         result = job.run(model, job_of(program), memory, settings, keep=keep)
         check(result)
         return BackendResult(
-            image=image(result.memory, zip(lost, result.kept, strict=True), made),
+            image=image(result.memory, zip(lost, result.kept, strict=True), keeper),
             cycles=result.counters["cycles"],
             timeline=timeline(steps, result.issue, result.done),
             counters=result.counters,

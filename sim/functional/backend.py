@@ -53,7 +53,7 @@ class FunctionalBackend:
 
             outcome = machine.run(program.code(), observe)
         return BackendResult(
-            image=image(machine.memory, copies, keeper.made),
+            image=image(machine.memory, copies, keeper),
             cycles=None,
             timeline=None,
             counters={},

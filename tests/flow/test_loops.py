@@ -8,8 +8,12 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
+from compiler.arms import Trips
+from compiler.emit.emitter import Emitter
+from compiler.flow import loops as flow_loops
 from compiler.frontend import loops
 from compiler.ir import CompilerError
+from compiler.lower import loop as lowered
 from compiler.onnx_import import FileError, import_model
 from hw.arch.config import AcceleratorConfig
 from models.export import export
@@ -23,11 +27,13 @@ from sim.__main__ import main as sim_main
 from sim.backend import Options
 from sim.backends import make_backend
 from sim.build import Build
+from sim.compare import compare
 from sim.energy import EnergyTable
-from sim.run import run_build
+from sim.run import reference_tensors, run_build
 from tests.flow.structured import CODES, WIDTH, File, feeds
 from tests.ladder.compare import differences
 from tests.models.net import Net
+from tests.models.qdq import Q
 
 TINY = AcceleratorConfig.load("tiny")
 SEEDS = [*range(5), pytest.param(range(5, 400), marks=pytest.mark.slow, id="5 to 399")]
@@ -61,6 +67,13 @@ def test_random_networks_on_rtl(tmp_path):
             for name in ("rtl", "cycle")
         )
         assert differences(rtl, cycle) == []
+        inside = [t for t in found.program.tensors if t.name in found.program.inside()]
+        for tensor in inside:
+            assert rtl.image.versions(tensor) == cycle.image.versions(tensor)
+            for number in rtl.image.versions(tensor).values():
+                mine, its = (each.image.read(tensor, number) for each in (rtl, cycle))
+                assert np.array_equal(mine, its)
+        assert inside
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -82,8 +95,11 @@ def test_the_oracle_makes_the_trips_that_onnx_runtime_makes(seed):
     assert equal > count / 2, "but for ties"
 
 
-def counted(trips, rows=True, condition="", body=None):
-    """c' = tanh(c + x) for some trips, from x on; rows of c."""
+def counted(trips, rows=True, condition="", body=None, number=False):
+    """c' = tanh(c + x) for some trips, from x on; rows of c.
+
+    With `number` a trip's number is more than a place: the result is tanh(c + x + number / 16).
+    """
     net = Net()
     x = net.quantize(net.input([1, WIDTH]), CODES)
     scale = [net.constant(np.float32(CODES.scale)), net.constant(np.uint8(CODES.zero))]
@@ -93,7 +109,7 @@ def counted(trips, rows=True, condition="", body=None):
         helper.make_node("Add", ["c_real", "x_real"], ["sum"]),
         helper.make_node("QuantizeLinear", ["sum", *scale], ["sum_codes"]),
         helper.make_node("DequantizeLinear", ["sum_codes", *scale], ["sum_real"]),
-        helper.make_node("Tanh", ["sum_real"], ["tanh"]),
+        *(_numbered(net) if number else [helper.make_node("Tanh", ["sum_real"], ["tanh"])]),
         helper.make_node("QuantizeLinear", ["tanh", *scale], ["c_next"]),
         *(body or [helper.make_node("Identity", ["go"], ["goes"])]),
     ]
@@ -112,6 +128,16 @@ def counted(trips, rows=True, condition="", body=None):
     if rows:
         net.output(net.dequantize(made[1], CODES))
     return net
+
+
+def _numbered(net):
+    net.constant(np.float32(16), "sixteen")
+    return [
+        helper.make_node("Cast", ["trip"], ["trip_real"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["trip_real", "sixteen"], ["part"]),
+        helper.make_node("Add", ["sum_real", "part"], ["later"]),
+        helper.make_node("Tanh", ["later"], ["tanh"]),
+    ]
 
 
 def test_a_loop_is_its_trips(tmp_path):
@@ -138,19 +164,114 @@ def test_a_loop_is_its_trips(tmp_path):
         assert np.abs(codes - zero - row / unit).max() < 1e-3
 
 
+@pytest.mark.parametrize("numbered", [False, True], ids=["body once", "written out"])
+def test_forms(numbered, tmp_path):
+    """More trips take more instructions only where they are written out."""
+    sizes = []
+    for trips in (3, 5):
+        onnx.save(counted(trips, number=numbered).model(), tmp_path / "net.onnx")
+        build(tmp_path / "net.onnx", TINY, tmp_path / "build")
+        program = Build.load(tmp_path / "build").program
+        assert [loop.trips for loop in program.loops] == ([] if numbered else [trips])
+        sizes.append(len(program.instructions))
+    assert (sizes[1] > sizes[0]) == numbered
+
+
 def test_a_trip_that_begins_anew_is_noticed(tmp_path, monkeypatch):
     trip = loops._Unrolling._trip
     monkeypatch.setattr(
         loops._Unrolling, "_trip", lambda self, n, carried, path: trip(self, n, self.initial, path)
     )
-    onnx.save(counted(3).model(), tmp_path / "net.onnx")
+    onnx.save(counted(3, number=True).model(), tmp_path / "net.onnx")
     with pytest.raises(CompilerError, match="differs"):
         build(tmp_path / "net.onnx", TINY, tmp_path / "build")
 
 
+TWINS = {
+    "nothing is carried": (flow_loops._Looping, "_carry", lambda self, leaves: None, "differs"),
+    "rows lie on one another": (lowered, "pace", lambda tensor, axis, size: 0, "differs"),
+    "a trip waits for nothing": (Emitter, "fence", lambda self: self.restart(), "race"),
+    "one trip less": (
+        Trips,
+        "count",
+        property(lambda self: self.ends[0].trips - 1),
+        "oracle|differs",
+    ),
+}
+
+
+@pytest.mark.parametrize("twin", TWINS)
+def test_twins(twin, tmp_path, monkeypatch):
+    where, name, other, words = TWINS[twin]
+    monkeypatch.setattr(where, name, other)
+    onnx.save(counted(4).model(), tmp_path / "net.onnx")
+    with pytest.raises(CompilerError, match=words):
+        build(tmp_path / "net.onnx", TINY, tmp_path / "build")
+
+
+def test_a_wrong_element_of_a_trip_is_named(tmp_path):
+    onnx.save(counted(4).model(), tmp_path / "net.onnx")
+    build(tmp_path / "net.onnx", TINY, tmp_path / "build")
+    found = Build.load(tmp_path / "build")
+    given = {"x": np.random.default_rng(0).normal(0, 1, (1, WIDTH)).astype(np.float32)}
+    memory = host.start_image(found.program, found.feeds(given))
+    ran = make_backend("functional").run(found.program, TINY, memory, Options())
+    reference = dict(reference_tensors(found, given))
+    loop = found.program.loops[0].name
+    third = f"c_next@{loop.removesuffix('*')}2"
+    names = list(found.program.inside())
+    equal = compare(found.program, ran.image, reference, ran.trace, names)
+    assert equal.equal and equal.compared == 4 * len(names)
+    reference[third] = reference[third].copy()
+    reference[third][0, 3] ^= 1
+    wrong = compare(found.program, ran.image, reference, ran.trace, names)
+    assert wrong.differing == (third,) and wrong.first.index == (0, 3)
+    del reference[third]
+    wrong = compare(found.program, ran.image, reference, ran.trace, names)
+    assert "other trips" in str(wrong.first)
+
+
+def test_reals_of_one_scale_go_round(tmp_path):
+    """Carried reals, quantized at once in every trip; with another scale trips are written out."""
+    for scale, whole in ((CODES, True), (Q(0.05, 118), False)):
+        net = Net()
+        x = net.input([1, WIDTH])
+        scales = [net.constant(np.float32(scale.scale)), net.constant(np.uint8(scale.zero))]
+        own = [net.constant(np.float32(CODES.scale)), net.constant(np.uint8(CODES.zero))]
+        nodes = [
+            helper.make_node("QuantizeLinear", ["c", *scales], ["c_codes"]),
+            helper.make_node("DequantizeLinear", ["c_codes", *scales], ["c_real"]),
+            helper.make_node("Tanh", ["c_real"], ["tanh"]),
+            helper.make_node("QuantizeLinear", ["tanh", *own], ["next_codes"]),
+            helper.make_node("DequantizeLinear", ["next_codes", *own], ["c_next"]),
+            helper.make_node("Identity", ["go"], ["goes"]),
+        ]
+        value = helper.make_tensor_value_info
+        graph = helper.make_graph(
+            nodes,
+            "body",
+            [
+                value("trip", TensorProto.INT64, []),
+                value("go", TensorProto.BOOL, []),
+                value("c", TensorProto.FLOAT, [1, WIDTH]),
+            ],
+            [
+                value("goes", TensorProto.BOOL, []),
+                value("c_next", TensorProto.FLOAT, [1, WIDTH]),
+            ],
+        )
+        first = net.dequantize(net.quantize(x, CODES), CODES)
+        made = net.op("Loop", [net.constant(np.int64(3)), "", first], body=graph)
+        net.output(made)
+        onnx.save(net.model(), tmp_path / "net.onnx")
+        build(tmp_path / "net.onnx", TINY, tmp_path / "build")
+        assert bool(Build.load(tmp_path / "build").program.loops) == whole
+
+
 def test_refusals():
-    assert Reference(counted(64).model())
-    cases = [(counted(65), "65 trips; 1 to 64"), (counted(0), "0 trips; 1 to 64")]
+    assert Reference(counted(65).model())
+    cases = [(counted(65, number=True), "written out, up to 64 trips")]
+    cases.append((counted(0), "0 trips; 1 to"))
     net = counted("trips")
     net.inputs.append(helper.make_tensor_value_info("trips", TensorProto.INT64, []))
     cases.append((net, "number of trips is not constant"))
@@ -166,6 +287,7 @@ def test_refusals():
     for each, words in cases:
         with pytest.raises(FileError, match=words):
             import_model(each.model(), "net")
+    for each, _ in cases[1:]:
         with pytest.raises(UnsupportedGraph):
             Reference(each.model())
 

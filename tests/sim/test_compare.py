@@ -149,9 +149,9 @@ def test_what_a_run_writes_over_is_compared_as_it_was(relu, tiny):
     assert not np.array_equal(host.read(result.memory, program.tensor("clip_q")), codes)
     found = compare(program, result.image, reference, result.trace)
     assert (found.equal, found.compared) == (True, 3)
-    lost, made = overwritten(program, result.trace, tiny.port.bytes)
+    lost, keeper = overwritten(program, result.trace, tiny.port.bytes)
     assert [(c.tensor, c.execution, c.stores) for c in lost] == [("clip_q", 0, 0)]
-    assert made["relu_q"] == made["later"] == 1
+    assert keeper.made["relu_q"] == keeper.made["later"] == 1
     # The twins: the copy differs, and the layer before is blamed, not what wrote over it.
     wrong = {**reference, "clip_q": codes ^ 1}
     found = compare(program, result.image, wrong, result.trace)
@@ -166,10 +166,10 @@ def test_each_execution_has_a_copy_of_its_own(relu, tiny):
     trace = [step for step in result.trace if step.pc < relu.layers[0].last]
     blocks = (Block(0, relu.layers[0].last, "trip"),)
     looped = dataclasses.replace(program, layers=relu.layers, blocks=blocks)
-    lost, made = overwritten(looped, [*trace, *trace, result.trace[-1]], tiny.port.bytes)
+    lost, keeper = overwritten(looped, [*trace, *trace, result.trace[-1]], tiny.port.bytes)
     stores = sum(isinstance(step.instruction, Store) for step in trace)
     assert [(c.tensor, c.execution, c.stores) for c in lost] == [("relu_q", 0, stores)]
-    assert lost[0].steps == len(trace) and made["relu_q"] == 2
+    assert lost[0].steps == len(trace) and keeper.made["relu_q"] == 2
 
 
 def test_storing_instruction_is_the_last(relu, tiny):
