@@ -67,6 +67,8 @@ CLOCK_SITE = "G2"
 """A clock pin of the package."""
 FULL = 0.8
 """Share of a resource up to which routing is easy."""
+TINY = 10
+"""Cells below which a unit has no row of its own."""
 ECP5_85F = Resources(lut=83_640, ff=83_640, bram=208, dsp=156)
 
 
@@ -325,8 +327,27 @@ def report(
     return SynthesisReport(config, used, ECP5_85F, tuple(fmax), units_of(directory))
 
 
+def _rows(result: SynthesisReport) -> list[tuple[str, tuple[int, ...]]]:
+    """Units, the tiny ones together; and what is left to the whole."""
+    if not result.units:
+        return []
+    every = {name: dataclasses.astuple(cells) for name, cells in result.units.items()}
+    tiny = [name for name, cells in every.items() if max(cells) < TINY]
+    rows = [(name, cells) for name, cells in every.items() if name not in tiny]
+    if tiny:
+        together = tuple(map(sum, zip(*(every[name] for name in tiny), strict=True)))
+        rows.append((f"{len(tiny)} of under {TINY} cells", together))
+    sums = [sum(column) for column in zip(*every.values(), strict=True)]
+    rest = (a - b for a, b in zip(dataclasses.astuple(result.used), sums, strict=True))
+    return [*rows, ("between them", tuple(rest))]
+
+
 def summary(result: SynthesisReport) -> str:
-    """Lines for a person."""
+    """Lines for a person.
+
+    The row "between them" makes the units add up to the whole: logic of the top, less what is
+    found to be the same in two units when they are joined.
+    """
     content = result.as_dict()
     lines = [f"{result.config.name} on an ECP5-85F: {result.verdict}"]
     for name in ("lut", "ff", "bram", "dsp"):
@@ -336,9 +357,8 @@ def summary(result: SynthesisReport) -> str:
         )
     if result.units:
         lines.append(f"\n  {'unit':<20}" + "".join(f"{n:>8}" for n in ("lut", "ff", "bram", "dsp")))
-    for name, cells in result.units.items():
-        values = (cells.lut, cells.ff, cells.bram, cells.dsp)
-        lines.append(f"  {name:<20}" + "".join(f"{value:>8,}" for value in values))
+    for name, cells in _rows(result):
+        lines.append(f"  {name:<20}" + "".join(f"{value:>8,}" for value in cells))
     if result.fmax_mhz:
         each = ", ".join(f"{f:.1f}" for f in result.fmax_mhz)
         lines.append(f"  fmax {each} MHz, median {content['fmax_median_mhz']:.1f} MHz")

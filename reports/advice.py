@@ -44,11 +44,8 @@ def advice(report: Report) -> tuple[Advice, ...]:
 def _of(report: Report, layer: LayerRow) -> list[Advice]:
     if layer.bound == "array" and layer.filled is not None and layer.filled < 0.75:
         lost = layer.busy["array"] * layer.cycles * (1 - layer.filled)
-        words = (
-            f"the array is busy, and {share(1 - layer.filled, 0)} of its multipliers are idle: "
-            "channels fill no whole lanes. Channels in multiples of the array's rows and columns "
-            "(space to depth in front of the first layer), or a narrower array, would use them"
-        )
+        words = f"the array is busy, and {share(1 - layer.filled, 0)} of its multipliers are idle: "
+        words += _fuller(layer.op)
         return [Advice(layer.label, words, round(lost))]
     if layer.bound == "memory":
         rest = max(v for name, v in layer.busy.items() if name != "memory")
@@ -58,10 +55,7 @@ def _of(report: Report, layer: LayerRow) -> list[Advice]:
         )
         return [Advice(layer.label, words, round((layer.busy["memory"] - rest) * layer.cycles))]
     if layer.bound == "vector":
-        words = (
-            "an operator of its own on the vector unit. A function behind a convolution is free as "
-            "a ReLU or a clip; a pool is free right behind its convolution"
-        )
+        words = "an operator of its own on the vector unit" + _cheaper(layer.op)
         return [Advice(layer.label, words, round(layer.busy["vector"] * layer.cycles))]
     if layer.bound == LATENCY and layer.busy:
         words = (
@@ -70,6 +64,31 @@ def _of(report: Report, layer: LayerRow) -> list[Advice]:
         )
         return [Advice(layer.label, words, round((1 - max(layer.busy.values())) * layer.cycles))]
     return []
+
+
+def _fuller(op: str) -> str:
+    """What uses more of the array's multipliers."""
+    if op in ("conv_grouped", "conv_depthwise"):
+        return (
+            "a group's channels meet no others. Larger groups fill it; depthwise windows of stride "
+            "1 between a temporal and a pointwise convolution take none of its time, in a chain"
+        )
+    return (
+        "channels fill no whole lanes. Channels in multiples of the array's rows and columns "
+        "(space to depth in front of the first layer), or a narrower array, would use them"
+    )
+
+
+def _cheaper(op: str) -> str:
+    """What costs less than an operator of the vector unit; by its kind in the program."""
+    if op == "max_pool":
+        return (
+            ". A pool is free right behind its convolution where it tiles (kernel = stride, no "
+            "padding)"
+        )
+    if op[:1].isupper() or "(" in op:  # a function, by the name that the file gives it
+        return ". A function behind a convolution is free as a ReLU or a clip"
+    return ", whose pace is set by lanes.vector of the configuration"
 
 
 def lines(report: Report) -> list[str]:

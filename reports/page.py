@@ -189,8 +189,9 @@ def _roofline(report: Report, figures: Mapping[str, str]) -> str:
     return lead + figure(
         figures["roofline"],
         "One dot per layer; its area is its share of the run's cycles, its colour the operator. "
-        "The distance to the line above it is what is lost. Layers without multiplications or "
-        "without DRAM traffic have no place here.",
+        "The distance to the line above it is what is lost. A dot above the line did a part of its "
+        "work ahead of time, under an earlier layer, or multiplies by a fast algorithm (the dashed "
+        "line). Layers without multiplications or without DRAM traffic have no place here.",
     )
 
 

@@ -62,7 +62,7 @@ def windows(report: Report, instructions: int = 60) -> list[tuple[str, tuple[int
 
     The start is where the first result is made: from the last transfer before the first instruction
     of a unit that computes. Layers are shown in their middle; a window is so long that
-    `instructions` instructions end.
+    `instructions` instructions end; one of which most is shown already is left out.
 
     Returns
     -------
@@ -83,9 +83,15 @@ def windows(report: Report, instructions: int = 60) -> list[tuple[str, tuple[int
     }
     for layer, why in sorted(chosen.values(), key=lambda choice: choice[0].first_cycle):
         window = _around((layer.first_cycle + layer.last_cycle) / 2, spans, instructions)
-        if window[1] > start[1]:
+        if all(_apart(window, shown) for _, shown in result):
             result.append((f"the middle of {layer.label}, {why}", window))
     return result
+
+
+def _apart(window: tuple[int, int], shown: tuple[int, int]) -> bool:
+    """Whether most of a window is not in another one."""
+    common = min(window[1], shown[1]) - max(window[0], shown[0])
+    return common < (window[1] - window[0]) / 2
 
 
 def _start(spans: Sequence[Span], instructions: int) -> tuple[int, int]:

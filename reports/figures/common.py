@@ -16,6 +16,8 @@ from reports.units import tick
 
 WIDTH = 9.4
 """Inches; at the page's text width the letters come out at their nominal size."""
+LETTERS = 34
+"""Of a name beside a row; its end says more than its beginning."""
 MOST_ROWS = 48
 """Layers of a figure with a row for each; the table beside it has them all."""
 
@@ -29,6 +31,11 @@ def one(height: float) -> tuple[Figure, Axes]:
 def prefixed(axis: Axis, unit: str = "") -> None:
     """Tick labels with SI prefixes."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: tick(value, unit)))
+
+
+def short(name: str, letters: int = LETTERS) -> str:
+    """A name that leaves room for what it names; tables have it whole."""
+    return name if len(name) <= letters else f"…{name[1 - letters :]}"
 
 
 def largest(rows: Sequence[LayerRow], size: Callable[[LayerRow], float]) -> list[LayerRow]:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports import theme
-from reports.figures.common import WIDTH, largest, prefixed
+from reports.figures.common import WIDTH, largest, prefixed, short
 from reports.report import LayerRow, Report
 from reports.units import share, si
 
@@ -68,7 +68,7 @@ def _energy_of_layers(
         for bar, layer, value in zip(bars, rows, values, strict=True):
             bar.set_gid(theme.tip(f"{layer.label}, {name}: {si(float(value), 'J')}"))
         base += values
-    axes.set_yticks(at, [layer.label for layer in rows], fontsize=8)
+    axes.set_yticks(at, [short(layer.label) for layer in rows], fontsize=8)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlabel("energy")
     axes.set_title("Energy by layer (colours as above)")

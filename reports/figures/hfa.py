@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from reports import theme
 from reports.choice import Choice
-from reports.figures.common import MOST_ROWS, WIDTH
+from reports.figures.common import MOST_ROWS, WIDTH, short
 from reports.report import LayerRow, Report
 from reports.units import si
 
@@ -39,7 +39,9 @@ def hfa(report: Report) -> Figure:
             _panel(axes, rows, name, unit)
             axes.set_title(title)
             axes.set_yticks(
-                range(len(rows)), [f"{x.label}  {made.chosen}" for x, made in rows], fontsize=8
+                range(len(rows)),
+                [f"{short(x.label)}  {made.chosen}" for x, made in rows],
+                fontsize=8,
             )
             axes.tick_params(axis="y", length=0)
             axes.set_ylim(max(len(rows), 1) - 0.4, -0.6)

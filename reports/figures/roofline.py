@@ -14,7 +14,7 @@ from matplotlib.ticker import NullFormatter
 from matplotlib.transforms import Bbox
 
 from reports import bounds, theme
-from reports.figures.common import one, prefixed
+from reports.figures.common import one, prefixed, short
 from reports.report import LayerRow, Report
 from reports.units import count, ratio, share
 
@@ -103,7 +103,7 @@ def _name_points(axes: Axes, report: Report, points: list[tuple[float, float]]) 
     inside = axes.get_window_extent()
     for i in sorted(range(len(shown)), key=lambda i: -shown[i].cycles)[:NAMED_LAYERS]:
         label = axes.annotate(
-            shown[i].label,
+            short(shown[i].label),
             points[i],
             xytext=(0, 0),
             textcoords="offset points",

@@ -10,13 +10,15 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from reports import theme
-from reports.figures.common import WIDTH, prefixed
+from reports.figures.common import WIDTH, prefixed, short
 from reports.report import Report, Span
 from reports.timeline import occupied, visible, windows
 from reports.units import count, share
 
 BINS = 480
 """Intervals of the overview."""
+NAME = 26
+"""Letters of a layer's name, which stands aslant above the run."""
 TICKS = 7
 """Numbers along a window: more would print over each other."""
 
@@ -54,7 +56,7 @@ def _overview(axes: Axes, report: Report, marks: list[tuple[int, int]]) -> None:
     _lane_axis(axes, report)
     axes.set_ylim(-0.05, len(report.lanes) + 0.36)
     axes.set(xlim=(0, report.cycles), xlabel="cycle")
-    longest = max((len(layer.label) for layer in report.layers), default=0)
+    longest = max((len(short(layer.label, NAME)) for layer in report.layers), default=0)
     axes.set_title(
         "Whole run: share of time with an instruction inside, per unit", pad=10 + 3.0 * longest
     )
@@ -85,7 +87,7 @@ def _layer_strip(axes: Axes, report: Report) -> None:
         if width < 0.012 * report.cycles or middle < reached:
             continue
         axes.annotate(
-            layer.label,
+            short(layer.label, NAME),
             (middle, top + 0.36),
             xytext=(-2, 1),
             textcoords="offset points",

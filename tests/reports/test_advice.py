@@ -39,3 +39,23 @@ def test_nothing_is_said_of_a_full_array_or_of_little(report):
     few = dataclasses.replace(report, cycles=10**7)
     changed = with_layer(few, bound="array", filled=0.1, busy=BUSY)
     assert changed.layers[0].cycles < LEAST * few.cycles and advice(changed) == ()
+
+
+@pytest.mark.parametrize(
+    ("op", "words"),
+    [
+        ("max_pool", "where it tiles"),
+        ("Sigmoid", "free as a ReLU or a clip"),
+        ("multiply(x, Sigmoid(x))", "free as a ReLU or a clip"),
+        ("norm", "lanes.vector"),
+        ("add", "lanes.vector"),
+    ],
+)
+def test_what_is_cheaper_than_the_vector_unit(report, op, words):
+    (found,) = advice(with_layer(report, bound="vector", busy={**BUSY, "vector": 0.99}, op=op))
+    assert words in found.words
+
+
+def test_groups_are_no_matter_of_lanes(report):
+    (found,) = advice(with_layer(report, bound="array", filled=0.1, busy=BUSY, op="conv_grouped"))
+    assert "Larger groups fill it" in found.words and "space to depth" not in found.words

@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 
 from reports import theme
 from reports.figures import FIGURES, energy, layers, roofline, stalls, timeline
-from reports.figures.common import MOST_ROWS
+from reports.figures.common import MOST_ROWS, short
 
 
 def widths(axes):
@@ -127,3 +127,10 @@ def test_of_many_layers_the_largest_have_rows_and_the_others_one(make):
     assert sum(widths(energy(report).axes[1])) == pytest.approx(joules)
     used = sum(x.cycles * x.utilization for x in report.layers)
     assert np.dot(cycles, widths(right)) / 100 == pytest.approx(used)
+
+
+def test_long_names_leave_room():
+    assert short("/block/conv") == "/block/conv"
+    long = "/blocks.0/attention/mix/MatMul_output_0_QuantizeLinear_Output:lanes1"
+    assert short(long).startswith("…") and long.endswith(short(long)[1:])
+    assert len(short(long)) == 34 and len(short(long, 10)) == 10

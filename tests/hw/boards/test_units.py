@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -44,5 +45,21 @@ def test_the_verdict_names_the_scarcest_resource(used, words):
     assert report.verdict == words
     lines = summary(report).splitlines()
     assert lines[0] == f"tiny on an ECP5-85F: {words}"
-    assert lines[-1].split() == ["array", "42", "8", "0", "16"]
+    assert lines[-2].split() == ["array", "42", "8", "0", "16"]
     assert report.as_dict()["units"]["array"] == {"lut": 42, "ff": 8, "bram": 0, "dsp": 16}
+
+
+def test_rows_add_up_to_the_whole():
+    units = {
+        "array": Resources(400, 80, 0, 16),
+        "reset_a": Resources(1, 1, 0, 0),
+        "reset_b": Resources(1, 1, 0, 0),
+    }
+    whole = Resources(410, 79, 1, 16)
+    report = SynthesisReport(AcceleratorConfig.load("tiny"), whole, ECP5_85F, (), units)
+    rows = [re.split(r"\s{2,}", line.strip()) for line in summary(report).splitlines()[7:]]
+    assert rows == [
+        ["array", "400", "80", "0", "16"],
+        ["2 of under 10 cells", "2", "2", "0", "0"],
+        ["between them", "8", "-3", "1", "0"],
+    ]
