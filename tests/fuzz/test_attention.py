@@ -39,7 +39,8 @@ def tried(model):
     for name in known:
         assert np.array_equal(values[name].reshape(-1), theirs[name].reshape(-1)), name
     codes = {name: theirs[name] for name in nodes.codes}
-    judge._against_file(nodes, codes, truth.Operators(nodes, codes, []).run(feeds, codes))
+    made = truth.Operators(nodes, codes, []).run(feeds, codes)
+    judge._against_file(nodes, feeds, codes, made)
     return "right"
 
 
