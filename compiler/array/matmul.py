@@ -95,11 +95,11 @@ class MatMulEmission:
         """Tiles in order, and in which order each one's items are loaded.
 
         Parameters wait for nothing. Of the operands, what was stored first is loaded first: the
-        other one may still be on its way. Addresses tell, as a rule: where memory was reused, the
-        order only costs time.
+        other one may still be on its way.
         """
         parts = self.parts
-        order = ["parameter", *(("x", "w") if self.x.address <= self.w.address else ("w", "x"))]
+        x, w = (self.emitter.stored(tensor.address) for tensor in (self.x, self.w))
+        order = ["parameter", *(("x", "w") if x <= w else ("w", "x"))]
         for b in range(len(parts.batch)):
             for n in range(len(parts.groups)):
                 for m in range(len(parts.rows)):

@@ -54,6 +54,11 @@ class DependencyTracker:
         """How many instructions the unit has been given so far."""
         return len(self._clocks[unit])
 
+    def stored(self, address: int) -> int:
+        """Number of the last STORE that may have written a DRAM byte; 0 if none has."""
+        uses = self._uses[Memory.DRAM, True][Unit.STORE]
+        return next((number for number, low, high in reversed(uses) if low <= address <= high), 0)
+
     def add(self, instruction: UnitInstruction) -> UnitInstruction:
         """Return the instruction with its waits, and remember what it touches."""
         unit = instruction.UNIT

@@ -127,6 +127,10 @@ class Emitter:
         """Instructions that a unit has been given so far."""
         return self._tracker.dispatched(unit)
 
+    def stored(self, address: int) -> tuple[int, int]:
+        """Sorts DRAM bytes: the earlier one was stored the earlier it comes, inputs before all."""
+        return self._tracker.stored(address), address
+
     def constant(self, data: bytes) -> int:
         """DRAM address of constant bytes; equal bytes are stored once."""
         return self._constants.add(data)

@@ -19,8 +19,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TypeAlias
 
 from compiler.emit.emitter import Emitter
-from hw.arch.isa import Load, Store, UnitInstruction
-from hw.arch.timing import transfer_beats
+from hw.arch.isa import Array, Load, Store, UnitInstruction
+from hw.arch.timing import array_occupancy, transfer_beats
 
 AHEAD_BEATS = 768
 """Beats of transfers that run ahead of instructions that are short themselves. They are fetched
@@ -124,13 +124,14 @@ def run(
     emitter, rings, steps: see above.
     late: transfers that run ahead come behind a step's computation. A port that is full of them
         starves the instruction fetch, which would keep the first steps waiting.
-    short: only `AHEAD_BEATS` run ahead.
+    short: only `AHEAD_BEATS` run ahead. Unless `late`, where the port may be the slower one, what
+        has come while the array worked does not count.
     """
     arrivals, places = _plan(rings, steps)
     arrivals.sort(key=lambda a: (a.earliest, a.deadline))
     ahead = max(1, emitter.config.queue_depth - 2)
     waiting: list[_Transfer] = []
-    early: list[_Transfer] = []
+    early: list[_Early] = []
     position = 0
     for number, step in enumerate(steps):
         while position < len(arrivals) and arrivals[position].earliest <= number:
@@ -138,24 +139,52 @@ def run(
             waiting += _transfers(rings[arrival.ring], arrival)
             position += 1
         waiting.sort(key=lambda t: t.due)
-        early = [transfer for transfer in early if transfer.due > number]
+        early = [each for each in early if each.transfer.due > number]
         needed = sum(transfer.due <= number for transfer in waiting)
         count = needed
         while count < len(waiting) and _runs_ahead(waiting[count], early, ahead, short):
-            early.append(waiting[count])
+            early.append(_Early(waiting[count], _beats(waiting[count])))
             count += 1
         emitted = waiting[:count]
         del waiting[:count]
         for transfer in emitted[: needed if late else count]:
             emitter.emit(transfer.instruction)
+        begin = len(emitter.instructions)
         step.body(places[number])
+        if short and not late:
+            early = _after(early, _cycles(emitter, begin))
         for transfer in emitted[needed:] if late else ():
             emitter.emit(transfer.instruction)
 
 
-def _runs_ahead(transfer: _Transfer, early: Sequence[_Transfer], ahead: int, short: bool) -> bool:
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Early:
+    """A transfer that runs ahead, and beats of it that are still to come."""
+
+    transfer: _Transfer
+    beats: int
+
+
+def _cycles(emitter: Emitter, begin: int) -> int:
+    """Cycles that the array works on the instructions from one on."""
+    found = emitter.instructions[begin:]
+    return sum(array_occupancy(i, emitter.config) for i in found if isinstance(i, Array))
+
+
+def _after(early: Sequence[_Early], cycles: int) -> list[_Early]:
+    """What is still to come after some cycles, in which a beat each has come."""
+    left = []
+    for each in early:
+        beats = max(each.beats - cycles, 0)
+        cycles -= each.beats - beats
+        if beats:
+            left.append(_Early(each.transfer, beats))
+    return left
+
+
+def _runs_ahead(transfer: _Transfer, early: Sequence[_Early], ahead: int, short: bool) -> bool:
     """Whether one more transfer is emitted before it is due."""
-    beats = sum(_beats(other) for other in early) + _beats(transfer)
+    beats = sum(other.beats for other in early) + _beats(transfer)
     return not early or (len(early) < ahead and (not short or beats <= AHEAD_BEATS))
 
 

@@ -227,7 +227,9 @@ def emit(emitter: Emitter, layer: Stream) -> None:
         emitter.emit(emitter.load_constant(layer.constant, Space.ACTIVATION, row))
 
     # What was stored first is loaded first: the other one may still be on its way.
-    order = sorted(range(len(layer.sources)), key=lambda i: layer.sources[i].address)
+    order = sorted(
+        range(len(layer.sources)), key=lambda i: emitter.stored(layer.sources[i].address)
+    )
 
     def ring(i: int) -> Ring:
         def fill(key: Hashable, slot: int) -> list[UnitInstruction]:

@@ -100,6 +100,12 @@ def estimate(
     load_serial += (load_count + weight_loads + joins) * LOAD_OVERHEAD
     store_serial = stores + tiles * groups * STORE_OVERHEAD
 
+    switches = 0
+    if outer and tiles > 1 and not pieces.resident:
+        beside_weights = loads // load_count
+        switches = (groups - 1) * _switch(
+            pieces, pieces_per_group, weights // weight_loads, beside_weights, done.array // drains
+        )
     packing = _packing_cycles(problem, config, load, tiles)
     joining = beside * config.vector_steps + joins * DRAIN_OVERHEAD
     first = loads // load_count + weights // max(weight_loads, 1) + 2 * LOAD_OVERHEAD
@@ -111,9 +117,26 @@ def estimate(
         "vector": packing + joining,
         "port": int(max(shared, load_serial, store_serial)),
         "input": loads,
-        "fill": first + packing // tiles + last,
+        "fill": first + packing // tiles + last + switches,
     }
     return parts, done, loads + weights + beside + stores
+
+
+def _switch(pieces: Pieces, per_group: int, beats: int, beside: int, cycles: int) -> int:
+    """Cycles that the array waits for the weights of the next group of outputs.
+
+    Pieces that have no slot of their own come while the last tile is computed.
+
+    Parameters
+    ----------
+    pieces: how weights come. per_group: pieces of a group.
+    beats: of a piece. beside: of the input tile that comes between them.
+    cycles: in which the array computes a tile.
+    """
+    late = min(per_group, 2 * per_group - pieces.slots)
+    if late <= 0 or per_group > pieces.slots:
+        return 0
+    return max(0, int(late * beats / PORT_EFFICIENCY) + beside - cycles)
 
 
 def _load_cycles(problem: Problem, load: Triple) -> int:

@@ -40,6 +40,13 @@ def test_read_after_write():
     assert found == (1, 0, 0, 0, 0)
 
 
+def test_what_was_stored_later_is_told():
+    tracker = DependencyTracker(CONFIG)
+    for dram in (8192, 4096):
+        tracker.add(Store(local=0, dram=dram))
+    assert tracker.stored(4096) > tracker.stored(8192) > tracker.stored(12288) == 0
+
+
 def test_no_wait_without_overlap():
     assert waits(Load(local=3, beats=3), Store(local=6, dram=4096)) == (0,) * len(Unit)
 

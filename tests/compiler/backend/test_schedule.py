@@ -11,7 +11,7 @@ from compiler.tile.geometry import Axis, balanced, cuts, merge, tile_sizes
 from compiler.tile.problem import Problem
 from compiler.tile.regions import split_banks
 from compiler.tile.tiling import accumulator_tile, candidates
-from hw.arch.isa import Load, Store, strides
+from hw.arch.isa import Array, Load, Store, strides
 from hw.arch.walk import offsets
 from tests.compiler.backend.harness import CONFIGS
 
@@ -64,6 +64,27 @@ def test_spread_transfers_come_between_steps():
     between = log[log.index(("S", 0)) : log.index(("S", 2))]
     assert ("L", 1) in between
     assert max(n for n, e in enumerate(log) if e == ("L", 1)) < log.index(("S", 3))
+
+
+@pytest.mark.parametrize(("cycles", "ahead"), [(1200, 2), (300, 1)])
+def test_what_has_come_while_the_array_worked_leaves_room(cycles, ahead):
+    """Long items run ahead one after the other, as the array takes the time for them."""
+    emitter = Emitter(CONFIG, {}, ConstantPool(0))
+    vectors = cycles // 4
+
+    def step(number):
+        def body(places):
+            emitter.emit(Array(counts=(vectors, 1, 1, 1, 1, 1, 1, 4)))
+
+        return Step({"ring": 0 if number < 3 else number}, body)
+
+    def fill(key, slot):
+        return [Load(dram=1024 * key, local=slot, beats=700)]
+
+    run(emitter, {"ring": Ring(4, fill)}, [step(n) for n in range(5)], short=True)
+    kinds = [type(i) for i in emitter.instructions]
+    third = [n for n, found in enumerate(kinds) if found is Array][2]
+    assert kinds[:third].count(Load) == 1 + ahead
 
 
 def test_a_ring_placer_wraps():
