@@ -14,8 +14,8 @@ INTERRUPTED = 130
 """128 + SIGINT."""
 
 
-def leave(main: Callable[[], int]) -> NoReturn:
-    """Run a command and end the process with its exit code.
+def leave(main: Callable[[], int | None]) -> NoReturn:
+    """Run a command and end the process with its exit code; None is 0.
 
     A reader that has seen enough (``| head``) and an interrupt end it without a traceback. Warnings
     of libraries are shown only if Python is asked for them (``-W``).
@@ -24,7 +24,7 @@ def leave(main: Callable[[], int]) -> NoReturn:
         warnings.simplefilter("ignore")
     try:
         try:
-            code = main()
+            code = main() or 0
         except SystemExit as left:  # argparse: --help, wrong arguments
             code = left.code if isinstance(left.code, int) else int(left.code is not None)
         sys.stdout.flush()

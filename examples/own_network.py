@@ -19,6 +19,7 @@ from torch import nn
 
 from models.data import synthetic_clip
 from models.preprocessing import Preprocessing, beside
+from shell import leave
 from toolkit import build, report, run
 
 SHAPE = (1, 3, 8, 32, 32)
@@ -72,7 +73,7 @@ def quantized(net: nn.Module, folder: Path, dynamo: bool = True) -> Path:
 
 def main(words: list[str] | None = None) -> None:
     """Everything, for a video or a clip of noise."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m examples.own_network", description=__doc__)
     parser.add_argument("--exporter", choices=("dynamo", "torchscript"), default="dynamo")
     parser.add_argument("--config", default="base")
     parser.add_argument("--on", choices=("functional", "cycle", "rtl"), default="cycle")
@@ -99,4 +100,4 @@ def main(words: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    leave(main)

@@ -13,6 +13,7 @@ import numpy as np
 
 from examples.own_network import SHAPE, network, quantized
 from models.data import synthetic_clip
+from shell import leave
 from toolkit import build, run
 
 
@@ -35,7 +36,7 @@ def sweep(widths: list[int], config: str, folder: Path) -> list[tuple[int, int, 
 
 def main(words: list[str] | None = None) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m examples.sweep_width", description=__doc__)
     parser.add_argument("widths", type=int, nargs="*", default=[8, 12, 16, 24, 32])
     parser.add_argument("--config", default="base")
     parser.add_argument("-o", "--output", type=Path, default=Path("build/sweep"))
@@ -46,4 +47,4 @@ def main(words: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    leave(main)

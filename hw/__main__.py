@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hw.arch.config import AcceleratorConfig, ConfigError
-from hw.arch.config_guide import fits, sizes
+from hw.arch.config_sizes import fits, sizes
 from hw.synthesis import NEXTPNR, SynthesisError, report, summary
 from shell import leave
 
@@ -101,6 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _arguments().parse_args(arguments)
     try:
         {"config": _config, "verilog": _verilog, "synth": _synth}[options.command](options)
+    except BrokenPipeError:
+        raise  # an end, not an error: shell.py
     except (ConfigError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -24,6 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 from models.ortcheck import exact_session
 from models.reference import Reference
 from proof.limits import PAGE
+from shell import leave
 
 BEGIN = "<!-- deviations: python -m proof.deviations -->\n"
 END = "<!-- end of deviations -->\n"
@@ -174,4 +175,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main)

@@ -21,6 +21,7 @@ from typing import Any
 
 from hw.arch.config import AcceleratorConfig, ConfigError
 from models.registry import ENTRIES
+from shell import leave
 
 FOLDER = Path("build/families")
 EQUAL = "equal"
@@ -136,7 +137,9 @@ def unbuilt(config: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table; exit code 1 if a variant is refused or differs, or none is known."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m proof.families", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--networks", default="", help="names, separated by commas; default: all")
     parser.add_argument("--variants", default="", help="separated by semicolons; default: all")
     parser.add_argument("--config", default="tiny", help="a preset's name or a YAML file")
@@ -171,4 +174,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main)

@@ -23,6 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from proof.deviations import differing, write
 from proof.limits import PAGE
+from shell import leave
 
 BEGIN = "<!-- groups: python -m proof.group_deviations -->\n"
 END = "<!-- end of groups -->\n"
@@ -212,4 +213,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main)

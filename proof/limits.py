@@ -15,6 +15,8 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from shell import leave
+
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "numerics.md"
 BEGIN, END = "<!-- limits: python -m proof.limits -->\n", "<!-- end of limits -->\n"
 
@@ -97,4 +99,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main)

@@ -25,6 +25,7 @@ from compiler.operators import (
     presets,
 )
 from proof.limits import LIMITS
+from shell import leave
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "operators.md"
 WIDTH = 104
@@ -148,4 +149,4 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    leave(main)

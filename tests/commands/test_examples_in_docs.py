@@ -106,9 +106,40 @@ def test_commands_run(tmp_path, monkeypatch, capsys):
     assert ran >= len(commands) - len(ELSEWHERE) - 2
 
 
-@pytest.mark.parametrize("package", ["models", "compiler", "sim", "reports", "hw", "fuzz"])
+COMMANDS = {
+    "models": ("list", "table", "export", "stats", "run", "ortcheck"),
+    "compiler": ("build", "check"),
+    "sim": ("run",),
+    "reports": (),
+    "hw": ("verilog", "synth", "config"),
+    "fuzz": (),
+    "proof.families": (),
+    "proof.limits": (),
+    "proof.operators": (),
+    "proof.deviations": (),
+    "proof.group_deviations": (),
+    "examples.own_network": (),
+    "examples.sweep_width": (),
+}
+"""Everything that is run as `python -m`, and its commands."""
+
+
+@pytest.mark.parametrize("package", COMMANDS)
 def test_help_names_every_command(package, capsys):
-    main = importlib.import_module(f"{package}.__main__").main
-    with pytest.raises(SystemExit) as left:
-        main(["--help"])
-    assert left.value.code == 0 and "usage: python -m " + package in capsys.readouterr().out
+    module = package if "." in package else f"{package}.__main__"
+    main = importlib.import_module(module).main
+    for words in ([], *([command] for command in COMMANDS[package])):
+        with pytest.raises(SystemExit) as left:
+            main([*words, "--help"])
+        told = capsys.readouterr().out
+        assert left.value.code == 0 and f"usage: python -m {' '.join([package, *words])}" in told
+        assert words or all(command in told for command in COMMANDS[package])
+
+
+def test_no_command_is_missing():
+    """What is run as `python -m` says so: by a __main__.py, or by its last lines."""
+    found = {path.parent.name for path in ROOT.glob("*/__main__.py")}
+    for path in (*ROOT.glob("proof/*.py"), *ROOT.glob("examples/*.py")):
+        if "leave(main)" in path.read_text() and path.name != "__main__.py":
+            found.add(f"{path.parent.name}.{path.stem}")
+    assert found == set(COMMANDS)
