@@ -107,7 +107,7 @@ def test_commands_run(tmp_path, monkeypatch, capsys):
 
 
 COMMANDS = {
-    "models": ("list", "table", "export", "stats", "run", "ortcheck"),
+    "models": ("list", "table", "export", "cells", "stats", "run", "ortcheck"),
     "compiler": ("build", "check"),
     "sim": ("run",),
     "reports": (),
