@@ -264,6 +264,9 @@ _BACKENDS = {
     "functional": "The functional simulator computes values; its times are not the circuit's.",
     "cycle": "The cycle model: an event simulation by the timing rules that the RTL shares.",
     "rtl": "The circuit itself: its Verilog under Verilator, with the memory model compiled in.",
+    "soc": "The board's SoC under Verilator, with its memory controller and a model of its SDRAM, "
+    "driven over its serial line.",
+    "board": "A board, driven over its serial line.",
 }
 
 

@@ -1,6 +1,7 @@
-"""Command line: run a build on the functional, the cycle or the RTL simulator.
+"""Command line: run a build on a simulator or on a board.
 
-    python -m sim run build/fsb_c3d --on functional|cycle|rtl [--input clip.mp4] [--check]
+    python -m sim run build/fsb_c3d --on functional|cycle|rtl|soc [--input clip.mp4] [--check]
+    python -m sim run build/fsb_c3d --on board --port /dev/ttyUSB0
 
 Exit code 0: ran, and equal where compared. 1: a difference, or the core stopped with an error.
 2: the input cannot be run.
@@ -18,7 +19,8 @@ from typing import Any
 from shell import leave
 from sim import pixels
 from sim.answers import TOP, read_labels
-from sim.backends import BACKENDS
+from sim.backend import Backend
+from sim.backends import BACKENDS, make_backend
 from sim.build import Build
 from sim.command import RESULT, Ran, RanEach, run, run_each
 from sim.energy import EnergyError
@@ -53,7 +55,19 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run a build directory", description=__doc__)
     run.formatter_class = argparse.RawDescriptionHelpFormatter
     run.add_argument("build", type=Path, help="directory that the compiler wrote")
-    run.add_argument("--on", choices=BACKENDS, default="functional", help="simulator")
+    run.add_argument(
+        "--on",
+        choices=(*BACKENDS, "board"),
+        default="functional",
+        help="simulator (soc: the whole board's SoC, over its serial line), or a board",
+    )
+    run.add_argument("--port", metavar="DEVICE", help="board: its serial port, as /dev/ttyUSB0")
+    run.add_argument(
+        "--board",
+        type=Path,
+        metavar="FOLDER",
+        help="board: folder that `hw bitstream` wrote; default: build/bitstreams/ulx3s_85f",
+    )
     run.add_argument(
         "--input",
         type=Path,
@@ -163,27 +177,30 @@ def _stepping(arguments: argparse.Namespace) -> Stepping | None:
     return Stepping(arguments.steps or 1, arguments.state, arguments.reset_state)
 
 
-def _options(arguments: argparse.Namespace, build: Build) -> dict[str, Any]:
-    """Arguments that a run of an input and one of a folder's images have in common."""
-    return {
-        "preprocessing": pixels.chosen(arguments, build),
-        "codes": arguments.codes,
-        "check": arguments.check,
-        "labels": read_labels(arguments.labels) if arguments.labels else (),
-        "top": arguments.top,
-        "float_model": arguments.float,
-        "energy": arguments.energy,
-        "trace_window": arguments.trace_window,
-        "progress": sys.stderr.isatty(),
-        "say": lambda line: print(line, file=sys.stderr, flush=True),
-    }
+def _backend(arguments: argparse.Namespace) -> Backend:
+    """The chosen simulator or board.
+
+    Raises
+    ------
+    InputError
+        If a board has no port, or something else has one.
+    """
+    if arguments.on != "board":
+        if arguments.port is not None or arguments.board is not None:
+            raise InputError("--port and --board need --on board")
+        return make_backend(arguments.on)
+    if arguments.port is None:
+        raise InputError("--on board needs --port: the serial port of the board")
+    from sim.board.backend import DEFAULT_FOLDER, BoardBackend
+
+    return BoardBackend(arguments.port, arguments.board or DEFAULT_FOLDER)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.top < 1:
         raise InputError(f"--top must be at least 1, not {arguments.top}")
     build = Build.load(arguments.build, arguments.config)
-    if arguments.on == "rtl":
+    if arguments.on in ("rtl", "soc"):
         build.require_circuit()
     options = _options(arguments, build)
     stepping = _stepping(arguments)

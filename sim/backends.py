@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sim.backend import Backend
 
-BACKENDS = ("functional", "cycle", "rtl")
+BACKENDS = ("functional", "cycle", "rtl", "soc")
+"""Those that need nothing but a name; a board needs its port (`sim.board.backend`)."""
 
 
 def make_backend(name: str) -> Backend:
@@ -28,5 +29,9 @@ def make_backend(name: str) -> Backend:
             from sim.cosim.backend import RtlBackend
 
             return RtlBackend()
+        case "soc":
+            from sim.board.backend import SocBackend
+
+            return SocBackend()
         case _:
             raise ValueError(f"no backend {name!r}; there are {', '.join(BACKENDS)}")

@@ -69,6 +69,8 @@ class BridgeModel:
                 found = self.access(address + 4 * k, None if values is None else values[k])
                 if found is None:
                     self.status |= LinkStatus.BUS_ERROR
+                if self.fresh:
+                    return b""  # a reset meanwhile
                 data += struct.pack("<I", found or 0) if command == Command.READ else b""
         self.last = sequence
         return Reply(sequence, self.status, data).frame()
