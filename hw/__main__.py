@@ -1,4 +1,4 @@
-"""Command line of the hardware: `python -m hw config|verilog|synth`."""
+"""Command line of the hardware: `python -m hw config|verilog|synth|bitstream`."""
 
 import argparse
 import dataclasses
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hw.arch.config import AcceleratorConfig, ConfigError
 from hw.arch.config_sizes import fits, sizes
+from hw.boards.catalogue import BOARDS
 from hw.synthesis import NEXTPNR, SynthesisError, report, summary
 from shell import leave
 
@@ -50,7 +51,40 @@ def _arguments() -> argparse.ArgumentParser:
     )
     synth.add_argument("-o", "--output", type=Path, help="folder; default: build/synth/<config>")
     synth.add_argument("--json", action="store_true", help="one object on standard output")
+    bits = commands.add_parser(
+        "bitstream", help="make a board's bitstream: core, SDRAM, host link (an hour and more)"
+    )
+    bits.add_argument("--board", default="ulx3s_85f", choices=sorted(BOARDS), help="the board")
+    bits.add_argument(
+        "--config", default="ecp5_85k", help="preset or a YAML file; default: ecp5_85k"
+    )
+    bits.add_argument(
+        "--seeds", type=int, nargs="+", default=[1, 2, 3], help="placement seeds; default: 1 2 3"
+    )
+    bits.add_argument(
+        "--frequency", type=float, help="of core and bus in MHz; default: the board's"
+    )
+    bits.add_argument(
+        "--nextpnr", default=NEXTPNR, metavar="PROGRAM", help="another nextpnr-ecp5, as for synth"
+    )
+    bits.add_argument("-o", "--output", type=Path, help="folder; default: build/bitstreams/<board>")
+    bits.add_argument("--json", action="store_true", help="one object on standard output")
     return parser
+
+
+def _bitstream(options: argparse.Namespace) -> None:
+    from hw.boards.bitstream import make_bitstream  # LiteX is not needed for --help
+
+    result = make_bitstream(
+        AcceleratorConfig.load(options.config),
+        BOARDS[options.board],
+        options.output or Path("build/bitstreams") / options.board,
+        seeds=options.seeds,
+        frequency=options.frequency,
+        nextpnr=options.nextpnr,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    print(json.dumps(result.as_dict()) if options.json else result.summary())
 
 
 def _synth(options: argparse.Namespace) -> None:
@@ -93,6 +127,9 @@ def _verilog(options: argparse.Namespace) -> None:
     print(f"{path}: {config.name}, {len(text) / 1e6:.1f} MB")
 
 
+COMMANDS = {"config": _config, "verilog": _verilog, "synth": _synth, "bitstream": _bitstream}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code.
 
@@ -100,10 +137,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _arguments().parse_args(arguments)
     try:
-        {"config": _config, "verilog": _verilog, "synth": _synth}[options.command](options)
+        COMMANDS[options.command](options)
     except BrokenPipeError:
         raise  # an end, not an error: shell.py
-    except (ConfigError, OSError) as error:
+    except (ConfigError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except SynthesisError as error:

@@ -32,7 +32,9 @@ __all__ = [
     "Resources",
     "SynthesisError",
     "SynthesisReport",
+    "count_cells",
     "place_and_route",
+    "program_of",
     "report",
     "summary",
     "synthesise",
@@ -72,7 +74,14 @@ TINY = 10
 ECP5_85F = Resources(lut=83_640, ff=83_640, bram=208, dsp=156)
 
 
-def _tool(name: str) -> str:
+def program_of(name: str) -> str:
+    """Path of a program: one of the Python environment's, or the system's.
+
+    Raises
+    ------
+    SynthesisError
+        If there is none.
+    """
     local = Path(sys.executable).parent / name
     found = str(local) if local.is_file() else shutil.which(name)
     if found is None:
@@ -149,18 +158,25 @@ def synthesise(
         wrapper=scan_harness(TOP, ports) if harness else "",
         say=say,
     )
-    text = (directory / "cells.json").read_text()
+    return count_cells(directory / "cells.json")
+
+
+def count_cells(statistics: Path) -> Resources:
+    """Cells of a flat netlist, from Yosys' statistics."""
+    text = statistics.read_text()
     (cells,) = json.loads(text[text.index("{") :])["modules"].values()
     counts = cells["num_cells_by_type"]
     return _count({name.lstrip("\\$"): int(_number(count)) for name, count in counts.items()})
 
 
-def units_of(directory: Path) -> dict[str, Resources]:
+def units_of(directory: Path, top: str = TOP, *, inner: bool = True) -> dict[str, Resources]:
     """Cells of each part of the core, and of what stands beside it, by name; with all inside.
 
     Parameters
     ----------
-    directory: where `synthesise` wrote `units.json`.
+    directory: where `units.json` of `map_netlist` is.
+    top: name of the module whose parts are counted.
+    inner: its part `core` is counted by its own parts.
     """
     text = (directory / "units.json").read_text()
     modules = {
@@ -179,9 +195,12 @@ def units_of(directory: Path) -> dict[str, Resources]:
                 total[cell] = total.get(cell, 0) + count * number
         return total
 
-    parts = [m for m in modules if m.startswith(f"{TOP}.") and m.count(".") == 1]
-    parts = [m for m in parts if m != f"{TOP}.core"]
-    parts += [m for m in modules if m.startswith(f"{TOP}.core.") and m.count(".") == 2]
+    depth = top.count(".") + 1
+    parts = [m for m in modules if m.startswith(f"{top}.") and m.count(".") == depth]
+    if inner:
+        core = f"{top}.core"
+        parts = [m for m in parts if m != core]
+        parts += [m for m in modules if m.startswith(f"{core}.") and m.count(".") == depth + 1]
     rows = {name.rpartition(".")[2]: _count(whole(name)) for name in parts}
     return dict(sorted(rows.items(), key=lambda row: -row[1].lut))
 
@@ -213,7 +232,7 @@ def place_and_route(
     SynthesisError
         If nextpnr is missing or fails, e.g. because the design does not route.
     """
-    program = _tool(nextpnr)
+    program = program_of(nextpnr)
     # Left to the placer, the clock may land on a pad with no way to the clock network.
     (directory / "harness.lpf").write_text(f'LOCATE COMP "clk" SITE "{CLOCK_SITE}";\n')
     netlist = json.loads((directory / "design.json").read_text())

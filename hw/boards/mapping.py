@@ -25,7 +25,7 @@ from pathlib import Path
 
 from hw.boards.ecp5 import multiplier_map
 
-__all__ = ["SynthesisError", "map_netlist", "run_tool"]
+__all__ = ["SynthesisError", "map_netlist", "run_tool", "run_yosys"]
 
 LEAST_ENABLED = 6
 LEAST_RESET = 100
@@ -150,7 +150,14 @@ def run_tool(command: Sequence[str], directory: Path, log: str) -> str:
     return text
 
 
-def _yosys(script: str, directory: Path, name: str) -> str:
+def run_yosys(script: str, directory: Path, name: str) -> str:
+    """Run a script of Yosys' in `directory`; return its log, also in `NAME.log` there.
+
+    Raises
+    ------
+    SynthesisError
+        If it fails.
+    """
     (directory / f"{name}.ys").write_text(script)
     return run_tool([sys.executable, "-c", RUN, f"script {name}.ys"], directory, f"{name}.log")
 
@@ -241,7 +248,7 @@ def map_netlist(
                 f"abc -lut 4 {top_module}",
                 f"techmap -map +/lattice/cells_map_trellis.v {top_module}"]  # fmt: skip
     folders = [os.path.relpath(folder, directory) for folder, _ in jobs.values()]
-    _yosys(
+    run_yosys(
         LINK_SCRIPT.format(
             units="\n".join(f"read_rtlil {folder}/unit.mapped.il" for folder in folders),
             more="\n".join(more),
@@ -271,7 +278,7 @@ def _map_unit(name: str, folder: Path, text: str, multipliers: str) -> None:
         least_reset=LEAST_RESET,
         abc="abc -lut 4 -dress" if "keep_hierarchy" in text else "abc9 -W 300",
     )
-    text = _yosys(script, folder, "unit")
+    text = run_yosys(script, folder, "unit")
     if commands and "Using template _product_to_multiplier" not in text:
         (folder / "unit.mapped.il").unlink()
         raise SynthesisError(f"the multipliers of {name} were not mapped to blocks, see {folder}")

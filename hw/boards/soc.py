@@ -161,6 +161,12 @@ def _connections(shell: Any, signals: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def _text(output: Any) -> str:
+    """Verilog without its comments, which tell the time of day."""
+    lines = str(output).splitlines()
+    return "\n".join(line for line in lines if not line.lstrip().startswith("//")) + "\n"
+
+
 def _start(soc: Any) -> tuple[tuple[int, int, int], ...]:
     """What the host writes to make the SDRAM usable: LiteDRAM's sequence of the module."""
     init = _litex("litedram.init")
@@ -234,7 +240,7 @@ def board_parts(config: AcceleratorConfig, board: Board, clock_hz: int) -> Parts
     soc.finalize()
     output = platform.get_verilog(soc, name=board.name)
     description = _description(config, board, clock_hz, board.baud, silence, soc)
-    return Parts(board.name, str(output), _constraints(platform, output), shell, description)
+    return Parts(board.name, _text(output), _constraints(platform, output), shell, description)
 
 
 def _constraints(platform: Any, output: Any) -> str:
@@ -285,4 +291,4 @@ def simulated_parts(config: AcceleratorConfig, board: Board) -> Parts:
     output = platform.get_verilog(soc, name="soc")
     baud = board.clock_hz / SIMULATED_DIVISOR
     description = _description(config, board, board.clock_hz, baud, SIMULATED_SILENCE, soc)
-    return Parts("soc", str(output), "", shell, description)
+    return Parts("soc", _text(output), "", shell, description)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -19,6 +19,9 @@ from sim.board.link import BoardResetError, Link, LinkCounts
 from sim.board.transport import SerialTransport, SocTransport, Transport
 from sim.errors import InputError
 from sim.functional import MachineError
+from sim.functional.backend import dynamic_trace
+from sim.functional.sequencer import Step
+from sim.image import Image, overwritten
 
 STARTS = 3
 """Tries of a run on a board that is reset meanwhile."""
@@ -39,6 +42,9 @@ class _Session:
         self, program: Program, config: AcceleratorConfig, memory: Bytes, options: Options
     ) -> BackendResult:
         self.progress = options.progress
+        steps = dynamic_trace(program, config, memory)
+        if options.check_reads:
+            _require_all(program, steps, config)
         start = time.perf_counter()
         for number in range(STARTS):
             try:
@@ -50,12 +56,13 @@ class _Session:
                 options.say("the board was reset: beginning again")
         check(ran)
         return BackendResult(
-            memory=ran.memory,
+            image=Image(ran.memory),
             cycles=ran.counters["cycles"],
             timeline=None,
             counters=ran.counters,
             wall_s=time.perf_counter() - start,
             halt_code=ran.registers["halt_code"],
+            trace=steps,
         )
 
     def _moved(self, what: str, done: int, total: int) -> None:
@@ -67,6 +74,23 @@ class _Session:
         if done == total:
             self._bar.close()
             self._bar = None
+
+
+def _require_all(program: Program, steps: Sequence[Step], config: AcceleratorConfig) -> None:
+    """Refuse a comparison of tensors that a run writes over: a board shows what is left.
+
+    Raises
+    ------
+    InputError
+        Names the first one.
+    """
+    lost, made = overwritten(program, steps, config.port.bytes)
+    gone = [c.tensor for c in lost if c.execution == made[c.tensor] - 1]
+    if gone:
+        raise InputError(
+            f"{len(gone)} tensors are written over before the run ends, {gone[0]!r} the first: a "
+            f"board cannot show them; build with --dram all, or run without --check"
+        )
 
 
 class BoardBackend:

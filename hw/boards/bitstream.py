@@ -1,0 +1,349 @@
+"""A bitstream for a board: SoC, netlist, floorplan, place and route, packing; kept by content.
+
+Seeds are routed side by side, as many as there are processors; the first whose clocks are all met
+wins, and the others are stopped. A build that misses its clock is an error: it would compute
+something else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from hw.arch.board import BOARD_FILE
+from hw.arch.config import AcceleratorConfig
+from hw.boards.catalogue import Board
+from hw.boards.floorplan import floorplan
+from hw.boards.mapping import SynthesisError, map_netlist, run_yosys
+from hw.boards.soc import SHELL, Parts, board_parts
+from hw.synthesis import ECP5_85F, NEXTPNR, Resources, count_cells, is_unit, program_of, units_of
+
+__all__ = ["BIT", "REPORT", "BitstreamReport", "ClockError", "make_bitstream"]
+
+BIT, REPORT = "design.bit", "report.json"
+PACK = "yowasp-ecppack"
+NETLISTS = Path(".cache/netlists")
+KEPT = Path(".cache/bitstreams")
+"""Finished ones, by content."""
+SPEED_GRADE = 6
+"""The slowest: what is mounted is not slower."""
+
+
+class ClockError(SynthesisError):
+    """No seed meets the clocks."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BitstreamReport:
+    """What a build gave; as `report.json` holds it.
+
+    Attributes
+    ----------
+    board, config: names. clock_mhz: asked for.
+    seed: that won. fmax_mhz: of each finished seed, the slowest clock's share of its target times
+        `clock_mhz`.
+    used: cells of all. units: of each part.
+    critical: stations of the longest path: units it passes, and nanoseconds in each.
+    bit_sha256: of the bitstream. seconds: that it took.
+    """
+
+    board: str
+    config: str
+    clock_mhz: float
+    seed: int
+    fmax_mhz: dict[str, float]
+    used: Resources
+    units: dict[str, Resources]
+    critical: list[tuple[str, float]]
+    bit_sha256: str
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return dataclasses.asdict(self)
+
+    def summary(self) -> str:
+        """Lines for a person."""
+        seeds = ", ".join(f"seed {s}: {f:.1f} MHz" for s, f in sorted(self.fmax_mhz.items()))
+        target = f"{self.clock_mhz:g} MHz met by seed {self.seed}"
+        lines = [f"{self.config} on {self.board}: {target} ({seeds})"]
+        kinds = ("lut", "ff", "bram", "dsp")
+        for kind in kinds:
+            used, there = getattr(self.used, kind), getattr(ECP5_85F, kind)
+            lines.append(f"  {kind:<5}{used:>7,} of {there:>7,}  {used / there:6.1%}")
+        lines.append(f"\n  {'unit':<20}" + "".join(f"{kind:>8}" for kind in kinds))
+        for name, cells in self.units.items():
+            values = "".join(f"{getattr(cells, kind):>8,}" for kind in kinds)
+            lines.append(f"  {name:<20}{values}")
+        path = ", ".join(f"{name} {ns:.1f} ns" for name, ns in self.critical)
+        lines.append(f"\n  longest path: {path}")
+        return "\n".join(lines)
+
+
+def is_board_unit(name: str) -> bool:
+    """Whether a module of the SoC is mapped on its own: the shell's parts, and the core's units."""
+    if name == SHELL:
+        return True
+    inner = name.removeprefix(f"{SHELL}.")
+    if inner == name:
+        return False
+    return is_unit(inner) if inner.startswith("accelerator") else "." not in inner
+
+
+def make_bitstream(
+    config: AcceleratorConfig,
+    board: Board,
+    directory: Path,
+    *,
+    seeds: Sequence[int],
+    frequency: float | None = None,
+    nextpnr: str = NEXTPNR,
+    say: Callable[[str], None] = lambda line: None,
+) -> BitstreamReport:
+    """Make `design.bit`, `board.json` and `report.json` in a directory.
+
+    Parameters
+    ----------
+    config: the accelerator. board: where it goes.
+    directory: also gets netlists and logs.
+    seeds: of the placer, in the order in which they are tried.
+    frequency: of core and bus in MHz; None: the board's.
+    nextpnr: the packaged one or another one's name or path.
+    say: told what is done.
+
+    Raises
+    ------
+    ConfigError, ValueError
+        If core, link or clock cannot be built.
+    ClockError
+        If no seed meets the clocks.
+    SynthesisError
+        If a tool fails.
+    """
+    start = time.monotonic()
+    clock_hz = board.clock_hz if frequency is None else round(frequency * 1e6)
+    directory.mkdir(parents=True, exist_ok=True)
+    parts = board_parts(config, board, clock_hz)
+    rtlil = _rtlil(parts, directory)
+    key = _key(rtlil, parts, seeds, nextpnr)
+    kept = KEPT / key
+    if not (kept / REPORT).exists():
+        say("map the SoC to cells")
+        map_netlist(
+            rtlil,
+            parts.top,
+            directory,
+            NETLISTS,
+            is_unit=is_board_unit,
+            operands=(config.array.activation_bits, config.array.weight_bits),
+            say=say,
+        )
+        (directory / "soc.lpf").write_text(parts.constraints)
+        seed, fmax = _route(directory, board, seeds, clock_hz, nextpnr, say)
+        _pack(directory, seed)
+        result = _report(config, board, directory, clock_hz, seed, fmax, time.monotonic() - start)
+        (directory / REPORT).write_text(json.dumps(result.as_dict(), indent=1) + "\n")
+        parts.description.save(directory / BOARD_FILE)
+        _keep(directory, kept)
+    else:
+        say(f"as it was made before: {kept}")
+        for name in (BIT, REPORT, BOARD_FILE):
+            shutil.copy2(kept / name, directory / name)
+    return _loaded(directory / REPORT)
+
+
+def _rtlil(parts: Parts, directory: Path) -> str:
+    """The whole SoC: LiteX's Verilog as Yosys reads it, and the shell's own RTLIL."""
+    from amaranth.back import rtlil
+
+    (directory / "soc.v").write_text(parts.soc)
+    run_yosys(
+        f"read_verilog -lib +/lattice/cells_bb_ecp5.v\nread_verilog soc.v\n"
+        f"select {parts.top}\nwrite_rtlil -selected soc.il\n",
+        directory,
+        "soc",
+    )
+    outer = (directory / "soc.il").read_text()
+    return rtlil.convert(parts.shell, name=SHELL, emit_src=False) + "\n" + outer
+
+
+def _key(rtlil: str, parts: Parts, seeds: Sequence[int], nextpnr: str) -> str:
+    """Hash of all that the bitstream depends on."""
+    digest = hashlib.sha256(rtlil.encode())
+    digest.update(parts.constraints.encode() + repr((parts.description, list(seeds))).encode())
+    versions = [f"{name} {metadata.version(name)}" for name in ("pyosys", NEXTPNR)]
+    if nextpnr != NEXTPNR:
+        said = subprocess.run([program_of(nextpnr), "--version"], capture_output=True, text=True)
+        versions.append(said.stdout + said.stderr)
+    digest.update("\n".join(versions).encode())
+    here = Path(__file__).parent
+    for name in ("bitstream.py", "mapping.py", "floorplan.py", "ecp5.py"):
+        digest.update((here / name).read_bytes())
+    return digest.hexdigest()[:24]
+
+
+def _route(
+    directory: Path,
+    board: Board,
+    seeds: Sequence[int],
+    clock_hz: int,
+    nextpnr: str,
+    say: Callable[[str], None],
+) -> tuple[int, dict[str, float]]:
+    """Place and route seeds until one meets the clocks; it and what each finished one reached."""
+    netlist = json.loads((directory / "design.json").read_text())
+    flat = max(netlist["modules"].values(), key=lambda module: len(module.get("cells", {})))
+    waiting, running = list(seeds), dict[int, subprocess.Popen[bytes]]()
+    fmax: dict[str, float] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < (os.cpu_count() or 1):
+                seed = waiting.pop(0)
+                for name, site in floorplan(flat["cells"], seed).items():
+                    flat["cells"][name]["attributes"]["BEL"] = site
+                (directory / f"placed-{seed}.json").write_text(json.dumps(netlist))
+                say(f"place and route with seed {seed}")
+                running[seed] = _nextpnr(directory, board, seed, clock_hz, nextpnr)
+            for seed, process in list(running.items()):
+                if process.poll() is None:
+                    continue
+                del running[seed]
+                share = _share_of_target(directory, seed, process.returncode)
+                fmax[str(seed)] = share * clock_hz / 1e6
+                say(f"seed {seed}: {fmax[str(seed)]:.1f} MHz of {clock_hz / 1e6:g}")
+                if share >= 1:
+                    return seed, fmax
+            time.sleep(0.2)
+    finally:
+        for process in running.values():
+            process.kill()
+            process.wait()
+    reached = ", ".join(f"seed {seed}: {value:.1f}" for seed, value in fmax.items())
+    raise ClockError(f"no seed reaches {clock_hz / 1e6:g} MHz ({reached}); see {directory}")
+
+
+def _nextpnr(
+    directory: Path, board: Board, seed: int, clock_hz: int, nextpnr: str
+) -> subprocess.Popen[bytes]:
+    # The packaged nextpnr sees the working directory only, so that paths are relative to it.
+    command = [
+        program_of(nextpnr),
+        "--85k",
+        "--package", board.package,
+        "--speed", str(SPEED_GRADE),
+        "--json", f"placed-{seed}.json",
+        "--lpf", "soc.lpf",
+        "--seed", str(seed),
+        "--freq", str(clock_hz / 1e6),
+        "--placer", "static",
+        "--router", "router2",
+        "--tmg-ripup",
+        "--timing-allow-fail",  # it is judged here, clock by clock
+        "--textcfg", f"design-{seed}.config",
+        "--report", f"report-{seed}.json",
+    ]  # fmt: skip
+    with (directory / f"nextpnr-{seed}.log").open("wb") as log:
+        return subprocess.Popen(command, cwd=directory, stdout=log, stderr=subprocess.STDOUT)
+
+
+def _share_of_target(directory: Path, seed: int, code: int) -> float:
+    """By how much the slowest clock reaches its target, from nextpnr's report."""
+    log = directory / f"nextpnr-{seed}.log"
+    if code:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-12:])
+        raise SynthesisError(f"nextpnr failed ({code}), see {log}:\n{tail}")
+    clocks = json.loads((directory / f"report-{seed}.json").read_text())["fmax"]
+    if not clocks:
+        raise SynthesisError(f"nextpnr reported no clock, see {log}")
+    return min(float(c["achieved"]) / float(c["constraint"]) for c in clocks.values())
+
+
+def _pack(directory: Path, seed: int) -> None:
+    log = directory / "ecppack.log"
+    words = [program_of(PACK), "--compress", f"design-{seed}.config", BIT]
+    with log.open("w") as stream:
+        code = subprocess.run(words, cwd=directory, stdout=stream, stderr=stream).returncode
+    if code:
+        raise SynthesisError(f"ecppack failed ({code}), see {log}:\n{log.read_text()[-2000:]}")
+
+
+def _report(
+    config: AcceleratorConfig,
+    board: Board,
+    directory: Path,
+    clock_hz: int,
+    seed: int,
+    fmax: dict[str, float],
+    seconds: float,
+) -> BitstreamReport:
+    shell = units_of(directory, SHELL, inner=False)
+    core = units_of(directory, f"{SHELL}.accelerator", inner=True)
+    shell.pop("accelerator", None)
+    routed = json.loads((directory / f"report-{seed}.json").read_text())
+    return BitstreamReport(
+        board=board.name,
+        config=config.name,
+        clock_mhz=clock_hz / 1e6,
+        seed=seed,
+        fmax_mhz=fmax,
+        used=count_cells(directory / "cells.json"),
+        units=core | shell,
+        critical=critical_path(routed),
+        bit_sha256=hashlib.sha256((directory / BIT).read_bytes()).hexdigest(),
+        seconds=round(seconds, 1),
+    )
+
+
+def critical_path(report: dict[str, Any]) -> list[tuple[str, float]]:
+    """Units that the longest path within a clock passes, with nanoseconds in each, in order."""
+    clocked = [p for p in report["critical_paths"] if p["from"] == p["to"]]
+    if not clocked:
+        return []
+    longest = max(clocked, key=lambda path: sum(step["delay"] for step in path["path"]))
+    stations: list[tuple[str, float]] = []
+    for step in longest["path"]:
+        unit = unit_of(step["to"]["cell"])
+        if stations and stations[-1][0] == unit:
+            stations[-1] = unit, stations[-1][1] + step["delay"]
+        else:
+            stations.append((unit, step["delay"]))
+    return [(unit, round(delay, 2)) for unit, delay in stations]
+
+
+def unit_of(cell: str) -> str:
+    """Part of the SoC that a cell of the flat netlist belongs to, by its name."""
+    names = cell.split(".")
+    if SHELL not in names:
+        return "soc"
+    inner = names[names.index(SHELL) + 1 :]
+    if inner[:2] == ["accelerator", "core"] and len(inner) > 3:
+        return inner[2]
+    if inner[:1] == ["accelerator"] and len(inner) > 2:
+        return inner[1]
+    return inner[0] if len(inner) > 1 else SHELL
+
+
+def _keep(directory: Path, kept: Path) -> None:
+    partial = kept.with_name(f"{kept.name}.{os.getpid()}")
+    partial.mkdir(parents=True, exist_ok=True)
+    for name in (BIT, REPORT, BOARD_FILE):
+        shutil.copy2(directory / name, partial / name)
+    shutil.rmtree(kept, ignore_errors=True)
+    partial.rename(kept)
+
+
+def _loaded(path: Path) -> BitstreamReport:
+    content = json.loads(path.read_text())
+    content["used"] = Resources(**content["used"])
+    content["units"] = {name: Resources(**cells) for name, cells in content["units"].items()}
+    content["critical"] = [(name, ns) for name, ns in content["critical"]]
+    return BitstreamReport(**content)
