@@ -6,7 +6,7 @@ RUN := $(BIN)/python -m
 N ?= 1000
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test cosim browser slow fuzz bench cycles families lint clean
+.PHONY: help setup demo test cosim formal browser slow fuzz bench cycles families lint clean
 
 help:            ## list the targets
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -31,6 +31,9 @@ test: setup      ## the default tests (no Verilator, no paper-size network)
 
 cosim: setup     ## RTL under Verilator (cocotb, native, against the cycle model), larger unit cases
 	$(RUN) pytest -q -m "(cosim or large) and not slow"
+
+formal: setup    ## proofs of circuits, of runs of every length (Yosys, ABC)
+	$(RUN) pytest -q -n 2 -m formal
 
 browser: setup   ## reports in a headless Chromium, which comes from the system
 	@sh scripts/check_system.sh $(PYTHON) browser

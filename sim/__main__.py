@@ -20,7 +20,7 @@ from shell import leave
 from sim import pixels
 from sim.answers import TOP, read_labels
 from sim.backend import Backend
-from sim.backends import BACKENDS, make_backend
+from sim.backends import BACKENDS
 from sim.build import Build
 from sim.command import RESULT, Ran, RanEach, run, run_each
 from sim.energy import EnergyError
@@ -177,8 +177,8 @@ def _stepping(arguments: argparse.Namespace) -> Stepping | None:
     return Stepping(arguments.steps or 1, arguments.state, arguments.reset_state)
 
 
-def _backend(arguments: argparse.Namespace) -> Backend:
-    """The chosen simulator or board.
+def _board(arguments: argparse.Namespace) -> Backend | None:
+    """The board, if one was chosen.
 
     Raises
     ------
@@ -188,12 +188,29 @@ def _backend(arguments: argparse.Namespace) -> Backend:
     if arguments.on != "board":
         if arguments.port is not None or arguments.board is not None:
             raise InputError("--port and --board need --on board")
-        return make_backend(arguments.on)
+        return None
     if arguments.port is None:
         raise InputError("--on board needs --port: the serial port of the board")
     from sim.board.backend import DEFAULT_FOLDER, BoardBackend
 
     return BoardBackend(arguments.port, arguments.board or DEFAULT_FOLDER)
+
+
+def _options(arguments: argparse.Namespace, build: Build) -> dict[str, Any]:
+    """Arguments that a run of an input and one of a folder's images have in common."""
+    return {
+        "preprocessing": pixels.chosen(arguments, build),
+        "codes": arguments.codes,
+        "check": arguments.check,
+        "labels": read_labels(arguments.labels) if arguments.labels else (),
+        "top": arguments.top,
+        "float_model": arguments.float,
+        "energy": arguments.energy,
+        "trace_window": arguments.trace_window,
+        "progress": sys.stderr.isatty(),
+        "backend": _board(arguments),
+        "say": lambda line: print(line, file=sys.stderr, flush=True),
+    }
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -84,8 +84,10 @@ def _require_all(program: Program, steps: Sequence[Step], config: AcceleratorCon
     InputError
         Names the first one.
     """
-    lost, made = overwritten(program, steps, config.port.bytes)
-    gone = [c.tensor for c in lost if c.execution == made[c.tensor] - 1]
+    lost, keeper = overwritten(program, steps, config.port.bytes)
+    in_loops = {name for name, trips in keeper.trips.items() if len(trips) > 1}
+    gone = [c.tensor for c in lost if c.execution == keeper.made[c.tensor] - 1]
+    gone += [c.tensor for c in lost if c.tensor in in_loops]
     if gone:
         raise InputError(
             f"{len(gone)} tensors are written over before the run ends, {gone[0]!r} the first: a "
