@@ -30,32 +30,47 @@ ENUMERATIONS: dict[str, type[enum.IntEnum]] = {
 """By the name that a field's `doc` begins with."""
 
 
+IMAGE, INPUT = -2, -1
+"""When it is made what lies in DRAM before the first layer."""
+
+
 class Places:
-    """What lies where in a program's DRAM."""
+    """What lies where in a program's DRAM, and which layer makes it."""
 
     def __init__(self, program: Program) -> None:
-        places = [(t.address, t.layout.nbytes, t.name) for t in program.tensors]
-        places += [(address, len(data), "image") for address, data in program.image]
+        made = {name: i for i, layer in enumerate(program.layers) for name in layer.tensors}
+        places = [
+            (t.address, t.layout.nbytes, t.name, made.get(t.name, INPUT)) for t in program.tensors
+        ]
+        places += [(address, len(data), "image", IMAGE) for address, data in program.image]
         size = len(program.instructions) * isa.INSTRUCTION_BYTES
-        places.append((program.code_address, size, "code"))
+        places.append((program.code_address, size, "code", IMAGE))
         self._places = sorted(places)
-        self._starts = [address for address, _, _ in self._places]
+        self._starts = [address for address, *_ in self._places]
+        self._straight = not any(isinstance(i, isa.Branch | isa.Loop) for i in program.instructions)
 
-    def name(self, address: int) -> str:
+    def name(self, address: int, layer: int | None = None, store: bool = False) -> str:
         """Names of what holds an address, with the offset; "" for nothing.
 
-        Where the compiler uses memory again, several tensors hold it.
+        Where the compiler uses memory again, several tensors hold it: of these what `layer` stores,
+        or what was stored last before it; all of them where that does not tell, as what is read in
+        an arm or a loop: the layer before it in the program need not be the one before it in time.
         """
-        found = []
-        for start, size, name in self._places[: bisect.bisect_right(self._starts, address)]:
-            if address < start + size:
-                offset = address - start
-                found.append(f"{name}+{offset:#x}" if offset else name)
-        return " or ".join(found)
+        found = [
+            (f"{name}+{address - start:#x}" if address > start else name, made)
+            for start, size, name, made in self._places[
+                : bisect.bisect_right(self._starts, address)
+            ]
+            if address < start + size
+        ]
+        if layer is not None and (store or self._straight):
+            fits = [made for _, made in found if (made == layer if store else made < layer)]
+            found = [(name, made) for name, made in found if not fits or made == max(fits)]
+        return " or ".join(name for name, _ in found)
 
 
-def remarks(instruction: Instruction, places: Places) -> list[str]:
-    """What the numbers of an instruction stand for."""
+def remarks(instruction: Instruction, places: Places, layer: int | None = None) -> list[str]:
+    """What the numbers of an instruction (of a layer, by index) stand for."""
     words = []
     for field in instruction.layout():
         kind = ENUMERATIONS.get(field.doc.split()[0].rstrip(".,:;") if field.doc else "")
@@ -66,7 +81,7 @@ def remarks(instruction: Instruction, places: Places) -> list[str]:
             words.append(f"{field.name} {TRANSFORMS[value].name}")
     if isinstance(instruction, (Load, Store)):
         arrow = "from" if isinstance(instruction, Load) else "to"
-        place = places.name(instruction.dram)
+        place = places.name(instruction.dram, layer, isinstance(instruction, Store))
         words += [f"{arrow} {place}"] if place else []
     return words
 
@@ -74,12 +89,14 @@ def remarks(instruction: Instruction, places: Places) -> list[str]:
 def listing(program: Program) -> Iterator[str]:
     """Lines of a whole program; a layer begins with its name, operator and what it stores."""
     places = Places(program)
-    starts = {layer.first: layer for layer in program.layers if layer.first != layer.last}
+    starts = {x.first: i for i, x in enumerate(program.layers) if x.first != x.last}
+    current: int | None = None
     for index, instruction in enumerate(program.instructions):
+        current = starts.get(index, current)
         if index in starts:
-            layer = starts[index]
+            layer = program.layers[starts[index]]
             stores = f", stores {', '.join(layer.tensors)}" if layer.tensors else ""
             yield ""
             yield f"; {layer.name} ({layer.op}){stores}"
-        comment = ", ".join([str(index), *remarks(instruction, places)])
+        comment = ", ".join([str(index), *remarks(instruction, places, current)])
         yield f"{format_instruction(instruction)}  ; {comment}"
