@@ -16,6 +16,7 @@ from onnx.reference import ReferenceEvaluator
 
 from models.loops import is_loop, straighten
 from models.onnxfile import CODES, STANDARD, UnsupportedGraph, attributes_of, label
+from models.scans import is_scan, lengths, looped
 from models.values import (
     Call,
     Codes,
@@ -56,12 +57,14 @@ class Flat:
         computed in integers, as in any other trip.
     beside: results of each Loop, with what its trips leave: a trip computes all of it, although
         what the last one leaves, or a tensor that goes round in vain, may have no reader.
+    shapes: of the file's tensors, where ONNX infers them.
     """
 
     model: onnx.ModelProto
     guards: dict[str, Guard] = field(default_factory=dict)
     carried: set[str] = field(default_factory=set)
     beside: list[tuple[list[str], list[str]]] = field(default_factory=list)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def flatten(model: onnx.ModelProto) -> Flat:
@@ -75,9 +78,9 @@ def flatten(model: onnx.ModelProto) -> Flat:
     UnsupportedGraph
         An If lacks an arm, or its arms differ in their number of results.
     """
-    if not any(node.op_type in ("If", "Loop") for node in model.graph.node):
+    if not any(node.op_type in ("If", "Loop", "Scan") for node in model.graph.node):
         return Flat(model)
-    flat = Flat(onnx.ModelProto())
+    flat = Flat(onnx.ModelProto(), shapes=lengths(model))
     flat.model.CopyFrom(model)
     graph = flat.model.graph
     taken = {v.name for v in (*graph.input, *graph.initializer)}
@@ -92,6 +95,9 @@ def _nodes(
     nodes: list[onnx.NodeProto], guard: Guard, taken: set[str], flat: Flat, trips: bool
 ) -> Iterator[onnx.NodeProto]:
     for node in nodes:
+        if is_scan(node):
+            node, count = looped(node, flat.shapes)
+            flat.model.graph.initializer.append(count)
         if is_loop(node):
             known = {t.name: numpy_helper.to_array(t) for t in flat.model.graph.initializer}
             straight = straighten(node, known, _rename)

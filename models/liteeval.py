@@ -46,7 +46,9 @@ class LiteEvalConfig:
     part: "step" (If around the fine network); "clip" (Loop over `steps` frames); "coarse", "fine":
         an encoder alone; or a part of the step, of STEP_PARTS.
     steps: of a clip.
-    budget: a clip ends with the budget-th fine step; 0: never before its end.
+    budget: a clip ends with the budget-th fine step, and its outputs are the last step's scores and
+        how many steps were fine (the paper's online setting); 0: it never ends before its last
+        step, and hands out the scores of all.
     """
 
     coarse: mobilenetv2.MobileNetV2Config = mobilenetv2.MOBILENETV2
@@ -134,7 +136,7 @@ class LiteEvalConfig:
             return Signature(inputs, ("logits", "gate", *following), pairs)
         frames = Input("frames", (self.steps, *picture.shape[1:]), "video")
         thumbnails = Input("thumbnails", (self.steps, *thumbnail.shape[1:]), "thumbnail")
-        return Signature((frames, thumbnails), ("logits", "gates"))
+        return Signature((frames, thumbnails), ("logits", "reads" if self.budget else "gates"))
 
     def passed(self, part: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Tensors that a part of the step takes from others, beside its picture, and makes.
@@ -286,7 +288,10 @@ class LiteEval(nn.Module):
         return (tensors["logits"], tensors["gate"], *following)
 
     def clip(self, frames: torch.Tensor, thumbnails: torch.Tensor) -> Tensors:
-        """[steps, ...] pictures → logits and gate scores [steps, ...] until the budget is spent."""
+        """[steps, ...] pictures → logits and gate scores [steps, ...].
+
+        With a budget: the last logits [1, classes] and the number of fine steps [1, 1].
+        """
         config = self.config
         states = [torch.zeros(config.state(name).shape) for name in config.states]
         logits, gates, read = [], [], 0
@@ -297,6 +302,8 @@ class LiteEval(nn.Module):
             read += int(self.reads(gate))
             if config.budget and read == config.budget:
                 break
+        if config.budget:
+            return found, torch.full((1, 1), float(read))
         return torch.cat(logits), torch.cat(gates)
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor | Tensors:

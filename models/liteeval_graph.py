@@ -27,6 +27,9 @@ from models.quantize import (
     quantize,
 )
 
+ONE: Scale = (1.0, 0)
+"""Scale of a number of steps: a code is the number."""
+COUNT = (1, 1)
 _BALANCING = 4  # rounds: decisions change the states that the gate sees
 _BATCH = 8  # pictures that an encoder sees at once
 _CALIBRATED = 32  # steps at most that calibrate a part
@@ -220,15 +223,33 @@ def _step(graph: Graph, config: LiteEvalConfig, paths: dict[str, Path]) -> str:
     fine = graph.constant("fine_index", np.array([config.fine_index], np.int64))
     graph.node("Equal", ["choice", fine], "reads")
     outputs = {name: config.state(name).shape for name in config.passed("read")[1]}
+    read, skip = part("read"), part("skip")
+    if config.budget:
+        outputs["count_next"] = COUNT
+        _counted(read, skip)
     graph.node(
         "If",
         ["reads"],
         [codes(name) for name in outputs],
-        then_branch=control.branch(part("read"), "fine_step", outputs),
-        else_branch=control.branch(part("skip"), "skipped_step", outputs),
+        then_branch=control.branch(read, "fine_step", outputs),
+        else_branch=control.branch(skip, "skipped_step", outputs),
     )
     graph.add(part("answer"))
     return "reads"
+
+
+def _counted(read: control.Part, skip: control.Part) -> None:
+    """Count fine steps in the arms: codes of scale 1."""
+    graph = Graph("count")
+    real = graph.dequantize("read/count", ONE, codes("count"))
+    more = graph.node("Add", [real, graph.constant("read/one", np.float32(1))], "read/more")
+    scale = graph.constant("read/unit", np.float32(1)), graph.constant("read/zero", np.uint8(0))
+    graph.node("QuantizeLinear", [more, *scale], codes("count_next"))
+    read.nodes += graph.nodes
+    read.constants += graph.constants
+    skip.nodes.append(
+        onnx.helper.make_node("Identity", [codes("count")], [codes("count_next")], "skip/count")
+    )
 
 
 def compose(config: LiteEvalConfig, network: LiteEval, feeds: list[Feeds], folder: Path) -> Path:
@@ -249,11 +270,15 @@ def compose(config: LiteEvalConfig, network: LiteEval, feeds: list[Feeds], folde
         shapes |= {f"{name}_next": config.state(name).shape for name in config.states}
     else:
         gate = control.scale_of(onnx.load(paths["look"]), "gate")
-        _loop(graph, config, paths, scales)
-        graph.dequantize("logits", logits, "all_logits_codes")
-        graph.dequantize("gates", gate, "all_gates_codes")
-        trips = None if config.budget else config.steps
-        shapes = {"logits": (trips, config.classes), "gates": (trips, 2)}
+        _loop(graph, config, paths, scales, logits)
+        if config.budget:
+            graph.dequantize("logits", logits, "last_logits_codes")
+            graph.dequantize("reads", ONE, "last_count_codes")
+            shapes = {"logits": (1, config.classes), "reads": COUNT}
+        else:
+            graph.dequantize("logits", logits, "all_logits_codes")
+            graph.dequantize("gates", gate, "all_gates_codes")
+            shapes = {"logits": (config.steps, config.classes), "gates": (config.steps, 2)}
     outputs = [value(name, TensorProto.FLOAT, shapes[name]) for name in signature.outputs]
     target = folder / "int8.onnx"
     control.save(graph.body(inputs, outputs), OPSET, target)
@@ -269,9 +294,16 @@ def _input_scale(path: Path, name: str) -> Scale:
 
 
 def _loop(
-    graph: Graph, config: LiteEvalConfig, paths: dict[str, Path], scales: dict[str, Scale]
+    graph: Graph,
+    config: LiteEvalConfig,
+    paths: dict[str, Path],
+    scales: dict[str, Scale],
+    logits: Scale,
 ) -> None:
-    """Append the Loop over a clip: `all_logits_codes` and `all_gates_codes`, a row a step."""
+    """Append the Loop over a clip: `all_logits_codes` and `all_gates_codes`, a row a step.
+
+    With a budget: `last_logits_codes` and `last_count_codes`.
+    """
     for name, part, step in (
         ("frames", "read", config.picture.name),
         ("thumbnails", "look", "thumbnail"),
@@ -282,43 +314,45 @@ def _loop(
     body.node("Unsqueeze", ["trip", first], "trips")
     for source, step in (("frames", config.picture.name), ("thumbnails", "thumbnail")):
         body.node("Gather", [codes(source), "trips"], codes(step), axis=0)
-    decision = _step(body, config, paths)
-    body.node("Squeeze", [codes("logits"), first], "row_logits")
-    body.node("Squeeze", [codes("gate"), first], "row_gate")
-    carried = {codes(name): config.state(name).shape for name in config.states}
-    arguments = [value("trip", TensorProto.INT64, ()), value("go_on", TensorProto.BOOL, ())]
-    arguments += [value(name, TensorProto.UINT8, shape) for name, shape in carried.items()]
-    results = [value("goes_on", TensorProto.BOOL, ())]
-    results += [
-        value(codes(f"{name}_next"), TensorProto.UINT8, config.state(name).shape)
+    _step(body, config, paths)
+    # What goes round: name in the body, what follows it, shape, first code, name behind the Loop.
+    carried = [
+        (
+            codes(name),
+            codes(f"{name}_next"),
+            config.state(name).shape,
+            scales[name][1],
+            f"last_{name}",
+        )
         for name in config.states
     ]
-    initial = [
-        graph.constant(f"{name}_initial", np.full(config.state(name).shape, zero, np.uint8))
-        for name, (_, zero) in ((name, scales[name]) for name in config.states)
-    ]
-    after = [f"{name}_last_codes" for name in config.states]
+    rows = {"row_logits": (codes("logits"), config.classes), "row_gate": (codes("gate"), 2)}
     if config.budget:
-        arguments.append(value("read", TensorProto.INT64, (1,)))
-        results.append(value("read_next", TensorProto.INT64, (1,)))
-        body.node("Cast", [decision], "one", to=TensorProto.INT64)
-        body.node("Add", ["read", "one"], "read_next")
-        limit = body.constant("budget", np.array([config.budget], np.int64))
-        body.node("Less", ["read_next", limit], "below")
-        body.node("Squeeze", ["below", first], "goes_on")
-        initial.append(graph.constant("read_initial", np.array([0], np.int64)))
-        after.append("read_last")
+        rows = {}
+        answer = (1, config.classes)
+        carried += [
+            (codes("count"), codes("count_next"), COUNT, 0, "last_count_codes"),
+            ("logits_before", codes("logits"), answer, logits[1], "last_logits_codes"),
+        ]
+        real = body.dequantize("count_so_far", ONE, codes("count_next"))
+        limit = body.constant("budget", np.float32(config.budget))
+        below = body.node("Less", [real, limit], "below")
+        body.node("Squeeze", [below, body.constant("axes", np.array([0, 1], np.int64))], "goes_on")
     else:
         body.node("Identity", ["go_on"], "goes_on")
-    results += [
-        value("row_logits", TensorProto.UINT8, (config.classes,)),
-        value("row_gate", TensorProto.UINT8, (2,)),
+    for row, (name, _) in rows.items():
+        body.node("Squeeze", [name, first], row)
+    arguments = [value("trip", TensorProto.INT64, ()), value("go_on", TensorProto.BOOL, ())]
+    arguments += [value(name, TensorProto.UINT8, shape) for name, _, shape, _, _ in carried]
+    results = [value("goes_on", TensorProto.BOOL, ())]
+    results += [value(after, TensorProto.UINT8, shape) for _, after, shape, _, _ in carried]
+    results += [value(row, TensorProto.UINT8, (size,)) for row, (_, size) in rows.items()]
+    initial = [
+        graph.constant(f"{name}_initial", np.full(shape, code, np.uint8))
+        for name, _, shape, code, _ in carried
     ]
+    behind = [name for *_, name in carried]
+    behind += [] if config.budget else [codes("all_logits"), codes("all_gates")]
     steps = graph.constant("steps", np.array(config.steps, np.int64))
     true = graph.constant("true", np.array(True))
-    graph.node(
-        "Loop",
-        [steps, true, *initial],
-        [*after, codes("all_logits"), codes("all_gates")],
-        body=body.body(arguments, results),
-    )
+    graph.node("Loop", [steps, true, *initial], behind, body=body.body(arguments, results))

@@ -236,6 +236,16 @@ FORMS = (
         "are made. An exit is a condition as that of If.",
     ),
     Form(
+        ("Scan",),
+        "move",
+        (Enter, Leave, Pick, Stack),
+        (
+            *("body", "num_scan_inputs", "scan_input_axes", "scan_input_directions"),
+            *("scan_output_axes", "scan_output_directions"),
+        ),
+        notes="As the Loop that it is; forwards, and stacked along the first axis.",
+    ),
+    Form(
         ("QuantizeLinear",),
         "quantize",
         (UnaryTable,),

@@ -18,6 +18,7 @@ from onnx import numpy_helper
 
 from compiler.frontend.loops import is_loop, unroll
 from compiler.frontend.model import Array, FileError, is_standard, label
+from compiler.frontend.scans import Sizes, as_loop, is_scan, sizes
 from compiler.frontend.trips import LEAVE, MARK, Kept, keep
 from compiler.ir import Path
 
@@ -68,11 +69,11 @@ def inline(model: onnx.ModelProto) -> Inlined:
     FileError
         An If is damaged, or a Loop cannot be written out.
     """
-    if not any(is_if(node) or is_loop(node) for node in model.graph.node):
+    if not any(is_if(node) or is_loop(node) or is_scan(node) for node in model.graph.node):
         return Inlined(model)
     flat = onnx.ModelProto()
     flat.CopyFrom(model)
-    work = _Inlining(flat.graph)
+    work = _Inlining(flat.graph, sizes(model))
     nodes = [made for node in list(flat.graph.node) for made in work.expanded(node, ())]
     del flat.graph.node[:]
     flat.graph.node.extend(nodes)
@@ -80,8 +81,8 @@ def inline(model: onnx.ModelProto) -> Inlined:
 
 
 class _Inlining:
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        self.graph = graph
+    def __init__(self, graph: onnx.GraphProto, shapes: Sizes) -> None:
+        self.graph, self.shapes = graph, shapes
         self.paths: dict[str, Path] = {}
         self.labels: set[str] = set()
         self.carried: set[str] = set()
@@ -94,6 +95,9 @@ class _Inlining:
 
     def expanded(self, node: onnx.NodeProto, path: Path) -> list[onnx.NodeProto]:
         """The nodes that take a node's place."""
+        if is_scan(node):
+            node, constants = as_loop(node, self.shapes)
+            self.graph.initializer.extend(constants)
         if is_loop(node):
             return self._trips(node, path)
         if node.op_type == "Constant" and node.attribute[0].name == "value":

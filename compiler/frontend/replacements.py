@@ -39,7 +39,6 @@ REPLACEMENTS: Mapping[str, tuple[str, str]] = {
             "and Reshape (a pixel shuffle)"
         ),
     ),
-    "Scan": ("Loop", "Loop with a constant number of trips, or one step with --state"),
     "GroupNormalization": (
         "Conv",
         "BatchNormalization, which exporters fold into the convolution before it",
