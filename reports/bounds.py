@@ -59,7 +59,7 @@ def filled(
     A transformed layer needs fewer products than multiply-accumulates; its share is of those.
     None without multiplications, and for a chain, whose array works in several ways.
     """
-    if not macs or not vectors or op == MIXED:
+    if not macs or not vectors or op.startswith(MIXED):
         return None
     return macs / (vectors * multipliers * gain(choice))
 

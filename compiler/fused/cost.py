@@ -155,7 +155,9 @@ def with_cost(plan: FusedPlan, config: AcceleratorConfig) -> FusedPlan:
     port = int(beats / PORT_EFFICIENCY) + items * (LOAD_OVERHEAD + STORE_OVERHEAD) // 2
     first = loads // items + LOAD_OVERHEAD + vector // items
     last = stores // items + STORE_OVERHEAD
-    cycles = max(array, port, vector)
+    joined = _join_cycles(plan, config)
+    last += joined // items
+    cycles = max(array, port, vector + joined)
     if plan.slots["input"] == 1:
         # Loads and what reads them take turns; where the vector unit reads, the array does not
         # wait for both.
@@ -163,7 +165,7 @@ def with_cost(plan: FusedPlan, config: AcceleratorConfig) -> FusedPlan:
     if vector and plan.slots["packed" if "packed" in plan.slots else "difference"] == 1:
         cycles += vector
     cycles += first + last
-    parts = {"array": array, "streamed": busy, "vector": vector, "port": port}
+    parts = {"array": array, "streamed": busy, "vector": vector + joined, "port": port}
     parts["fill"] = first + last
     return dataclasses.replace(plan, cycles=cycles, parts=parts, beats=beats, vectors=vectors)
 
@@ -178,6 +180,8 @@ def _beats(plan: FusedPlan) -> tuple[int, int, int]:
     lines = sum(strip.inner[1] for strip in plan.strips)
     loads = layout.blocks * layout.width * lines * frames
     stores = plan.links.target.layout.rows
+    if plan.links.tail is not None:
+        loads += stores
     for box in plan.mean_tiles:
         loads += box.rows
         stores += box.rows // layout.frames
@@ -190,6 +194,15 @@ def _beats(plan: FusedPlan) -> tuple[int, int, int]:
         passes = len(plan.frames) * sum(s.pointwise is not None for s in plan.strips)
     weights += passes * stage.item_beats * len(stage.groups)
     return loads, weights, stores
+
+
+def _join_cycles(plan: FusedPlan, config: AcceleratorConfig) -> int:
+    """Cycles of the vector unit in the tail."""
+    if plan.links.tail is None:
+        return 0
+    strips = len(plan.frames) * sum(strip.pointwise is not None for strip in plan.strips)
+    rows = plan.links.target.layout.rows
+    return rows * config.vector_steps + strips * (timing.VECTOR_START + timing.VECTOR_LATENCY)
 
 
 def _vector_cycles(plan: FusedPlan, config: AcceleratorConfig) -> int:

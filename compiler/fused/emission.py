@@ -6,14 +6,16 @@ window has read it, and the pointwise convolution hides the drains of both.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Hashable, Iterator
 from typing import Any
 
 from compiler.array.fields import Place
+from compiler.array.gemm import Tail
 from compiler.emit.emitter import Emitter
 from compiler.emit.schedule import Ring, Slots, Step, run
-from compiler.emit.transfers import Box, Strided, store_box
+from compiler.emit.transfers import Box, Strided, load_box, store_box
 from compiler.fused.choice import ranked, record
 from compiler.fused.operand import OperandPath, dense
 from compiler.fused.plan import FusedPlan, Links
@@ -70,6 +72,8 @@ class FusedEmission:
             "window": Ring(1, self._fill_window),
             "pointwise": Ring(plan.pointwise_slots, self._fill_pointwise),
         }
+        if self.links.tail is not None:
+            rings["beside"] = Ring(2, self._fill_beside)
         if plan.temporal is not None:
             rings["temporal"] = Ring(len(plan.temporal.groups), self._fill_temporal)
         run(self.emitter, rings, steps)
@@ -222,13 +226,10 @@ class FusedEmission:
         if lines is None:
             return
         stage = self.plan.pointwise
-        axes, pools = stage.kernel.axes, stage.kernel.pools
-        box = ((0, axes[0].out), lines, frames)
-        first = (0, lines[0] // pools[1], frames[0] // pools[2])
-        size = (axes[0].out // pools[0], lines[1] // pools[1], frames[1] // pools[2])
-        target = Box(first, size, 0, self.links.target.layout.blocks)
+        box = ((0, stage.kernel.axes[0].out), lines, frames)
+        target = self._target_box(number)
         row = self.plan.row("output", self._turns[number])
-        place = Place(row, first, size, target.pitches())
+        place = Place(row, target.first, target.size, target.pitches())
         for group in range(len(stage.groups)):
 
             def body(slots: Slots, group: int = group) -> None:
@@ -239,13 +240,45 @@ class FusedEmission:
                 ):
                     self._emit_pair(pair)
                 if group == len(stage.groups) - 1:
-                    self.emitter.emit(store_box(Strided.of(self.links.target), target, row))
+                    self._store(number, row, slots.get("beside", 0))
 
-            yield Step({"parameter": 0, "pointwise": group}, body)
+            needs: dict[str, Hashable] = {"parameter": 0, "pointwise": group}
+            if self.links.tail is not None and group == len(stage.groups) - 1:
+                needs["beside"] = number
+            yield Step(needs, body)
+
+    def _target_box(self, number: int) -> Box:
+        """What the pointwise convolution makes of an item, behind its pool."""
+        frames, strip = self.items[number]
+        lines, kernel = strip.pointwise, self.plan.pointwise.kernel
+        assert lines is not None
+        pools = kernel.pools
+        first = (0, lines[0] // pools[1], frames[0] // pools[2])
+        size = (kernel.axes[0].out // pools[0], lines[1] // pools[1], frames[1] // pools[2])
+        return Box(first, size, 0, self.links.target.layout.blocks)
+
+    def _fill_beside(self, key: Hashable, slot: int) -> list[UnitInstruction]:
+        assert isinstance(key, int) and self.links.tail is not None
+        view = Strided.of(self.links.target)
+        view = dataclasses.replace(view, address=view.address + self.links.tail.offset)
+        return [load_box(view, self._target_box(key), self.plan.regions["beside"].slot(slot, 2))]
+
+    def _store(self, number: int, row: int, slot: int) -> None:
+        """Store an item's results, which lie from a row on; join them with others before."""
+        box = self._target_box(number)
+        if self.links.tail is not None:
+            beside = self.plan.regions["beside"].slot(slot, 2)
+            joined = self.plan.row("joined", self._turns[number])
+            for instruction in self.links.tail.instructions(box.rows, row, beside, joined):
+                self.emitter.emit(instruction)
+            row = joined
+        self.emitter.emit(store_box(Strided.of(self.links.target), box, row))
 
 
-def lower(emitter: Emitter, op: Chain, source: Tensor, target: Tensor) -> dict[str, Any]:
-    """Emit a chain; returns the tiling for the report.
+def lower(
+    emitter: Emitter, op: Chain, source: Tensor, target: Tensor, tail: Tail | None = None
+) -> dict[str, Any]:
+    """Emit a chain, and what is done with its results; returns the tiling for the report.
 
     Raises
     ------
@@ -253,7 +286,7 @@ def lower(emitter: Emitter, op: Chain, source: Tensor, target: Tensor) -> dict[s
         If no strip fits the memories.
     """
     config, policy = emitter.config, emitter.policy
-    plans = ranked(Links.of(op, source, target), config, policy)
+    plans = ranked(Links.of(op, source, target, tail), config, policy)
     if not plans:
         raise CompilerError(
             f"{op.name} (Chain): no strip of {len(op.stages)} operators fits {config.name}"

@@ -11,6 +11,7 @@ import dataclasses
 from typing import Any
 
 from compiler.array.forms import axes_of
+from compiler.array.gemm import Tail
 from compiler.emit.transfers import Box, tensor_of
 from compiler.fused.stages import GemmStage, WindowStage
 from compiler.fused.strips import Strip
@@ -30,6 +31,7 @@ class Links:
     window, pointwise: depthwise and pointwise convolution.
     source: what is loaded; operand: of the temporal convolution.
     inner: operand of the depthwise convolution; result: its result; target: what is stored.
+    tail: what is done with the pointwise convolution's results before they are stored.
     """
 
     residual: TemporalResidual | None
@@ -41,9 +43,10 @@ class Links:
     inner: Tensor
     result: Tensor
     target: Tensor
+    tail: Tail | None = None
 
     @classmethod
-    def of(cls, op: Chain, source: Tensor, target: Tensor) -> Links:
+    def of(cls, op: Chain, source: Tensor, target: Tensor, tail: Tail | None = None) -> Links:
         """Name the stages of a chain."""
         lanes = source.layout.lanes
         stages = list(op.stages)
@@ -59,7 +62,9 @@ class Links:
         inner = operand
         if temporal is not None:
             inner = tensor_of(op.between[-2], lanes)
-        return cls(residual, temporal, window, pointwise, source, operand, inner, result, target)
+        return cls(
+            residual, temporal, window, pointwise, source, operand, inner, result, target, tail
+        )
 
 
 def residual_frames(wanted: Range, frames: int) -> tuple[Range, bool]:
@@ -94,7 +99,8 @@ class FusedPlan:
     split: frames and blocks of an instruction of the window stage.
     regions: by name, with one writer and one reader each: input (LOAD to VECTOR or ARRAY),
         difference (VECTOR to VECTOR or ARRAY), packed (VECTOR to ARRAY), inner and result (DRAIN
-        to ARRAY), output (DRAIN to STORE); those that the chain has. While they are made, mean
+        to ARRAY), output (DRAIN to STORE, or to VECTOR with a tail), beside (LOAD to VECTOR) and
+        joined (VECTOR to STORE) of a tail; those that the chain has. While they are made, mean
         frames lie in the input region as well.
     slots: strips that each region holds.
     mean_tiles: boxes whose mean frame is made at a time, where there is a temporal residual.

@@ -179,6 +179,8 @@ class _Sizing:
         if self.temporal is not None and self.temporal.job.packing is not None:
             prepared.append("packed")
         fixed = {"output": 2, "result": 1}
+        if self.links.tail is not None:
+            fixed |= {"beside": 2, "joined": 2}
         if self.temporal is not None:
             fixed["inner"] = 1
         single = {**fixed, **dict.fromkeys(prepared, 1)}
@@ -205,6 +207,8 @@ class _Sizing:
         frames = operand = count
         blocks = links.source.layout.blocks
         sizes = {"output": stage.result_blocks * out, "result": window.blocks * count * frame}
+        if links.tail is not None:
+            sizes["beside"] = sizes["joined"] = sizes["output"]
         if self.temporal is not None:
             sizes["inner"] = self.temporal.result_blocks * count * pixels
             frames = operand = max(self._operand_frames(cut)[1] for cut in self.frames)

@@ -1,4 +1,4 @@
-"""Lowering of regions: results of a convolution are joined with another tensor on chip."""
+"""Lowering of regions: results of a convolution or chain are joined with another tensor on chip."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from compiler.array.gemm import Tail
 from compiler.emit.emitter import Emitter, RefusedError
 from compiler.emit.transfers import tensor_of
 from compiler.emit.vector import elementwise_rows
-from compiler.fused.choice import Cost
-from compiler.lower import convolution, pairwise
+from compiler.fused import emission
+from compiler.fused.choice import Cost, best, cost_of
+from compiler.fused.plan import Links
+from compiler.lower import chain, convolution, pairwise
 from compiler.lower.base import Laid, Lanes, Lowering
-from compiler.lower.contracts import lanes_differ, not_dense
-from compiler.ops import Convolution, Pairwise, Region
+from compiler.lower.contracts import first_of, lanes_differ, not_dense
+from compiler.ops import Chain, Convolution, Pairwise, Region
 from compiler.policy import Policy
 from compiler.tensor import TensorType
 from compiler.tile.convolution_cost import LOAD_OVERHEAD, PORT_EFFICIENCY, STORE_OVERHEAD
@@ -28,9 +30,10 @@ from hw.arch.program import Tensor
 from hw.arch.winograd import Algorithm
 
 
-def _parts(op: Region) -> tuple[Convolution, Pairwise]:
+def _parts(op: Region) -> tuple[Convolution | Chain, Pairwise]:
     first, last = op.parts
-    assert isinstance(first, Convolution) and isinstance(last, Pairwise), "passes/region.py"
+    assert isinstance(first, Convolution | Chain), "passes/region.py"
+    assert isinstance(last, Pairwise), "passes/region.py"
     return first, last
 
 
@@ -38,6 +41,11 @@ def _other(op: Region) -> int:
     """Number of the region's operand that the convolution's result is joined with."""
     first, last = _parts(op)
     return op.inputs.index(next(name for name in last.inputs if name != first.output))
+
+
+def _makes_dense(first: Convolution | Chain) -> bool:
+    """Whether its result cannot have any lanes."""
+    return isinstance(first, Chain) or first.groups > 1
 
 
 def _tail(op: Region, other: Tensor, target: Tensor, made: Tensor) -> Tail:
@@ -62,11 +70,11 @@ def _between(op: Region, target: Tensor) -> Tensor:
     """What the convolution makes, in the lanes of the region's result and where that goes."""
     layout = target.layout
     made = tensor_of(op.between[0], layout.lanes, layout.lane_map)
-    return dataclasses.replace(made, address=target.address)
+    return dataclasses.replace(made, name=target.name, address=target.address)
 
 
 class RegionLowering(Lowering[Region]):
-    """A convolution whose tiles VECTOR joins with those of a stored tensor before they leave."""
+    """What the array makes, whose tiles VECTOR joins with a stored tensor's before they leave."""
 
     operation = Region
     limits = ()
@@ -74,8 +82,11 @@ class RegionLowering(Lowering[Region]):
     def kind(self, op: Region, config: AcceleratorConfig) -> str:
         """Those of its parts."""
         first, last = _parts(op)
-        kinds = convolution.LOWERING.kind(first, config), pairwise.LOWERING.kind(last, config)
-        return " + ".join(kinds)
+        if isinstance(first, Chain):
+            kind = chain.LOWERING.kind(first, config)
+        else:
+            kind = convolution.LOWERING.kind(first, config)
+        return f"{kind} + {pairwise.LOWERING.kind(last, config)}"
 
     def refusal(
         self,
@@ -91,9 +102,9 @@ class RegionLowering(Lowering[Region]):
             return "an operand is repeated"
         if "vector" not in config.features:
             return f"configuration {config.name} has no vector unit"
-        if suits(first, config):
+        if isinstance(first, Convolution) and suits(first, config):
             return f"{first.name} runs in mode DEPTHWISE"
-        if first.pool is not None:
+        if isinstance(first, Convolution) and first.pool is not None:
             return f"{first.name} has a fused pool"
         lanes = config.lane_block
         sources = [tensor_of(kind, lanes) for kind in inputs]
@@ -117,29 +128,46 @@ class RegionLowering(Lowering[Region]):
         """Why no tile fits, for tensors that lie as they do."""
         first, made = _parts(op)[0], _between(op, target)
         tail = _tail(op, sources[_other(op)], target, made)
-        return choice.refusal(first, sources[0], made, config, tail)
+        if isinstance(first, Convolution):
+            return choice.refusal(first, sources[0], made, config, tail)
+        links = Links.of(first, sources[0], made, tail)
+        if best(links, config, Policy()) is None:
+            return f"no strip of its {len(first.stages)} operators fits {config.name}"
+        return None
 
     def contract(
         self, op: Region, sources: Sequence[TensorLayout], result: TensorLayout
     ) -> str | None:
-        """Joined are equal lanes; a grouped convolution makes dense ones."""
-        why = lanes_differ(sources[_other(op)], result)
-        return why or (not_dense(result) if _parts(op)[0].groups > 1 else None)
+        """Joined are equal lanes; chains read dense ones, and make them as grouped convolutions."""
+        first = _parts(op)[0]
+        return first_of(
+            (
+                lanes_differ(sources[_other(op)], result),
+                not_dense(result) if _makes_dense(first) else None,
+                not_dense(sources[0]) if isinstance(first, Chain) else None,
+            )
+        )
 
     def lanes(self, op: Region) -> Lanes:
         """Those of the operand that is joined."""
         return Lanes.OWN
 
     def demands(self, op: Region, maps: Sequence[LaneMap]) -> list[LaneMap] | None:
-        """The convolution reads any; see `contract`."""
-        wanted, other = list(maps), _other(op)
-        if _parts(op)[0].groups > 1:
-            wanted[other] = LaneMap.dense(maps[other].channels, maps[other].lanes)
+        """A convolution reads any; see `contract`."""
+        wanted, first = list(maps), _parts(op)[0]
+        dense = {_other(op)} if _makes_dense(first) else set()
+        for number in dense | ({0} if isinstance(first, Chain) else set()):
+            wanted[number] = LaneMap.dense(maps[number].channels, maps[number].lanes)
         return wanted
 
     def result(self, op: Region, maps: Sequence[LaneMap], channels: int) -> LaneMap:
         """Those of the operand that is joined."""
         return maps[_other(op)]
+
+    def scratch(self, op: Region, source: TensorLayout) -> int:
+        """What a chain stores beside its result."""
+        first = _parts(op)[0]
+        return chain.LOWERING.scratch(first, source) if isinstance(first, Chain) else 0
 
     def bound(
         self,
@@ -152,6 +180,10 @@ class RegionLowering(Lowering[Region]):
         """The array's cycles, or the bytes of operands, weights and result."""
         first = _parts(op)[0]
         beats = super().bound(op, sources, result, config, algorithms)
+        if isinstance(first, Chain):
+            made = dataclasses.replace(result, type=op.between[0])
+            alone = chain.LOWERING.bound(first, [sources[0]], made, config, algorithms)
+            return max(alone, beats)
         beats += ceil_div(first.weight.size, config.port.bytes)
         source = sources[0]
         return max(least_cycles(first, source.layout, source.type, algorithms, config), beats)
@@ -159,10 +191,13 @@ class RegionLowering(Lowering[Region]):
     def emit(
         self, emitter: Emitter, op: Region, sources: Sequence[Tensor], target: Tensor
     ) -> dict[str, Any]:
-        """The convolution with a tail."""
+        """The convolution or chain with a tail."""
         first, made = _parts(op)[0], _between(op, target)
         tail = _tail(op, sources[_other(op)], target, made)
-        report = choice.lower(emitter, first, sources[0], made, tail)
+        if isinstance(first, Chain):
+            report = emission.lower(emitter, first, sources[0], made, tail)
+        else:
+            report = choice.lower(emitter, first, sources[0], made, tail)
         return report | {"parts": [part.name for part in op.parts]}
 
 
@@ -184,8 +219,14 @@ def _costs(
     tail = _tail(op, sources[_other(op)], target, made)
     found = []
     for each in (tail, None):
-        tiling = choice.plan(first, sources[0], made, config, policy, each)[0].tiling
-        found.append(Cost(tiling.cycles, tiling.beats, tiling.vectors))
+        if isinstance(first, Chain):
+            plan = best(Links.of(first, sources[0], made, each), config, policy)
+            if plan is None:
+                raise RefusedError(f"no strip of its {len(first.stages)} operators fits")
+            found.append(cost_of(plan))
+        else:
+            tiling = choice.plan(first, sources[0], made, config, policy, each)[0].tiling
+            found.append(Cost(tiling.cycles, tiling.beats, tiling.vectors))
     moved = 3 * target.layout.rows
     steps = target.layout.rows * config.vector_steps
     overhead = LOAD_OVERHEAD + STORE_OVERHEAD

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from compiler.ops.base import Operation
+from compiler.ops.chain import Chain
 from compiler.ops.convolution import Convolution
 from compiler.ops.pairwise import Pairwise
 from compiler.tensor import Codes, GraphError, Shape, TensorType
 
-Member: TypeAlias = Convolution | Pairwise
+Member: TypeAlias = Convolution | Chain | Pairwise
 """What a region can be made of."""
 
 

@@ -1,13 +1,13 @@
-"""Join convolutions and what is done with their results, where these need not leave the chip."""
+"""Join convolutions, or chains, and what joins their results with other tensors."""
 
 from __future__ import annotations
 
-from compiler.ir import AnyOperation, Convolution, Graph, Pairwise, Region
+from compiler.ir import AnyOperation, Chain, Convolution, Graph, Pairwise, Region
 from compiler.passes.base import Accept, Outcome, Pass
 
 
 def _fuse_regions(graph: Graph, accept: Accept) -> Outcome:
-    """A convolution and the operator that joins its result with another tensor to one region."""
+    """A convolution or chain and what joins its result with another tensor to one region."""
     applied: list[str] = []
     refused: list[tuple[str, str]] = []
     for op in graph.ops:
@@ -27,22 +27,22 @@ def _fuse_regions(graph: Graph, accept: Accept) -> Outcome:
     return Outcome(graph, tuple(applied), tuple(refused))
 
 
-def _makers(graph: Graph, op: Pairwise) -> list[Convolution]:
-    """Convolutions in the operator's arm whose result only it reads, in order."""
+def _makers(graph: Graph, op: Pairwise) -> list[Convolution | Chain]:
+    """Convolutions and chains in the operator's arm whose result only it reads, in order."""
     if op.inputs[0] == op.inputs[1]:
         return []
     uses = graph.uses()
     return [
         maker
         for maker in graph.ops
-        if isinstance(maker, Convolution)
+        if isinstance(maker, Convolution | Chain)
         and maker.output in op.inputs
         and uses[maker.output] == 1
         and graph.path(maker.output) == graph.path(op.output)
     ]
 
 
-def _joined(graph: Graph, first: Convolution, op: Pairwise) -> Region:
+def _joined(graph: Graph, first: Convolution | Chain, op: Pairwise) -> Region:
     others = [name for name in op.inputs if name != first.output]
     return Region(
         name=op.name,

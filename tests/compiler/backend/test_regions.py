@@ -15,12 +15,24 @@ from compiler.passes.region import FUSE_REGIONS
 from compiler.policy import Policy
 from hw.arch.isa import Array, ArrayMode, Elementwise, Load, Space, Store, Unit
 from hw.arch.numerics import Affine, Product
+from sim.backend import Options
+from sim.backends import make_backend
 from sim.functional.backend import dynamic_trace
 from sim.functional.errors import MachineError
 from sim.functional.hazards import HazardError, check_hazards
-from tests.compiler.backend.harness import CONFIGS, convolution, execute, kind, network
+from sim.host import start_image
+from tests.compiler.backend.harness import (
+    CONFIGS,
+    convolution,
+    execute,
+    feeds_of,
+    kind,
+    network,
+)
 from tests.compiler.backend.hfa_cases import CONFIGS as HFA
 from tests.compiler.backend.hfa_cases import FULL, SAME, TEMPORAL
+from tests.compiler.backend.test_chains import chain
+from tests.ladder.compare import differences
 
 EVERYWHERE = {name: CONFIGS[name] for name in CONFIGS} | {f"{name}, hfa": HFA[name] for name in HFA}
 MACHINES = ["tiny", *(pytest.param(n, marks=pytest.mark.large) for n in EVERYWHERE if n != "tiny")]
@@ -113,6 +125,60 @@ def test_transformed(machine, asked):
     modes = {i.mode for i in program.instructions if isinstance(i, Array)}
     assert modes == {ArrayMode.HFA}
     assert execute(graph, HFA[machine], program).differing() == []
+
+
+CHAINS = {
+    "expand, depthwise, project": ((6, 1, 9, 10), {"taps": 1}),
+    "depthwise, project": ((6, 2, 9, 10), {"temporal": False}),
+    "frames and a pool": ((6, 4, 9, 10), {"pool": (1, 2, 2)}),
+    "temporal residual": ((6, 4, 9, 10), {"trg": True}),
+    "strips": ((8, 1, 30, 24), {"taps": 1, "mid": 24, "out": 12}),
+}
+
+
+def behind_a_chain(shape, own=False, leads=True, **attributes):
+    """A chain, and what joins its result with z or with the chain's operand."""
+    graph = chain(shape, **attributes)
+    (op,) = graph.ops
+    x, made = graph.type("x"), graph.type("y")
+    op = dataclasses.replace(op, output="c")
+    other = "x" if own else "z"
+    z = x if own else kind(made.shape, 0.05, 70)
+    y = kind(made.shape, 0.09, -7, True)
+    names, kinds = (("c", other), (made, z)) if leads else ((other, "c"), (z, made))
+    last = pairwise(PairwiseKind.ADD, *kinds, y, names)
+    inputs = {"x": x} | ({} if own else {"z": z})
+    return network(inputs, [op, last], {"c": made, "y": y})
+
+
+@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.parametrize("machine", MACHINES)
+def test_a_chain_is_joined_with_a_tensor(machine, name):
+    shape, attributes = CHAINS[name]
+    for leads in (True, False):
+        graph = joined(behind_a_chain(shape, leads=leads, **attributes))
+        run = execute(graph, EVERYWHERE[machine])
+        assert run.differing() == [] and "c" not in {t.name for t in run.program.tensors}
+
+
+def test_a_block_adds_its_own_operand():
+    """An inverted residual: expand, depthwise, project, and the block's operand."""
+    graph = joined(behind_a_chain((8, 1, 12, 10), own=True, taps=1, mid=24, out=8))
+    assert graph.ops[0].inputs == ("x",)
+    for config in (CONFIGS["tiny"], HFA["base"]):
+        assert execute(graph, config).differing() == []
+
+
+def test_a_chain_in_which_another_tensor_is_joined_shows(monkeypatch):
+    graph, config = joined(behind_a_chain((6, 2, 9, 10), temporal=False)), CONFIGS["tiny"]
+    plain = region._tail
+
+    def elsewhere(*args):
+        tail = plain(*args)
+        return dataclasses.replace(tail, offset=tail.offset + config.lane_block)
+
+    monkeypatch.setattr(region, "_tail", elsewhere)
+    assert execute(graph, config).differing() == ["y"]
 
 
 # Twins ---------------------------------------------------------------------------------------
@@ -267,3 +333,23 @@ def test_the_tracker_is_what_orders_the_tail(monkeypatch):
     graph, config = joined(apart((8, 1, 40, 40), 40, (1, 1, 1))), CONFIGS["tiny"]
     with pytest.raises(HazardError):
         execute(graph, config)
+
+
+@pytest.mark.cosim
+@pytest.mark.parametrize("name", ["conv", "chain"])
+def test_on_rtl(name):
+    """Values, and the times of every instruction."""
+    config = HFA["tiny"]
+    apart_ = {
+        "conv": apart((8, 1, 24, 20), 40, (1, 3, 3), **SAME),
+        "chain": behind_a_chain((8, 1, 12, 10), own=True, taps=1, mid=24, out=8),
+    }[name]
+    graph = joined(apart_)
+    program = generate(graph, config)
+    memory = start_image(program, feeds_of(graph))
+    rtl, model = (make_backend(b).run(program, config, memory, Options()) for b in ("rtl", "cycle"))
+    assert differences(rtl, model) == []
+    run = execute(graph, config, program)
+    assert run.differing() == []
+    y = program.tensor("y")
+    assert np.array_equal(rtl.image.read(y), run.reference["y"])
