@@ -1,4 +1,4 @@
-"""Command line of the hardware: `python -m hw config|verilog|synth|bitstream`."""
+"""Command line of the hardware: `python -m hw config|verilog|header|synth|bitstream`."""
 
 import argparse
 import dataclasses
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hw.arch.config import AcceleratorConfig, ConfigError
 from hw.arch.config_sizes import fits, sizes
+from hw.arch.register_map import c_header
 from hw.boards.catalogue import BOARDS
 from hw.synthesis import NEXTPNR, SynthesisError, report, summary
 from shell import leave
@@ -51,6 +52,8 @@ def _arguments() -> argparse.ArgumentParser:
     )
     synth.add_argument("-o", "--output", type=Path, help="folder; default: build/synth/<config>")
     synth.add_argument("--json", action="store_true", help="one object on standard output")
+    header = commands.add_parser("header", help="write the register map as a header for C")
+    header.add_argument("-o", "--output", type=Path, help="file; default: build/accelerator.h")
     bits = commands.add_parser(
         "bitstream", help="make a board's bitstream: core, SDRAM, host link (an hour and more)"
     )
@@ -70,6 +73,13 @@ def _arguments() -> argparse.ArgumentParser:
     bits.add_argument("-o", "--output", type=Path, help="folder; default: build/bitstreams/<board>")
     bits.add_argument("--json", action="store_true", help="one object on standard output")
     return parser
+
+
+def _header(options: argparse.Namespace) -> None:
+    path: Path = options.output or Path("build/accelerator.h")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(c_header())
+    print(path)
 
 
 def _bitstream(options: argparse.Namespace) -> None:
@@ -127,7 +137,13 @@ def _verilog(options: argparse.Namespace) -> None:
     print(f"{path}: {config.name}, {len(text) / 1e6:.1f} MB")
 
 
-COMMANDS = {"config": _config, "verilog": _verilog, "synth": _synth, "bitstream": _bitstream}
+COMMANDS = {
+    "config": _config,
+    "verilog": _verilog,
+    "synth": _synth,
+    "bitstream": _bitstream,
+    "header": _header,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -28,6 +28,8 @@ from sim.errors import InputError, SimulatorError
 from sim.folders import parts
 from sim.functional.errors import MachineError
 from sim.functional.hazards import HazardError
+from sim.inputs import given
+from sim.memory_image import settings, write_image
 from sim.result import RunResult
 from sim.steps import Stepping
 
@@ -118,7 +120,23 @@ def _parser() -> argparse.ArgumentParser:
         "outputs.npz beside the result",
     )
     pixels.add_arguments(run)
+    image = commands.add_parser(
+        "image", help="write a program's DRAM as a raw file, and print its registers"
+    )
+    image.add_argument("build", type=Path, help="directory that the compiler wrote")
+    image.add_argument("--input", type=Path, help="as for run; default: the recorded input")
+    image.add_argument("-o", "--output", type=Path, required=True, help="file to write")
     return parser
+
+
+def _image(arguments: argparse.Namespace) -> int:
+    build = Build.load(arguments.build)
+    size = write_image(build, given(build, arguments.input, None, False).arrays, arguments.output)
+    print(f"{arguments.output}: {size:,} bytes, from DRAM_BASE on")
+    print(f"FINGERPRINT    {build.config.fingerprint:#018x}")
+    for register, value in settings(build).items():
+        print(f"{register.name:<14} {value:#010x}")
+    return 0
 
 
 def _steps(result: RunResult) -> str:
@@ -291,7 +309,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     arguments = _parser().parse_args(words)
     try:
-        return _run(arguments)
+        return {"run": _run, "image": _image}[arguments.command](arguments)
     except (InputError, EnergyError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -20,8 +20,7 @@ from sim.board.transport import SerialTransport, SocTransport, Transport
 from sim.errors import InputError
 from sim.functional import MachineError
 from sim.functional.backend import dynamic_trace
-from sim.functional.sequencer import Step
-from sim.image import Image, overwritten
+from sim.image import Complete, Keeper, image, overwritten
 
 STARTS = 3
 """Tries of a run on a board that is reset meanwhile."""
@@ -43,8 +42,11 @@ class _Session:
     ) -> BackendResult:
         self.progress = options.progress
         steps = dynamic_trace(program, config, memory)
+        lost, keeper = overwritten(program, steps, config.port.bytes)
         if options.check_reads:
-            _require_all(program, steps, config)
+            _require_all(lost, keeper)
+        # What lay there before the start is known here.
+        kept = [(c, memory[c.first : c.last].copy()) for c in lost if c.stores == 0]
         start = time.perf_counter()
         for number in range(STARTS):
             try:
@@ -56,7 +58,7 @@ class _Session:
                 options.say("the board was reset: beginning again")
         check(ran)
         return BackendResult(
-            image=Image(ran.memory),
+            image=image(ran.memory, kept, keeper),
             cycles=ran.counters["cycles"],
             timeline=None,
             counters=ran.counters,
@@ -76,7 +78,7 @@ class _Session:
             self._bar = None
 
 
-def _require_all(program: Program, steps: Sequence[Step], config: AcceleratorConfig) -> None:
+def _require_all(lost: Sequence[Complete], keeper: Keeper) -> None:
     """Refuse a comparison of tensors that a run writes over: a board shows what is left.
 
     Raises
@@ -84,10 +86,11 @@ def _require_all(program: Program, steps: Sequence[Step], config: AcceleratorCon
     InputError
         Names the first one.
     """
-    lost, keeper = overwritten(program, steps, config.port.bytes)
     in_loops = {name for name, trips in keeper.trips.items() if len(trips) > 1}
-    gone = [c.tensor for c in lost if c.execution == keeper.made[c.tensor] - 1]
-    gone += [c.tensor for c in lost if c.tensor in in_loops]
+    made = [c for c in lost if c.stores > 0]
+    gone = [
+        c.tensor for c in made if c.tensor in in_loops or c.execution == keeper.made[c.tensor] - 1
+    ]
     if gone:
         raise InputError(
             f"{len(gone)} tensors are written over before the run ends, {gone[0]!r} the first: a "

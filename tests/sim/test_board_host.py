@@ -176,3 +176,15 @@ def test_descriptions_are_kept(tiny, tmp_path):
     with pytest.raises(BoardError, match="of another version"):
         BoardFile.load(tmp_path / BOARD_FILE)
     assert BoardBackend("port").name == "board"
+
+
+def test_an_image_for_other_hosts(relu, relu_build, tmp_path, capsys):
+    """The file is DRAM before the start, and what is printed starts the program."""
+    _, memory, _ = relu
+    folder, path = relu_build(), tmp_path / "memory.bin"
+    assert main(["image", str(folder), "-o", str(path)]) == 0
+    assert np.array_equal(np.fromfile(path, np.uint8), memory)
+    printed = capsys.readouterr().out
+    assert "PROGRAM_LENGTH 0x00000005" in printed and "STORE_LIMIT    0x00003000" in printed
+    assert main(["image", str(folder), "-o", str(tmp_path / "no" / "file")]) == 2
+    assert "cannot write" in capsys.readouterr().err
