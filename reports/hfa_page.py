@@ -12,7 +12,7 @@ from reports.report import Report
 
 _CAPTION = (
     "Each layer for which the compiler compared ways, as a share of its direct form (the line at "
-    "100 %). Blue is saved, red is spent on top; grey layers stay direct or cost the same. "
+    "100 %). Blue is saved, orange is spent on top; grey layers stay direct or cost the same. "
     "Estimates of the compiler; its energy leaves out what both ways share."
 )
 
