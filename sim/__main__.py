@@ -266,8 +266,10 @@ def _run_each(
     """A run for each image of a folder, if the network takes fewer at once; else None."""
 
     def show(name: str, ran: Ran) -> None:
+        cycles = ran.result.cycles
+        head = name if cycles is None else f"{name}, {cycles:,} cycles"
         if not arguments.json:
-            print("\n".join([name, *(f"  {line}" for line in _outcome(ran))]), flush=True)
+            print("\n".join([head, *(f"  {line}" for line in _outcome(ran))]), flush=True)
         _complain(ran, f"{name}: ")
 
     if arguments.output or arguments.outputs:
