@@ -82,7 +82,8 @@ def print_layout(program: Program) -> str:
         layout = tensor.layout
         space = f"{layout.frames}×{layout.height}×{layout.width}"
         place = f"{tensor.address:#10x} {layout.nbytes:11,}"
-        lines.append(f"{place}  {layout.lane_map!s:13} {space:13} {tensor.name}")
+        parts = "" if not tensor.places else "  blocks at " + ", ".join(map(hex, tensor.places))
+        lines.append(f"{place}  {layout.lane_map!s:13} {space:13} {tensor.name}{parts}")
     lines.append(f"{program.memory_bytes:,} bytes of DRAM in all")
     return "\n".join(lines) + "\n"
 

@@ -53,6 +53,7 @@ _MARGIN = 0.03  # how far extremes are widened, for clips not seen
 _SAMPLE = 500_000  # elements looked at per tensor and clip
 _AT_ONCE = 1 << 29  # elements of all tensors that one session hands out
 _SOFTMAX = (0.0, 255 / 256)
+_SPAN = 4.0  # how many times the narrowest of a concat's operands the widest may be
 
 
 class Samples(CalibrationDataReader):
@@ -230,6 +231,39 @@ def _union(found: dict[str, Range], ties: Iterable[tuple[str, ...]]) -> None:
         found.update(dict.fromkeys(tie, both))
 
 
+def _concat_ties(graph: onnx.GraphProto, found: Mapping[str, Range]) -> list[tuple[str, ...]]:
+    """Operands and result of every concat of channels, where one scale suits them all.
+
+    A concat whose operands have its scale moves codes as they are. It costs precision where an
+    operand's range is far smaller than the others': not more than `_SPAN` of it here.
+    """
+    makers = {name: node for node in graph.node for name in node.output}
+    ties = []
+    for node in graph.node:
+        axes = [each.i for each in node.attribute if each.name == "axis"]
+        if node.op_type != "Concat" or axes != [1]:
+            continue
+        names = {node.output[0]}
+        for name in node.input:
+            while name in makers and makers[name].op_type in _SAME_SCALE:
+                name = makers[name].input[0]
+            names.add(name)
+        widths = [found[name][1] - found[name][0] for name in names & found.keys()]
+        if len(widths) == len(names) and max(widths) <= _SPAN * min(widths):
+            ties.append(tuple(sorted(names)))
+    return ties
+
+
+def _disjoint(ties: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Ties that have a tensor in common as one."""
+    groups: list[set[str]] = []
+    for tie in ties:
+        met = [group for group in groups if group & set(tie)]
+        groups = [group for group in groups if group not in met]
+        groups.append(set(tie).union(*met))
+    return [tuple(sorted(group)) for group in groups]
+
+
 def _inside_norms(network: nn.Module, graph: onnx.GraphProto) -> list[str]:
     """Names of the nodes of norms that stay float."""
     inside = []
@@ -253,8 +287,10 @@ def _overrides(
     """Range or scale of every tensor, in the quantizer's words."""
     graph = onnx.load(prepared).graph
     found = ranges(prepared, feeds)
-    found |= {n.output[0]: _SOFTMAX for n in graph.node if n.op_type == "Softmax"}
-    _union(found, ties)
+    fixed = {n.output[0]: _SOFTMAX for n in graph.node if n.op_type == "Softmax"}
+    free = {name: each for name, each in found.items() if name not in {*fixed, *pinned}}
+    found |= fixed
+    _union(found, _disjoint([*ties, *_concat_ties(graph, free)]))
     overrides: dict[str, list[dict[str, Any]]] = {
         name: [{"rmin": np.float32(low), "rmax": np.float32(high)}]
         for name, (low, high) in found.items()

@@ -231,14 +231,14 @@ def start_image(program: Program, fed: Mapping[str, npt.NDArray[Any]]) -> Bytes:
 
 def read(memory: Bytes, tensor: Tensor) -> npt.NDArray[Any]:
     """Codes of a tensor from the DRAM image, in the file's shape."""
-    stored = tensor.layout.unpack(memory[tensor.address :], tensor.signed)
+    stored = tensor.layout.unpack(tensor.stored(memory), tensor.signed)
     return from_canonical(stored, tensor.axes, tensor.shape)
 
 
 def result(program: Program, memory: Bytes, port: Output) -> npt.NDArray[Any]:
     """An output of the graph as the file types it: codes, or reals or indices that they are."""
     tensor = program.tensor(port.tensor)
-    stored = tensor.layout.unpack(memory[tensor.address :], tensor.signed)
+    stored = tensor.layout.unpack(tensor.stored(memory), tensor.signed)
     value = from_canonical(stored, port.axes, port.stored)
     if port.digits > 1:
         return np.asarray(value.astype(np.int64) @ (256 ** np.arange(port.digits)), np.int64)
@@ -259,4 +259,4 @@ def byte_of(tensor: Tensor, index: tuple[int, ...]) -> int:
     lane = int(np.flatnonzero(layout.lane_channels() == channel)[0])
     block, lane = divmod(lane, layout.lanes)
     position = (t * layout.height + y) * layout.width + x
-    return tensor.address + (block * layout.positions + position) * layout.lanes + lane
+    return tensor.row_address(block * layout.positions + position) + lane

@@ -36,15 +36,18 @@ class Complete:
     execution: how often the run had made it before.
     stores: STOREs of the run until then; 0: it lay there before the start.
     steps: instructions that the run had executed by then.
-    first, last: DRAM bytes, `last` exclusive.
+    spans: address and size of its pieces of DRAM, in the order of its bytes.
     """
 
     tensor: str
     execution: int
     stores: int
     steps: int
-    first: int
-    last: int
+    spans: tuple[tuple[int, int], ...]
+
+    def data(self, memory: Bytes) -> Bytes:
+        """A copy of its bytes."""
+        return np.concatenate([memory[first : first + size] for first, size in self.spans])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -94,7 +97,7 @@ class Image:
         copy = self.copy(tensor, execution)
         if copy is None:
             return host.read(self.memory, tensor)
-        return host.read(copy.data, dataclasses.replace(tensor, address=0))
+        return host.read(copy.data, dataclasses.replace(tensor, address=0, places=()))
 
 
 def image(memory: Bytes, copies: Iterable[tuple[Complete, Bytes]], keeper: Keeper) -> Image:
@@ -117,7 +120,7 @@ class Keeper:
     def __init__(self, program: Program, beat: int):
         self._beat = beat
         self._tensors = {tensor.name: tensor for tensor in program.tensors}
-        self._bounds = {t.name: (t.address, t.address + t.layout.nbytes) for t in program.tensors}
+        self._spans = {t.name: tuple(t.spans()) for t in program.tensors}
         self._block_of, self._layers = _blocks(program)
         self._firsts = {block.first for block in program.blocks}
         self._block = -1
@@ -145,7 +148,11 @@ class Keeper:
         counts = instruction.counts
         low, high = interval(instruction.dram, counts, strides(counts, instruction.dram_deltas))
         high += instruction.beats * self._beat
-        lost = [c for c in self._complete.values() if c.first < high and low < c.last]
+        lost = [
+            complete
+            for complete in self._complete.values()
+            if any(first < high and low < first + size for first, size in complete.spans)
+        ]
         for complete in lost:
             del self._complete[complete.tensor]
         return lost
@@ -164,9 +171,9 @@ class Keeper:
                 self._finish(name)
 
     def _finish(self, name: str) -> None:
-        if name in self._bounds:
-            number, bounds = self.made[name], self._bounds[name]
-            self._complete[name] = Complete(name, number, self._stores, self._steps, *bounds)
+        if name in self._spans:
+            number, spans = self.made[name], self._spans[name]
+            self._complete[name] = Complete(name, number, self._stores, self._steps, spans)
             self.made[name] += 1
             if name in self._inside:
                 self.trips[name].append(self._counter.at(self._inside[name]))

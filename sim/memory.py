@@ -62,6 +62,8 @@ def regions(
                     touched[a.write].append((int(owner[step.pc]), a.low, a.high))
     reads, writes = (np.array(touched[k] or [(-1, 0, -1)], np.int64).T for k in (False, True))
     for tensor in program.tensors:
+        if tensor.places:
+            continue  # blocks of other tensors
         first = stored.get(tensor.name, -1)
         over = _later(writes, tensor, first + 1)
         # Other tensors may lie there behind it.

@@ -146,7 +146,8 @@ class Depthwise:
 
     def _fill_input(self, key: Hashable, slot: int) -> list[UnitInstruction]:
         assert isinstance(key, tuple)
-        return [load_box(self.from_view, self._source_box(*key), self.chosen.input.slot(slot, 2))]
+        row = self.chosen.input.slot(slot, 2)
+        return [*load_box(self.from_view, self._source_box(*key), row)]
 
     def _target(self, chunk: int, tile: int) -> tuple[Box, tuple[int, int, int, int]]:
         """Box of a tile's outputs and its pitches in the scratchpad."""

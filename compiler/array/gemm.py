@@ -271,12 +271,13 @@ class GemmEmission:
         count = max(1, min(size, size * whole.positions // 1024))
         parts = [(begin + first, n) for first, n in cuts(size, ceil_div(size, count))]
         return [
-            load_box(
+            load
+            for first, blocks in parts
+            for load in load_box(
                 self.job.source,
                 dataclasses.replace(whole, block=first, blocks=blocks),
                 row + first * whole.positions,
             )
-            for first, blocks in parts
         ]
 
     def _fill_weights(self, key: Hashable, slot: int) -> list[UnitInstruction]:
@@ -373,7 +374,7 @@ class GemmEmission:
         assert axes is not None
         box = self._source_box(key, axes, self.problem.raw_blocks)
         row = self.tiling.input.slot(slot, self.tiling.input_slots)
-        return [load_box(self.job.source, box, row)]
+        return [*load_box(self.job.source, box, row)]
 
     def _packing_step(self, tile: int) -> Step:
         def body(slots: Slots) -> None:

@@ -12,7 +12,7 @@ from compiler.array.matmul_weights import Parts, ProductWeights, filled_blocks
 from compiler.array.matrices import Form, Grid, runs
 from compiler.emit.emitter import Emitter
 from compiler.emit.schedule import Ring, Slots, Step, run
-from compiler.emit.transfers import nest
+from compiler.emit.transfers import block_runs, nest
 from compiler.ops import BatchedMatMul
 from compiler.tile.geometry import Range
 from compiler.tile.matmul import Product, ProductTiling, padded, raw_rows
@@ -157,16 +157,17 @@ class MatMulEmission:
         """DRAM address, local offset and levels of every evenly spaced piece."""
         base = grid.base[matrices[0] : sum(matrices)]
         along = grid.along[positions[0] : sum(positions)]
-        for first, count, step in runs(base):
+        for first, count, step in grid.runs(base, tensor):
             for place, length, pace in runs(along):
                 row = int(base[first] + along[place]) + blocks[0] * grid.pitch
-                levels = [
-                    (length, pace * self.lanes, pitches[0]),
-                    (blocks[1], grid.pitch * self.lanes, pitches[1]),
-                    (count, step * self.lanes, pitches[2]),
-                ]
-                offset = place * pitches[0] + first * pitches[2]
-                yield tensor.address + row * self.lanes, (offset, levels)
+                for before, some, address, apart in block_runs(tensor, row, blocks[1]):
+                    levels = [
+                        (length, pace * self.lanes, pitches[0]),
+                        (some, apart, pitches[1]),
+                        (count, step * self.lanes, pitches[2]),
+                    ]
+                    offset = place * pitches[0] + before * pitches[1] + first * pitches[2]
+                    yield address, (offset, levels)
 
     def _raw(self, which: int, slot: int) -> int:
         """Row of a tile of vectors (0) before they are turned, or of rows of weights (1)."""

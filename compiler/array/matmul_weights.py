@@ -161,7 +161,7 @@ class ProductWeights:
         pieces = [(0, positions[1])] if even else cuts(positions[1], depth)
         for start, length in pieces:
             rows = along[start : start + length]
-            for number, count, step in runs(base):
+            for number, count, step in grid.runs(base, self.tensor):
                 for at, some, pace in runs(rows) if not even else [(0, length, 0)]:
                     pace = int(rows[1] - rows[0]) if even and length > 1 else pace
                     row = int(base[number] + rows[at]) + blocks[0] * grid.pitch
@@ -174,7 +174,7 @@ class ProductWeights:
                     beats, counts, dram, local = nest(levels, lanes)
                     inside = (first + start) // lanes * block + at % lanes * per_row
                     yield Load(
-                        dram=self.tensor.address + row * lanes,
+                        dram=self.tensor.row_address(row),
                         space=Space.WEIGHT,
                         local=place + inside + number * matrix,
                         beats=beats,

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from compiler.ops import BatchedMatMul
 from hw.arch.axes import Axes, Digit, Digits, canonical_of
 from hw.arch.layout import LaneMap, ceil_div
+from hw.arch.program import Tensor
 
 Index: TypeAlias = npt.NDArray[np.int64]
 BATCH, OUTER, INNER = 0, 1, 2
@@ -47,6 +48,16 @@ class Grid:
     pitch: int
     blocks: int
     heads: int
+
+    def runs(self, base: Index, tensor: Tensor) -> Iterator[tuple[int, int, int]]:
+        """First index, count and step of matrices that a transfer can take together.
+
+        Those in several blocks one by one where the tensor's blocks lie anywhere.
+        """
+        if self.heads > 1 and tensor.places:
+            yield from ((number, 1, 0) for number in range(base.size))
+        else:
+            yield from runs(base)
 
     def laid(self, lane_map: LaneMap) -> Grid:
         """The same where its only matrix has other lanes."""

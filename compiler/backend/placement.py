@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from compiler.emit.allocate import PAGE, Piece, align, best_fit
 from compiler.flow.liveness import homes, in_emission, intervals
@@ -56,18 +57,22 @@ def place(settled: Settled, base: int, mode: str = REUSE) -> Placement:
     outside = [name for name in graph.values if name not in results and name not in states]
     inside = [name for name in graph.values if name in states]
     inside += [op.output for op in graph.ops]
+    own = [name for name in inside if name not in settled.views]
     for name in outside:
-        put((lies[name],), layouts[name].nbytes)
+        put(lies[name], layouts[name].nbytes)
     start = address
-    for name in inside:
-        put((lies[name],), layouts[name].nbytes)
+    for name in own:
+        put(lies[name], layouts[name].nbytes)
     for piece in pieces:
         put(piece.key, piece.size)
     found, size = best_fit((piece for piece in pieces if piece.key in shared), PAGE)
     addresses |= {key: address + offset for key, offset in found.items()}
     address += size
+    tensors = {name: _tensor(settled, name, addresses[lies[name]]) for name in (*outside, *own)}
+    for name in settled.views:
+        tensors[name] = _view(settled, name, tensors)
     return Placement(
-        {name: _tensor(settled, name, addresses[lies[name],]) for name in (*outside, *inside)},
+        tensors,
         (start, max(address, start + 1)),
         address,
         {key[0]: place for key, place in addresses.items() if key[1:] == _BESIDE},
@@ -105,3 +110,13 @@ def _tensor(settled: Settled, name: str, address: int) -> Tensor:
         axes=kind.axes,
         origin=graph.values[name].origin,
     )
+
+
+def _view(settled: Settled, name: str, tensors: Mapping[str, Tensor]) -> Tensor:
+    """A tensor that is blocks of others."""
+    where = settled.views[name]
+    places = tuple(tensors[origin].row_address(row) for origin, row in where)
+    tensor = _tensor(settled, name, places[0])
+    if contiguous(where, tensor.layout.positions):
+        return tensor
+    return dataclasses.replace(tensor, places=places)

@@ -63,6 +63,7 @@ class Stream:
 
 def flat(view: Strided) -> Strided:
     """A whole tensor as one line of rows, blocks included."""
+    assert view.dense, view
     merged = view.merged(2)
     size = merged.sizes[0] * view.blocks
     pitch = view.lanes
@@ -204,7 +205,7 @@ def check(layer: Stream, config: AcceleratorConfig) -> None:
 
 def _sample(layer: Stream, tile: Tile) -> Iterable[UnitInstruction]:
     for view, box in zip(layer.sources, tile.sources, strict=True):
-        yield load_box(view, box, 0)
+        yield from load_box(view, box, 0)
     if layer.compute is not None:
         yield from layer.compute(tile, [0] * (len(tile.sources) + len(layer.beside)), 0)
     yield store_box(layer.target, tile.target, 0)
@@ -236,8 +237,11 @@ def emit(emitter: Emitter, layer: Stream) -> None:
             assert isinstance(key, Box)
             row = places.inputs[i].slot(slot, depth)
             return [
-                load_box(layer.sources[i], part, row + (part.block - key.block) * part.positions)
+                load
                 for part in pieces_of(key, layer.pieces)
+                for load in load_box(
+                    layer.sources[i], part, row + (part.block - key.block) * part.positions
+                )
             ]
 
         return Ring(depth, fill)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from compiler.ir import CompilerError
 from compiler.tensor import TensorType
@@ -40,6 +40,7 @@ class Strided:
     sizes: (x, y, t), innermost first.
     pitches: bytes between neighbours along x, y, t and between blocks.
     lanes: bytes of a row.
+    places: addresses of all blocks where they are not evenly spaced; () where they are.
     """
 
     address: int
@@ -47,6 +48,7 @@ class Strided:
     sizes: tuple[int, int, int]
     pitches: tuple[int, int, int, int]
     lanes: int
+    places: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, tensor: Tensor) -> Strided:
@@ -61,11 +63,22 @@ class Strided:
             (layout.width, layout.height, layout.frames),
             (lanes, row, frame, frame * layout.frames),
             lanes,
+            tensor.places,
         )
+
+    @property
+    def dense(self) -> bool:
+        """Whether rows follow one another through all blocks."""
+        x, y, t = self.sizes
+        pitches = self.lanes, x * self.lanes, x * y * self.lanes, x * y * t * self.lanes
+        return not self.places and self.pitches == pitches
 
     def part(self, first: int, blocks: int, step: int = 1) -> Strided:
         """Some blocks, evenly spaced."""
         x, y, t, block = self.pitches
+        if self.places:
+            some = self.places[first : first + (blocks - 1) * step + 1 : step]
+            return dataclasses.replace(self, address=some[0], blocks=blocks, places=some)
         return dataclasses.replace(
             self,
             address=self.address + first * block,
@@ -166,10 +179,57 @@ def _levels(
     return address, dims
 
 
+def block_runs(tensor: Tensor, row: int, blocks: int) -> Iterator[tuple[int, int, int, int]]:
+    """Evenly spaced ones of a tensor's blocks: how many come before, how many they are, where.
+
+    Parameters
+    ----------
+    tensor: whose.
+    row: counted through the tensor; its block is the first one.
+    blocks: how many.
+
+    Yields
+    ------
+    Blocks before and blocks of each run, address of the row in its first one, bytes between them.
+    """
+    if not tensor.places:
+        yield 0, blocks, tensor.row_address(row), tensor.block_bytes
+        return
+    rows = tensor.layout.positions
+    places = [tensor.row_address(row + n * rows) for n in range(blocks)]
+    for first, count, step in _evenly(places):
+        yield first, count, places[first], step
+
+
+def _evenly(places: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """First, count and step of ascending, evenly spaced addresses."""
+    first = 0
+    while first < len(places):
+        last = first + 1
+        step = places[last] - places[first] if last < len(places) else 0
+        while last < len(places) and step > 0 and places[last] - places[last - 1] == step:
+            last += 1
+        yield first, last - first, step
+        first = last
+
+
+def _even(view: Strided, box: Box) -> Iterator[tuple[Strided, int]]:
+    """The box's blocks as views of evenly spaced ones, and how many blocks come before each."""
+    if not view.places:
+        yield view.part(box.block, box.blocks), 0
+        return
+    x, y, t, _ = view.pitches
+    places = view.places[box.block : box.block + box.blocks]
+    for first, count, step in _evenly(places):
+        pitches = (x, y, t, step)
+        even = Strided(places[first], count, view.sizes, pitches, view.lanes)
+        yield even, first
+
+
 def load_box(
     view: Strided, box: Box, row: int, pitches: tuple[int, int, int, int] | None = None
-) -> Load:
-    """Bring a box into the scratchpad.
+) -> list[Load]:
+    """Bring a box into the scratchpad: one transfer, several where blocks are not evenly spaced.
 
     Parameters
     ----------
@@ -177,17 +237,24 @@ def load_box(
     row: scratchpad row of its first element.
     pitches: rows between neighbours along x, y, t, block; default: densely packed.
     """
-    address, dims = _levels(view, box, pitches or box.pitches())
-    beats, counts, dram, local = nest(dims, view.lanes)
-    return Load(
-        dram=address,
-        space=Space.ACTIVATION,
-        local=row,
-        beats=beats,
-        counts=counts,
-        dram_deltas=dram,
-        local_deltas=local,
-    )
+    local_pitches = pitches or box.pitches()
+    loads = []
+    for even, before in _even(view, box):
+        part = dataclasses.replace(box, block=0, blocks=even.blocks)
+        address, dims = _levels(even, part, local_pitches)
+        beats, counts, dram, local = nest(dims, view.lanes)
+        loads.append(
+            Load(
+                dram=address,
+                space=Space.ACTIVATION,
+                local=row + before * local_pitches[3],
+                beats=beats,
+                counts=counts,
+                dram_deltas=dram,
+                local_deltas=local,
+            )
+        )
+    return loads
 
 
 def store_box(

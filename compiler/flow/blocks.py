@@ -244,7 +244,7 @@ def _row_and_lane(tensor: Tensor, place: tuple[int, int, int, int]) -> tuple[int
     layout = tensor.layout
     block, lane = divmod(int(layout.lane_map.first_lanes()[channel]), layout.lanes)
     position = (t * layout.height + y) * layout.width + x
-    return tensor.address + (block * layout.positions + position) * layout.lanes, lane
+    return tensor.row_address(block * layout.positions + position), lane
 
 
 def decide(predicate: Predicate, rows: dict[int, int], tested: Tensor) -> list[Instruction | _Jump]:

@@ -20,7 +20,6 @@ from collections.abc import Mapping, Sequence
 from compiler.arms import regrouped
 from compiler.flow.places import Settled
 from compiler.ir import AnyOperation, Graph, LoopEnd, Pick
-from compiler.lower import lowering
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,38 +35,39 @@ def in_emission(graph: Graph) -> Sequence[AnyOperation]:
     return regrouped(graph.ops, graph.path)
 
 
-def homes(settled: Settled) -> dict[str, str]:
-    """By every value: the one at whose address it lies, itself if it has an address of its own."""
+def homes(settled: Settled) -> dict[str, tuple[str, ...]]:
+    """By every value: those at whose addresses it lies, itself if it has an address of its own."""
     graph = settled.assigned.graph
-    nearest = {op.output: op.inputs[0] for op in graph.ops if lowering(op).keeps_bytes(op)}
-    nearest |= settled.places
-    found: dict[str, str] = {}
 
     def home(name: str) -> str:
-        if name not in found:
-            found[name] = home(nearest[name]) if name in nearest else name
-        return found[name]
+        while name in settled.places:
+            name = settled.places[name]
+        return name
 
-    return {name: home(name) for name in graph.values}
+    def of(name: str) -> tuple[str, ...]:
+        where = settled.views.get(name, ((name, 0),))
+        return tuple(dict.fromkeys(home(origin) for origin, _ in where))
+
+    return {name: of(name) for name in graph.values}
 
 
 def intervals(settled: Settled) -> Mapping[str, Interval]:
     """Intervals of whatever lies at an address of its own and is made and used up within a run."""
     graph, lies = settled.assigned.graph, homes(settled)
     made = {op.output for op in graph.ops}
-    pinned = {lies[name] for name in graph.values if name not in made}
-    pinned |= {lies[name] for name in graph.kept()}
-    pinned |= {lies[state.target] for state in graph.states}
-    pinned |= {lies[op.output] for op in graph.ops if isinstance(op, Pick)}
+    outside = [name for name in graph.values if name not in made]
+    outside += [*graph.kept(), *(state.target for state in graph.states)]
+    outside += [op.output for op in graph.ops if isinstance(op, Pick)]
+    pinned = {home for name in outside for home in lies[name]}
     loops = {op.loop for op in graph.ops if isinstance(op, LoopEnd)}
     ordered = in_emission(graph)
     bodies = {loop: _body(ordered, graph, loop) for loop in loops}
     touched: dict[str, list[tuple[int, frozenset[str]]]] = {}
     for number, op in enumerate(ordered):
         around = frozenset(name for name, _ in graph.path(op.output) if name in loops)
-        for name in (*op.inputs, op.output):
-            if lies[name] not in pinned:
-                touched.setdefault(lies[name], []).append((number, around))
+        for home in dict.fromkeys(h for name in (*op.inputs, op.output) for h in lies[name]):
+            if home not in pinned:
+                touched.setdefault(home, []).append((number, around))
     return {home: _needed(uses, bodies) for home, uses in touched.items()}
 
 

@@ -32,10 +32,13 @@ class Settled:
     ----------
     assigned: with copies.
     places: by the value that is written there: the one whose address it has.
+    views: by a value that is bytes of others (compiler/flow/views.py): of every block the value
+        that holds it, and the row in it.
     """
 
     assigned: Assigned
     places: Mapping[str, str]
+    views: Mapping[str, tuple[tuple[str, int], ...]] = dataclasses.field(default_factory=dict)
 
 
 class Placing:

@@ -85,12 +85,12 @@ class OperandPath:
         result: list[UnitInstruction] = []
         if count:
             box = Box((x, y, first), (width, lines, count), 0, blocks)
-            result.append(load_box(self.view, box, place.row, place.pitches))
+            result += load_box(self.view, box, place.row, place.pitches)
         if mean:
             assert self.mean_view is not None
             box = Box((x, y, 0), (width, lines, 1), 0, blocks)
             row = place.row + count * place.pitches[2]
-            result.append(load_box(self.mean_view, box, row, place.pitches))
+            result += load_box(self.mean_view, box, row, place.pitches)
         return result
 
     def operand(self, number: int, slot: int) -> Place:
@@ -191,7 +191,7 @@ class OperandPath:
 
     def mean_load(self, tile: int, slot: int) -> list[UnitInstruction]:
         """Transfers of a tile of all frames."""
-        return [load_box(self.view, self.plan.mean_tiles[tile], self.plan.row("input", slot))]
+        return [*load_box(self.view, self.plan.mean_tiles[tile], self.plan.row("input", slot))]
 
     def mean(self, tile: int, slot: int) -> None:
         """Emit the mean of a tile and its store; it lies behind the tile's frames."""

@@ -106,8 +106,12 @@ class Lowering(abc.ABC, Generic[Op]):
         return maps[0]
 
     def keeps_bytes(self, op: Op) -> bool:
-        """Whether the result is the operand's bytes in their order: no instruction, one address."""
+        """Whether the result is the operands' bytes where they are: no instruction moves them."""
         return False
+
+    def scattered(self, op: Op, number: int) -> bool:
+        """Whether an operand's blocks may lie anywhere, and not one after another."""
+        return True
 
     def scratch(self, op: Op, source: TensorLayout) -> int:
         """Bytes of DRAM that it stores beside its result."""

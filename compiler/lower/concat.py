@@ -1,4 +1,7 @@
-"""Lowering of concats: operands are copied to their places, through tables where scales differ."""
+"""Lowering of concats: operands are copied to their places, through tables where scales differ.
+
+Along channels nothing is copied where scales are equal and readers can do with blocks anywhere.
+"""
 
 from __future__ import annotations
 
@@ -89,6 +92,10 @@ class ConcatLowering(Moved[Concat]):
         """Along channels blocks are appended."""
         return LaneMap.joined(maps) if op.axis == 0 else maps[0]
 
+    def keeps_bytes(self, op: Concat) -> bool:
+        """Where the operands' blocks are read in its place."""
+        return op.shared
+
     def tables(self, op: Concat) -> Sequence[Table | None]:
         """One for each operand that has another scale."""
         return op.tables
@@ -108,6 +115,8 @@ class ConcatLowering(Moved[Concat]):
         self, emitter: Emitter, op: Concat, sources: Sequence[Tensor], target: Tensor
     ) -> dict[str, Any]:
         """Each operand's table is loaded right before it is used: they may be many."""
+        if op.shared:
+            return {}
         for number, table in enumerate(op.tables):
             fields = [0] * len(op.tables)
             fields[number] = emitter.table(table)

@@ -60,6 +60,10 @@ class JoinLowering(Lowering[Join]):
         """An arm wrote them."""
         return True
 
+    def scattered(self, op: Join, number: int) -> bool:
+        """Both arms write to one place; of what is tested, rows are read one by one."""
+        return number == 2
+
     def bound(
         self,
         op: Join,

@@ -103,7 +103,7 @@ def layer(
         op, sources = _turned(op), sources[::-1]
     views, to = [Strided.of(s) for s in sources], Strided.of(target)
     limit = min(slot_rows(3, config, target.layout.rows), MAX_COUNT)
-    if all(v.sizes == to.sizes and v.blocks == to.blocks for v in views):
+    if all(v.dense and v.sizes == to.sizes and v.blocks == to.blocks for v in views):
         views, to = [flat(v) for v in views], flat(to)
         boxes = line_boxes(target.layout.rows, limit)
     else:

@@ -215,6 +215,7 @@ def _view(
     steps = [(level.size, getattr(level, side)) for level in levels] + [(1, 0)] * LEVELS
     (x, px), (y, py), (t, pt) = steps[:LEVELS]
     lanes = tensor.layout.lanes
+    assert not tensor.places, tensor.name
     pitches = (px * lanes, py * lanes, pt * lanes, rows * lanes)
     return Strided(tensor.address + first * lanes, blocks, (x, y, t), pitches, lanes)
 
@@ -286,6 +287,10 @@ class RearrangeLowering(Moved[Rearrange]):
         """Where all rows keep their order."""
         moves = moves_of(op.source, op.target)
         return moves is not None and moves.alias
+
+    def scattered(self, op: Rearrange, number: int) -> bool:
+        """Rows are counted through all blocks."""
+        return False
 
     def streams(
         self,

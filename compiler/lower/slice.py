@@ -1,4 +1,4 @@
-"""Lowering of slices: a strided copy; along channels, of the blocks that hold them."""
+"""Lowering of slices: a strided copy (along channels of the blocks that hold them), or none."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ def sliced_view(source: Strided, op: Slice) -> Strided:
     axis = AXIS_OF[op.axis]
     sizes, pitches = list(source.sizes), list(source.pitches)
     sizes[axis] = len(range(op.start, op.stop, op.step))
-    address = source.address + op.start * pitches[axis]
+    offset = op.start * pitches[axis]
     pitches[axis] *= op.step
     return Strided(
-        address,
+        source.address + offset,
         source.blocks,
         (sizes[0], sizes[1], sizes[2]),
         (pitches[0], pitches[1], pitches[2], pitches[3]),
         source.lanes,
+        tuple(place + offset for place in source.places),
     )
 
 
@@ -48,7 +49,7 @@ def slice_layers(
 
 
 class SliceLowering(Moved[Slice]):
-    """What is kept is copied."""
+    """What is kept is copied, if it cannot be read where it is."""
 
     operation = Slice
     limits = ()
@@ -80,6 +81,10 @@ class SliceLowering(Moved[Slice]):
         """Along channels some of the blocks."""
         return maps[0] if op.axis else maps[0].taken(range(op.start, op.stop, op.step))[0]
 
+    def keeps_bytes(self, op: Slice) -> bool:
+        """Where the operand's blocks are read in its place."""
+        return op.shared
+
     def streams(
         self,
         op: Slice,
@@ -89,7 +94,7 @@ class SliceLowering(Moved[Slice]):
         tables: Sequence[int],
     ) -> Iterable[Stream]:
         """Copies."""
-        return slice_layers(op, sources[0], target, config)
+        return [] if op.shared else slice_layers(op, sources[0], target, config)
 
 
 LOWERING = SliceLowering()

@@ -12,6 +12,7 @@ from compiler.emit.streams import (
     flat,
     line_boxes,
     slot_rows,
+    split_box,
 )
 from compiler.emit.transfers import Strided
 from compiler.ir import UnaryTable
@@ -26,8 +27,13 @@ from hw.arch.program import Tensor
 def table_layer(source: Tensor, target: Tensor, config: AcceleratorConfig, field: int) -> Stream:
     """A function of one tensor, its table in a field's slot."""
     rows = source.layout.rows
-    tiles = [Tile((box,), box) for box in line_boxes(rows, slot_rows(2, config, rows))]
-    return Stream([flat(Strided.of(source))], flat(Strided.of(target)), tiles, lookup(field))
+    view, to = Strided.of(source), Strided.of(target)
+    limit = slot_rows(2, config, rows)
+    if view.dense:
+        view, to, boxes = flat(view), flat(to), line_boxes(rows, limit)
+    else:
+        boxes = split_box(to.whole, limit)
+    return Stream([view], to, [Tile((box,), box) for box in boxes], lookup(field))
 
 
 class TableLowering(Streamed[UnaryTable]):

@@ -22,10 +22,12 @@ class Concat(Operation):
     ----------
     axis: canonical axis (0 = C, 1 = T, 2 = H, 3 = W).
     tables: per operand, None or the table that brings it to the result's quantization.
+    shared: the result is its operands' bytes, where they are: nothing moves.
     """
 
     axis: int
     tables: tuple[Table | None, ...]
+    shared: bool = False
 
     def infer(self, inputs: Sequence[TensorType]) -> Shape:
         shape = list(inputs[0].shape)
@@ -59,12 +61,14 @@ class Slice(Operation):
     ----------
     axis: canonical axis.
     start, stop, step: 0 <= start < stop <= size, step >= 1.
+    shared: the result is the operand's bytes, where they are: nothing moves.
     """
 
     axis: int
     start: int
     stop: int
     step: int = 1
+    shared: bool = False
 
     def infer(self, inputs: Sequence[TensorType]) -> Shape:
         self.check_arity(inputs, 1)

@@ -40,7 +40,9 @@ class Places:
     def __init__(self, program: Program) -> None:
         made = {name: i for i, layer in enumerate(program.layers) for name in layer.tensors}
         places = [
-            (t.address, t.layout.nbytes, t.name, made.get(t.name, INPUT)) for t in program.tensors
+            (t.address, t.layout.nbytes, t.name, made.get(t.name, INPUT))
+            for t in program.tensors
+            if not t.places  # blocks of others, which have a name
         ]
         places += [(address, len(data), "image", IMAGE) for address, data in program.image]
         size = len(program.instructions) * isa.INSTRUCTION_BYTES

@@ -70,13 +70,15 @@ class Tensor:
     ----------
     name: of the tensor in the ONNX file whose codes these are; of the compiler's own if it is not
         one of the file's.
-    address: DRAM byte address.
+    address: DRAM byte address of its first block.
     layout: geometry.
     signed: s8 instead of u8.
     scale, zero_point: quantization.
     shape: shape in the ONNX graph.
     axes: which elements of that shape lie along C, T, H and W.
     origin: FILE, or COMPILER: a step in between that the file has no name for.
+    places: DRAM byte address of every block where they do not lie one after another: a concat or a
+        slice of channels is blocks of other tensors. () where they do.
     """
 
     name: str
@@ -88,6 +90,29 @@ class Tensor:
     shape: tuple[int, ...]
     axes: Axes
     origin: str = FILE
+    places: tuple[int, ...] = ()
+
+    def row_address(self, row: int) -> int:
+        """DRAM byte address of a row, counted through the blocks."""
+        block, position = divmod(row, self.layout.positions)
+        first = self.places[block] if self.places else self.address + block * self.block_bytes
+        return first + position * self.layout.lanes
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of a block."""
+        return self.layout.positions * self.layout.lanes
+
+    def spans(self) -> list[tuple[int, int]]:
+        """(address, bytes) of its pieces of DRAM, in the order of its blocks."""
+        if not self.places:
+            return [(self.address, self.layout.nbytes)]
+        return [(address, self.block_bytes) for address in self.places]
+
+    def stored(self, memory: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Its bytes in a DRAM image, [nbytes], blocks in order."""
+        pieces = [memory[address : address + size] for address, size in self.spans()]
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -112,11 +112,18 @@ def _tensor(tensor: Tensor, end: int) -> None:
     what = f"tensor {tensor.name!r}"
     layout = tensor.layout
     _layout(what, layout)
-    _inside(what, tensor.address, layout.nbytes, end)
     _demand(
-        tensor.address % layout.lanes == 0,
-        f"{what} lies at {tensor.address:#x}, not a multiple of a row of {layout.lanes} bytes",
+        not tensor.places
+        or (len(tensor.places) == layout.blocks and tensor.places[0] == tensor.address),
+        f"{what} of {layout.blocks} blocks from {tensor.address:#x} on has {len(tensor.places)} "
+        f"places, the first at {min(tensor.places[:1], default=0):#x}",
     )
+    for address, size in tensor.spans():
+        _inside(what, address, size, end)
+        _demand(
+            address % layout.lanes == 0,
+            f"{what} lies at {address:#x}, not a multiple of a row of {layout.lanes} bytes",
+        )
     low, high = (-128, 127) if tensor.signed else (0, 255)
     _demand(
         low <= tensor.zero_point <= high,
@@ -269,6 +276,7 @@ def _state(program: Program, tensor: Tensor, state: State) -> None:
     low, high = (-128, 127) if tensor.signed else (0, 255)
     _demand(low <= state.initial <= high, f"{what} begins as {state.initial}; {low} to {high}")
     first, last = program.store_window
+    _demand(not tensor.places, f"{what} does not lie in one piece")
     _demand(
         first <= tensor.address and tensor.address + tensor.layout.nbytes <= last,
         f"{what} lies at {tensor.address:#x}, outside the store window {first:#x}..{last:#x}",

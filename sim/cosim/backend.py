@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import ErrorCode, Unit
@@ -13,7 +16,7 @@ from sim.backend import BackendResult, Bytes, Options, timeline
 from sim.cosim import job, verilate
 from sim.functional import MachineError
 from sim.functional.backend import dynamic_trace
-from sim.image import image, overwritten
+from sim.image import Complete, image, overwritten
 
 PROGRESS_CYCLES = 1_000_000
 TRAINING_CYCLES = 30_000
@@ -69,11 +72,11 @@ class RtlBackend:
         steps = dynamic_trace(program, config, memory)
         lost, keeper = overwritten(program, steps, config.port.bytes)
         lost.sort(key=lambda complete: complete.stores)
-        keep = [job.Keep(c.stores, c.first, c.last - c.first) for c in lost]
+        keep = [job.Keep(each.stores, *span) for each in lost for span in each.spans]
         result = job.run(model, job_of(program), memory, settings, keep=keep)
         check(result)
         return BackendResult(
-            image=image(result.memory, zip(lost, result.kept, strict=True), keeper),
+            image=image(result.memory, zip(lost, pieced(lost, result.kept), strict=True), keeper),
             cycles=result.counters["cycles"],
             timeline=timeline(steps, result.issue, result.done),
             counters=result.counters,
@@ -82,6 +85,13 @@ class RtlBackend:
             trace=steps,
             waveform=waveform,
         )
+
+
+def pieced(lost: Sequence[Complete], kept: Sequence[Bytes]) -> Iterator[Bytes]:
+    """The bytes of tensors whose pieces were copied one by one."""
+    pieces = iter(kept)
+    for each in lost:
+        yield np.concatenate([next(pieces) for _ in each.spans])
 
 
 def job_of(program: Program) -> job.Job:

@@ -47,7 +47,7 @@ class FunctionalBackend:
                     saturation[pc] = (low + now[0] - before[0], count + now[1] - before[1])
                     before = now
                 lost = keeper.before(step)
-                copies.extend((c, machine.memory[c.first : c.last].copy()) for c in lost)
+                copies.extend((each, each.data(machine.memory)) for each in lost)
                 trace.append(step)
                 bar.update()
 

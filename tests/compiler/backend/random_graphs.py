@@ -194,14 +194,17 @@ class Grower:
         first = self._some()
         rest = [n for a, n in enumerate(self._type(first).shape) if a != axis]
 
+        alike = self.rng.random() < 0.5  # then nothing need move
+
         def joins(t: TensorType) -> bool:
-            return [n for a, n in enumerate(t.shape) if a != axis] == rest
+            same = not alike or t.quantization == self._type(first).quantization
+            return same and [n for a, n in enumerate(t.shape) if a != axis] == rest
 
         names = [first, *(self._some(joins) for _ in range(int(self.rng.integers(1, 4))))]
         kinds = [self._type(n) for n in names]
         shape = list(kinds[0].shape)
         shape[axis] = sum(t.shape[axis] for t in kinds)
-        y = self._pick([kinds[0], self._like(shape)]).with_shape((1, *shape))
+        y = self._pick([kinds[0], kinds[0] if alike else self._like(shape)]).with_shape((1, *shape))
         tables = tuple(
             None if t.quantization == y.quantization else make_table(t, y) for t in kinds
         )
