@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from compiler.emit.allocate import PAGE, Piece, align, best_fit
 from compiler.flow.liveness import homes, in_emission, intervals
 from compiler.flow.settle import Settled
+from compiler.flow.views import contiguous
 from compiler.lower import lowering
 from compiler.policy import REUSE
 from hw.arch.program import Tensor

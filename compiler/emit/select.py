@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from compiler.emit.streams import Stream, Tile, slot_rows
+from compiler.emit.streams import LEAST_ROWS, Stream, Tile, slot_rows
 from compiler.emit.transfers import Box, Strided
 from compiler.tile.geometry import balanced, cuts
 from compiler.tile.limits import MAX_COUNT
@@ -150,16 +150,15 @@ def select_layers(
     """
     many = any(len(m.blocks) > 2 for m in parts)
     limit = min(slot_rows(3 if many else 2, config), MAX_COUNT)
-    for group in _groups(parts, max(1, limit // source.sizes[0])):
-        low = min(m.blocks[0] for m in group)
-        high = max(m.blocks[-1] for m in group) + 1
-        size = balanced(source.sizes[0], max(1, limit // max(high - low, len(group))))
+    positions = source.sizes[0]
+    for group, blocks in _groups(parts, max(1, limit // min(positions, LEAST_ROWS))):
+        size = balanced(positions, max(1, limit // max(len(blocks), len(group))))
         tiles = [
             Tile(
-                (Box((first, 0, 0), (count, 1, 1), low, high - low),),
+                (Box((first, 0, 0), (count, 1, 1), 0, len(blocks)),),
                 Box((first, 0, 0), (count, 1, 1), group[0].block, len(group)),
             )
-            for first, count in cuts(source.sizes[0], size)
+            for first, count in cuts(positions, size)
         ]
 
         def compute(
@@ -168,21 +167,32 @@ def select_layers(
             yield from _made(config, group, tile, rows, result, pad)
 
         scratch = size if any(len(m.blocks) > 2 for m in group) else 0
-        yield Stream([source], target, tiles, compute, scratch)
+        yield Stream([source.chosen(blocks)], target, tiles, compute, scratch)
 
 
-def _groups(parts: Sequence[Merge], limit: int) -> Iterator[list[Merge]]:
-    """Neighbouring blocks of the result that together take from few blocks of the source."""
+def _groups(parts: Sequence[Merge], limit: int) -> Iterator[tuple[list[Merge], list[int]]]:
+    """Neighbouring blocks of the result, and the few blocks of the source that they take from.
+
+    Where a merge takes from is told by number among those blocks.
+    """
     group: list[Merge] = []
+    needed: set[int] = set()
     for part in parts:
-        wider = [*group, part]
-        span = max(m.blocks[-1] for m in wider) - min(m.blocks[0] for m in wider) + 1
-        if group and (part.block != group[-1].block + 1 or max(span, len(wider)) > limit):
-            yield group
-            group = []
+        wider = needed | set(part.blocks)
+        follows = not group or part.block == group[-1].block + 1
+        if group and (not follows or max(len(wider), len(group) + 1) > limit):
+            yield _within(group, sorted(needed))
+            group, wider = [], set(part.blocks)
         group.append(part)
+        needed = wider
     if group:
-        yield group
+        yield _within(group, sorted(needed))
+
+
+def _within(group: list[Merge], blocks: list[int]) -> tuple[list[Merge], list[int]]:
+    number = {block: n for n, block in enumerate(blocks)}
+    local = [dataclasses.replace(m, blocks=tuple(number[b] for b in m.blocks)) for m in group]
+    return local, blocks
 
 
 def _made(

@@ -86,6 +86,13 @@ class Strided:
             pitches=(x, y, t, step * block),
         )
 
+    def chosen(self, blocks: Sequence[int]) -> Strided:
+        """Some blocks, ascending."""
+        pitch = self.pitches[3]
+        all_places = self.places or [self.address + n * pitch for n in range(self.blocks)]
+        some = tuple(all_places[block] for block in blocks)
+        return dataclasses.replace(self, address=some[0], blocks=len(some), places=some)
+
     @property
     def whole(self) -> Box:
         """All of it."""

@@ -12,6 +12,8 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from compiler.arms import regrouped
 from compiler.emit.transfers import tensor_of
 from compiler.ir import (
@@ -20,9 +22,12 @@ from compiler.ir import (
     CompilerError,
     Convolution,
     Graph,
+    Pairwise,
     Path,
     Region,
+    Rearrange,
     Relayout,
+    Slice,
     Value,
     verify,
 )
@@ -30,8 +35,11 @@ from compiler.lower import broken, lowering
 from compiler.lower.base import Lanes
 from compiler.lower.convolution import LOWERING as CONVOLUTION
 from compiler.lower.region import LOWERING as REGION
+from compiler.lower.parted import Parting, parted
+from compiler.lower.rearrange import moves_of
+from compiler.lower.relayout import selects
 from hw.arch.config import AcceleratorConfig
-from hw.arch.layout import LaneMap, TensorLayout, ceil_div
+from hw.arch.layout import Channels, LaneMap, TensorLayout, ceil_div
 
 LAYER_CYCLES = 500
 """What a layer costs however small it is: latencies of a load, the array, a drain and a store."""
@@ -112,7 +120,10 @@ class _Assignment:
                 self._in_lanes(name, lane_map, self.graph.path_of(op, place))
                 for place, (name, lane_map) in enumerate(zip(names, wanted, strict=True))
             ]
-            self._append(dataclasses.replace(op, inputs=tuple(names)))
+            op = dataclasses.replace(op, inputs=tuple(names))
+            if isinstance(op, Pairwise):
+                op = self._parted(op, wanted)
+            self._append(op)
             self._lay(op.output, self._result(op, wanted))
             if lowering(op).lanes(op) is Lanes.GATHERED:
                 self._thin_out(op.output)
@@ -187,6 +198,60 @@ class _Assignment:
         shape = self.values[op.output].type.shape
         total = len(lane_map.blocks) * math.prod(shape[1:])
         return total + sum(self._cost(name, lane_map) for name in names)
+
+    # Parts
+
+    def _parted(self, op: Pairwise, wanted: Sequence[LaneMap]) -> Pairwise:
+        """The operator with a result whose readers get full blocks, where that is worth it."""
+        known = lowering(op)
+        shape = self.values[op.output].type.shape
+        full = next(m for m in wanted if m.channels == shape[0])
+        spread = any(m.channels < shape[0] and (m.table() < 0).any() for m in wanted)
+        if not selects(self.config) or spread:
+            return op
+        takers = self._takers(op.output, np.arange(shape[0]))
+        parts = list({tuple(sorted(channels)): channels for channels, _ in takers}.values())
+        if sum(map(len, parts)) != shape[0] or np.unique(np.concatenate(parts)).size != shape[0]:
+            return op
+        lane_map = parted(full, parts)
+        positions = math.prod(shape[1:])
+        before, after = (
+            [len(m.taken(sorted(channels))[1]) for channels, _ in takers] for m in (full, lane_map)
+        )
+        saved = sum(
+            (a - b) * self._cycles_of_a_block(reader, positions)
+            for a, b, (_, reader) in zip(before, after, takers, strict=True)
+        )
+        blocks = len(full.blocks) + len(lane_map.blocks)
+        longer = max(Parting(full, lane_map).cycles(self.config), blocks) - 2 * len(full.blocks)
+        if saved <= max(0, longer) * positions:
+            return op
+        changed = dataclasses.replace(op, lane_map=lane_map)
+        sources = [
+            tensor_of(self.values[name].type, self.lanes, lanes)
+            for name, lanes in zip(op.inputs, wanted, strict=True)
+        ]
+        target = tensor_of(self.values[op.output].type, self.lanes, lane_map)
+        fits = known.misfit(changed, sources, target, self.config) is None
+        return changed if fits else op
+
+    def _takers(self, name: str, channels: Channels) -> list[tuple[Channels, AnyOperation]]:
+        """What readers take of a value, by its maker's channels, through all that only renames."""
+        found: list[tuple[Channels, AnyOperation]] = []
+        for reader in self.readers[name]:
+            if isinstance(reader, Slice) and reader.axis == 0:
+                found.append((channels[reader.start : reader.stop : reader.step], reader))
+                continue
+            moves = None
+            if isinstance(reader, Rearrange):
+                moves = moves_of(reader.source, reader.target)
+            if moves is not None and moves.renames:
+                renamed = np.empty_like(channels)
+                renamed[moves.channel[moves.lane, 0]] = channels
+                found += self._takers(reader.output, renamed)
+            else:
+                found.append((channels, reader))
+        return found
 
     # Relayouts
 

@@ -13,6 +13,7 @@ from compiler.emit.vector import affine_fields
 from compiler.ir import Pairwise, PairwiseKind
 from compiler.lower.base import Lanes, Streamed
 from compiler.lower.contracts import first_of, operand_differs
+from compiler.lower.parted import Parting, computed
 from compiler.tile.limits import MAX_COUNT
 from hw.arch import isa
 from hw.arch.config import AcceleratorConfig
@@ -101,6 +102,8 @@ def layer(
         spread = None  # a relayout has spread it (`emit`)
     if spread == 0:
         op, sources = _turned(op), sources[::-1]
+    if op.lane_map is not None:
+        return _parted_layer(op, sources, target, config)
     views, to = [Strided.of(s) for s in sources], Strided.of(target)
     limit = min(slot_rows(3, config, target.layout.rows), MAX_COUNT)
     if all(v.dense and v.sizes == to.sizes and v.blocks == to.blocks for v in views):
@@ -134,6 +137,45 @@ def layer(
     return Stream(views, to, tiles, compute)
 
 
+def _parted_layer(
+    op: Pairwise, sources: Sequence[Tensor], target: Tensor, config: AcceleratorConfig
+) -> Stream:
+    """The same where the result lies in other lanes: tiles have all blocks of some positions."""
+    full = next(s for s in sources if s.layout.channels == target.layout.channels)
+    parting = Parting(full.layout.lane_map, target.layout.lane_map)
+    views, to = [Strided.of(s) for s in sources], Strided.of(target)
+    blocks = full.layout.blocks
+    # Operands and result have two slots in two banks each, as far as there are so many.
+    room = slot_rows(4, config, max(full.layout.rows, target.layout.rows))
+    most = min(parting.positions(config), room // max(blocks, to.blocks))
+    tiles = []
+    for part in split_box(Box((0, 0, 0), to.sizes, 0, 1), max(1, most)):
+        whole = dataclasses.replace(part, blocks=blocks)
+        boxes = [
+            _operand_box(view, whole, dataclasses.replace(to, blocks=blocks)) for view in views
+        ]
+        tiles.append(Tile((boxes[0], boxes[1]), dataclasses.replace(part, blocks=to.blocks)))
+    fields = {
+        **_fields(op),
+        "signed": (int(sources[0].signed), int(sources[1].signed)),
+        "low": op.low,
+        "high": op.high,
+    }
+    bank = config.memory.activation_bank_rows
+
+    def compute(tile: Tile, rows: Sequence[int], result: int) -> Iterator[UnitInstruction]:
+        n = tile.target.positions
+        scratch = rows[2] if parting.made else 0
+        whole = dataclasses.replace(tile.target, blocks=blocks)
+        steps = [_strides(box, whole) for box in tile.sources]
+        results = list(parting.results(n, scratch, result, bank))
+        yield from computed(fields, tile, rows[:2], steps, results)
+        yield from parting.selects(n, scratch, result, target.zero_point, config)
+
+    largest = max(tile.target.positions for tile in tiles)
+    return Stream(views, to, tiles, compute, parting.scratch(largest, config))
+
+
 class PairwiseLowering(Streamed[Pairwise]):
     """Both operands in VECTOR, in equal lanes."""
 
@@ -147,7 +189,12 @@ class PairwiseLowering(Streamed[Pairwise]):
     def contract(
         self, op: Pairwise, sources: Sequence[TensorLayout], result: TensorLayout
     ) -> str | None:
-        """Equal lanes, or one channel in all of them."""
+        """Equal lanes, or one channel in all of them; or the result has the lanes that it names."""
+        if op.lane_map is not None:
+            if op.lane_map != result.lane_map:
+                return "it makes other lanes"
+            full = next(s for s in sources if s.channels == result.channels)
+            result = dataclasses.replace(result, lane_map=full.lane_map)
         return first_of(
             operand_differs(source, result, spreadable(op, number))
             for number, source in enumerate(sources)
@@ -166,8 +213,8 @@ class PairwiseLowering(Streamed[Pairwise]):
         return None
 
     def result(self, op: Pairwise, maps: Sequence[LaneMap], channels: int) -> LaneMap:
-        """That of the operands which have all channels."""
-        return next(m for m in maps if m.channels == channels)
+        """That of the operands which have all channels, if it names no other."""
+        return op.lane_map or next(m for m in maps if m.channels == channels)
 
     def streams(
         self,

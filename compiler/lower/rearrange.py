@@ -72,6 +72,11 @@ class Moves:
         """All rows keep their order."""
         return all(level.source == level.target for level in self.levels)
 
+    @property
+    def renames(self) -> bool:
+        """Nothing but channels get other numbers."""
+        return self.alias and self.parts == 1 and self.channel.shape[1] == 1
+
     def demanded(self, lane_map: LaneMap) -> LaneMap:
         """The operand's map if its rows can be moved as they are, else one whose rows can."""
         if self.result(lane_map) is not None:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from compiler.ops.base import Operation, stored_codes, to_codes
 from compiler.tensor import Codes, Shape, TensorType
+from hw.arch.layout import LaneMap
 from hw.arch.numerics import Affine, Product
 
 
@@ -59,12 +60,14 @@ class Pairwise(Operation):
     arithmetic: Affine for ADD and SUBTRACT, Product for MULTIPLY, None for the extrema, whose
         operands and result have the same quantization.
     low, high: clamp codes.
+    lane_map: of the result where that is not its operands' (compiler/lower/parted.py).
     """
 
     kind: PairwiseKind
     arithmetic: Affine | Product | None = None
     low: int
     high: int
+    lane_map: LaneMap | None = None
 
     def infer(self, inputs: Sequence[TensorType]) -> Shape:
         self.check_arity(inputs, 2)
