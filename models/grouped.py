@@ -15,7 +15,8 @@ from models.operands import activation, reads
 from models.tables import QParams, dequantize
 from models.values import Call, Codes, Compute, Constant, Pending, Shape, Tensors
 
-MOST = 1024
+MOST_SHARES = 2047  # of a softmax: their sum stays below 2^31
+MOST = 1024  # of a norm
 """Elements of a group."""
 
 
@@ -53,8 +54,8 @@ def softmax(call: Call) -> Pending:
         raise call.refuse(f"axis {axis} of a tensor of rank {rank}")
     axes = [axis % rank] if opset >= 13 else list(range(axis % rank, rank))
     count = prod(x.shape[a] for a in axes)
-    if count > MOST:
-        raise call.refuse(f"softmax over {count} elements; {MOST} are defined")
+    if count > MOST_SHARES:
+        raise call.refuse(f"softmax over {count} elements; {MOST_SHARES} are defined")
     exponentials = np.rint(2.0**20 * np.exp(-np.arange(256) * float(x.params.unit)))
     table = torch.from_numpy(exponentials.astype(np.int64))
 

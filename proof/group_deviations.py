@@ -81,7 +81,7 @@ ROWS = (
     _product(False, False),
     _product(False, True),
     _product(True, True),
-    *(_softmax(n, 2_000_000) for n in (16, 49, 196, 400, 784)),
+    *(_softmax(n, 2_000_000) for n in (16, 49, 196, 400, 784, 1152, 2047)),
     _norm(512, 1_000_000, written=False),
     _norm(512, 1_000_000, written=True),
 )

@@ -93,7 +93,7 @@ FORMS = (
         "softmax",
         (Softmax,),
         ("axis", "opset"),
-        notes="Over one axis, before opset 13 over all from `axis` on, of at most 1,024 elements. "
+        notes="Over one axis, before opset 13 over all from `axis` on, of at most 2,047 elements. "
         "The result's scale is 1/256 at least. A constant factor in front of it may stay in float. "
         "`opset` is com.microsoft's.",
     ),

@@ -23,7 +23,7 @@ from compiler.lower.groups import (
 )
 from compiler.ops import Softmax, Table
 from hw.arch.config import AcceleratorConfig
-from hw.arch.instructions.fold import SOFTMAX_TABLES
+from hw.arch.instructions.fold import MOST_SOFTMAX_ELEMENTS, SOFTMAX_TABLES
 from hw.arch.isa import Fold, FoldOp, UnitInstruction, deltas
 from hw.arch.layout import LaneMap
 from hw.arch.program import Tensor
@@ -103,6 +103,10 @@ class SoftmaxLowering(Summed[Softmax]):
     """Over the channels of a position, over positions of one channel, or over both."""
 
     operation = Softmax
+    limits = (
+        f"groups of {MOST_SOFTMAX_ELEMENTS} elements",
+        "over channels, or over positions of a single channel",
+    )
 
     def kind(self, op: Softmax, config: AcceleratorConfig) -> str:
         """One kind."""

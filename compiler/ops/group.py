@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +47,9 @@ class _Grouping(Operation):
     low, high: clamp codes.
     """
 
+    MOST: ClassVar[int]
+    """Elements of a group."""
+
     axes: tuple[int, ...]
     low: int
     high: int
@@ -64,10 +68,8 @@ class _Grouping(Operation):
         if not self.axes or sorted(set(self.axes) & {0, 1, 2, 3}) != list(self.axes):
             raise self.error(f"groups over axes {self.axes}; C, T, H and W are 0 to 3")
         count = self.elements(inputs[0])
-        if count > group_numerics.MOST_ELEMENTS:
-            raise self.error(
-                f"groups of {count} elements; at most {group_numerics.MOST_ELEMENTS} are summed"
-            )
+        if count > self.MOST:
+            raise self.error(f"groups of {count} elements; at most {self.MOST} are summed")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -78,6 +80,8 @@ class Softmax(_Grouping):
     ----------
     constants: exponentials of all differences of codes, and the result's scale.
     """
+
+    MOST = group_numerics.MOST_SOFTMAX_ELEMENTS
 
     constants: SoftmaxConstants
 
@@ -99,6 +103,8 @@ class Normalize(_Grouping):
     ----------
     constants: ε, γ and β in units of the codes; elements of a group in row-major order of `axes`.
     """
+
+    MOST = group_numerics.MOST_ELEMENTS
 
     constants: NormConstants
 

@@ -20,6 +20,7 @@ from hw.arch.instructions.fold import (
     MOST_COEFFICIENT_SHIFT,
 )
 from hw.arch.instructions.fold import MOST_ELEMENTS as MOST_ELEMENTS
+from hw.arch.instructions.fold import MOST_SOFTMAX_ELEMENTS as MOST_SOFTMAX_ELEMENTS
 from hw.arch.isa import FIXED_POINT
 from hw.arch.numerics import (
     Int,
@@ -133,8 +134,8 @@ def softmax_codes(
     zero_point, low, high are the result's; the clamp includes the zero point.
     """
     n = codes.shape[-1]
-    if not 1 <= n <= MOST_ELEMENTS:
-        raise NumericsError(f"softmax over {n} elements; 1 to {MOST_ELEMENTS}")
+    if not 1 <= n <= MOST_SOFTMAX_ELEMENTS:
+        raise NumericsError(f"softmax over {n} elements; 1 to {MOST_SOFTMAX_ELEMENTS}")
     x = codes.astype(np.int64)
     t = np.array(constants.exponentials, np.int64)[x.max(axis=-1, keepdims=True) - x]
     reciprocal, shift = softmax_reciprocal(t.sum(axis=-1, keepdims=True), constants.numerator)

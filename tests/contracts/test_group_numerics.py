@@ -28,7 +28,7 @@ from hw.arch.matmul_numerics import ProductScale, product_codes
 from hw.arch.numerics import NumericsError, split_scale
 from tests.groups_by_hand import norm_by_hand, softmax_by_hand
 
-LENGTHS = (1, 2, 16, 49, 196, 400, 784, 1024)
+LENGTHS = (1, 2, 16, 49, 196, 400, 784, 1024, 1152, 2047)
 
 
 @given(st.integers(0, 2**50))
@@ -81,10 +81,10 @@ def test_softmax_of_equal_and_lonely_codes():
 
 
 def test_reciprocals_stay_in_their_width():
-    total = np.array([2**20, 2**20 + 1, 2**30 - 1, 1024 * 2**20], np.int64)
+    total = np.array([2**20, 2**20 + 1, 2**30 - 1, 1024 * 2**20, 2047 * 2**20], np.int64)
     reciprocal, shift = softmax_reciprocal(total, 1 << 23)
     assert reciprocal.max() < 1 << 22 and reciprocal.min() >= 1 << 21
-    assert shift.tolist() == [10, 10, 1, 0]
+    assert shift.tolist() == [10, 10, 1, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,8 @@ def test_softmax_scales_that_are_refused(arguments, words):
 
 def test_groups_that_are_too_long():
     constants = SoftmaxConstants.of(0.1, 1 / 256)
-    with pytest.raises(NumericsError, match="1025 elements"):
-        softmax_codes(np.zeros((1, 1025), np.int64), constants, 0, 0, 255)
+    with pytest.raises(NumericsError, match="2048 elements"):
+        softmax_codes(np.zeros((1, 2048), np.int64), constants, 0, 0, 255)
     with pytest.raises(NumericsError, match="1025 elements"):
         NormConstants.of(0.1, 0.1, np.ones(1025), np.zeros(1025), reach=128, epsilon=1e-5)
 

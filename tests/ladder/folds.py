@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hw.arch.instructions.fold import STATISTICS
+from hw.arch.instructions.fold import MOST_SOFTMAX_ELEMENTS, STATISTICS
 from hw.arch.isa import Fold, FoldOp, Load, Permute, PermuteOp, Space, deltas, strides
 from tests.ladder.frame import Frame
 from tests.ladder.linking import TABLES
@@ -142,7 +142,7 @@ class FoldDraws(Frame):
             "entry": draw(0, STATISTICS - counts[2] * counts[3]),
             "multiplier": draw(1, (1 << 24) - 1) >> draw(0, 10),
             "valid": self._valid(),
-            "elements": draw(1, 1024),
+            "elements": draw(1, MOST_SOFTMAX_ELEMENTS),
             "zero_points": (draw(-256, 255), draw(-256, 255)),
         }
         for number in range(passes):

@@ -21,7 +21,9 @@ from hw.arch.rules import Fields, Rule, lacks, parameter, zero
 STATISTICS = 64
 """Groups whose sums the unit holds between a collecting pass and the applying one."""
 MOST_ELEMENTS = 1024
-"""Of a group, for which the widths of the sums, of the root and of the quotients suffice."""
+"""Of a norm's group, for which the widths of the sums, the root and the quotients suffice."""
+MOST_SOFTMAX_ELEMENTS = 2047
+"""Of a softmax's group: so many exponentials of 2^20 stay below 2^31, and `elements` holds it."""
 COEFFICIENT_ROWS = 6
 """Rows of G and B at every element of a NORM_APPLY."""
 SOFTMAX_TABLES = 4
@@ -139,8 +141,13 @@ RULES = (
     ),
     Rule(
         ErrorCode.FIELD,
-        (_collects | _norm_applies) & ((_f.elements == 0) | (_f.elements > MOST_ELEMENTS)),
-        f"a group has 1 to {MOST_ELEMENTS} elements",
+        (_collects | _norm_applies) & (_f.elements == 0),
+        "a group has 1 element at least",
+    ),
+    Rule(
+        ErrorCode.FIELD,
+        ((_f.op == FoldOp.NORM_COLLECT) | _norm_applies) & (_f.elements > MOST_ELEMENTS),
+        f"a norm's group has {MOST_ELEMENTS} elements at most",
     ),
     Rule(
         ErrorCode.FIELD,

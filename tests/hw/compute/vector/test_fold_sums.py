@@ -80,9 +80,12 @@ def test_groups_one_after_another(width, pauses):
 
 
 def test_widest_sums():
-    """1,024 exponentials of 2^20, and elements of either sign, fill their registers."""
+    """2,047 exponentials of 2^20, and 1,024 elements of either sign, fill their registers."""
     terms = np.full((512, 2), 1 << 20)
     groups = [(terms, np.full((512, 2), 255)), (terms, np.full((512, 2), -128))]
+    most = np.full((1024, 2), 1 << 20)
+    most[-1, -1] = 0
+    groups.append((most, np.zeros_like(most)))
     found, latency = simulate(2, groups)
     assert found == expected(groups, latency)
 
