@@ -24,8 +24,8 @@ from compiler.ir import (
     Graph,
     Pairwise,
     Path,
-    Region,
     Rearrange,
+    Region,
     Relayout,
     Slice,
     Value,
@@ -34,9 +34,9 @@ from compiler.ir import (
 from compiler.lower import broken, lowering
 from compiler.lower.base import Lanes
 from compiler.lower.convolution import LOWERING as CONVOLUTION
-from compiler.lower.region import LOWERING as REGION
 from compiler.lower.parted import Parting, parted
 from compiler.lower.rearrange import moves_of
+from compiler.lower.region import LOWERING as REGION
 from compiler.lower.relayout import selects
 from hw.arch.config import AcceleratorConfig
 from hw.arch.layout import Channels, LaneMap, TensorLayout, ceil_div

@@ -156,7 +156,7 @@ def _parted_layer(
         ]
         tiles.append(Tile((boxes[0], boxes[1]), dataclasses.replace(part, blocks=to.blocks)))
     fields = {
-        **_fields(op),
+        **arithmetic_fields(op),
         "signed": (int(sources[0].signed), int(sources[1].signed)),
         "low": op.low,
         "high": op.high,

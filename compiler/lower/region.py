@@ -79,6 +79,10 @@ class RegionLowering(Lowering[Region]):
     operation = Region
     limits = ()
 
+    def scattered(self, op: Region, number: int) -> bool:
+        """What the results are joined with lies as they do."""
+        return number != _other(op)
+
     def kind(self, op: Region, config: AcceleratorConfig) -> str:
         """Those of its parts."""
         first, last = _parts(op)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from compiler.emit.streams import Stream, Tile, slot_rows
-from compiler.emit.transfers import Strided
+from compiler.emit.streams import Stream, Tile, slot_rows, split_box
+from compiler.emit.transfers import Box, Strided
 from compiler.lower.contracts import first_of
 from compiler.lower.groups import (
     STATISTICS,
@@ -32,8 +32,12 @@ from hw.arch.program import Tensor
 def layer(
     op: Softmax, source: Tensor, target: Tensor, config: AcceleratorConfig, table: int
 ) -> Stream:
-    """Whole groups, tile by tile, in batches that have statistics."""
-    parts = boxes(source, op.axes, slot_rows(3, config, source.layout.rows))
+    """Whole groups, tile by tile, in batches that have statistics.
+
+    The result of a group that takes many rows is made and stored piece by piece.
+    """
+    limit = slot_rows(3, config, source.layout.rows)
+    parts = boxes(source, op.axes, limit)
     elements = int(np.prod([source.layout.shape[axis] for axis in op.axes]))
     common: dict[str, Any] = {
         "signed": (int(source.signed), int(source.signed)),
@@ -42,7 +46,10 @@ def layer(
     codes = (-128, 127) if source.signed else (0, 255)
 
     def compute(tile: Tile, rows: Sequence[int], result: int) -> Iterator[UnitInstruction]:
-        found = rows_of(tile.target, op.axes)
+        whole = tile.sources[0]
+        found = rows_of(whole, op.axes)
+        begins = tile.target.first == whole.first
+        skipped = (_row(tile.target, whole), tile.target.positions)
         for batch in found.batches(2):
             nest = _nest(found, batch)
             counts = tuple(count for count, _ in nest)
@@ -53,30 +60,42 @@ def layer(
                 "source0": rows[0] + batch.offset,
                 "source0_deltas": inside,
             }
-            yield Fold(
-                op=FoldOp.MAX,
-                destination=rows[1],
-                destination_deltas=deltas((1, 1, n2, n3), (0, 0, 1, n2)),
-                low=codes[0],
-                high=codes[1],
-                **first,
-                **common,
-            )
+            if begins:
+                yield Fold(
+                    op=FoldOp.MAX,
+                    destination=rows[1],
+                    destination_deltas=deltas((1, 1, n2, n3), (0, 0, 1, n2)),
+                    low=codes[0],
+                    high=codes[1],
+                    **first,
+                    **common,
+                )
             second: dict[str, Any] = {
                 "source1": rows[1],
                 "source1_deltas": deltas(counts, (0, 0, 1, n2)),
                 "elements": elements,
                 "table": table,
             }
-            yield Fold(
-                op=FoldOp.SOFTMAX_COLLECT,
-                first=1,
-                last=1,
-                multiplier=op.constants.numerator,
-                **first,
-                **second,
-                **common,
-            )
+            if begins:
+                yield Fold(
+                    op=FoldOp.SOFTMAX_COLLECT,
+                    first=1,
+                    last=1,
+                    multiplier=op.constants.numerator,
+                    **first,
+                    **second,
+                    **common,
+                )
+            if tile.target != whole:
+                # One group, some of its elements: they lie one after another.
+                counts = (1, skipped[1], 1, 1)
+                inside = deltas(counts, (0, 1, 0, 0))
+                first |= {
+                    "counts": counts,
+                    "source0": rows[0] + skipped[0],
+                    "source0_deltas": inside,
+                }
+                second |= {"source1_deltas": (0, 0, 0, 0)}
             yield Fold(
                 op=FoldOp.SOFTMAX_APPLY,
                 destination=result + batch.offset,
@@ -89,8 +108,27 @@ def layer(
                 **common,
             )
 
-    tiles = tiles_of(parts)
+    tiles = [
+        tile
+        for part in parts
+        for tile in (_pieces(part, config) if part.rows > limit else tiles_of([part]))
+    ]
     return Stream([Strided.of(source)], Strided.of(target), tiles, compute, STATISTICS)
+
+
+def _pieces(part: Box, config: AcceleratorConfig) -> list[Tile]:
+    """Tiles of a single group's positions; the group itself stays on chip."""
+    if part.blocks > 1:
+        return tiles_of([part])
+    return [
+        Tile((part,), piece) for piece in split_box(part, config.memory.activation_bank_rows // 2)
+    ]
+
+
+def _row(piece: Box, whole: Box) -> int:
+    """Of the first element of a piece in a group that lies densely packed."""
+    steps = zip(piece.first, whole.first, whole.pitches(), strict=False)
+    return sum((first - begin) * pitch for first, begin, pitch in steps)
 
 
 def _nest(rows: Rows, batch: Batch) -> tuple[tuple[int, int], ...]:

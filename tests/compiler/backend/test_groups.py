@@ -54,11 +54,34 @@ def test_softmax(case, name, signed, target):
     assert execute(graph, CONFIGS[name]).differing() == []
 
 
-@pytest.mark.parametrize("elements", [1, 49, 196, 784, 1024])
+@pytest.mark.parametrize("elements", [1, 49, 196, 784, 2047])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_softmax_at_the_scale_of_quantizers(name, elements):
     graph = softmax((elements, 3, 1, 1), (0,), scale=1 / 255)
     assert execute(graph, CONFIGS[name]).differing() == []
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 12, 12), (1, 1, 23, 55), (1, 1, 1, 1280)])
+def test_a_group_over_more_positions_than_two_results_fit(shape):
+    """The group stays on chip, its result leaves in pieces."""
+    run = execute(softmax(shape, (1, 2, 3)), CONFIGS["tiny"])
+    assert run.differing() == []
+    applied = [
+        i
+        for i in run.program.instructions
+        if isinstance(i, isa.Fold) and i.op == FoldOp.SOFTMAX_APPLY
+    ]
+    assert len(applied) > 4
+
+
+def test_a_piece_of_other_elements_is_seen():
+    graph = softmax((1, 8, 12, 12), (1, 2, 3))
+
+    def chosen(i):
+        return isinstance(i, isa.Fold) and i.op == FoldOp.SOFTMAX_APPLY
+
+    first = next(i for i in generate(graph, CONFIGS["tiny"]).instructions if chosen(i))
+    assert broken(graph, CONFIGS["tiny"], chosen, {"source0": first.source0 + 1}) == ["y"]
 
 
 @COMMON
