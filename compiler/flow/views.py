@@ -60,6 +60,9 @@ class _Views:
         # What lies at another one's place, and what the next run finds there.
         self.placed = {*settled.places, *settled.places.values()}
         self.placed |= {name for s in self.graph.states for name in (s.target, s.source)}
+        # Every arm of a branch stores what it is for.
+        joins = [op for op in self.graph.ops if isinstance(op, Join)]
+        self.placed |= {name for join in joins for name in join.inputs[:2]}
         self.whole = {*self.graph.kept(), *self.placed}
 
     def candidate(self, op: AnyOperation) -> bool:

@@ -34,6 +34,7 @@ from compiler.ir import (
 from compiler.lower import broken, lowering
 from compiler.lower.base import Lanes
 from compiler.lower.convolution import LOWERING as CONVOLUTION
+from compiler.lower.pairwise import LOWERING as PAIRWISE
 from compiler.lower.parted import Parting, parted
 from compiler.lower.rearrange import moves_of
 from compiler.lower.region import LOWERING as REGION
@@ -203,7 +204,6 @@ class _Assignment:
 
     def _parted(self, op: Pairwise, wanted: Sequence[LaneMap]) -> Pairwise:
         """The operator with a result whose readers get full blocks, where that is worth it."""
-        known = lowering(op)
         shape = self.values[op.output].type.shape
         full = next(m for m in wanted if m.channels == shape[0])
         spread = any(m.channels < shape[0] and (m.table() < 0).any() for m in wanted)
@@ -232,7 +232,7 @@ class _Assignment:
             for name, lanes in zip(op.inputs, wanted, strict=True)
         ]
         target = tensor_of(self.values[op.output].type, self.lanes, lane_map)
-        fits = known.misfit(changed, sources, target, self.config) is None
+        fits = PAIRWISE.misfit(changed, sources, target, self.config) is None
         return changed if fits else op
 
     def _takers(self, name: str, channels: Channels) -> list[tuple[Channels, AnyOperation]]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hw.arch.config import AcceleratorConfig
+from hw.arch.axes import to_canonical
 from hw.arch.layout import LaneMap
 from tests.compiler.backend.harness import CONFIGS, Run, execute, feeds_of
 from tests.compiler.backend.random_graphs import Grower
@@ -79,7 +80,7 @@ def test_pytorch_agrees_on_more(block):
 def test_swapped_runs_are_seen():
     """Two runs of one ragged tensor exchanged in the program's header."""
     seen = 0
-    for seed in range(20):
+    for seed in range(30):
         done = run(seed, CONFIGS["tiny"])
         for number, tensor in enumerate(done.program.tensors):
             lane_map = tensor.layout.lane_map
@@ -90,6 +91,9 @@ def test_swapped_runs_are_seen():
             if other == lane_map or len(set(done.reference[tensor.name].flat)) < 8:
                 continue
             layout = dataclasses.replace(tensor.layout, lane_map=other)
+            codes = to_canonical(done.reference[tensor.name], tensor.axes)
+            if np.array_equal(layout.pack(codes), tensor.layout.pack(codes)):
+                continue  # of a concat of one tensor and itself: both runs hold the same
             tensors = list(done.program.tensors)
             tensors[number] = dataclasses.replace(tensor, layout=layout)
             program = dataclasses.replace(done.program, tensors=tuple(tensors))
