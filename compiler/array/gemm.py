@@ -354,7 +354,7 @@ class GemmEmission:
         assert self.tiling.beside is not None
         view = self.job.target
         view = dataclasses.replace(view, address=view.address + self.job.tail.offset)
-        return [load_box(view, self._target_box(*key), self.tiling.beside.slot(slot, 2))]
+        return [*load_box(view, self._target_box(*key), self.tiling.beside.slot(slot, 2))]
 
     def _join(self, tile: int, group: int, out_slot: int, slot: int) -> None:
         beside, joined = self.tiling.beside, self.tiling.joined

@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from hw.arch.config import AcceleratorConfig
 from hw.arch.axes import to_canonical
+from hw.arch.config import AcceleratorConfig
 from hw.arch.layout import LaneMap
 from tests.compiler.backend.harness import CONFIGS, Run, execute, feeds_of
 from tests.compiler.backend.random_graphs import Grower

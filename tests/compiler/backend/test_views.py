@@ -13,7 +13,7 @@ from hw.arch.isa import Load
 from tests.compiler.backend.group_cases import CONFIGS as PRODUCTS
 from tests.compiler.backend.group_cases import product
 from tests.compiler.backend.harness import CONFIGS, FOLDING, execute, network
-from tests.compiler.backend.test_layout import Network
+from tests.compiler.backend.ragged import Network
 
 MACHINES = {**CONFIGS, **FOLDING}
 SHAPE = (12, 4, 5, 6)
