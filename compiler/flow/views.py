@@ -3,7 +3,7 @@
 Concats and slices of channels are blocks of their operands, and so is a slice of frames, whose
 blocks begin later; views and rearrangements that keep the order of rows rename axes and channels.
 What no transfer brings block by block, what the host reads, and what is written at another value's
-place has to lie in one piece: the concats and slices behind it copy.
+place has to lie in one piece: the concats and slices behind it copy. In a program with Loops all do.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from compiler.flow.places import Settled
-from compiler.ir import AnyOperation, Concat, Join, Rearrange, Slice
+from compiler.ir import AnyOperation, Concat, Enter, Join, LoopEnd, Rearrange, Slice
 from compiler.layout.assign import Assigned
 from compiler.lower import lowering
 from hw.arch.layout import TensorLayout
@@ -64,10 +64,12 @@ class _Views:
         joins = [op for op in self.graph.ops if isinstance(op, Join)]
         self.placed |= {name for join in joins for name in join.inputs[:2]}
         self.whole = {*self.graph.kept(), *self.placed}
+        # What a trip reads in place is told by its address alone, which no part of it may have.
+        self.loops = any(isinstance(op, Enter | LoopEnd) for op in self.graph.ops)
 
     def candidate(self, op: AnyOperation) -> bool:
         """Whether an operator only selects blocks, and frames from the first or a later one on."""
-        if op.output in self.placed or any(name in self.placed for name in op.inputs):
+        if self.loops or op.output in self.placed or any(n in self.placed for n in op.inputs):
             return False
         match op:
             case Concat():
