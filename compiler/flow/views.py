@@ -3,7 +3,7 @@
 Concats and slices of channels are blocks of their operands, and so is a slice of frames, whose
 blocks begin later; views and rearrangements that keep the order of rows rename axes and channels.
 What no transfer brings block by block, what the host reads, and what is written at another value's
-place has to lie in one piece: the concats and slices behind it copy. In a program with Loops all do.
+place has to lie in one piece: the concats and slices behind it copy. In programs with Loops all do.
 """
 
 from __future__ import annotations
