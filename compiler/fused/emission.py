@@ -261,7 +261,7 @@ class FusedEmission:
         assert isinstance(key, int) and self.links.tail is not None
         view = Strided.of(self.links.target)
         view = dataclasses.replace(view, address=view.address + self.links.tail.offset)
-        return [load_box(view, self._target_box(key), self.plan.regions["beside"].slot(slot, 2))]
+        return [*load_box(view, self._target_box(key), self.plan.regions["beside"].slot(slot, 2))]
 
     def _store(self, number: int, row: int, slot: int) -> None:
         """Store an item's results, which lie from a row on; join them with others before."""

@@ -46,7 +46,7 @@ class _Session:
         if options.check_reads:
             _require_all(lost, keeper)
         # What lay there before the start is known here.
-        kept = [(c, memory[c.first : c.last].copy()) for c in lost if c.stores == 0]
+        kept = [(c, c.data(memory)) for c in lost if c.stores == 0]
         start = time.perf_counter()
         for number in range(STARTS):
             try:
