@@ -55,7 +55,9 @@ class Hint:
         return self.cycles - self.better
 
     def __str__(self) -> str:
-        return f"{self.node}: {self.words}: about {self.better:,} cycles for {self.cycles:,}"
+        return (
+            f"{self.node}: {self.words}: about {self.better:,} cycles in place of {self.cycles:,}"
+        )
 
 
 def hints(graph: Graph, config: AcceleratorConfig, accept: Accept) -> tuple[Hint, ...]:

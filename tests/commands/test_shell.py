@@ -21,10 +21,7 @@ LONG = (
     "hw synth --help",
     "hw config base",
     "fuzz --help",
-    "proof.families --help",
-    "proof.limits --help",
     "proof.operators --help",
-    "examples.own_network --help",
 )
 
 

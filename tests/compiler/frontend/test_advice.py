@@ -50,7 +50,7 @@ def test_a_first_layer_of_three_channels(tmp_path, capsys):
     assert main(["check", path]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "3 → 16 channels do not fill lanes of 16 → 16" in lines[0]
-    assert lines[0].endswith(f"about {hint['better']:,} cycles for {hint['cycles']:,}")
+    assert lines[0].endswith(f"about {hint['better']:,} cycles in place of {hint['cycles']:,}")
     assert lines[-1].endswith("0 findings") and len(lines) == 2
 
 
