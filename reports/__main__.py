@@ -62,7 +62,7 @@ def _show(found: Report, direct: Report | None, page: Path) -> None:
     print(tables.plain(tables.layers(found)))
     print()
     print(tables.plain(tables.headline([found])))
-    if found.path and found.steps:
+    if found.path and paths.taken(found):
         print()
         print(tables.plain(paths.paths(found)))
     if hfa.recorded(found):

@@ -106,6 +106,7 @@ def summarize(result: RunResult, clock_hz: float = CLOCK_HZ) -> Report:
         clock_hz=clock_hz,
         path=result.path,
         steps=result.steps,
+        trips=result.trips,
     )
 
 

@@ -131,14 +131,20 @@ def _cards(report: Report) -> str:
     return f'<div class="cards">{"".join(cards)}</div>'
 
 
-def _path(report: Report) -> str:
+def _path(report: Report, figures: Mapping[str, str]) -> str:
     """Which arms ran, and which way consecutive runs went."""
     if not report.path:
         return ""
     idle = sum(not layer.executions for layer in report.layers)
+    steps = paths.taken(report)
     words = f"<p>The accelerator decided: {escape(paths.decisions(report.path))}. "
+    if steps:
+        words = f"<p>The accelerator decided in each of {count(len(steps))} steps. "
     words += f"{count(idle)} layers of other arms did not run.</p>"
-    return words + (table_html(paths.paths(report)) if report.steps else "")
+    if not steps:
+        return words
+    caption = "A step is one of consecutive runs, or a trip of the clip's Loop."
+    return words + figure(figures["decisions"], caption) + table_html(paths.paths(report))
 
 
 def _layers(report: Report, figures: Mapping[str, str]) -> str:
@@ -148,7 +154,7 @@ def _layers(report: Report, figures: Mapping[str, str]) -> str:
     lead = f'<p class="lead">{names} take {share(taken, 0)} of the run.</p>'
     many = len(report.layers) > MOST_ROWS
     return (
-        _path(report)
+        _path(report, figures)
         + lead
         + figure(
             figures["layers"],

@@ -205,6 +205,7 @@ class Report:
     clock_hz: frequency for times; the circuit's is a matter of the part.
     path: names of the program's blocks as they ran; () without branches.
     steps: summaries of consecutive runs, of which this is the last; () where it is the only one.
+    trips: of the program's longest loop; () without loops.
     """
 
     network: str
@@ -242,6 +243,7 @@ class Report:
     clock_hz: float = CLOCK_HZ
     path: tuple[str, ...] = ()
     steps: tuple[StepResult, ...] = ()
+    trips: tuple[StepResult, ...] = ()
 
     @property
     def seconds(self) -> float:

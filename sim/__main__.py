@@ -10,6 +10,7 @@ Exit code 0: ran, and equal where compared. 1: a difference, or the core stopped
 from __future__ import annotations
 
 import argparse
+import collections
 import json
 import sys
 from collections.abc import Sequence
@@ -162,7 +163,11 @@ def _describe(ran: Ran) -> str:
     if result.steps:
         lines[-1] += " in the last step" if result.cycles is not None else ""
         lines.append(_steps(result))
-    if result.path:
+    if result.trips:
+        ways = collections.Counter(trip.path for trip in result.trips)
+        shown = [f"{n} × {', '.join(_arms(way)) or 'straight on'}" for way, n in ways.items()]
+        lines.append(f"{len(result.trips)} trips: {'; '.join(shown)}")
+    elif result.path:
         lines.append(
             f"path{' of the last step' if result.steps else ''}: {' → '.join(result.path)}"
         )
@@ -288,6 +293,11 @@ def _run_each(
         print(f"wrote {each.folder}/*/{RESULT}")
         print(f"wrote {each.table}")
     return each
+
+
+def _arms(way: Sequence[str]) -> list[str]:
+    """The arms of a path, without the blocks between them."""
+    return [name for name in way if name.endswith((": then", ": else"))]
 
 
 def _summary(ran: Ran) -> dict[str, Any]:

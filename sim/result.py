@@ -138,6 +138,7 @@ class RunResult:
     version: of the format.
     steps: summaries of consecutive runs in order; empty where there was one run only.
     path: names of the basic blocks in the order in which they ran; empty without branches.
+    trips: of the program's longest loop, each as a step (not compared apart); empty without loops.
     """
 
     network: str
@@ -173,6 +174,7 @@ class RunResult:
     distances: Sequence[Mapping[str, Any]] = ()
     steps: tuple[StepResult, ...] = ()
     path: tuple[str, ...] = ()
+    trips: tuple[StepResult, ...] = ()
     version: int = VERSION
 
     def summary(self) -> dict[str, Any]:
@@ -233,6 +235,10 @@ class RunResult:
             )
             values["steps"] = tuple(
                 StepResult(**{**step, "path": tuple(step["path"])}) for step in values["steps"]
+            )
+            values["trips"] = tuple(
+                StepResult(**{**trip, "path": tuple(trip["path"])})
+                for trip in values.get("trips", ())
             )
             values["path"] = tuple(values["path"])
             if values["first_difference"] is not None:

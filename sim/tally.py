@@ -16,7 +16,7 @@ from hw.arch.isa import Array, Unit
 from hw.arch.program import Program
 from hw.arch.timing import array_blocks
 from hw.arch.walk import array_positions
-from sim import path
+from sim import each_trip, path
 from sim.backend import BackendResult, Timeline
 from sim.compare import Comparison
 from sim.energy import Action, EnergyTable, count_actions
@@ -211,6 +211,7 @@ def collect(
         actions={action.value: count for action, count in actions.items() if count},
         layers=layers,
         path=path.names(program, trace),
+        trips=each_trip.trips(program, config, table, result, trace),
         instructions=_instructions(result.timeline, owner, trace, config),
         memory=tuple(dataclasses.asdict(r) for r in regions(program, trace, owner, config)),
         scratchpads=_scratchpads(program, config, result, trace, owner),

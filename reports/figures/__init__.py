@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 from matplotlib.figure import Figure
 
+from reports import paths
+from reports.figures.decisions import decisions
 from reports.figures.energy import energy
 from reports.figures.hfa import compared, hfa
 from reports.figures.layers import layers
@@ -31,6 +33,7 @@ FIGURES: dict[str, tuple[Callable[[Report], Figure], str]] = {
 HFA = (hfa, "Direct against chosen way: cycles, multiplications and energy of each layer")
 
 
+DECISIONS = (decisions, "What each step of a clip decided, and how long it took")
 DRAM = (dram, "Map of DRAM: regions by address and time")
 SCRATCHPADS = (scratchpads, "Occupancy of the scratchpads over time, and by layer")
 
@@ -38,6 +41,8 @@ SCRATCHPADS = (scratchpads, "Occupancy of the scratchpads over time, and by laye
 def drawn(report: Report) -> dict[str, tuple[Callable[[Report], Figure], str]]:
     """The figures of a run: some only where it tells what they show."""
     found = dict(FIGURES)
+    if paths.taken(report):
+        found["decisions"] = DECISIONS
     if compared(report):
         found["hfa"] = HFA
     if report.regions:

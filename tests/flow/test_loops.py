@@ -29,6 +29,7 @@ from sim.backends import make_backend
 from sim.build import Build
 from sim.compare import compare
 from sim.energy import EnergyTable
+from sim.result import RunResult
 from sim.run import reference_tensors, run_build
 from tests.flow.structured import CODES, WIDTH, File, feeds
 from tests.ladder.compare import differences
@@ -229,6 +230,28 @@ def test_a_wrong_element_of_a_trip_is_named(tmp_path):
     del reference[third]
     wrong = compare(found.program, ran.image, reference, ran.trace, names)
     assert "other trips" in str(wrong.first)
+
+
+def test_what_each_trip_took(tmp_path):
+    """Trips are counted apart: all take as long, but nothing is fetched behind the last one."""
+    onnx.save(counted(6).model(), tmp_path / "net.onnx")
+    build(tmp_path / "net.onnx", TINY, tmp_path / "build")
+    given = {"x": np.random.default_rng(0).normal(0, 1, (1, WIDTH)).astype(np.float32)}
+    table = EnergyTable.load("asic_45nm")
+    found = Build.load(tmp_path / "build")
+    result = run_build(found, make_backend("cycle"), given, Options(), table, True).result
+    assert len(result.trips) == 6 and result.equal
+    cycles = [trip.cycles for trip in result.trips]
+    assert len(set(cycles[:-1])) == 1 and 0.7 * cycles[0] < cycles[-1] <= cycles[0]
+    assert 0.8 * result.cycles < sum(cycles) < result.cycles
+    assert len({trip.dram_bytes for trip in result.trips}) == 1
+    assert sum(trip.dram_bytes for trip in result.trips) < result.dram_bytes
+    assert 0 < sum(trip.energy_j for trip in result.trips) < result.energy_j
+    assert {trip.path for trip in result.trips} == {()}
+    result.save(tmp_path / "run.json")
+    assert RunResult.load(tmp_path / "run.json").trips == result.trips
+    inside = [layer for layer in result.layers if layer.executions == 6]
+    assert sum(layer.cycles for layer in inside) == pytest.approx(sum(cycles), rel=0.2)
 
 
 def test_reals_of_one_scale_go_round(tmp_path):
