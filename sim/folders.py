@@ -88,12 +88,21 @@ def parts(build: Build, source: Path, how: Preprocessing | None) -> tuple[Part, 
 
 
 def digest(found: Sequence[Part]) -> str:
-    """Eight hexadecimal digits of the images' contents and of how they become numbers."""
+    """Eight hexadecimal digits of the images' contents and of how they become numbers.
+
+    Raises
+    ------
+    InputError
+        An image cannot be read.
+    """
     hashed = hashlib.sha256()
     for part in found:
         hashed.update(f"{part.how} {[path.name for path in part.images]} ".encode())
         for path in part.images:
-            hashed.update(path.read_bytes())
+            try:
+                hashed.update(path.read_bytes())
+            except OSError as error:
+                raise InputError(f"cannot read {path}: {error.strerror}") from error
     return hashed.hexdigest()[:8]
 
 

@@ -121,3 +121,20 @@ def test_other_pixels_go_elsewhere(single, photos):
     other = folders.name_of(photos, folders.parts(loaded, photos, Preprocessing((0.4,), (0.25,))))
     assert name != other and name == folders.name_of(photos, folders.parts(loaded, photos, None))
     assert " " not in name
+
+
+def test_images_that_cannot_be_read(single, photos, tmp_path, capsys):
+    folder = tmp_path / "some"
+    shutil.copytree(photos, folder)
+    (folder / "2.png").write_text("no picture")
+    assert main(["run", str(single), "--input", str(folder)]) == 2
+    told = capsys.readouterr()
+    assert "cannot decode" in told.err and "2.png" in told.err and "1.png" in told.out
+    (folder / "2.png").unlink()
+    (folder / "2.png").symlink_to(tmp_path / "nowhere")
+    assert main(["run", str(single), "--input", str(folder)]) == 2
+    assert f"cannot read {folder / '2.png'}" in capsys.readouterr().err
+    for path in folder.iterdir():
+        path.unlink()
+    assert main(["run", str(single), "--input", str(folder)]) == 2
+    assert "holds no images" in capsys.readouterr().err

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 
 from compiler import interpreter
 from compiler.ir import Graph, Pairwise, PairwiseKind, Port, TensorType, UnaryTable, Value, verify
+from compiler.onnx_import import import_onnx
 from compiler.ops import make_table
 from compiler.passes.base import accept_all
 from compiler.passes.compose import COMPOSE
+from compiler.pipeline import optimize
 from hw.arch.numerics import Affine, Product
+from tests.models.net import Net
+from tests.models.qdq import Q
 
 SHAPE = (1, 3, 2, 4, 8)
 X = TensorType.of(SHAPE, False, 0.05, 100)
@@ -153,3 +158,17 @@ def test_an_operator_on_two_forms_of_one_tensor():
     outcome = COMPOSE.run(before, accept_all)
     (only,) = outcome.graph.ops
     assert only.function == "add(Abs(x), Sigmoid(x))" and every_code(before, outcome.graph)
+
+
+def test_a_mean_that_is_subtracted_is_part_of_the_function(tmp_path):
+    """(x − 0.45) · sigmoid(x − 0.45), with a pair of quantizers behind each node: one table."""
+    net = Net()
+    x = net.start((1, 4, 6, 6))
+    centred = net.through(net.op("Sub", [x, net.floats(0.45)]), Q(0.06, 3, np.int8))
+    gate = net.through(net.op("Sigmoid", [centred]), Q(1 / 256, -128, np.int8))
+    net.end(net.op("Mul", [centred, gate]), Q(0.04, -60, np.int8))
+    onnx.save(net.model(), tmp_path / "net.onnx")
+    graph = import_onnx(tmp_path / "net.onnx").graph
+    (table,) = optimize(graph).ops
+    assert isinstance(table, UnaryTable)
+    assert table.function == "multiply(Sub(x), Sigmoid(Sub(x)))"
