@@ -1,30 +1,51 @@
-"""Every variant of every family at size tiny: compared, counted, and equal in which simulators.
+"""Every variant of every family: compared, counted, and equal in which simulators.
 
 A row is exported, built (which compares every stored tensor of the functional simulator with the
-oracle), run on the cycle model, and run on RTL with every tensor compared. A refusal or a
-difference makes the exit code 1. What was not run says why: it never counts as equal.
+oracle), run on the cycle model, and run on RTL with every tensor compared, and every instruction's
+times with the cycle model's. A refusal or a difference makes the exit code 1. What was not run
+says why: it never counts as equal.
 
-    python -m proof.families [--networks a,b] [--variants "a;b"] [--config tiny] [--no-rtl]
+At size paper the rows are VTN's: what RTL can do in minutes runs there, a frame of each encoder
+and the decoder; clips of 16 frames run on the functional simulator.
+
+    python -m proof.families [--size tiny|paper] [--networks a,b] [--variants "a;b"]
+                             [--config NAME] [--no-rtl]
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import functools
+import importlib
+import io
+import itertools
 import json
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import multiprocessing
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from hw.arch.config import AcceleratorConfig, ConfigError
 from models.registry import ENTRIES
 from shell import leave
 
 FOLDER = Path("build/families")
 EQUAL = "equal"
+CONFIGS = {"tiny": "tiny", "paper": "base"}
+"""Where the networks of a size run if nothing else is asked for."""
+ENCODERS = ("vtn_resnet34", "vtn_resnet50", "vtn_mobilenetv2", "vtn_seresnext101")
+PAPER = {
+    **{("vtn_resnet34", ""): "not run: a clip takes ten minutes and more in RTL"},
+    **{("vtn_mobilenetv2", ""): "not run: a clip takes ten minutes and more in RTL"},
+    **{(name, "part=encoder"): "" for name in ENCODERS},
+    ("vtn_decoder", ""): "",
+}
+"""Rows at size paper, and why RTL is left out."""
+TIMES = ("unit", "pc", "issue", "start", "end")
+"""Columns of a run's instructions that the cycle model and RTL have in common."""
 
 
 class StepError(Exception):
@@ -39,17 +60,21 @@ class Row:
     ----------
     network, variant: which.
     tensors: stored tensors that were compared with the oracle; None where no build was made.
+    unrun: why RTL is left out; empty if it is not.
     cycles: by the cycle model.
     functional, rtl: `EQUAL`, or what happened instead.
+    times: instructions whose times RTL and the cycle model have otherwise, and of how many.
     failed: a refusal, a difference or an error.
     """
 
     network: str
     variant: str
+    unrun: str = ""
     tensors: int | None = None
     cycles: int | None = None
     functional: str = ""
     rtl: str = ""
+    times: tuple[int, int] | None = None
     failed: bool = False
 
     def text(self) -> str:
@@ -57,51 +82,67 @@ class Row:
         name = f"{self.network} {self.variant}".strip()
         tensors = "-" if self.tensors is None else str(self.tensors)
         cycles = "-" if self.cycles is None else f"{self.cycles:,}"
-        return f"{name:42} {tensors:>7} {cycles:>12}  {self.functional:10}  {self.rtl}"
+        times = "-" if self.times is None else f"{self.times[0]} of {self.times[1]:,}"
+        return f"{name:42} {tensors:>7} {cycles:>12}  {self.functional:10} {times:>14}  {self.rtl}"
 
 
-HEAD = f"{'network, variant':42} {'tensors':>7} {'cycles':>12}  {'functional':10}  RTL"
+HEAD = (
+    f"{'network, variant':42} {'tensors':>7} {'cycles':>12}  {'functional':10} "
+    f"{'times off':>14}  RTL"
+)
 
 
-def command(*words: str) -> dict[str, Any]:
-    """The object that `python -m words --json` prints.
+def command(package: str, *words: str) -> dict[str, Any]:
+    """The object that `python -m package words --json` prints, run in this process.
+
+    A variant at tiny takes seconds; loading PyTorch and ONNX Runtime anew for each of its four
+    commands would take more.
 
     Raises
     ------
     StepError
         The command failed; with its last words.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", *words, "--json"], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or done.stdout.strip().splitlines() or ["nothing"]
+    main = importlib.import_module(f"{package}.__main__").main
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main([*words, "--json"])
+    if code:
+        said = (err.getvalue().strip() or out.getvalue().strip() or "nothing").splitlines()
         raise StepError(said[-1][-300:])
-    content: dict[str, Any] = json.loads(done.stdout)
+    content: dict[str, Any] = json.loads(out.getvalue())
     return content
 
 
-def wanted(networks: Sequence[str], variants: Sequence[str]) -> Iterator[Row]:
+def wanted(size: str, networks: Sequence[str], variants: Sequence[str]) -> Iterator[Row]:
     """The rows that are asked for; all without names."""
+    for row in _paper() if size == "paper" else _tiny():
+        named = not networks or row.network in networks
+        if named and (not variants or row.variant in variants):
+            yield row
+
+
+def _tiny() -> Iterator[Row]:
     for name, entry in ENTRIES.items():
-        if networks and name not in networks:
-            continue
-        for variant in entry.variants("tiny"):
-            if not variants or variant in variants:
-                yield Row(name, variant)
+        yield from (Row(name, variant) for variant in entry.variants("tiny"))
 
 
-def filled(row: Row, config: str, rtl: str) -> Row:
-    """Export, build and run a row; `rtl` says why RTL is not run, or is empty."""
-    stem = f"{row.network}_{row.variant or 'default'}".translate(str.maketrans("=,+", "___"))
-    source, target = FOLDER / f"{stem}.onnx", FOLDER / stem
+def _paper() -> Iterator[Row]:
+    yield from (Row(name, variant, why) for (name, variant), why in PAPER.items())
+
+
+def filled(row: Row, size: str, config: str, folder: Path) -> Row:
+    """Export, build and run a row."""
+    stem = f"{row.network}_{row.variant or 'default'}_{size}".translate(str.maketrans("=,+", "___"))
+    source, target = folder / f"{stem}.onnx", folder / stem
     try:
         given = ("--variant", row.variant) if row.variant else ()
-        command("models", "export", row.network, "--size", "tiny", *given, "-o", str(source))
+        command("models", "export", row.network, "--size", size, *given, "-o", str(source))
         built = command("compiler", "build", str(source), "--config", config, "-o", str(target))
         row.tensors, row.functional = _named(built["proof"]), EQUAL
-        row.cycles = int(command("sim", "run", str(target), "--on", "cycle")["cycles"])
-        row.rtl = rtl or _on_rtl(row, target)
+        modelled = command("sim", "run", str(target), "--on", "cycle")
+        row.cycles = int(modelled["cycles"])
+        row.rtl = row.unrun or _on_rtl(row, target, modelled)
     except StepError as error:
         row.failed = True
         if not row.functional:
@@ -116,9 +157,22 @@ def _named(proof: dict[str, Any]) -> int:
     return int(proof["tensors"]) - int(proof["compiler"])
 
 
-def _on_rtl(row: Row, target: Path) -> str:
-    """Whether RTL makes the stored tensors as the oracle does."""
+def _differing(modelled: dict[str, Any], run: dict[str, Any]) -> tuple[int, int]:
+    """Instructions with other times in two runs, and how many there are."""
+    found = []
+    for result in (modelled, run):
+        columns = json.loads(Path(result["files"][0]).read_text())["instructions"]
+        found.append(list(zip(*(columns[name] for name in TIMES), strict=True)))
+    wrong = sum(a != b for a, b in itertools.zip_longest(*found))
+    return wrong, len(found[1])
+
+
+def _on_rtl(row: Row, target: Path, modelled: dict[str, Any]) -> str:
+    """Whether RTL makes the stored tensors as the oracle does, when the cycle model says."""
     run = command("sim", "run", str(target), "--on", "rtl", "--check")
+    row.times = _differing(modelled, run)
+    if row.times[0] or row.times[1] == 0 or run["cycles"] != row.cycles:
+        row.failed = True
     compared = int(run["tensors_compared"])
     if run["equal"] is True and compared == row.tensors:
         return EQUAL
@@ -126,23 +180,17 @@ def _on_rtl(row: Row, target: Path) -> str:
     return f"differs: {run['first_difference']} ({compared} of {row.tensors} tensors compared)"
 
 
-def unbuilt(config: str) -> str:
-    """Why a configuration has no circuit; empty if it has."""
-    try:
-        AcceleratorConfig.load(config).require_built()
-    except ConfigError as error:
-        return f"not run: {error}"
-    return ""
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table; exit code 1 if a variant is refused or differs, or none is known."""
     parser = argparse.ArgumentParser(
         prog="python -m proof.families", description=__doc__.splitlines()[0]
     )
+    parser.add_argument("--size", choices=tuple(CONFIGS), default="tiny")
     parser.add_argument("--networks", default="", help="names, separated by commas; default: all")
     parser.add_argument("--variants", default="", help="separated by semicolons; default: all")
-    parser.add_argument("--config", default="tiny", help="a preset's name or a YAML file")
+    parser.add_argument(
+        "--config", help="a preset's name or a YAML file; default: tiny, paper: base"
+    )
     parser.add_argument("--no-rtl", action="store_true", help="leave RTL out; the table says so")
     parser.add_argument("--jobs", type=int, default=2, help="variants at a time")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -151,26 +199,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
         [n for n in text.split(mark) if n]
         for text, mark in ((args.networks, ","), (args.variants, ";"))
     )
-    rows = list(wanted(networks, variants))
+    rows = list(wanted(args.size, networks, variants))
     unknown = set(networks) - {row.network for row in rows}
     if unknown or not rows:
         parser.error(f"no network or variant {', '.join(sorted(unknown)) or args.variants}")
     FOLDER.mkdir(parents=True, exist_ok=True)
-    rtl = "not run: --no-rtl" if args.no_rtl else unbuilt(args.config)
+    config = args.config or CONFIGS[args.size]
+    if args.no_rtl:
+        for row in rows:
+            row.unrun = "not run: --no-rtl"
     if not args.json:
         print(HEAD)
-    with ThreadPoolExecutor(args.jobs) as pool:
-        for row in pool.map(lambda row: filled(row, args.config, rtl), rows):
+    fill = functools.partial(filled, size=args.size, config=config, folder=FOLDER)
+    found = []
+    with contextlib.ExitStack() as stack:
+        every: Iterable[Row] = map(fill, rows)
+        if args.jobs > 1:
+            context = multiprocessing.get_context("spawn")
+            every = stack.enter_context(ProcessPoolExecutor(args.jobs, context)).map(fill, rows)
+        for row in every:
+            found.append(row)
             if not args.json:
                 print(row.text(), flush=True)
-    failed = sum(row.failed for row in rows)
-    in_rtl = sum(row.rtl.startswith(EQUAL) for row in rows)
+    failed = sum(row.failed for row in found)
     if args.json:
-        print(json.dumps({"rows": [dataclasses.asdict(row) for row in rows], "failed": failed}))
+        print(json.dumps({"rows": [dataclasses.asdict(row) for row in found], "failed": failed}))
     else:
-        good = len(rows) - failed
-        print(f"{good} of {len(rows)} variants equal in functional, {in_rtl} in RTL")
+        print(totals(found))
     return 1 if failed else 0
+
+
+def totals(rows: Sequence[Row]) -> str:
+    """The last line of the table."""
+    functional = sum(row.functional == EQUAL for row in rows)
+    in_rtl = sum(row.rtl.startswith(EQUAL) for row in rows)
+    off, timed = (sum(row.times[k] for row in rows if row.times) for k in range(2))
+    return (
+        f"{functional} of {len(rows)} variants equal in functional, {in_rtl} in RTL; "
+        f"{off} of {timed:,} instructions with other times in the cycle model"
+    )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,13 @@ SUBSET = ("vtn_decoder", "vtn_online", "xwisenet")
 """Networks with attention, with a state, with pooling by scores."""
 BUILT = {"proof": {"tensors": 12, "compiler": 2}}
 CYCLES = {"cycles": 1234}
-RTL = {"equal": True, "tensors_compared": 10, "first_difference": None}
+RTL = {
+    "equal": True,
+    "tensors_compared": 10,
+    "first_difference": None,
+    "cycles": 1234,
+}
+TIMES = {"unit": ["LOAD", "STORE"], "pc": [1, 2], "issue": [5, 9], "start": [6, 9], "end": [8, 12]}
 
 
 @pytest.fixture
@@ -28,7 +34,11 @@ def answers(monkeypatch, tmp_path):
         answer = known[key]
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        if "--on" not in words:
+            return answer
+        path = tmp_path / f"{key}.json"
+        path.write_text(json.dumps({"instructions": {**TIMES, **answer.get("times", {})}}))
+        return {**answer, "files": [str(path)]}
 
     monkeypatch.setattr(families, "command", command)
     monkeypatch.setattr(families, "FOLDER", tmp_path)
@@ -36,7 +46,9 @@ def answers(monkeypatch, tmp_path):
 
 
 def table(capsys, *words):
-    code = main(["--networks", "vtn_decoder", "--variants", "norm=none", "--json", *words])
+    code = main(
+        ["--networks", "vtn_decoder", "--variants", "norm=none", "--jobs", "1", "--json", *words]
+    )
     (row,) = json.loads(capsys.readouterr().out)["rows"]
     return code, row
 
@@ -44,12 +56,8 @@ def table(capsys, *words):
 def test_a_row_that_is_equal_everywhere(answers, capsys):
     code, row = table(capsys)
     assert code == 0
-    assert (row["tensors"], row["cycles"], row["functional"], row["rtl"]) == (
-        10,
-        1234,
-        EQUAL,
-        EQUAL,
-    )
+    assert (row["tensors"], row["cycles"], row["times"]) == (10, 1234, [0, 2])
+    assert (row["functional"], row["rtl"]) == (EQUAL, EQUAL)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +68,10 @@ def test_a_row_that_is_equal_everywhere(answers, capsys):
         ("rtl", StepError("no verilator"), "rtl"),
         ("rtl", {**RTL, "equal": False, "first_difference": "y"}, "rtl"),
         ("rtl", {**RTL, "tensors_compared": 9}, "rtl"),
+        ("rtl", {**RTL, "cycles": 1235}, "times"),
+        ("rtl", {**RTL, "times": {"issue": [5, 10]}}, "times"),
+        ("rtl", {**RTL, "times": {name: values[:1] for name, values in TIMES.items()}}, "times"),
+        ("rtl", {**RTL, "times": {key: [] for key in TIMES}}, "times"),
         ("rtl", {**RTL, "tensors_compared": 0}, "rtl"),
     ],
 )
@@ -68,15 +80,27 @@ def test_a_refusal_a_difference_or_a_missing_tensor_fails(step, answer, column, 
     code, row = table(capsys)
     assert code == 1
     assert row["failed"]
-    assert not row[column].startswith(EQUAL)
+    assert column == "times" or not row[column].startswith(EQUAL)
 
 
-@pytest.mark.parametrize("words", [("--no-rtl",), ()])
-def test_what_was_not_run_is_never_equal(words, answers, capsys, monkeypatch):
-    monkeypatch.setattr(families, "unbuilt", lambda config: "not run: no circuit")
-    code, row = table(capsys, *words)
+def test_what_was_not_run_is_never_equal(answers, capsys):
+    code, row = table(capsys, "--no-rtl")
     assert code == 0
     assert row["rtl"].startswith("not run")
+
+
+def test_rows_at_paper_size(answers, capsys):
+    assert main(["--size", "paper", "--jobs", "1"]) == 0
+    rows = capsys.readouterr().out.splitlines()[1:]
+    clips = [row for row in rows[:-1] if "not run: a clip takes" in row]
+    frames = [row for row in rows[:-1] if "part=encoder" in row and "0 of 2" in row]
+    assert (len(clips), len(frames), len(rows)) == (2, 4, 8)
+    assert rows[-1].startswith("7 of 7 variants equal in functional, 5 in RTL; 0 of 10 instr")
+
+
+def test_a_command_in_this_process_that_fails_says_why():
+    with pytest.raises(StepError, match="nonesuch"):
+        families.command("compiler", "build", "nonesuch.onnx")
 
 
 def test_an_unknown_network_is_an_error(answers):
@@ -88,7 +112,9 @@ def test_an_unknown_network_is_an_error(answers):
 @pytest.mark.parametrize("network", SUBSET)
 def test_every_variant_is_equal_in_functional(network, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(families, "FOLDER", tmp_path)
-    code = main(["--networks", network, "--config", written(tmp_path), "--no-rtl", "--json"])
+    code = main(
+        ["--networks", network, "--config", written(tmp_path), "--no-rtl", "--jobs", "1", "--json"]
+    )
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert code == 0
     for row in rows:
@@ -98,7 +124,7 @@ def test_every_variant_is_equal_in_functional(network, tmp_path, monkeypatch, ca
 @pytest.mark.cosim
 def test_every_variant_of_the_decoder_is_equal_in_rtl(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(families, "FOLDER", tmp_path)
-    code = main(["--networks", "vtn_decoder", "--config", written(tmp_path)])
+    code = main(["--networks", "vtn_decoder", "--config", written(tmp_path), "--jobs", "1"])
     out = capsys.readouterr().out
     assert code == 0, out
     assert "3 in RTL" in out
