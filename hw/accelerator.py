@@ -60,11 +60,6 @@ class Accelerator(wiring.Component):
     s_axi_*: AXI4-Lite slave (hw/arch/registers.py).
     irq: Out, high while an interrupt is pending and enabled.
     trace_issue, trace_done: Out, one bit per `Unit`: an instruction enters or leaves the unit.
-
-    Raises
-    ------
-    ConfigError
-        If a feature of the configuration is not among those that the circuit has.
     """
 
     def __init__(
@@ -75,7 +70,6 @@ class Accelerator(wiring.Component):
         drain: type[DrainUnit] = DrainUnit,
         vector: type[VectorUnit] = VectorUnit,
     ):
-        config.require_built()
         self._config = config
         self._compute = {Unit.ARRAY: array, Unit.DRAIN: drain, Unit.VECTOR: vector}
         super().__init__(
@@ -157,12 +151,5 @@ class Accelerator(wiring.Component):
 
 
 def verilog(config: AcceleratorConfig, name: str = "accelerator", *, readable: bool = False) -> str:
-    """Verilog of the accelerator; `name` is the top module's, `readable` as in `convert`.
-
-    Raises
-    ------
-    ConfigError
-        As `Accelerator`.
-    """
-    config.require_built()
+    """Verilog of the accelerator; `name` is the top module's, `readable` as in `convert`."""
     return convert(Accelerator(config), name=name, readable=readable)

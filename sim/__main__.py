@@ -240,8 +240,6 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.top < 1:
         raise InputError(f"--top must be at least 1, not {arguments.top}")
     build = Build.load(arguments.build, arguments.config)
-    if arguments.on in ("rtl", "soc"):
-        build.require_circuit()
     options = _options(arguments, build)
     stepping = _stepping(arguments)
     if arguments.input is not None and stepping is None:

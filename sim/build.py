@@ -77,19 +77,6 @@ class Build:
         path = folder / GOLDEN
         return cls(folder, program, machine, read_npz(path) if path.is_file() else {})
 
-    def require_circuit(self) -> None:
-        """Refuse a configuration with features that simulators have and the circuit has not.
-
-        Raises
-        ------
-        InputError
-            Names the feature.
-        """
-        try:
-            self.config.require_built()
-        except ConfigError as error:
-            raise InputError(str(error)) from error
-
     @property
     def recording(self) -> Path:
         """The recorded run."""

@@ -19,7 +19,7 @@ def plain(preset: str) -> AcceleratorConfig:
 
 
 def folding(
-    preset: str, *, attention: bool = True, pair: bool = False, weight_bits: int | None = None
+    preset: str, *, attention: bool = True, weight_bits: int | None = None
 ) -> AcceleratorConfig:
     """A preset with the features fold and attention, and the tables that they need.
 
@@ -27,12 +27,10 @@ def folding(
     ----------
     preset: name.
     attention: also with the path of activations to the weights.
-    pair: also with two rows in a step of PACK, which no circuit has.
     weight_bits: of the array, instead of the preset's.
     """
     config = plain(preset)
-    wanted = {"fold": True, "attention": attention, "pair": pair}
-    features = tuple(name for name, there in wanted.items() if there)
+    features = ("fold", "attention") if attention else ("fold",)
     return dataclasses.replace(
         config,
         name=f"{preset}_folding",

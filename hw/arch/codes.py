@@ -38,15 +38,10 @@ FEATURES = (
     "hfa_depthwise",
     "fold",
     "attention",
-    "pair",
 )
 """Optional parts of the circuit. Bit i of a feature mask stands for FEATURES[i]."""
 FEATURE_BITS = 16
 """Of a feature mask."""
-
-BUILT = FEATURES[:-1]
-"""Those that the circuit has; `AcceleratorConfig.require_built` refuses configurations with others.
-The functional and the cycle simulator have all."""
 
 
 class Unit(enum.IntEnum):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hw.arch.codes import BUILT, FEATURE_BITS, FEATURES, INSTRUCTION_BYTES, LOCAL_BITS
+from hw.arch.codes import FEATURE_BITS, FEATURES, INSTRUCTION_BYTES, LOCAL_BITS
 from hw.arch.parts import (
     ArrayConfig,
     ConfigError,
@@ -24,7 +24,6 @@ from hw.arch.typed import TypedError, build
 from hw.arch.yaml_file import locate, read_mapping
 
 __all__ = [
-    "BUILT",
     "CONFIG_DIRECTORY",
     "FEATURES",
     "NEEDS",
@@ -44,7 +43,6 @@ NEEDS = {
     "hfa_depthwise": ("hfa", "depthwise"),
     "fold": ("vector",),
     "attention": ("fold",),
-    "pair": ("fold",),
 }
 """Features that extend others."""
 
@@ -303,21 +301,6 @@ class AcceleratorConfig:
     def missing_features(self) -> int:
         """Mask of everything that the circuit does not have."""
         return ~self.feature_mask & ((1 << FEATURE_BITS) - 1)
-
-    def require_built(self) -> None:
-        """Refuse features that the circuit does not have.
-
-        Raises
-        ------
-        ConfigError
-            Names the first such feature.
-        """
-        missing = [feature for feature in self.features if feature not in BUILT]
-        if missing:
-            raise ConfigError(
-                f"feature {missing[0]!r} of configuration {self.name!r} is not in the circuit; "
-                f"it has {', '.join(BUILT)}"
-            )
 
     @property
     def fingerprint(self) -> int:

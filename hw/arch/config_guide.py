@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hw.arch.codes import ADDRESS_BITS, BUILT, FEATURES, LOCAL_BITS
+from hw.arch.codes import ADDRESS_BITS, FEATURES, LOCAL_BITS
 from hw.arch.config import (
     CENTRED_WEIGHT_BITS,
     CONFIG_DIRECTORY,
@@ -238,7 +238,6 @@ BRING = {
     "hfa_depthwise": "F(2×2,3×3) of depthwise layers",
     "fold": "softmax, norms and ArgMax on VECTOR",
     "attention": "products of two activations: weights with a zero point, four weight banks",
-    "pair": "two neighbouring pixels in a step of PACK",
 }
 
 
@@ -290,11 +289,7 @@ def _page() -> Iterator[str]:
     yield ""
     yield "## Features"
     yield ""
-    built = {name: "yes" if name in BUILT else "simulators only" for name in FEATURES}
-    yield from _table(
-        ("feature", "brings", "in the circuit"),
-        [(f"`{name}`", BRING[name], built[name]) for name in FEATURES],
-    )
+    yield from _table(("feature", "brings"), [(f"`{name}`", BRING[name]) for name in FEATURES])
     yield "## Presets"
     yield ""
     presets = [AcceleratorConfig.load(p) for p in sorted(CONFIG_DIRECTORY.glob("*.yaml"))]

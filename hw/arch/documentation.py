@@ -10,14 +10,12 @@ import enum
 import inspect
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from hw.arch import isa, registers
-from hw.arch.codes import BUILT, FEATURES
+from hw.arch.codes import FEATURES
 from hw.arch.encoding import Field
-from hw.arch.isa import CLASSES, OPCODE_BITS, RULES, Instruction, is_built, unit_of
+from hw.arch.isa import CLASSES, OPCODE_BITS, RULES, Instruction, unit_of
 from hw.arch.rule_text import described
-from hw.arch.rules import predicate, specialised
 from hw.arch.worked_layer import TEXT
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "isa.md"
@@ -43,8 +41,6 @@ without the feature x; names in plain letters are parameters of the configuratio
 error is reported: OPCODE, FINGERPRINT, UNSUPPORTED, BAD_WAIT, FIELD, ADDRESS. Besides, the units
 check addresses as they use them, and what only the data show."""
 
-UNBUILT = "Not in the circuit yet; the functional and the cycle simulator execute it."
-
 
 def _prose(text: str | None) -> str:
     return inspect.cleandoc(text or "")
@@ -69,23 +65,8 @@ def _fields(kind: type[Instruction]) -> Iterator[tuple[object, ...]]:
     for field in kind.layout():
         default = getattr(example, field.name)
         text = ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)
-        doc = field.doc if _built(kind, field) else f"{field.doc} (not in the circuit yet)"
-        yield f"{shift}", f"`{field.name}`", _kind(field), text, doc
+        yield f"{shift}", f"`{field.name}`", _kind(field), text, field.doc
         shift += field.width
-
-
-def _built(kind: type[Instruction], field: Field) -> bool:
-    """Whether some circuit takes a field with another value than the default (or all do not)."""
-    if not is_built(kind):
-        return True  # the whole instruction is not built, which stands above
-    values: dict[str, Any] = {field.name: 1 if field.length == 1 else (1,) * field.length}
-    changed = kind(**values)
-    return not any(
-        rule.code is isa.ErrorCode.UNSUPPORTED
-        and not rule.parameters
-        and predicate(specialised(rule.condition, BUILT))(changed)
-        for rule in RULES[kind]
-    )
 
 
 def _instruction(kind: type[Instruction]) -> Iterator[str]:
@@ -98,9 +79,6 @@ def _instruction(kind: type[Instruction]) -> Iterator[str]:
         f"{OPCODE_BITS + kind.width()} of {8 * isa.INSTRUCTION_BYTES} bits."
     )
     yield ""
-    if not is_built(kind):
-        yield UNBUILT
-        yield ""
     yield _prose(kind.__doc__)
     yield ""
     rows = list(_fields(kind))
@@ -157,10 +135,7 @@ def page() -> str:
     for enumeration in ENUMERATIONS:
         lines += _enumeration(enumeration)
     lines += ["### Features", "", "Bits of `BEGIN.features`, optional parts of the circuit.", ""]
-    lines += _table(
-        ("bit", "name", "built"),
-        [(i, name, "yes" if name in BUILT else "not yet") for i, name in enumerate(FEATURES)],
-    )
+    lines += _table(("bit", "name"), list(enumerate(FEATURES)))
     lines += ["## Error codes", "", _prose(isa.ErrorCode.__doc__), ""]
     lines += _table(("value", "name"), [(int(c), c.name) for c in isa.ErrorCode])
     lines += _registers()

@@ -27,7 +27,6 @@ from typing import TypeAlias, assert_never
 
 from hw.arch.codes import (
     ADDRESS_BITS,
-    BUILT,
     COUNT_BITS,
     DELTA_BITS,
     FIXED_POINT,
@@ -185,8 +184,8 @@ RULES: dict[type[Encodable], tuple[Rule, ...]] = {
 """What makes an instruction of a class illegal, whatever the data and the registers."""
 
 
-def is_built(kind: type[Encodable], features: Sequence[str] = BUILT) -> bool:
-    """Whether a circuit executes instructions of a class: one with `features`, or any at all."""
+def is_built(kind: type[Encodable], features: Sequence[str]) -> bool:
+    """Whether a circuit with `features` executes instructions of a class."""
     needed = {r.condition.feature for r in RULES[kind] if isinstance(r.condition, Lacks)}
     return needed <= set(features)
 

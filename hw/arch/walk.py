@@ -224,55 +224,31 @@ def _elementwise(instruction: Elementwise, config: AcceleratorConfig) -> Iterato
         yield rows(instruction.destination, out, instruction.destination_deltas, True)
 
 
-def reduce_pixels(instruction: Reduce) -> int:
-    """Pixels of a window along x: with `pair` two in a step, 2: but one in the last."""
-    steps = instruction.window[0]
-    return 2 * steps - (instruction.pair == 2) if instruction.pair else steps
-
-
 def reduce_masks(instruction: Reduce) -> list[npt.NDArray[np.bool_]]:
-    """For x, y, t: [window, positions] whether the position lies inside the tensor.
-
-    With `pair` the window along x has `reduce_pixels` pixels.
-    """
-    window = (reduce_pixels(instruction), *instruction.window[1:])
+    """For x, y, t: [window, positions] whether the position lies inside the tensor."""
     return [
         inside(
             instruction.starts[d],
             instruction.steps[d],
             instruction.counts[d],
             1,
-            window[d],
+            instruction.window[d],
             instruction.bounds[d],
         )
         for d in range(3)
     ]
 
 
-def reduce_reads(instruction: Reduce) -> list[tuple[int, list[npt.NDArray[np.bool_]]]]:
-    """First row and masks of each of the one or two rows that a step reads.
-
-    The masks of the second one have fewer columns where the last step has none.
-    """
-    masks = reduce_masks(instruction)
-    if not instruction.pair:
-        return [(instruction.source, masks)]
-    x, y, t = masks
-    second = instruction.source + instruction.pair_delta
-    return [(instruction.source, [x[0::2], y, t]), (second, [x[1::2], y, t])]
-
-
 def _reduce(instruction: Reduce, config: AcceleratorConfig) -> Iterator[Access]:
     counts = (*instruction.window, *instruction.counts)
     step = strides(counts, instruction.source_deltas)
-    for source, masks in reduce_reads(instruction):
-        clipped = [
-            (instruction.counts[d], step[3 + d], mask.shape[0], step[d], mask)
-            for d, mask in enumerate(masks)
-        ]
-        found = _clipped_interval(source, [(counts[6], step[6])], clipped)
-        if found is not None:
-            yield Access(Memory.ACTIVATION, *found, False)
+    clipped = [
+        (instruction.counts[d], step[3 + d], mask.shape[0], step[d], mask)
+        for d, mask in enumerate(reduce_masks(instruction))
+    ]
+    found = _clipped_interval(instruction.source, [(counts[6], step[6])], clipped)
+    if found is not None:
+        yield Access(Memory.ACTIVATION, *found, False)
     if instruction.table:
         yield _table(instruction.table, config)
     yield rows(instruction.destination, instruction.counts, instruction.destination_deltas, True)

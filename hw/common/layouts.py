@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from amaranth.hdl import ShapeCastable, ShapeLike, signed, unsigned
 from amaranth.lib import data
 
-from hw.arch.codes import BUILT
+from hw.arch.codes import FEATURES
 from hw.arch.encoding import Encodable, Field
 from hw.arch.isa import CLASSES, INSTRUCTION_BYTES, OPCODE_BITS, Unit, is_built
 
@@ -32,13 +32,13 @@ def instruction_layout(kind: type[Encodable]) -> data.StructLayout:
     return data.StructLayout({field.name: _shape(field) for field in kind.layout()})
 
 
-def unit_classes(unit: Unit, features: Sequence[str] = BUILT) -> list[type[Encodable]]:
+def unit_classes(unit: Unit, features: Sequence[str] = FEATURES) -> list[type[Encodable]]:
     """Instruction classes that a unit executes; what a machine has not got never reaches it.
 
     Parameters
     ----------
     unit: whose.
-    features: of the machine; all that are built if not given.
+    features: of the machine; all if not given.
     """
     return [
         kind
@@ -68,7 +68,7 @@ def _fields(kind: type[Encodable]) -> list[tuple[Field, range]]:
     return result
 
 
-def kept_bits(unit: Unit, features: Sequence[str] = BUILT) -> list[range]:
+def kept_bits(unit: Unit, features: Sequence[str] = FEATURES) -> list[range]:
     """Bit ranges of `unit_layout` that mean something behind the dispatch.
 
     Waits have become targets by then, and the registers have been added.
@@ -76,7 +76,7 @@ def kept_bits(unit: Unit, features: Sequence[str] = BUILT) -> list[range]:
     Parameters
     ----------
     unit: whose.
-    features: of the machine; all that are built if not given.
+    features: of the machine; all if not given.
     """
     kinds = unit_classes(unit, features)
     used = {

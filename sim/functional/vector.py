@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,7 @@ from hw.arch.isa import (
 )
 from hw.arch.nest import walked
 from hw.arch.numerics import Int, round24, round_half_even
-from hw.arch.walk import (
-    elementwise_produced,
-    reduce_pixels,
-    reduce_reads,
-    two_sources,
-)
+from hw.arch.walk import elementwise_produced, reduce_masks, two_sources
 from sim.functional.errors import UnitError
 from sim.functional.state import Bytes, Index, State
 
@@ -135,30 +131,10 @@ def _inside(masks: list[npt.NDArray[np.bool_]], blocks: int) -> npt.NDArray[np.b
 def _windows(instruction: Reduce, state: State) -> tuple[Bytes, npt.NDArray[np.bool_]]:
     """Bytes [n, window, L] with `pad` outside, and the inside mask [n, window]."""
     counts = (*instruction.window, *instruction.counts)
-    pixels = (reduce_pixels(instruction), *instruction.window[1:])
-    shape = (*reversed(instruction.counts), *reversed(pixels))
-    inside = np.zeros(shape, np.bool_)
-    row = np.zeros(shape, np.int64)
-    reads = reduce_reads(instruction)
-    for place, (source, masks) in enumerate(reads):
-        which = slice(place, None, len(reads))
-        taken = masks[0].shape[0]  # of two rows in a step, the second may miss the last one
-        inside[..., which] = _inside(masks, instruction.counts[3])
-        row[..., which] = walked(source, counts, instruction.source_deltas)[..., :taken]
-    row &= ADDRESS_MASK
-    if len(reads) > 1:
-        _check_pairs(row, inside, state.config.memory.activation_bank_rows)
-    size = int(np.prod(pixels))
-    inside = inside.reshape(-1, size)
+    size = math.prod(instruction.window)
+    inside = _inside(reduce_masks(instruction), instruction.counts[3]).reshape(-1, size)
+    row = walked(instruction.source, counts, instruction.source_deltas) & ADDRESS_MASK
     return state.activation.read_padded(row.reshape(-1, size), inside, instruction.pad), inside
-
-
-def _check_pairs(row: Index, inside: npt.NDArray[np.bool_], bank_rows: int) -> None:
-    """Two rows of a step that both lie inside are read at once."""
-    second = row[..., 1::2]
-    first = row[..., 0::2][..., : second.shape[-1]]
-    both = inside[..., 1::2] & inside[..., 0::2][..., : second.shape[-1]]
-    check_ports(first[both], second[both], bank_rows)
 
 
 def execute_reduce(instruction: Reduce, state: State) -> None:

@@ -45,7 +45,7 @@ def test_fingerprints_tell_configurations_apart():
 
 
 def test_feature_mask_has_one_bit_each():
-    whole = folding("tiny", pair=True)
+    whole = folding("tiny")
     assert set(whole.features) == set(FEATURES)
     assert whole.feature_mask == (1 << len(FEATURES)) - 1
 

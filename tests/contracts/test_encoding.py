@@ -170,7 +170,7 @@ WIDTHS = {
     "ARRAY": 466,
     "DRAIN": 354,
     "ELEMENTWISE": 481,
-    "REDUCE": 509,
+    "REDUCE": 490,
     "FOLD": 497,
     "PERMUTE": 456,
     "FENCE": 11,

@@ -198,36 +198,6 @@ def test_reduce(counts, window, inner, outer, starts, pitch, bounds):
     assert accesses(instruction, TINY) == expected
 
 
-@given(nest(4), nest(3), steps(7), steps(3, 2), nest(3), nest(3, 4), small(1, 2), small(-30, 30))
-def test_pairs(counts, window, inner, starts, pitch, bounds, pair, between):
-    full = (*window, *counts)
-    instruction = Reduce(
-        op=ReduceOp.PACK,
-        counts=counts,
-        window=window,
-        source=500,
-        source_deltas=deltas(full, inner),
-        pair=pair,
-        pair_delta=between,
-        destination=1500,
-        starts=starts,
-        steps=pitch,
-        bounds=bounds,
-    )
-    expected = []
-    for second in range(2):
-        rows = set()
-        for point in points(full):
-            where = [starts[d] + point[3 + d] * pitch[d] + point[d] for d in range(3)]
-            where[0] += point[0] + second
-            there = not (second and pair == 2 and point[0] == window[0] - 1)
-            if there and all(0 <= w < b for w, b in zip(where, bounds, strict=True)):
-                rows.add(500 + dot(point, inner) + second * between)
-        if rows:
-            expected.append(interval(Memory.ACTIVATION, rows, False))
-    assert accesses(instruction, FOLDING)[:-1] == expected
-
-
 @given(nest(4, 6), steps(4), steps(4), steps(4), st.sampled_from(FoldOp), st.booleans())
 def test_fold(counts, first, second, target, op, gather):
     gathers = gather and op in (FoldOp.DOT, FoldOp.MAX)

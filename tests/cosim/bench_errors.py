@@ -28,7 +28,6 @@ from hw.arch.isa import (
     Load,
     Next,
     Permute,
-    Reduce,
     Space,
     Store,
     Unit,
@@ -95,7 +94,6 @@ FAULTS = [
         [],
         first=Begin(fingerprint=CONFIG.fingerprint, features=0x8000),
     ),
-    Fault("not built", ErrorCode.UNSUPPORTED, SEQUENCER_UNIT, 1, [Reduce(pair=1)]),
     Fault(
         "two sources in one bank",
         ErrorCode.BANK_CONFLICT,

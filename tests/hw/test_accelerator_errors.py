@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from hw.accelerator import verilog
-from hw.arch.config import AcceleratorConfig, ConfigError
+from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import (
     MAX_WAIT,
     Array,
@@ -40,7 +39,6 @@ from hw.arch.registers import (
 )
 from hw.control.registers import READ_LATENCY
 from tests.hw.bench import HALT, PROGRAM_BASE, Bench, run, waits
-from tests.machines import folding
 
 pytestmark = pytest.mark.rtl
 TINY = AcceleratorConfig.load("tiny_direct")
@@ -64,7 +62,6 @@ FAULTS = {
     "hFA": (ErrorCode.UNSUPPORTED, [Array(mode=ArrayMode.HFA)]),
     "attention": (ErrorCode.UNSUPPORTED, [Array(weight_zero_point=-1)]),
     "spread": (ErrorCode.UNSUPPORTED, [Elementwise(spread=1)]),
-    "pair": (ErrorCode.UNSUPPORTED, [Reduce(pair_delta=1)]),
     "transform": (ErrorCode.UNSUPPORTED, [Drain(transform_t=1)]),
     "zero trips": (ErrorCode.FIELD, [Load(counts=(1, 0, 1))]),
     "zero beats": (ErrorCode.FIELD, [Store(beats=0)]),
@@ -330,9 +327,3 @@ def test_registers():
         await bench.write(ctx, Register.CONTROL, Control.ABORT)
 
     bench.simulate(scenario)
-
-
-def test_features_that_the_circuit_lacks_are_refused():
-    config = folding("tiny_direct", attention=False, pair=True)
-    with pytest.raises(ConfigError, match="feature 'pair' of configuration 'tiny_direct_folding'"):
-        verilog(config)

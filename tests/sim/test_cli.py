@@ -226,18 +226,6 @@ def test_bad_clips_are_refused_by_the_users_names(capsys, relu_build, tmp_path, 
     )
 
 
-def test_a_feature_that_the_circuit_has_not_is_refused(capsys, relu_build, monkeypatch):
-    folder = relu_build()
-    monkeypatch.setattr("hw.arch.config.BUILT", ("vector",))
-    code, out, err = run(capsys, "run", folder, "--on", "rtl")
-    assert (code, out) == (2, "")
-    assert "feature 'depthwise' of configuration 'config' is not in the circuit; it has" in err
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-    assert not (folder / "runs").exists()
-    assert run(capsys, "run", folder, "--on", "functional")[0] == 0
-
-
 def test_bad_inputs_are_refused(capsys, relu_build, tmp_path):
     folder = relu_build()
     clip = tmp_path / "clip.npz"

@@ -1,4 +1,4 @@
-"""PERMUTE, REDUCE's `pair`, and weights that are activations, against NumPy."""
+"""PERMUTE, and weights that are activations, against NumPy."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from hw.arch.isa import (
     ErrorCode,
     Permute,
     PermuteOp,
-    Reduce,
-    ReduceOp,
     deltas,
 )
 from sim.functional import MachineError
@@ -24,7 +22,7 @@ BANK = 256
 
 @pytest.fixture(params=["tiny", "ecp5_85k"])
 def bench(request, make_bench):
-    return make_bench(folding(request.param, pair=True))
+    return make_bench(folding(request.param))
 
 
 def random_rows(bench, row, count, seed):
@@ -184,57 +182,3 @@ def test_weights_behind_the_scratchpad_are_an_address_error(bench):
     with pytest.raises(MachineError, match=f"writes weight beat {last + 1}") as error:
         bench.run(instruction)
     assert error.value.code is ErrorCode.ADDRESS
-
-
-def pairs(window, pair, count, start, width, bank, **fields):
-    """PACK of one line of single-channel pixels: even columns at 5, odd ones in the next bank."""
-    steps = -(-window // 2) if pair == 2 else window // 2
-    counts = (count, 1, 1, 1)
-    nest = (steps, 1, 1, *counts)
-    first = 5 + start // 2 if start % 2 == 0 else bank + 5 + (start - 1) // 2
-    other = bank + 5 + start // 2 if start % 2 == 0 else 5 + (start + 1) // 2
-    return Reduce(
-        op=ReduceOp.PACK,
-        counts=counts,
-        window=(steps, 1, 1),
-        source=first,
-        source_deltas=deltas(nest, (1, 0, 0, 1, 0, 0, 0)),
-        pair=pair,
-        pair_delta=other - first,
-        destination=2 * bank,
-        destination_deltas=(1, 0, 0, 0),
-        starts=(start, 0, 0),
-        steps=(2, 1, 1),
-        bounds=(width, 1, 1),
-        pad=200,
-        pack_lanes=1,
-        **fields,
-    )
-
-
-@pytest.mark.parametrize(("window", "pair"), [(4, 1), (2, 1), (3, 2), (1, 2)])
-@pytest.mark.parametrize("start", [-2, -1, 0, 1])
-@pytest.mark.parametrize("width", [8, 9])
-def test_pairs_of_neighbours(bench, window, pair, start, width):
-    bank, lanes = bench.config.memory.activation_bank_rows, bench.config.lane_block
-    line = random_rows(bench, 5, width, 12)
-    bench.put_rows(5, line[0::2])
-    bench.put_rows(bank + 5, line[1::2])
-    count = 5
-    bench.run(pairs(window, pair, count, start, width, bank))
-    padded = np.full(width + 40, 200)
-    padded[20 : 20 + width] = line[:, 0]
-    expected = np.full((count, lanes), 200)
-    for i in range(count):
-        at = 20 + start + 2 * i
-        expected[i, :window] = padded[at : at + window]
-    assert np.array_equal(bench.rows(2 * bank, count), expected)
-
-
-def test_pairs_in_one_bank_conflict(bench):
-    bank = bench.config.memory.activation_bank_rows
-    random_rows(bench, 5, 20, 13)
-    instruction = pairs(4, 1, 3, 0, 12, bank)
-    with pytest.raises(MachineError, match="lie in one bank") as error:
-        bench.run(dataclasses.replace(instruction, pair_delta=6))
-    assert error.value.code is ErrorCode.BANK_CONFLICT

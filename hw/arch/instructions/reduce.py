@@ -17,7 +17,7 @@ from hw.arch.codes import (
 )
 from hw.arch.encoding import Encodable, bits
 from hw.arch.instructions.fields import counts_field, wait_field
-from hw.arch.rules import Fields, Rule, lacks, nonzero, parameter, zero
+from hw.arch.rules import Fields, Rule, lacks, parameter, zero
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,9 +29,6 @@ class Reduce(Encodable):
     SUM: Σ(row − pad) requantized with one multiplier, the zero point added after the rounding, or
     before it with `add_first`. PACK: lanes 0..pack_lanes of the i-th row of the window become lanes
     i·pack_lanes... of the result, whose other lanes are `pad`.
-    With `pair` a step of PACK takes the row and the one `pair_delta` behind it, whose coordinate is
-    one further; r0 then advances two coordinates, and the step of n0 is even. With `pair` = 2 the
-    last r0 takes one row only. Two rows of one step lie in different banks.
     Every value is then clamped to low..high and looked up in `table`. The window of a MAX has at
     least one row inside.
     """
@@ -58,8 +55,6 @@ class Reduce(Encodable):
     bounds: tuple[int, ...] = bits(11, "tensor size along x, y, t", length=3, default=(1, 1, 1))
     pad: int = bits(8, "input zero point, as the byte stored")
     pack_lanes: int = bits(5, "PACK: lanes taken from each row")
-    pair: int = bits(2, "PACK: 1: two rows in a step; 2: the same, but one in the last of r0")
-    pair_delta: int = bits(DELTA_BITS, "PACK, with `pair`: rows to the second one", signed=True)
     multiplier: int = bits(24, "SUM: significand of the scale")
     shift: int = bits(5, "SUM: left shift of the multiplier in units of 2^-44")
     zero_point: int = bits(9, "SUM: output zero point", signed=True)
@@ -73,11 +68,6 @@ _f = Fields(Reduce)
 
 RULES = (
     Rule(ErrorCode.UNSUPPORTED, lacks("vector"), "REDUCE needs the feature `vector`"),
-    Rule(
-        ErrorCode.UNSUPPORTED,
-        nonzero(_f.pair, _f.pair_delta) & lacks("pair"),
-        "`pair` needs the feature `pair`",
-    ),
     Rule(ErrorCode.FIELD, zero(_f.counts), "counts are at least 1"),
     Rule(ErrorCode.FIELD, zero(_f.window), "a window is at least 1"),
     Rule(ErrorCode.FIELD, _f.op > ReduceOp.PACK, f"the last operation is {int(ReduceOp.PACK)}"),
@@ -90,15 +80,5 @@ RULES = (
         ErrorCode.FIELD,
         (_f.op == ReduceOp.PACK) & (_f.pack_lanes == 0),
         "PACK takes at least one lane",
-    ),
-    Rule(
-        ErrorCode.FIELD,
-        ~lacks("pair")
-        & (
-            (_f.pair > 2)
-            | ((_f.pair == 0) & (_f.pair_delta != 0))
-            | ((_f.pair != 0) & ((_f.op != ReduceOp.PACK) | ((_f.steps[0] & 1) != 0)))
-        ),
-        "`pair` is 1 or 2 and needs PACK and an even step of n0; `pair_delta` needs `pair`",
     ),
 )

@@ -18,7 +18,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from compiler.backend.link import features_of
-from hw.arch.config import BUILT, FEATURES, AcceleratorConfig
+from hw.arch.config import FEATURES, AcceleratorConfig
 from hw.arch.instructions.elementwise import UNIT_MULTIPLIER, UNIT_SHIFT
 from hw.arch.isa import (
     CLASSES,
@@ -61,7 +61,7 @@ TINY = plain("tiny")
 DIRECT = AcceleratorConfig.load("tiny_direct")
 BARE = dataclasses.replace(DIRECT, features=())
 FLAT = dataclasses.replace(TINY, features=("depthwise", "vector", "hfa"))
-WHOLE = folding("tiny", pair=True)
+WHOLE = folding("tiny")
 WIDE = folding("large", attention=False)
 FOLDING = folding("tiny", attention=False)
 DEEP = dataclasses.replace(WHOLE, memory=dataclasses.replace(WHOLE.memory, weight_bytes=1 << 19))
@@ -341,14 +341,7 @@ REFUSED: list[tuple[AcceleratorConfig, Instruction, int]] = [
     (TINY, Reduce(steps=(15, 8, 9)), 0),
     (TINY, Reduce(op=ReduceOp.PACK), F),
     (TINY, PACKED, 0),
-    (TINY, change(PACKED, pair=1), U),
     (TINY, Reduce(op=ReduceOp.SUM, add_first=1), 0),
-    (WHOLE, change(PACKED, pair_delta=1), F),
-    (WHOLE, change(PACKED, pair=1), F),
-    (WHOLE, change(PACKED, pair=1, steps_0=2), 0),
-    (WHOLE, change(PACKED, pair=2, pair_delta=-9, steps_0=4), 0),
-    (WHOLE, change(PACKED, pair=3, steps_0=2), F),
-    (WHOLE, Reduce(op=ReduceOp.SUM, pair=1, steps=(2, 1, 1)), F),
     (WHOLE, Array(weight_unsigned=1, weight_zero_point=-1), F),
     (WHOLE, Array(weight_unsigned=1, weight_zero_point=255), 0),
     (WHOLE, Array(weight_zero_point=-128), 0),
@@ -444,5 +437,4 @@ def test_a_machine_has_the_classes_of_its_features():
 
     assert missing(TINY.features) == {Fold, Permute}
     assert missing(()) == {Elementwise, Reduce, Fold, Permute}
-    assert missing(FEATURES) == missing(BUILT) == set()
-    assert set(FEATURES) - set(BUILT) == {"pair"}
+    assert missing(FEATURES) == set()
