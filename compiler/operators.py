@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from compiler.frontend.catalogue import FORMS, Form
+from compiler.frontend.catalogue import FORMS, UNREAD, Form
 from compiler.frontend.functions import ELEMENTWISE
 from compiler.frontend.host import PREPROCESSING
 from compiler.frontend.model import FIRST_OPSET, LAST_OPSET
@@ -25,6 +25,7 @@ __all__ = [
     "LAST_OPSET",
     "PREPROCESSING",
     "QOPERATORS",
+    "UNREAD",
     "Form",
     "capacities",
     "limits_of",

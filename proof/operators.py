@@ -19,6 +19,7 @@ from compiler.operators import (
     LAST_OPSET,
     PREPROCESSING,
     QOPERATORS,
+    UNREAD,
     Form,
     capacities,
     limits_of,
@@ -47,6 +48,10 @@ A Where by such a function, between two tensors of one scale, selects among thei
 
 HOST = """What stands before the first QuantizeLinear is preprocessing: the host evaluates it in
 float, as the file says."""
+
+REFUSED = """Operators that are known and refused, and why; any other is refused as not supported.
+ONNX Runtime's quantizer makes QAttention in dynamic quantization only; its static quantizers leave
+Attention and MultiHeadAttention in float, as they have no rule for them."""
 
 CAPACITIES = (
     """The largest sizes that the back end accepts, asked one by one; up to 65,536 was tried."""
@@ -136,6 +141,8 @@ def page() -> str:
     lines += _paragraph(
         _listed(sorted(PREPROCESSING - ELEMENTWISE)) + ", and all of the functions."
     )
+    lines += ["## Refused by name", "", *_paragraph(REFUSED)]
+    lines += _table(("operator", "since"), [(f"`{name}`", why) for name, why in UNREAD.items()])
     lines += ["## What memories hold", "", *_paragraph(CAPACITIES)]
     lines += _capacities()
     return "\n".join(lines).rstrip() + "\n"

@@ -263,16 +263,24 @@ FORMS = (
 )
 """Every operator that is not a float function of one activation."""
 
+_INSTEAD = (
+    "export MatMul, Softmax, MatMul (opset 22 or below, no attention fusion) and quantize each"
+)
 _ATTENTION = (
-    "its scores and their softmax are float inside the operator: export MatMul, Softmax, MatMul "
-    "(opset 22 or below, no attention fusion) and quantize each"
+    "pairs around it give scales to its operands and its result, none to its scores and their "
+    f"softmax, which stay float: {_INSTEAD}"
+)
+_INTEGER_ATTENTION = (
+    "only its input and its weights are int8; queries, keys, values, scores and the result are "
+    f"float, without a scale: {_INSTEAD}"
 )
 _DYNAMIC = "its scales are computed at run time: quantize statically"
 UNREAD = {
     **dict.fromkeys(
-        ("Attention", "GroupQueryAttention", "MultiHeadAttention", "PackedAttention", "QAttention"),
+        ("Attention", "GroupQueryAttention", "MultiHeadAttention", "PackedAttention"),
         _ATTENTION,
     ),
+    "QAttention": _INTEGER_ATTENTION,
     **dict.fromkeys(("ConvInteger", "DynamicQuantizeLinear", "MatMulInteger"), _DYNAMIC),
     **dict.fromkeys(
         ("GroupNormalization", "InstanceNormalization", "RMSNormalization"),
