@@ -172,7 +172,7 @@ def test_scalar_that_waits_for_nothing():
     assert at(result.issue, Unit.DRAIN) == [wanted]
 
 
-def test_load_and_store_alternate_and_fetch_comes_last():
+def test_load_and_store_alternate():
     """Both ask in every cycle: grants alternate as long as slots are free."""
     count = 8 * BURST
     program = [

@@ -21,21 +21,31 @@ def logits(*codes):
 
 
 def test_a_clip():
-    assert Clip.of(logits(3, 9, 7), logits(3, 8, 7), SCALE) == Clip(1, 1, 2, 1, 1)
-    assert Clip.of(logits(9, 9, 7), logits(9, 8, 7), SCALE) == Clip(0, 0, 0, 1, 1)
-    assert Clip.of(logits(-3, 9, 7), logits(-3, 7, 9), SCALE) == Clip(1, 2, 2, 2, 2)
+    assert Clip.of(logits(3, 9, 7), logits(3, 8, 7), SCALE) == Clip(1, 1, True, 2, 1, 1)
+    assert Clip.of(logits(9, 9, 7), logits(8, 9, 7), SCALE) == Clip(0, 1, True, 0, 1, 1)
+    assert Clip.of(logits(9, 9, 7), logits(7, 7, 9), SCALE) == Clip(0, 2, False, 0, 2, 2)
+    assert Clip.of(logits(-3, 9, 7), logits(-3, 7, 9), SCALE) == Clip(1, 2, False, 2, 2, 2)
+
+
+def clear(ours, theirs, margin=5):
+    return Clip(ours, theirs, ours == theirs, margin, margin, int(ours != theirs))
+
+
+TIE, STRANGE_TIE = Clip(0, 1, True, 0, 1, 1), Clip(0, 2, False, 0, 2, 2)
 
 
 def test_figures_over_clips():
-    clips = [Clip(4, 4, 0, 1, 1), Clip(5, 5, 2, 2, 0), Clip(5, 6, 4, 3, 1)]
-    figures = summary(clips)
-    assert figures["margins"] == [0, 1, 2, 3, 4]
+    clips = [clear(4, 4, 2), clear(5, 5, 4), clear(5, 6, 6)]
+    figures = summary(clips, [TIE, STRANGE_TIE])
+    assert figures["margins"] == [2, 3, 4, 5, 6]
     assert (figures["clips"], figures["equal"], figures["classes"]) == (3, 2, 3)
-    assert (figures["ties"], figures["logits_differ"], figures["steps"]) == (1, 2, 1)
-    text = "\n".join(lines(figures, [(2, clips[2])]))
+    assert (figures["ties"], figures["among"]) == (2, 1)
+    assert (figures["logits_differ"], figures["steps"]) == (3, 2)
+    text = "\n".join(lines(figures, clips[2:]))
     assert "top-1 equal on 2 of 3 clips; 3 classes occur" in text
-    assert "least 0, quartiles 1, 2, 3, most 4; 1 ties" in text
-    assert "clip 2: class 5 by 4 steps, ONNX Runtime 6 by 3" in text
+    assert "least 2, quartiles 3, 4, 5, most 6" in text
+    assert "2 more clips are ties; ONNX Runtime's class is among the first in 1 of them" in text
+    assert "class 5 by 6 steps, ONNX Runtime 6 by 6" in text
 
 
 @pytest.fixture
@@ -52,15 +62,18 @@ def measured(monkeypatch):
 @pytest.mark.parametrize(
     ("clips", "code"),
     [
-        ([Clip(n, n, 5, 5, 0) for n in range(20)], 0),
-        ([Clip(n, n, 5, 5, 0) for n in range(19)], 1),
-        ([*(Clip(n, n, 5, 5, 0) for n in range(20)), Clip(3, 4, 1, 1, 1)], 1),
+        ([clear(n, n) for n in range(20)], 0),
+        ([TIE, *(clear(n, n) for n in range(20))], 0),
+        ([clear(n % 19, n % 19) for n in range(20)], 1),
+        ([*(clear(n, n) for n in range(19)), clear(30, 19)], 1),
+        ([STRANGE_TIE, *(clear(n, n) for n in range(20))], 1),
+        ([TIE] * 21, 2),
     ],
 )
-def test_too_few_classes_or_another_one_fail(clips, code, measured, capsys):
+def test_too_few_classes_another_one_or_ties_alone_fail(clips, code, measured, capsys):
     measured(*clips)
-    assert main(["--size", "tiny"]) == code
-    assert f"{20 - (len(clips) < 20)} classes occur" in capsys.readouterr().out
+    assert main(["--size", "tiny", "--clips", "20"]) == code
+    assert ("20 clips" in capsys.readouterr().out) == (code < 2)
 
 
 def test_a_network_that_cannot_be_built_is_an_error(monkeypatch, capsys):
