@@ -4,6 +4,8 @@ Cycle 0 is the host's write of START. All events are on the AXI4 port or the iss
 strobes, so that a wrong constant shows as a wrong difference.
 """
 
+import random
+
 import pytest
 
 from hw.arch import timing
@@ -11,6 +13,7 @@ from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import (
     INSTRUCTION_BYTES,
     Array,
+    Begin,
     Branch,
     Drain,
     Elementwise,
@@ -20,7 +23,10 @@ from hw.arch.isa import (
     Set,
     Store,
     Unit,
+    deltas,
 )
+from sim.cycle.model import CoreModel
+from sim.functional.sequencer import Sequencer
 from tests.hw.bench import HALT, PROGRAM_BASE, ArrayStandIn, DrainStandIn, run, waits
 
 pytestmark = pytest.mark.rtl
@@ -192,6 +198,52 @@ def test_load_and_store_alternate():
     both = order[first : first + 6]
     assert "SS" not in "".join(both), order
     assert max(open_bursts(result)) == TINY.port.outstanding
+
+
+def transfers(seed, count=30):
+    """Loads and stores of some runs each, which wait for nothing and share no byte."""
+    generator = random.Random(seed)
+    program = []
+    for _ in range(count):
+        runs, beats = generator.randint(1, 4), generator.choice([1, 3, 20, 70])
+        pitch = 4 * generator.randint(beats, beats + 30)
+        counts = (runs, 1, 1)
+        common = {
+            "beats": beats,
+            "counts": counts,
+            "dram_deltas": deltas(counts, (pitch, 0, 0)),
+            "local_deltas": deltas(counts, (beats, 0, 0)),
+        }
+        if generator.random() < 0.5:
+            program.append(Load(dram=4 * generator.randrange(2500), **common))
+        else:
+            dram = 0x5000 + 4 * generator.randrange(1500)
+            program.append(Store(dram=dram, local=1024, **common))
+    return [*program, HALT]
+
+
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.large) for seed in range(1, 6))]
+)
+def test_transfers_take_the_times_of_the_cycle_model(seed):
+    """Whom the memory port grants when: LOAD, STORE and FETCH ask all the time."""
+    program = transfers(seed)
+    result = run(program)
+    assert result.error == 0
+    whole = [Begin(TINY.fingerprint, TINY.feature_mask), *program]
+    steps = list(Sequencer.of(whole, TINY).steps())
+    model = CoreModel(TINY, steps, PROGRAM_BASE, len(whole))
+    model.run()
+    for unit in (Unit.LOAD, Unit.STORE):
+        times = model.units[unit]
+        assert at(result.issue, unit) == [timing.START_LATENCY + cycle for cycle in times.issue]
+        assert at(result.done, unit) == [timing.START_LATENCY + cycle for cycle in times.done]
+    assert len(model.units[Unit.LOAD].done) > 5 and len(model.units[Unit.STORE].done) > 5
+    assert result.counters["cycles"] == model.cycles
+    late = CoreModel(TINY, steps, PROGRAM_BASE, len(whole), timing.MemoryTiming(read_latency=41))
+    late.run()  # the twin: one cycle of latency shows
+    assert late.units[Unit.LOAD].done != model.units[Unit.LOAD].done
+    assert late.cycles != model.cycles
 
 
 def open_bursts(result):
