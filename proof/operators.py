@@ -50,8 +50,9 @@ HOST = """What stands before the first QuantizeLinear is preprocessing: the host
 float, as the file says."""
 
 REFUSED = """Operators that are known and refused, and why; any other is refused as not supported.
-ONNX Runtime's quantizer makes QAttention in dynamic quantization only; its static quantizers leave
-Attention and MultiHeadAttention in float, as they have no rule for them."""
+ONNX Runtime's quantizer makes QAttention in dynamic quantization only. Its static quantizers have
+no rule for Attention and MultiHeadAttention: they stay float, or, named by hand, get pairs around
+them."""
 
 CAPACITIES = (
     """The largest sizes that the back end accepts, asked one by one; up to 65,536 was tried."""

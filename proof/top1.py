@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hw.arch.arrays import write_arrays
 from models.export import config_of
 from models.network import Signature
 from models.ortcheck import session
@@ -61,10 +62,11 @@ class Clip:
     def of(cls, ours: Floats, theirs: Floats, scale: float) -> Clip:
         """Compare logits that are multiples of `scale`."""
         a, b = (np.rint(logits.ravel() / scale).astype(np.int64) for logits in (ours, theirs))
-        margins = [int(np.diff(np.partition(codes, -2)[-2:])[0]) for codes in (a, b)]
+        ours_by, theirs_by = (int(np.diff(np.partition(codes, -2)[-2:])[0]) for codes in (a, b))
         first = int(b.argmax())
         among = bool(a[first] == a.max())
-        return cls(int(a.argmax()), first, among, *margins, int(np.abs(a - b).max()))
+        steps = int(np.abs(a - b).max())
+        return cls(int(a.argmax()), first, among, ours_by, theirs_by, steps)
 
 
 def prepared(network: str, size: str, variant: str, config: str) -> tuple[Path, Build]:
@@ -91,7 +93,7 @@ def compared(source: Path, build: Build, signature: Signature) -> Iterator[Clip]
     path = FOLDER / "clip.npz"
     for seed in itertools.count(FIRST_SEED):
         (feed,) = samples(signature, seed, 1)
-        np.savez(path, **feed)
+        write_arrays(path, feed)
         ran = run(build, "functional", path, output=FOLDER / "run.json")
         theirs = runtime.run([port.name], feed)[0]
         yield Clip.of(ran.outputs[port.name], theirs, scale)

@@ -234,7 +234,7 @@ def test_static_quantizers_of_onnx_runtime_have_no_rule_for_attention():
     """What docs/operators.md says; if it changes, there may be something to read."""
     ours = {"Attention", "GroupQueryAttention", "MultiHeadAttention"}
     assert not ours & (set(QDQRegistry) | set(QLinearOpsRegistry))
-    assert "Softmax" in QDQRegistry and "Attention" in IntegerOpsRegistry
+    assert "Softmax" in QLinearOpsRegistry and "Attention" in IntegerOpsRegistry
 
 
 def test_batch_norm_of_channels_that_lie_elsewhere():
