@@ -18,8 +18,8 @@ LOAD_OVERHEAD = 48
 STORE_OVERHEAD = 32
 PORT_EFFICIENCY = 0.97
 FETCH_STALL = 64
-"""Cycles that transfers lose to each fill of the instruction FIFO, so that many small tiles are
-dear: its bursts come first, and theirs wait with what hangs on them."""
+"""Cycles that a busy port gives to each fill of the instruction FIFO: the fetch comes last, when
+the queues run dry, and then takes a read latency and the dispatches."""
 SHORT_RUN = 6
 """Beats below which runs do not hide their bursts' latency."""
 

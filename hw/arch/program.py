@@ -53,7 +53,7 @@ __all__ = [
 ]
 
 MAGIC = b"VIDACCEL"
-VERSION = 4
+VERSION = 5
 DIGEST = slice(16, 48)
 """Place of the checksum."""
 HOST_MODEL = "host.onnx"
