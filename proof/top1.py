@@ -29,6 +29,7 @@ from models.network import Signature
 from models.ortcheck import session
 from models.samples import samples
 from proof.families import StepError, command
+from shell import leave
 from sim.build import Build
 from sim.command import run
 
@@ -186,4 +187,4 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main)

@@ -118,6 +118,7 @@ COMMANDS = {
     "proof.operators": (),
     "proof.deviations": (),
     "proof.group_deviations": (),
+    "proof.top1": (),
     "examples.own_network": (),
     "examples.sweep_width": (),
 }
