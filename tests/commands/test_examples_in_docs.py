@@ -36,6 +36,8 @@ ADAPTED = (
 """What is run in place of what is shown."""
 ELSEWHERE = {
     "hw synth": "tests/hw/boards",
+    "proof.families": "tests/proof/test_families.py",
+    "proof.top1": "tests/proof/test_top1.py",
     "compiler build cell.onnx": "tests of states",
     "sim run build/cell": "tests of states",
 }
