@@ -106,12 +106,22 @@ class BoardHost:
                 f"{high << 32 | low:016x} (registers {version}), the build's "
                 f"{config.fingerprint:016x} ({VERSION_VALUE})"
             )
+        self.make_usable()
+        self._ready = True
+
+    def make_usable(self) -> None:
+        """Start the DRAM, and see that it holds what is written.
+
+        Raises
+        ------
+        BoardFaultError
+            If it does not.
+        """
         for address, value, wait in self._board.start:
             self._link.write(address, [value])
             if wait:
                 self._link.wait(wait)
         self._try_memory()
-        self._ready = True
 
     def _forget(self) -> None:
         self._ready = False
