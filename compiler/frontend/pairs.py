@@ -97,7 +97,7 @@ def _onnx_shape(site: Site, operand: Operand) -> tuple[int, ...]:
         return operand.type.onnx_shape
     assert operand.array is not None, operand.name
     if operand.quantization is None:
-        raise site.refuse(f"constant {operand.name} is float and no scalar: quantize it")
+        raise site.refuse(f"constant {operand.name} is float: quantize it")
     return tuple(operand.array.shape)
 
 

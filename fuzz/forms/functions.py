@@ -181,7 +181,7 @@ def unary(b: Bench) -> None:
     if b.c.chance(18):
         real, sample = _subgraph(b, real, sample)
     else:
-        count = b.c.pick((1, 2, 3), (75, 18, 7))
+        count = b.c.pick((1, 2, 3), (58, 28, 14))
         if count > 1:
             b.form("function.row")
         for _ in range(count):

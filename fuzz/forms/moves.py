@@ -117,7 +117,7 @@ def _gather(b: Bench, name: str, shape: Shape, integer: bool) -> Moved:
     if b.c.chance(40) and b.style.opset >= 11:
         index -= shape[axis]
         b.form("gather.negative")
-    rank = b.c.pick((0, 1, 2), (50, 24, 26))
+    rank = b.c.pick((0, 1, 2), (44, 22, 34))
     if len(shape) - 1 + rank > 5:
         rank = 1
     b.form("gather.scalar" if rank == 0 else "gather.list" if rank == 1 else "gather.nested")
