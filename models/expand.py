@@ -1,9 +1,9 @@
 """Write ONNX's LSTM, GRU and RNN nodes out as the Gemm and elementwise operators that they are.
 
 Quantizers leave these nodes in float, or quantize their weights only and at run time; written out,
-every matrix is a Gemm and every gate a function, which they quantize like any other. All directions
-and layouts, initial states and `linear_before_reset` are read; what depends on values that a file
-does not say (`sequence_lens`), peepholes and clipping are refused.
+every matrix is a Gemm and every gate a function, which they quantize like any other (decision
+0023). All directions and layouts, initial states and `linear_before_reset` are read; what depends
+on values that a file does not say (`sequence_lens`), peepholes and clipping are refused.
 """
 
 from __future__ import annotations

@@ -71,10 +71,13 @@ class QuantizedGraph:
         self._flat = branches.flatten(self.model)
         self.file = OnnxFile(self._flat.model, self._flat.beside)
         self._behind = self._decision_chains()
+        choices = (node for node in self.file.nodes if branches.is_choice(node))
+        self._choices = {node.input[0]: node for node in choices}
         self.inputs, self.outputs = self.file.inputs, self.file.outputs
         self.shapes = {name: self._input_shape(name, shapes or {}) for name in self.inputs}
         self.groups: list[Group] = []
         self._values: dict[str, Value] = {}
+        self._decided: set[str] = set()
         self._floats = Floats(self._values, self.groups)
         self._host = host.HostPart(self.file, self.shapes)
         for name in self.inputs:
@@ -201,9 +204,10 @@ class QuantizedGraph:
 
     def _decide(self, name: str) -> None:
         """Append the group of a condition, where it is not there yet."""
-        if any(group.output == name for group in self.groups):
+        if name in self._decided:
             return
-        node = next(n for n in self.file.nodes if branches.is_choice(n) and n.input[0] == name)
+        self._decided.add(name)
+        node = self._choices[name]
         condition = self._values.get(name) or self._constant(name)
         chain = self._behind.get(name)
         source = None if chain is None else self._value(chain[0].input[0])

@@ -282,6 +282,7 @@ UNREAD = {
     ),
     "QAttention": _INTEGER_ATTENTION,
     **dict.fromkeys(("ConvInteger", "DynamicQuantizeLinear", "MatMulInteger"), _DYNAMIC),
+    "DynamicQuantizeLSTM": f"{_DYNAMIC}; of the float file `python -m models cells` makes one",
     **dict.fromkeys(
         ("GroupNormalization", "InstanceNormalization", "RMSNormalization"),
         "of the norms LayerNormalization is read, and its subgraph written out",

@@ -207,6 +207,7 @@ def test_batch_norms_that_are_refused(make, words):
         ("MultiHeadAttention", "com.microsoft", "export MatMul, Softmax, MatMul"),
         ("QAttention", "com.microsoft", "only its input and its weights are int8"),
         ("MatMulInteger", "", "quantize statically"),
+        ("DynamicQuantizeLSTM", "com.microsoft", "python -m models cells"),
         ("InstanceNormalization", "", "LayerNormalization is read"),
         ("BiasGelu", "com.microsoft", "domain 'com.microsoft'"),
     ],
