@@ -94,7 +94,7 @@ def save_png(figure: Figure, path: Path) -> None:
     # Not by savefig, here and below: it draws twice, to find out what the figure covers.
     with rc_context(RC):
         canvas: Any = FigureCanvasAgg(figure)  # matplotlib types neither of these methods
-        canvas.print_png(path, metadata={"Software": None})
+        canvas.print_png(path, metadata={"Software": None}, pil_kwargs={"compress_level": 3})
 
 
 def inline_svg(figure: Figure, name: str, description: str) -> str:
