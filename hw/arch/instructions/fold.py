@@ -109,6 +109,10 @@ _collects = (_f.op == FoldOp.SOFTMAX_COLLECT) | (_f.op == FoldOp.NORM_COLLECT)
 _softmax = (_f.op == FoldOp.SOFTMAX_COLLECT) | (_f.op == FoldOp.SOFTMAX_APPLY)
 _norm_applies = _f.op == FoldOp.NORM_APPLY
 
+_MOST = 2 * STATISTICS - 1
+"""Bits of a count that are multiplied: a product of whole counts would be the decoder's longest
+path, and a count with any other bit is too large by itself."""
+
 RULES = (
     Rule(ErrorCode.UNSUPPORTED, lacks("fold"), "FOLD needs the feature `fold`"),
     Rule(ErrorCode.FIELD, zero(_f.counts), "counts are at least 1"),
@@ -131,7 +135,11 @@ RULES = (
     Rule(
         ErrorCode.FIELD,
         (_collects | (_f.op == FoldOp.SOFTMAX_APPLY))
-        & (_f.entry + _f.counts[2] * _f.counts[3] > STATISTICS),
+        & (
+            (_f.counts[2] > STATISTICS)
+            | (_f.counts[3] > STATISTICS)
+            | (_f.entry + (_f.counts[2] & _MOST) * (_f.counts[3] & _MOST) > STATISTICS)
+        ),
         f"there are {STATISTICS} entries of statistics, one for each group",
     ),
     Rule(
