@@ -7,6 +7,7 @@ import random
 import select
 import signal
 import subprocess
+import weakref
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -104,9 +105,12 @@ class SocTransport:
         assert self._process.stdin is not None and self._process.stdout is not None
         self._input, self._output = self._process.stdin.fileno(), self._process.stdout.fileno()
         self._half = b""
+        self._end = weakref.finalize(self, _end, self._process)
 
     def send(self, data: bytes) -> None:
         """Send bytes."""
+        if not self._end.alive:
+            raise TransportError("the simulated SoC ended: it was closed")
         try:
             while data:
                 data = data[os.write(self._input, data) :]
@@ -138,14 +142,20 @@ class SocTransport:
         return "a rule of the SDRAM was broken" if code == 3 else f"exit code {code}"
 
     def close(self) -> None:
-        """End it."""
-        self._process.stdin.close()  # type: ignore[union-attr]
-        try:
-            self._process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process.stdout.close()  # type: ignore[union-attr]
+        """End it; also done when nobody holds this any more, and when Python ends."""
+        self._end()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """The simulator ends with its input."""
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.close()
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    process.stdout.close()
 
 
 class LossyTransport:

@@ -87,5 +87,9 @@ def test_tensors_that_are_gone_are_not_compared(made, tmp_path):
     made("vtn_decoder")
     source = made("vtn_decoder").folder.parent / "vtn_decoder.onnx"
     build(source, "tiny", tmp_path / "shared")
-    with pytest.raises(InputError, match="a board cannot show them; build with --dram all"):
-        ran(SocBackend(), Build.load(tmp_path / "shared"))
+    backend = SocBackend()
+    try:
+        with pytest.raises(InputError, match="a board cannot show them; build with --dram all"):
+            ran(backend, Build.load(tmp_path / "shared"))
+    finally:
+        backend.close()

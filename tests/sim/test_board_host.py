@@ -15,7 +15,7 @@ from sim.backend import Options
 from sim.board.backend import BoardBackend, check
 from sim.board.host import BoardFaultError, BoardHost, stored_ranges
 from sim.board.link import BoardResetError, Link, LinkError
-from sim.board.transport import LossyTransport
+from sim.board.transport import LossyTransport, SocTransport, TransportError
 from sim.build import Build
 from sim.errors import InputError
 from sim.functional import MachineError
@@ -188,3 +188,21 @@ def test_an_image_for_other_hosts(relu, relu_build, tmp_path, capsys):
     assert "PROGRAM_LENGTH 0x00000005" in printed and "STORE_LIMIT    0x00003000" in printed
     assert main(["image", str(folder), "-o", str(tmp_path / "no" / "file")]) == 2
     assert "cannot write" in capsys.readouterr().err
+
+
+def test_a_simulated_line_ends_with_its_user(tmp_path):
+    """Records of bytes and of time; the process ends when it is closed or nobody holds it."""
+    model, heard = tmp_path / "model", tmp_path / "heard"
+    model.write_text(f"#!/bin/sh\nprintf 'T\\0BxT\\0'\nexec cat > {heard}\n")
+    model.chmod(0o755)
+    line = SocTransport(model, 4)
+    assert line.receive(10**6) == b"x" and line.cycles == 2 * 2048
+    line.send(b"abc")
+    line.close()
+    line.close()
+    assert heard.read_text() == "abc"
+    assert line._process.returncode == 0
+    with pytest.raises(TransportError, match="the simulated SoC ended"):
+        line.send(b"d")
+    process = SocTransport(model, 4)._process
+    assert process.returncode == 0
