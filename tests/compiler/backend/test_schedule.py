@@ -156,7 +156,7 @@ def test_a_box_is_loaded_row_by_row():
     lanes = 16
     view = Strided(4096, 3, (7, 5, 4), (lanes, 7 * lanes, 35 * lanes, 140 * lanes), lanes)
     box = Box((2, 1, 1), (3, 4, 2), 1, 2)
-    load = load_box(view, box, 100)
+    (load,) = load_box(view, box, 100)
     runs = load.dram + offsets(load.counts, strides(load.counts, load.dram_deltas)).reshape(-1)
     rows = load.local + offsets(load.counts, strides(load.counts, load.local_deltas)).reshape(-1)
     got = {
