@@ -130,6 +130,8 @@ def network(
                     run["cycles"] <= most,
                 )
             )
+            energy = f"{1e3 * run['energy_j']:.1f} mJ"
+            rows.append(Row(f"{label}: energy ({backend})", energy))
             traffic, most_mb = run["dram_bytes"] / 1e6, TRAFFIC_MB.get(name)
             rows.append(
                 Row(
