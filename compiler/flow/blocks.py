@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from compiler.arms import Fork, Item, Trips, flattened
 from compiler.emit.emitter import Emitter
 from compiler.ir import AnyOperation, CompilerError, Graph, Join, Pick, Predicate, Put
-from compiler.lower import loop as lowered
+from compiler.lower import trip_parts
 from hw.arch.isa import (
     LOOP_LEVELS,
     REGISTERS,
@@ -212,7 +212,7 @@ class BlockWriter:
                 continue
             tensor = emitter.tensors[op.inputs[0] if isinstance(op, Pick) else op.stack]
             part = emitter.tensors[op.output]
-            step = lowered.pace(tensor, op.axis, part.layout.shape[op.axis])
+            step = trip_parts.pace(tensor, op.axis, part.layout.shape[op.axis])
             if step not in paces.values():
                 if not self._free:
                     raise CompilerError(
@@ -222,7 +222,7 @@ class BlockWriter:
                 paces[self._free.pop(0)] = step
             emitter.registers[op.output] = next(r for r, s in paces.items() if s == step)
             alone = part.address not in self._picked
-            if isinstance(op, Pick) and alone and lowered.in_place(tensor.layout, op.axis):
+            if isinstance(op, Pick) and alone and trip_parts.in_place(tensor.layout, op.axis):
                 emitter.in_place[op.output] = (part.address, tensor.address, part.layout.nbytes)
         return paces
 

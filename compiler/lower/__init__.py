@@ -17,7 +17,11 @@ from compiler.lower import (
     concat,
     convolution,
     join,
-    loop,
+    loop_enter,
+    loop_leave,
+    loop_pick,
+    loop_put,
+    loop_stack,
     normalize,
     pairwise,
     pool,
@@ -102,15 +106,15 @@ def lowering(op: AnyOperation) -> Lowering[Any]:
         case Join():
             return join.LOWERING
         case Enter():
-            return loop.ENTER
+            return loop_enter.LOWERING
         case Leave():
-            return loop.LEAVE
+            return loop_leave.LOWERING
         case Pick():
-            return loop.PICK
+            return loop_pick.LOWERING
         case Stack():
-            return loop.STACK
+            return loop_stack.LOWERING
         case Put():
-            return loop.PUT
+            return loop_put.LOWERING
         case Chain():
             return chain.LOWERING
         case Region():

@@ -13,7 +13,7 @@ from compiler.emit.emitter import Emitter
 from compiler.flow import loops as flow_loops
 from compiler.frontend import loops
 from compiler.ir import CompilerError
-from compiler.lower import loop as lowered
+from compiler.lower import trip_parts
 from compiler.onnx_import import FileError, import_model
 from hw.arch.config import AcceleratorConfig
 from models.export import export
@@ -190,7 +190,7 @@ def test_a_trip_that_begins_anew_is_noticed(tmp_path, monkeypatch):
 
 TWINS = {
     "nothing is carried": (flow_loops._Looping, "_carry", lambda self, leaves: None, "differs"),
-    "rows lie on one another": (lowered, "pace", lambda tensor, axis, size: 0, "differs"),
+    "rows lie on one another": (trip_parts, "pace", lambda tensor, axis, size: 0, "differs"),
     "a trip waits for nothing": (Emitter, "fence", lambda self: self.restart(), "race"),
     "one trip less": (
         Trips,
