@@ -7,7 +7,7 @@ import pytest
 
 from hw.__main__ import main
 from hw.arch.config import CONFIG_DIRECTORY, AcceleratorConfig
-from hw.boards.mapping import SynthesisError, _yosys
+from hw.boards.mapping import SynthesisError, run_yosys
 
 pytestmark = pytest.mark.rtl
 ROOT = Path(__file__).parents[2]
@@ -71,11 +71,11 @@ def test_ports(tmp_path, capsys):
     instances = set(re.findall(r"^  (\w+__\w+) \S+ \($", text, re.MULTILINE))
     assert instances <= set(modules) and "core_under_test__core" in instances
     check = "hierarchy -check -top core_under_test"
-    _yosys(f"read_verilog {path}\n{check}", tmp_path, "whole")
+    run_yosys(f"read_verilog {path}\n{check}", tmp_path, "whole")
     broken = text.replace("module core_under_test__core ", "module another ", 1)
     (tmp_path / "broken.v").write_text(broken)
     with pytest.raises(SynthesisError, match="core_under_test__core"):  # twin: it is missing
-        _yosys(f"read_verilog {tmp_path / 'broken.v'}\n{check}", tmp_path, "broken")
+        run_yosys(f"read_verilog {tmp_path / 'broken.v'}\n{check}", tmp_path, "broken")
 
 
 @pytest.mark.parametrize(
