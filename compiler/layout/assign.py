@@ -121,7 +121,7 @@ class _Assignment:
                 self._in_lanes(name, lane_map, self.graph.path_of(op, place))
                 for place, (name, lane_map) in enumerate(zip(names, wanted, strict=True))
             ]
-            op = dataclasses.replace(op, inputs=tuple(names))
+            op = op.reading(names)
             if isinstance(op, Pairwise):
                 op = self._parted(op, wanted)
             self._append(op)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +48,10 @@ class Operation(abc.ABC):
         shape = self.infer(inputs)
         if shape != output.shape:
             raise self.error(f"makes shape {list(shape)}, its result is {list(output.shape)}")
+
+    def reading(self, names: Sequence[str]) -> Self:
+        """The operator with operands of other names, in the same order."""
+        return dataclasses.replace(self, inputs=tuple(names))
 
     def arm(self, operand: int) -> Arm | None:
         """The arm, within that of the result, in which an operand may be made; None: none."""

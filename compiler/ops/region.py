@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 from compiler.ops.base import Operation
 from compiler.ops.chain import Chain
@@ -32,6 +32,11 @@ class Region(Operation):
 
     parts: tuple[Member, ...]
     between: tuple[TensorType, ...]
+
+    def reading(self, names: Sequence[str]) -> Self:
+        other = dict(zip(self.inputs, names, strict=True))
+        parts = tuple(part.reading([other.get(n, n) for n in part.inputs]) for part in self.parts)
+        return dataclasses.replace(self, inputs=tuple(names), parts=parts)
 
     def links(
         self, inputs: Sequence[TensorType], output: TensorType

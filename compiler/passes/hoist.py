@@ -47,7 +47,7 @@ def _hoist(graph: Graph, accept: Accept) -> Outcome:
     ops: list[AnyOperation] = []
     applied = []
     for op in graph.ops:
-        op = dataclasses.replace(op, inputs=tuple(renamed.get(n, n) for n in op.inputs))
+        op = op.reading([renamed.get(n, n) for n in op.inputs])
         if isinstance(op, Rearrange) and op.output not in graph.kept():
             tree = _Tree(graph, values, uses, op.source)
             if tree.climbs(op.inputs[0]):

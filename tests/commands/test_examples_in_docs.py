@@ -40,6 +40,7 @@ ELSEWHERE = {
     "proof.top1": "tests/proof/test_top1.py",
     "compiler build cell.onnx": "tests of states",
     "sim run build/cell": "tests of states",
+    "sim run build/any --on soc": "tests/cosim/test_soc.py",
 }
 
 
@@ -111,9 +112,9 @@ def test_commands_run(tmp_path, monkeypatch, capsys):
 COMMANDS = {
     "models": ("list", "table", "export", "cells", "stats", "run", "ortcheck"),
     "compiler": ("build", "check"),
-    "sim": ("run",),
+    "sim": ("run", "image"),
     "reports": (),
-    "hw": ("verilog", "synth", "config"),
+    "hw": ("verilog", "synth", "config", "header", "bitstream"),
     "fuzz": (),
     "proof.families": (),
     "proof.limits": (),

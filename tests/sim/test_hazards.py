@@ -71,7 +71,7 @@ def test_agrees_with_brute_force_when_waits_are_removed(tiny, seed):
     draw = random.Random(seed)
     waiting = [i for i, c in enumerate(code) if isinstance(c, UnitInstruction) and any(c.waits)]
     found = 0
-    for turn in range(16):
+    for turn in range(24):
         at = draw.choice(waiting)
         waits = list(code[at].waits) if turn % 2 else [0] * len(Unit)
         if turn % 2:

@@ -26,6 +26,11 @@ FUNCTIONS = {"max", "min", "to"}
 """Attributes of elementwise operators that the importer looks at itself."""
 BODIES = {"body", "else_branch", "then_branch"}
 """Of If and Loop, which become part of the graph."""
+SCANS = {
+    *("num_scan_inputs", "scan_input_directions"),
+    *("scan_output_axes", "scan_output_directions"),
+}
+"""Of Scan: frontend/scans.py looks at them one after another."""
 SHAPES = {"end", "start"}
 """Of Shape, which is folded."""
 
@@ -34,7 +39,7 @@ def test_every_operator_of_the_importer_is_listed_once():
     listed = [operator for form in FORMS for operator in form.operators]
     assert len(listed) == len(set(listed))
     known = {*reading.CONVERTERS, *reading.INDICES, *reading.KEPT, *reading.QUANTIZERS}
-    assert set(listed) == known | {"If", "Loop"}, "read by frontend/control.py"
+    assert set(listed) == known | {"If", "Loop", "Scan"}, "read by frontend/control.py"
 
 
 def standard(operator):
@@ -75,7 +80,7 @@ def literals():
 def test_what_is_listed_is_what_the_source_looks_up():
     listed = {name for form in FORMS for name in form.reads}
     # `pads` and `value` of Pad are listed so that their own refusal speaks.
-    assert literals() == (listed - {"value", *BODIES}) | FUNCTIONS | SHAPES
+    assert literals() == (listed - {"value", *BODIES, *SCANS}) | FUNCTIONS | SHAPES
 
 
 def model(quantizer=None, **attributes):
