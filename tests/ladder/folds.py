@@ -184,11 +184,12 @@ class FoldDraws(Frame):
             "entry": draw(0, STATISTICS - groups),
         }
         passes = draw(1, 2)
-        # Elements that do not count, of which random gains are taken, are a few deviations away.
+        # Elements that do not count may lie any number of deviations away; ε keeps that below 32.
         valid = self._valid() if e0 * e1 > 4 else 0
         elements = passes * (e0 * e1 * self.config.lane_block)
         if valid:
             elements -= passes * e1 * (self.config.lane_block - valid)
+        least = (elements * 255 // 24) ** 2 if valid else 0
         for number in range(passes):
             self.code.append(
                 Fold(
@@ -199,7 +200,7 @@ class FoldDraws(Frame):
                     last=int(number == passes - 1),
                     valid=valid,
                     elements=elements,
-                    epsilon=draw(0, 1 << draw(0, 33)),
+                    epsilon=max(least, draw(0, 1 << draw(0, 33))),
                     multiplier=self.random.choice((0, draw(0, (1 << 24) - 1) >> draw(0, 20))),
                     **common,  # type: ignore[arg-type]
                 )

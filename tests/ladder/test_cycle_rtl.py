@@ -126,7 +126,8 @@ def test_twin_one_wrong_byte_is_seen() -> None:
     rtl, model = both(looped(TINY), TINY)
     memory = np.array(model.memory)
     memory[-1] ^= 1
-    found = differences(rtl, dataclasses.replace(model, memory=memory))
+    image = dataclasses.replace(model.image, memory=memory)
+    found = differences(rtl, dataclasses.replace(model, image=image))
     assert found == [f"1 bytes of DRAM differ, the first at {memory.size - 1:#x}"]
 
 
