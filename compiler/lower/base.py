@@ -245,3 +245,28 @@ class Moved(Streamed[Op]):
     ) -> int:
         """The result crosses the memory port twice."""
         return 0 if self.keeps_bytes(op) else 2 * result.beats(config)
+
+
+class Unmoved(Lowering[Op]):
+    """A lowering without instructions: what its result is lies there already."""
+
+    def facts(self, op: Op) -> dict[str, Any]:
+        """What reports are told of it."""
+        return {}
+
+    def bound(
+        self,
+        op: Op,
+        sources: Sequence[Laid],
+        result: Laid,
+        config: AcceleratorConfig,
+        algorithms: Sequence[Algorithm],
+    ) -> int:
+        """Nothing is done."""
+        return 0
+
+    def emit(
+        self, emitter: Emitter, op: Op, sources: Sequence[Tensor], target: Tensor
+    ) -> dict[str, Any]:
+        """Nothing."""
+        return self.facts(op)

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from compiler.emit.emitter import Emitter
-from compiler.lower.base import Laid, Lanes, Lowering
+from compiler.lower.base import Lanes, Unmoved
 from compiler.ops import Join
 from compiler.ops.join import MOST_READ
 from compiler.policy import Policy
 from compiler.tensor import TensorType
 from hw.arch.config import AcceleratorConfig
 from hw.arch.layout import LaneMap, TensorLayout
-from hw.arch.program import Tensor
-from hw.arch.winograd import Algorithm
 
 
-class JoinLowering(Lowering[Join]):
+class JoinLowering(Unmoved[Join]):
     """No instruction; what decides is emitted before the arms (compiler/flow/blocks.py)."""
 
     operation = Join
@@ -64,21 +61,8 @@ class JoinLowering(Lowering[Join]):
         """Both arms write to one place; of what is tested, rows are read one by one."""
         return number == 2
 
-    def bound(
-        self,
-        op: Join,
-        sources: Sequence[Laid],
-        result: Laid,
-        config: AcceleratorConfig,
-        algorithms: Sequence[Algorithm],
-    ) -> int:
-        """Nothing is done."""
-        return 0
-
-    def emit(
-        self, emitter: Emitter, op: Join, sources: Sequence[Tensor], target: Tensor
-    ) -> dict[str, Any]:
-        """Nothing."""
+    def facts(self, op: Join) -> dict[str, Any]:
+        """Whose it is."""
         return {"branch": op.branch}
 
 

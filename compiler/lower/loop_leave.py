@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from compiler.emit.emitter import Emitter
-from compiler.lower.base import Laid, Lanes, Lowering
+from compiler.lower.base import Lanes, Unmoved
 from compiler.ops import Leave
 from compiler.policy import Policy
 from compiler.tensor import TensorType
 from hw.arch.config import AcceleratorConfig
 from hw.arch.layout import LaneMap, TensorLayout
-from hw.arch.program import Tensor
-from hw.arch.winograd import Algorithm
 
 
-class LeaveLowering(Lowering[Leave]):
+class LeaveLowering(Unmoved[Leave]):
     """No instruction; what goes round and what decides is emitted with the trips
     (compiler/flow/blocks.py).
     """  # noqa: D205
@@ -58,21 +55,8 @@ class LeaveLowering(Lowering[Leave]):
         """The last trip wrote them."""
         return True
 
-    def bound(
-        self,
-        op: Leave,
-        sources: Sequence[Laid],
-        result: Laid,
-        config: AcceleratorConfig,
-        algorithms: Sequence[Algorithm],
-    ) -> int:
-        """Nothing is done."""
-        return 0
-
-    def emit(
-        self, emitter: Emitter, op: Leave, sources: Sequence[Tensor], target: Tensor
-    ) -> dict[str, Any]:
-        """Nothing."""
+    def facts(self, op: Leave) -> dict[str, Any]:
+        """Whose it is."""
         return {"loop": op.loop}
 
 

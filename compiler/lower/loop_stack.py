@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from compiler.emit.emitter import Emitter
-from compiler.lower.base import Laid, Lanes, Lowering
+from compiler.lower.base import Lanes, Unmoved
 from compiler.lower.contracts import lanes_differ
 from compiler.lower.trip_parts import CHANNELS
 from compiler.ops import Stack
@@ -14,11 +13,9 @@ from compiler.policy import Policy
 from compiler.tensor import TensorType
 from hw.arch.config import AcceleratorConfig
 from hw.arch.layout import TensorLayout
-from hw.arch.program import Tensor
-from hw.arch.winograd import Algorithm
 
 
-class StackLowering(Lowering[Stack]):
+class StackLowering(Unmoved[Stack]):
     """No instruction: trips have put their rows there."""
 
     operation = Stack
@@ -49,21 +46,8 @@ class StackLowering(Lowering[Stack]):
         """The rows'."""
         return Lanes.MET
 
-    def bound(
-        self,
-        op: Stack,
-        sources: Sequence[Laid],
-        result: Laid,
-        config: AcceleratorConfig,
-        algorithms: Sequence[Algorithm],
-    ) -> int:
-        """Nothing is done."""
-        return 0
-
-    def emit(
-        self, emitter: Emitter, op: Stack, sources: Sequence[Tensor], target: Tensor
-    ) -> dict[str, Any]:
-        """Nothing."""
+    def facts(self, op: Stack) -> dict[str, Any]:
+        """Whose it is."""
         return {"loop": op.loop}
 
 

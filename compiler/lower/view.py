@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from compiler.emit.emitter import Emitter
-from compiler.lower.base import Laid, Lanes, Lowering
+from compiler.lower.base import Lanes, Unmoved
 from compiler.ops import View
 from compiler.policy import Policy
 from compiler.tensor import TensorType
 from hw.arch.config import AcceleratorConfig
 from hw.arch.layout import TensorLayout
-from hw.arch.program import Tensor
-from hw.arch.winograd import Algorithm
 
 
-class ViewLowering(Lowering[View]):
+class ViewLowering(Unmoved[View]):
     """T, H and W are cut otherwise; the bytes are the same."""
 
     operation = View
@@ -51,23 +47,6 @@ class ViewLowering(Lowering[View]):
     def keeps_bytes(self, op: View) -> bool:
         """Always."""
         return True
-
-    def bound(
-        self,
-        op: View,
-        sources: Sequence[Laid],
-        result: Laid,
-        config: AcceleratorConfig,
-        algorithms: Sequence[Algorithm],
-    ) -> int:
-        """Nothing is done."""
-        return 0
-
-    def emit(
-        self, emitter: Emitter, op: View, sources: Sequence[Tensor], target: Tensor
-    ) -> dict[str, Any]:
-        """Nothing."""
-        return {}
 
 
 LOWERING = ViewLowering()
