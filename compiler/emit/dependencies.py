@@ -4,7 +4,8 @@ The tracker replays the program in dispatch order. For every instruction it asks
 what is read and written and looks, per other unit, for the latest earlier instruction that it
 must not overtake:
 
-* read after write, write after read and write after write on overlapping intervals of a memory;
+* read after write, write after read and write after write on overlapping intervals of a memory (of
+  DRAM: on bytes, compiler/emit/combs.py);
 * two users of one port of one bank of activations or weights (each has one read and one write
   port);
 * ARRAY and DRAIN on one accumulator bank.
@@ -23,13 +24,14 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import TypeAlias
 
+from compiler.emit.combs import Comb
 from hw.arch.config import AcceleratorConfig
-from hw.arch.isa import MAX_WAIT, Unit, UnitInstruction
+from hw.arch.isa import MAX_WAIT, Load, Store, Unit, UnitInstruction
 from hw.arch.walk import Access, Memory, accesses, bank_rows
 
 Clock: TypeAlias = tuple[int, ...]
-Use: TypeAlias = tuple[int, int, int]
-"""Number of the instruction in its unit (from 1), low, high."""
+Use: TypeAlias = tuple[int, int, int, Comb | None]
+"""Number of the instruction in its unit (from 1), low, high; of DRAM, what of that."""
 
 UNITS = len(Unit)
 ZERO: Clock = (0,) * UNITS
@@ -57,7 +59,9 @@ class DependencyTracker:
     def stored(self, address: int) -> int:
         """Number of the last STORE that may have written a DRAM byte; 0 if none has."""
         uses = self._uses[Memory.DRAM, True][Unit.STORE]
-        return next((number for number, low, high in reversed(uses) if low <= address <= high), 0)
+        return next(
+            (number for number, low, high, _ in reversed(uses) if low <= address <= high), 0
+        )
 
     def add(self, instruction: UnitInstruction) -> UnitInstruction:
         """Return the instruction with its waits, and remember what it touches."""
@@ -66,31 +70,34 @@ class DependencyTracker:
         clocks = self._clocks[unit]
         known = clocks[-1] if clocks else ZERO
         needed = list(known)
+        comb = None
+        if isinstance(instruction, Load | Store):
+            comb = Comb.of(instruction, self._config.port.bytes)
         for access in touched:
-            self._conflicts(unit, access, needed)
+            self._conflicts(unit, access, comb, needed)
         needed[unit] = known[unit]
         waits, clock = self._waits(unit, known, needed)
         clocks.append(clock)
         number = len(clocks)
         for access in touched:
-            self._remember(unit, number, access)
+            self._remember(unit, number, access, comb)
         return dataclasses.replace(instruction, waits=waits)
 
-    def _conflicts(self, unit: Unit, access: Access, needed: list[int]) -> None:
+    def _conflicts(self, unit: Unit, access: Access, comb: Comb | None, needed: list[int]) -> None:
         """Raise `needed` to the latest conflicting instruction of every other unit."""
         directions = (True, False) if access.write else (True,)
         for write in directions:
             for other, uses in enumerate(self._uses[access.memory, write]):
                 if other != unit and uses and uses[-1][0] > needed[other]:
-                    self._latest_overlap(other, uses, access, needed)
+                    self._latest_overlap(other, uses, access, comb, needed)
         for port in self._ports_of(access):
             _raise(needed, self._ports[port])
 
     def _latest_overlap(
-        self, other: int, uses: list[Use], access: Access, needed: list[int]
+        self, other: int, uses: list[Use], access: Access, comb: Comb | None, needed: list[int]
     ) -> None:
         dispatched = len(self._clocks[other])
-        for number, low, high in reversed(uses):
+        for number, low, high, theirs in reversed(uses):
             if number <= needed[other]:
                 return
             if dispatched - number >= MAX_WAIT:
@@ -98,7 +105,7 @@ class DependencyTracker:
                 # no queue holds that many.
                 needed[other] = max(needed[other], dispatched - MAX_WAIT + 1)
                 return
-            if low <= access.high and access.low <= high:
+            if low <= access.high and access.low <= high and _meet(comb, theirs):
                 needed[other] = number
                 return
 
@@ -121,8 +128,10 @@ class DependencyTracker:
             clock[u] = max(clock[u], number)
         return tuple(waits), tuple(clock)
 
-    def _remember(self, unit: Unit, number: int, access: Access) -> None:
-        self._uses[access.memory, access.write][unit].append((number, access.low, access.high))
+    def _remember(self, unit: Unit, number: int, access: Access, comb: Comb | None) -> None:
+        theirs = comb if access.memory is Memory.DRAM else None
+        use = (number, access.low, access.high, theirs)
+        self._uses[access.memory, access.write][unit].append(use)
         for port in self._ports_of(access):
             self._ports[port][unit] = number
 
@@ -132,6 +141,11 @@ class DependencyTracker:
             write = access.write or access.memory is Memory.ACCUMULATOR
             for bank in range(access.low // rows, access.high // rows + 1):
                 yield access.memory, bank, write
+
+
+def _meet(mine: Comb | None, theirs: Comb | None) -> bool:
+    """Whether two uses that overlap as intervals do so; only those of DRAM may not."""
+    return mine is None or theirs is None or mine.meets(theirs)
 
 
 def _raise(clock: list[int], other: Clock | list[int]) -> None:

@@ -185,8 +185,8 @@ def _unsuitable(op: Chain, config: AcceleratorConfig) -> str | None:
     window = stages[-2]
     if not suits(window, config) or window.kernel[0] != 1:
         return f"{window.name} does not run in mode DEPTHWISE"
-    if window.stride != (1, 1, 1) or max(window.pad_begin) >= max(window.kernel[1:]):
-        return f"{window.name} has stride {window.stride} or wide padding"
+    if window.stride[0] != 1 or max(window.pad_begin) >= max(window.kernel[1:]):
+        return f"{window.name} has stride {window.stride} along time or wide padding"
     return None
 
 

@@ -184,8 +184,11 @@ class FusedEmission:
                 ):  # fmt: skip
                     self._emit_pair(pair)
 
-            needs: dict[str, Hashable] = {"parameter": 0, "temporal": group}
-            yield Step(needs if self.operand.prepares else {**needs, "input": number}, body)
+            # Parameters come last: their memory is small, so that they wait for the layer before.
+            needs: dict[str, Hashable] = {"temporal": group}
+            if not self.operand.prepares:
+                needs["input"] = number
+            yield Step({**needs, "parameter": 0}, body)
 
     def _result_place(self, number: int) -> Place:
         """Lines of the depthwise result that the pointwise convolution takes next."""
@@ -217,8 +220,10 @@ class FusedEmission:
                     )
                 )  # fmt: skip
 
-            needs: dict[str, Hashable] = {"parameter": 0, "window": 0}
-            yield Step({**needs, "input": number} if loaded else needs, body)
+            needs: dict[str, Hashable] = {"window": 0}
+            if loaded:
+                needs["input"] = number
+            yield Step({**needs, "parameter": 0}, body)
 
     def _pointwise(self, number: int) -> Iterator[Step]:
         frames, strip = self.items[number]

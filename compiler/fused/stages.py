@@ -182,7 +182,7 @@ class WindowStage:
     Parameters
     ----------
     config: the accelerator.
-    op: the convolution, stride 1 along x and y, no temporal taps.
+    op: the convolution, no temporal taps.
     source, target: operand and result; only layout and quantization count.
     keep: there are several strips, so that lines stay in the line buffer.
     """
@@ -290,6 +290,8 @@ class WindowStage:
             bounds=(x.size, y.size, frames),
             window_x=self.problem.window[0],
             window_y=self.problem.window[1],
+            emit_x=x.stride,
+            emit_y=y.stride,
             keep=int(self.keep),
             resume=int(strip.resume),
             line=lines.entry if self.keep else 0,

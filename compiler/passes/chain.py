@@ -75,7 +75,8 @@ def _window(op: AnyOperation) -> bool:
         and op.pool is None
         and op.kernel[0] == 1
         and op.kernel[1:] != (1, 1)
-        and op.stride == op.dilation == (1, 1, 1)
+        and op.stride[0] == 1
+        and op.dilation == (1, 1, 1)
         and (op.pad_begin[0], op.pad_end[0]) == (0, 0)
     )
 

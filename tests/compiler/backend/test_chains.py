@@ -26,6 +26,7 @@ from compiler.tile.geometry import Axis
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode, Load, Store
 from sim.backend import Options
+from sim.backends import make_backend
 from sim.cycle.backend import CycleBackend
 from sim.functional import FunctionalMachine, MachineError
 from sim.host import start_image
@@ -37,7 +38,9 @@ from tests.compiler.backend.harness import (
     kind,
     network,
 )
+from tests.compiler.backend.hfa_cases import CONFIGS as HFA
 from tests.compiler.backend.test_vector import residual
+from tests.ladder.compare import differences
 
 COMMON = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -53,10 +56,11 @@ def chain(
     signed: bool = False,
     window=(3, 3),
     pads=((1, 1), (1, 1)),
+    stride=(1, 1),
     taps: int = 3,
     seed: int = 0,
 ) -> Graph:
-    """A graph of one chain; `pads` are (begin, end) along h and w."""
+    """A graph of one chain; `pads` are (begin, end) along h and w, `stride` the window's."""
     rng = np.random.default_rng(seed)
     source = kind(shape, 0.05, 7 if trg else 11, signed)
     stages, between, current = [], [], source
@@ -78,6 +82,7 @@ def chain(
     op, current = convolution(
         rng, current, channels, (1, *window), name="s", groups=channels,
         pad_begin=(0, pads[0][0], pads[1][0]), pad_end=(0, pads[0][1], pads[1][1]),
+        stride=(1, *stride),
     )  # fmt: skip
     stages.append(op)
     between.append(current)
@@ -116,6 +121,7 @@ def chains(draw) -> Graph:
             signed=draw(st.booleans()),
             window=window,
             pads=pads,
+            stride=draw(st.sampled_from([(1, 1), (1, 1), (2, 2), (2, 1), (1, 2), (3, 3)])),
             taps=draw(st.sampled_from([1, 3])),
             seed=draw(st.integers(0, 1 << 16)),
         )
@@ -149,6 +155,10 @@ CASES = {
     "cols beyond rows": ("wide", (10, 2, 6, 8), {"mid": 12, "out": 40, "pool": (2, 2, 2)}),
     "residual": ("base", (20, 8, 20, 24), {"mid": 32, "trg": True, "pool": (2, 2, 2)}),
     "residual, packed": ("base", (3, 16, 20, 24), {"mid": 32, "trg": True, "seed": 1}),
+    "strided": ("base", (20, 2, 20, 24), {"mid": 40, "out": 40, "stride": (2, 2)}),
+    "strided, one strip": ("base", (20, 1, 6, 7), {"mid": 40, "out": 24, "stride": (2, 2)}),
+    "strided, tiny": ("tiny", (6, 4, 17, 9), {"mid": 6, "stride": (2, 2)}),
+    "strided, no temporal": ("tiny", (6, 2, 16, 20), {"temporal": False, "stride": (2, 1)}),
     "residual, tiny": ("tiny", (6, 4, 9, 10), {"mid": 6, "trg": True}),
     "transformed": ("transforms", (20, 8, 20, 24), {"mid": 32, "out": 40, "pool": (2, 2, 2)}),
     "transformed residual": ("transforms", (20, 16, 20, 24), {"mid": 32, "trg": True}),
@@ -257,16 +267,16 @@ def test_a_mean_frame_loaded_too_early_shows():
 
 
 @given(
-    st.integers(1, 30), st.integers(1, 3), st.integers(0, 2), st.integers(0, 2), st.integers(1, 8),
-    st.integers(1, 3),
+    st.integers(1, 30), st.integers(1, 3), st.integers(1, 3), st.integers(0, 2), st.integers(0, 2),
+    st.integers(1, 8), st.integers(1, 3),
 )  # fmt: skip
-def test_strips_cover_everything_once(size, kernel, begin, end, height, pool):
+def test_strips_cover_everything_once(size, kernel, stride, begin, end, height, pool):
     begin, end = min(begin, kernel - 1), min(end, kernel - 1)
-    out = size + begin + end - kernel + 1
+    out = (size + begin + end - kernel) // stride + 1
     used = out // pool * pool
-    if used < 1:
+    if size + begin + end < kernel or used < 1:
         return
-    strips = strips_of(Axis(size, out, kernel, pad=begin), used, height * pool)
+    strips = strips_of(Axis(size, out, kernel, stride, pad=begin), used, height * pool)
     coordinate, line, output, taken = -begin, 0, 0, 0
     for number, strip in enumerate(strips):
         assert strip.resume == (number > 0)
@@ -276,16 +286,20 @@ def test_strips_cover_everything_once(size, kernel, begin, end, height, pool):
         output += strip.outputs[1]
         assert strip.outputs[1] >= 1
         # What is streamed inside the map is there, and a result needs no later line.
-        assert (
-            line == max(line, min(coordinate, size)) and output + kernel - 1 == coordinate + begin
-        )
+        assert line == max(line, min(coordinate, size))
+        completing = output * stride - begin + kernel - 1
+        # The next stream's first line completes a result.
+        assert coordinate == completing or output == used
+        assert completing - stride < coordinate
         if strip.pointwise is not None:
             assert strip.pointwise[0] == taken
             taken += strip.pointwise[1]
             assert taken <= output and strip.pointwise[1] % pool == 0
     assert taken == used == output
     lines = height * pool
-    limit = max(lines, kernel - 1) if lines + begin >= kernel else lines + kernel - 1
+    limit = lines * stride + kernel - 1
+    if stride == 1 and lines + begin >= kernel:
+        limit = max(lines, kernel - 1)
     assert max(strip.inner[1] for strip in strips) <= limit
 
 
@@ -340,21 +354,33 @@ def test_a_value_that_others_read_stays():
     assert [len(getattr(op, "stages", ())) for op in outcome.graph.ops] == [0, 2]
 
 
-def strided() -> Graph:
+@pytest.mark.parametrize(("stride", "joined"), [((1, 2, 2), True), ((2, 1, 1), False)])
+def test_strides_along_time_are_not_joined(stride, joined):
     """A depthwise convolution with a stride in front of a pointwise one."""
     rng = np.random.default_rng(0)
     source = kind((8, 2, 9, 10))
     first, middle = convolution(
-        rng, source, 8, (1, 3, 3), name="s", groups=8, output="a", stride=(1, 2, 2)
+        rng, source, 8, (1, 3, 3), name="s", groups=8, output="a", stride=stride
     )
     last, result = convolution(rng, middle, 8, (1, 1, 1), name="p", inputs=("a",))
-    return network({"x": source}, [first, last], {"a": middle, "y": result})
-
-
-def test_strides_are_not_joined():
-    graph = strided()
+    graph = network({"x": source}, [first, last], {"a": middle, "y": result})
     outcome = FUSE_CHAINS.run(graph, lambda op, inputs, output: None)
-    assert outcome.graph.ops == graph.ops and not outcome.applied
+    assert [isinstance(op, Chain) for op in outcome.graph.ops] == [joined] * (2 - joined)
+
+
+def test_lines_between_the_results_of_a_stride_count():
+    """The twin: of a strip that resumes, only the line that completes its first result is there."""
+    graph, config = chain((6, 2, 17, 9), mid=6, stride=(2, 2)), CONFIGS["tiny"]
+    program = generate(graph, config)
+    windows = [i for i in program.instructions if getattr(i, "mode", 0) == ArrayMode.DEPTHWISE]
+    assert sum(i.resume for i in windows) > 1 and all(i.emit_y == 2 for i in windows)
+
+    def change(instruction: Array) -> Array:
+        x, y, t = instruction.bounds
+        first = instruction.starts[1] + 1
+        return dataclasses.replace(instruction, bounds=(x, first if instruction.resume else y, t))
+
+    assert execute(graph, config, changed(program, change)).differing() == ["y"]
 
 
 def test_joined_programs_are_equal_to_separate_ones():
@@ -414,3 +440,24 @@ def test_a_chain_says_why_it_is_direct():
     assert "depthwise" in without["reason"]
     assert {"direct", "F(2,3)"} <= having["candidates"].keys()
     assert said(False, CONFIGS["base"]) is said(True, CONFIGS["base"]) is None
+
+
+RTL_CASES = {
+    "strided": ((6, 1, 17, 9), {"mid": 6, "stride": (2, 2)}),
+}
+
+
+@pytest.mark.cosim
+@pytest.mark.parametrize("case", RTL_CASES)
+def test_on_rtl(case):
+    """Values, and the times of every instruction."""
+    shape, options = RTL_CASES[case]
+    config, graph = HFA["tiny"], chain(shape, **options)
+    program = generate(graph, config)
+    memory = start_image(program, feeds_of(graph))
+    rtl, model = (make_backend(b).run(program, config, memory, Options()) for b in ("rtl", "cycle"))
+    assert differences(rtl, model) == []
+    run = execute(graph, config, program)
+    assert run.differing() == []
+    y = program.tensor("y")
+    assert np.array_equal(rtl.image.read(y), run.reference["y"])
