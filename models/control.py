@@ -16,7 +16,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from models.quantize import Scale
+from models.ranges import Scale
 
 Nodes = list[onnx.NodeProto]
 

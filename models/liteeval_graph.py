@@ -18,14 +18,8 @@ from models.control import Graph, codes, value
 from models.initialise import initialise
 from models.liteeval import STEP_PARTS, LiteEval, LiteEvalConfig
 from models.network import Feeds
-from models.quantize import (
-    OPSET,
-    Scale,
-    calibrated_range,
-    compute_scale,
-    export_graph,
-    quantize,
-)
+from models.quantize import OPSET, export_graph, quantize
+from models.ranges import Scale, calibrated_range, compute_scale
 
 ONE: Scale = (1.0, 0)
 """Scale of a number of steps: a code is the number."""

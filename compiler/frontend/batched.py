@@ -12,7 +12,8 @@ import math
 from collections.abc import Sequence
 
 from compiler.frontend.builder import Operand
-from compiler.frontend.moves import expanded, reshaped
+from compiler.frontend.cuts import reshaped
+from compiler.frontend.moves import expanded
 from compiler.frontend.site import Site
 from compiler.ops import BatchedMatMul
 from hw.arch.axes import Axes, aligned, strides_of

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import onnx
 
 from compiler.frontend.builder import Builder, Operand, align
+from compiler.frontend.cuts import reshaped
 from compiler.frontend.model import attributes_of, label, refuse
-from compiler.frontend.moves import reshaped
 from compiler.frontend.shapes import in_range
 from compiler.frontend.site import Site
 from compiler.ops import MOST_OF_A_BYTE, ArgMax, Normalize, Softmax, UnaryTable, make_table

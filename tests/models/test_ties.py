@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from models.quantize import _concat_ties, _disjoint
+from models.ranges import concat_ties, disjoint
 
 
 def graph(axis: int = 1) -> onnx.GraphProto:
@@ -30,9 +30,9 @@ RANGES = {"x": (0.0, 1.0), "y": (-1.0, 1.0), "z": (-1.0, 1.0), "v": (0.0, 4.0), 
 
 
 def test_operands_share_a_scale_where_none_loses_two_bits():
-    assert _concat_ties(graph(), RANGES) == [("x", "y", "z"), ("v", "w", "z")]
-    assert _disjoint(_concat_ties(graph(), RANGES)) == [("v", "w", "x", "y", "z")]
-    assert _disjoint([("a", "b"), ("c", "d"), ("e", "f"), ("d", "a")]) == [
+    assert concat_ties(graph(), RANGES) == [("x", "y", "z"), ("v", "w", "z")]
+    assert disjoint(concat_ties(graph(), RANGES)) == [("v", "w", "x", "y", "z")]
+    assert disjoint([("a", "b"), ("c", "d"), ("e", "f"), ("d", "a")]) == [
         ("e", "f"),
         ("a", "b", "c", "d"),
     ]
@@ -46,10 +46,10 @@ def test_operands_share_a_scale_where_none_loses_two_bits():
     ],
 )
 def test_what_would_lose_more_keeps_its_scale(changes, expected):
-    assert _concat_ties(graph(), {**RANGES, **changes}) == expected
+    assert concat_ties(graph(), {**RANGES, **changes}) == expected
 
 
 def test_other_axes_and_given_scales_are_left_alone():
-    assert _concat_ties(graph(axis=2), RANGES) == []
+    assert concat_ties(graph(axis=2), RANGES) == []
     free = {name: each for name, each in RANGES.items() if name != "y"}
-    assert _concat_ties(graph(), free) == [("v", "w", "z")]
+    assert concat_ties(graph(), free) == [("v", "w", "z")]
