@@ -31,6 +31,11 @@ LEAST_ENABLED = 6
 LEAST_RESET = 100
 PRODUCT = re.compile(r"^module \\\S*\bproduct\d+(\$\d+)?$", re.MULTILINE)
 """Modules of hw.compute.parts.product."""
+NO_CHECK = re.compile(
+    r"^  attribute \\no_rw_check 1\n(?:  attribute .*\n)*  memory .* (\\\S+)$", re.MULTILINE
+)
+READ_PORT = re.compile(r"^  cell \$memrd_v2 .*\n(?:    .*\n)*", re.MULTILINE)
+COLLISIONS = re.compile(r"(parameter \\COLLISION_X_MASK \d+')([01x]+)")
 RUN = "import sys; from pyosys import libyosys as y; y.run_pass(sys.argv[1], y.Design())"
 """Yosys from the package index as a program."""
 
@@ -115,6 +120,32 @@ class _Module:
     cells: tuple[str, ...]
 
 
+def collisions_do_not_matter(module: str) -> str:
+    """RTLIL of a module whose memories marked `no_rw_check` say so at their read ports.
+
+    Amaranth's read ports are clocked already, and Yosys looks at the attribute only where it merges
+    a register into a port; unsaid, every block RAM gets registers and comparators that keep the
+    old value for a read of the row that is being written.
+
+    Raises
+    ------
+    SynthesisError
+        If a marked memory has a transparent read port: its collisions do matter.
+    """
+    marked = set(NO_CHECK.findall(module))
+
+    def mask(match: re.Match[str]) -> str:
+        port = match[0]
+        (memory,) = re.findall(r'parameter \\MEMID "(.*)"', port)
+        if memory.replace("\\\\", "\\") not in marked:
+            return port
+        if "1" in re.findall(r"parameter \\TRANSPARENCY_MASK \d+'(\S+)", port)[0]:
+            raise SynthesisError(f"{memory} is marked no_rw_check and has a transparent read port")
+        return COLLISIONS.sub(lambda m: m[1] + "1" * len(m[2]), port)
+
+    return READ_PORT.sub(mask, module)
+
+
 def _modules(rtlil: str) -> dict[str, _Module]:
     """Modules of a design by name, as they come: children first."""
     result = {}
@@ -126,7 +157,7 @@ def _modules(rtlil: str) -> dict[str, _Module]:
         ports = [line for line in lines if re.match(r"  wire .*\b(input|output|inout) \d+ ", line)]
         cells = dict.fromkeys(re.findall(r"^  cell (\\\S+) ", body, re.MULTILINE))
         stub = "\n".join(["attribute \\keep_hierarchy 1", f"module {name}", *ports, "end", ""])
-        result[name] = _Module(name, match[0], stub, tuple(cells))
+        result[name] = _Module(name, collisions_do_not_matter(match[0]), stub, tuple(cells))
     return result
 
 

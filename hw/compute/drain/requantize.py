@@ -37,7 +37,7 @@ class RequantizeLane(wiring.Component):
 
     Parameters
     ----------
-    bits: accumulator width; |accumulator + bias| <= 2^(bits - 1).
+    bits: accumulator width; -2^(bits - 1) <= accumulator + bias < 2^(bits - 1).
 
     Members
     -------
@@ -46,7 +46,8 @@ class RequantizeLane(wiring.Component):
     zero_point, low, high: stable while values are under way.
     code: result, -128..255.
 
-    Tested range: random and adversarial values over all shifts, tests/hw/compute.
+    Tested range: random and adversarial values over all shifts, tests/hw/compute; all but the
+    product itself is proved, tests/formal/test_requantize.py.
     """
 
     def __init__(self, bits: int):

@@ -1,14 +1,17 @@
 """A small circuit through Yosys: units are kept, multipliers keep their registers."""
 
+import collections
 import json
 
 import pytest
 from amaranth.back import rtlil
 from amaranth.hdl import Module, ResetInserter, Signal, signed
 from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from hw.boards.mapping import SynthesisError, map_netlist
+from hw.common.ports import NO_COLLISION
 from hw.compute.parts.product import Product
 
 pytestmark = pytest.mark.rtl
@@ -73,3 +76,42 @@ def test_operands_of_another_width_are_an_error(tmp_path):
     """They would be cut without a word."""
     with pytest.raises(SynthesisError, match=r"multiplies \(9, 9\) bits, not \(8, 8\)"):
         run(tmp_path, (8, 8))
+
+
+class Stored(wiring.Component):
+    """A block RAM of 512 rows."""
+
+    def __init__(self, attributes, *, transparent=False):
+        self._attributes, self._transparent = attributes, transparent
+        ports = {"write": In(1), "to": In(9), "data": In(36), "at": In(9), "o": Out(36)}
+        super().__init__(ports)
+
+    def elaborate(self, platform):
+        m = Module()
+        rows = Memory(shape=36, depth=512, init=[], attrs=self._attributes)
+        m.submodules.rows = rows
+        port = rows.write_port()
+        read = rows.read_port(transparent_for=(port,) if self._transparent else ())
+        m.d.comb += [port.en.eq(self.write), port.addr.eq(self.to), port.data.eq(self.data)]
+        m.d.comb += [read.addr.eq(self.at), read.en.eq(1), self.o.eq(read.data)]
+        return m
+
+
+def kinds(tmp_path, circuit):
+    """Cells of a mapped circuit by type."""
+    text = rtlil.convert(circuit, name="stored", emit_src=False)
+    folders = tmp_path / "out", tmp_path / "cache"
+    map_netlist(text, "stored", *folders, is_unit=lambda name: False)
+    cells = json.loads((tmp_path / "out/design.json").read_text())["modules"]["stored"]["cells"]
+    return collections.Counter(cell["type"] for cell in cells.values())
+
+
+def test_a_memory_without_collisions_is_a_block_and_nothing_else(tmp_path):
+    assert kinds(tmp_path / "a", Stored(NO_COLLISION)) == {"DP16KD": 1}
+    other = kinds(tmp_path / "b", Stored({}))
+    assert other["DP16KD"] == 1 and other["TRELLIS_FF"] > 36
+
+
+def test_a_transparent_port_of_a_memory_without_collisions_is_refused(tmp_path):
+    with pytest.raises(SynthesisError, match="no_rw_check and has a transparent read port"):
+        kinds(tmp_path, Stored(NO_COLLISION, transparent=True))
