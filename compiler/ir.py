@@ -18,6 +18,7 @@ import numpy as np
 from compiler.ops import (
     AnyOperation,
     ArgMax,
+    AttentionPool,
     AxisMean,
     BatchedMatMul,
     BorderedMean,
@@ -57,6 +58,7 @@ __all__ = [
     "FILE",
     "AnyOperation",
     "ArgMax",
+    "AttentionPool",
     "AxisMean",
     "BatchedMatMul",
     "BorderedMean",

@@ -32,12 +32,10 @@ from compiler.ir import (
     verify,
 )
 from compiler.lower import broken, lowering
-from compiler.lower.base import Lanes
-from compiler.lower.convolution import LOWERING as CONVOLUTION
+from compiler.lower.base import Lanes, Placed
 from compiler.lower.pairwise import LOWERING as PAIRWISE
 from compiler.lower.parted import Parting, parted
 from compiler.lower.rearrange import moves_of
-from compiler.lower.region import LOWERING as REGION
 from compiler.lower.relayout import selects
 from hw.arch.config import AcceleratorConfig
 from hw.arch.layout import Channels, LaneMap, TensorLayout, ceil_div
@@ -167,11 +165,9 @@ class _Assignment:
         sources = [tensor_of(k, self.lanes, m) for k, m in zip(kinds, wanted, strict=True)]
         result = self.values[op.output].type
         target = tensor_of(result, self.lanes, self._result(op, wanted))
-        if isinstance(op, Region):
-            why = REGION.misfit(op, sources, target, self.config)
-        else:
-            why = CONVOLUTION.misfit(op, sources, target, self.config)
-        if why is None:
+        known = lowering(op)
+        assert isinstance(known, Placed), op.name
+        if known.misfit(op, sources, target, self.config) is None:
             return wanted
         return [self._dense(kinds[0].shape[0]), *wanted[1:]]
 

@@ -11,6 +11,7 @@ from typing import Any, assert_never, get_args
 
 from compiler.lower import (
     arg_max,
+    attention_pool,
     axis_mean,
     batched_matmul,
     chain,
@@ -38,6 +39,7 @@ from compiler.lower.base import Laid, Lowering
 from compiler.ops import (
     AnyOperation,
     ArgMax,
+    AttentionPool,
     AxisMean,
     BatchedMatMul,
     Chain,
@@ -117,6 +119,8 @@ def lowering(op: AnyOperation) -> Lowering[Any]:
             return loop_put.LOWERING
         case Chain():
             return chain.LOWERING
+        case AttentionPool():
+            return attention_pool.LOWERING
         case Region():
             return region.LOWERING
         case _:

@@ -16,7 +16,7 @@ from compiler.fused import emission
 from compiler.fused.choice import Cost, best, cost_of
 from compiler.fused.plan import Links
 from compiler.lower import chain, convolution, pairwise
-from compiler.lower.base import Laid, Lanes, Lowering
+from compiler.lower.base import Laid, Lanes, Placed
 from compiler.lower.contracts import first_of, lanes_differ, not_dense
 from compiler.ops import Chain, Convolution, Pairwise, Region
 from compiler.policy import Policy
@@ -73,7 +73,7 @@ def _between(op: Region, target: Tensor) -> Tensor:
     return dataclasses.replace(made, name=target.name, address=target.address)
 
 
-class RegionLowering(Lowering[Region]):
+class RegionLowering(Placed[Region]):
     """What the array makes, whose tiles VECTOR joins with a stored tensor's before they leave."""
 
     operation = Region

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
+from compiler.emit.softmax import Counts, Passes
 from compiler.emit.streams import Stream, Tile, slot_rows, split_box
 from compiler.emit.transfers import Box, Strided
 from compiler.lower.contracts import first_of
@@ -24,7 +24,7 @@ from compiler.lower.groups import (
 from compiler.ops import Softmax, Table
 from hw.arch.config import AcceleratorConfig
 from hw.arch.instructions.fold import MOST_SOFTMAX_ELEMENTS, SOFTMAX_TABLES
-from hw.arch.isa import Fold, FoldOp, UnitInstruction, deltas
+from hw.arch.isa import UnitInstruction
 from hw.arch.layout import LaneMap
 from hw.arch.program import Tensor
 
@@ -39,74 +39,24 @@ def layer(
     limit = slot_rows(3, config, source.layout.rows)
     parts = boxes(source, op.axes, limit)
     elements = int(np.prod([source.layout.shape[axis] for axis in op.axes]))
-    common: dict[str, Any] = {
-        "signed": (int(source.signed), int(source.signed)),
-        "valid": valid_lanes(source.layout),
-    }
-    codes = (-128, 127) if source.signed else (0, 255)
+    passes = Passes(op, source.signed, table, elements, target.zero_point)
+    valid = valid_lanes(source.layout)
 
     def compute(tile: Tile, rows: Sequence[int], result: int) -> Iterator[UnitInstruction]:
         whole = tile.sources[0]
         found = rows_of(whole, op.axes)
         begins = tile.target.first == whole.first
-        skipped = (_row(tile.target, whole), tile.target.positions)
         for batch in found.batches(2):
-            nest = _nest(found, batch)
-            counts = tuple(count for count, _ in nest)
-            inside = deltas(counts, tuple(pitch for _, pitch in nest))
-            n2, n3 = counts[2:]
-            first: dict[str, Any] = {
-                "counts": counts,
-                "source0": rows[0] + batch.offset,
-                "source0_deltas": inside,
-            }
+            counts, pitches = _nest(found, batch)
+            first = rows[0] + batch.offset
             if begins:
-                yield Fold(
-                    op=FoldOp.MAX,
-                    destination=rows[1],
-                    destination_deltas=deltas((1, 1, n2, n3), (0, 0, 1, n2)),
-                    low=codes[0],
-                    high=codes[1],
-                    **first,
-                    **common,
-                )
-            second: dict[str, Any] = {
-                "source1": rows[1],
-                "source1_deltas": deltas(counts, (0, 0, 1, n2)),
-                "elements": elements,
-                "table": table,
-            }
-            if begins:
-                yield Fold(
-                    op=FoldOp.SOFTMAX_COLLECT,
-                    first=1,
-                    last=1,
-                    multiplier=op.constants.numerator,
-                    **first,
-                    **second,
-                    **common,
-                )
+                yield passes.maximum(counts, first, pitches, valid, rows[1])
+                yield passes.collect(counts, first, pitches, valid, rows[1])
             if tile.target != whole:
                 # One group, some of its elements: they lie one after another.
-                counts = (1, skipped[1], 1, 1)
-                inside = deltas(counts, (0, 1, 0, 0))
-                first |= {
-                    "counts": counts,
-                    "source0": rows[0] + skipped[0],
-                    "source0_deltas": inside,
-                }
-                second |= {"source1_deltas": (0, 0, 0, 0)}
-            yield Fold(
-                op=FoldOp.SOFTMAX_APPLY,
-                destination=result + batch.offset,
-                destination_deltas=inside,
-                zero_point=target.zero_point,
-                low=op.low,
-                high=op.high,
-                **first,
-                **second,
-                **common,
-            )
+                counts, pitches = (1, tile.target.positions, 1, 1), (0, 1, 0, 0)
+                first = rows[0] + _row(tile.target, whole)
+            yield passes.apply(counts, first, pitches, valid, rows[1], result + batch.offset)
 
     tiles = [
         tile
@@ -131,10 +81,11 @@ def _row(piece: Box, whole: Box) -> int:
     return sum((first - begin) * pitch for first, begin, pitch in steps)
 
 
-def _nest(rows: Rows, batch: Batch) -> tuple[tuple[int, int], ...]:
-    """Count and pitch of n0 to n3."""
-    levels = (rows.blocks, rows.elements, *batch.levels)
-    return tuple((level.count, level.pitch) for level in levels)
+def _nest(rows: Rows, batch: Batch) -> tuple[Counts, Counts]:
+    """Counts and pitches of n0 to n3."""
+    n0, n1, n2, n3 = (rows.blocks, rows.elements, *batch.levels)
+    counts = n0.count, n1.count, n2.count, n3.count
+    return counts, (n0.pitch, n1.pitch, n2.pitch, n3.pitch)
 
 
 class SoftmaxLowering(Summed[Softmax]):

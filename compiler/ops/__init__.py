@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from compiler.ops.attention_pool import AttentionPool
 from compiler.ops.axis_mean import AxisMean
 from compiler.ops.base import Operation, Table, apply_table, stored_codes
 from compiler.ops.batched_matmul import BatchedMatMul
@@ -46,6 +47,7 @@ AnyOperation: TypeAlias = (
     | Stack
     | Put
     | Chain
+    | AttentionPool
     | Region
 )
 
@@ -53,6 +55,7 @@ __all__ = [
     "MOST_OF_A_BYTE",
     "AnyOperation",
     "ArgMax",
+    "AttentionPool",
     "AxisMean",
     "BatchedMatMul",
     "BorderedMean",

@@ -7,12 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Self, TypeAlias
 
 from compiler.ops.base import Operation
+from compiler.ops.batched_matmul import BatchedMatMul
 from compiler.ops.chain import Chain
 from compiler.ops.convolution import Convolution
+from compiler.ops.group import Softmax
+from compiler.ops.move import View
 from compiler.ops.pairwise import Pairwise
 from compiler.tensor import Codes, GraphError, Shape, TensorType
 
-Member: TypeAlias = Convolution | Chain | Pairwise
+Member: TypeAlias = Convolution | Chain | Pairwise | View | Softmax | BatchedMatMul
 """What a region can be made of."""
 
 

@@ -1,12 +1,22 @@
-"""Join convolutions, or chains, and what joins their results with other tensors."""
+"""Join operators to regions: what joins a result with another tensor, and attention pooling."""
 
 from __future__ import annotations
 
 from compiler.ir import AnyOperation, Chain, Convolution, Graph, Pairwise, Region
+from compiler.passes.attention_pool import fuse_attention_pools
 from compiler.passes.base import Accept, Outcome, Pass
 
 
 def _fuse_regions(graph: Graph, accept: Accept) -> Outcome:
+    """All kinds of regions."""
+    pools = fuse_attention_pools(graph, accept)
+    joined = _join(pools.graph, accept)
+    return Outcome(
+        joined.graph, (*pools.applied, *joined.applied), (*pools.refused, *joined.refused)
+    )
+
+
+def _join(graph: Graph, accept: Accept) -> Outcome:
     """A convolution or chain and what joins its result with another tensor to one region."""
     applied: list[str] = []
     refused: list[tuple[str, str]] = []

@@ -93,7 +93,13 @@ class Dot:
 
     @classmethod
     def of(cls, sa: float, za: int, sb: float, zb: int, sy: float, zy: int, bound: int) -> Dot:
-        """s = f32(f32(sa·sb)/sy), for |acc| up to `bound`.
+        """s = f32(f32(sa·sb)/sy), for |acc| up to `bound`; see `scaled`."""
+        s = np.float32(np.float32(np.float32(sa) * np.float32(sb)) / np.float32(sy))
+        return cls.scaled(s, za, zb, zy, bound)
+
+    @classmethod
+    def scaled(cls, s: np.float32, za: int, zb: int, zy: int, bound: int) -> Dot:
+        """For |acc| up to `bound`.
 
         Raises
         ------
@@ -103,7 +109,6 @@ class Dot:
         """
         if bound > DOT_SUM_LIMIT:
             raise NumericsError(f"a scalar product up to {bound}; at most {DOT_SUM_LIMIT}")
-        s = np.float32(np.float32(np.float32(sa) * np.float32(sb)) / np.float32(sy))
         factor = Factor.of(s, "product scale")
         if bound * abs(factor.fixed) >= DOT_LIMIT << FIXED_POINT:
             raise NumericsError(

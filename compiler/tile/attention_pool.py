@@ -1,0 +1,139 @@
+"""Tilings of attention pooling: whole groups of positions, in two slots of banks of their own."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+from compiler.tile.convolution_cost import (
+    ARRAY_OVERHEAD,
+    LOAD_OVERHEAD,
+    PORT_EFFICIENCY,
+    STORE_OVERHEAD,
+)
+from compiler.tile.geometry import Triple
+from compiler.tile.limits import MAX_COUNT, MAX_POOL
+from compiler.tile.regions import Region, banks_needed, last_banks
+from hw.arch.config import AcceleratorConfig
+from hw.arch.instructions.fold import STATISTICS
+from hw.arch.layout import ceil_div
+
+SLOTS = 2
+"""Tiles of the operand on chip: one arrives and is scored while the other one is added up."""
+PIECE_ROWS = 512
+"""Of what of a tile arrives, is scored and is added up together, at least."""
+VECTOR_OVERHEAD = 24
+"""Cycles of an instruction of VECTOR beside its streaming: issue, pipeline, token."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sizes:
+    """What a tiling depends on.
+
+    Attributes
+    ----------
+    blocks: of the operand.
+    positions: of a group.
+    groups: how many.
+    """
+
+    blocks: int
+    positions: int
+    groups: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PoolTiling:
+    """How the groups pass.
+
+    Attributes
+    ----------
+    groups: of a tile.
+    piece: blocks that come together.
+    window: of the maxima that DRAIN finds; a divisor of a group's positions.
+    source: places of a tile of the operand.
+    scores: of scores and their maxima, two tiles of them: DRAIN writes, VECTOR reads.
+    shares: of greatest scores, weights and all means: VECTOR writes.
+    cycles, beats: estimated; moved between DRAM and the chip.
+    """
+
+    groups: int
+    piece: int
+    window: Triple
+    source: tuple[Region, ...]
+    scores: Region
+    shares: Region
+    cycles: int
+    beats: int
+
+    def describe(self) -> dict[str, Any]:
+        """For the report."""
+        return {"groups": self.groups, "blocks": self.piece, "estimate": self.cycles}
+
+
+@functools.cache
+def pool_window(positions: int) -> Triple:
+    """Large windows along three axes that cut so many positions evenly."""
+    found = []
+    for _ in range(3):
+        most = max(n for n in range(1, MAX_POOL + 1) if positions % n == 0)
+        found.append(most)
+        positions //= most
+    return found[0], found[1], found[2]
+
+
+def candidates(sizes: Sizes, config: AcceleratorConfig) -> Iterator[PoolTiling]:
+    """Every tiling that fits."""
+    if sizes.positions > MAX_COUNT:
+        return
+    memory, window = config.memory, pool_window(sizes.positions)
+    maxima = sizes.positions // (window[0] * window[1] * window[2])
+    if sizes.blocks * config.weight_block_beats > config.weight_beats:
+        return
+    for groups in range(1, min(sizes.groups, STATISTICS) + 1):
+        rows = groups * sizes.positions
+        if rows > min(memory.accumulator_rows, MAX_COUNT):
+            return
+        scores = SLOTS * (rows + groups * maxima)
+        shares = groups + rows + sizes.blocks * sizes.groups
+        bank = memory.activation_bank_rows
+        slot = banks_needed(sizes.blocks * rows, config) * bank
+        if max(scores, shares) > bank:
+            return
+        regions = last_banks([bank, bank, *[slot] * SLOTS], config)
+        if regions is None:
+            return
+        piece = min(sizes.blocks, max(1, PIECE_ROWS // rows))
+        yield PoolTiling(
+            groups,
+            piece,
+            window,
+            tuple(regions[2:]),
+            regions[1],
+            regions[0],
+            _cycles(sizes, config, groups, piece, maxima),
+            sizes.blocks * (sizes.groups * (sizes.positions + 1) + config.weight_block_beats),
+        )
+
+
+def _cycles(sizes: Sizes, config: AcceleratorConfig, groups: int, piece: int, maxima: int) -> int:
+    """The busiest unit's cycles, the first tile's way to VECTOR and the last one's to DRAM."""
+    rows = groups * sizes.positions
+    pieces = ceil_div(sizes.blocks, piece)
+    port = sizes.blocks * rows / PORT_EFFICIENCY
+    array = sizes.blocks * rows + pieces * ARRAY_OVERHEAD
+    folded = groups * maxima + 2 * rows + sizes.blocks * rows
+    vector = folded * config.vector_steps + (3 + pieces) * VECTOR_OVERHEAD
+    tiles = ceil_div(sizes.groups, groups)
+    # Scores of a piece are computed while the next one arrives.
+    first = max(port, array) + piece * rows + rows * config.requantize_steps
+    weights = sizes.blocks * config.weight_block_beats
+    ends = LOAD_OVERHEAD + STORE_OVERHEAD + sizes.blocks * sizes.groups
+    return int(weights + first + (tiles - 1) * max(port, array, vector) + vector + ends)
+
+
+def choose(sizes: Sizes, config: AcceleratorConfig) -> PoolTiling | None:
+    """The cheapest; None where nothing fits."""
+    return min(candidates(sizes, config), key=lambda t: t.cycles, default=None)
