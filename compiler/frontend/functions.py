@@ -44,6 +44,7 @@ DIVIDES = (
     "all of it is float, from one DequantizeLinear to one QuantizeLinear (quantize_static: "
     "nodes_to_exclude)"
 )
+SUM = "Add of two at a time, with QuantizeLinear and DequantizeLinear behind each"
 FLOAT = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
 
 
@@ -190,11 +191,7 @@ def apply(
         if base is not None and (base.name, base.kind) != (own.name, own.kind):
             if node.op_type == "Div":
                 raise refuse(node, DIVIDES)
-            raise refuse(
-                node,
-                f"computes in float with two activations, {base.name} and {own.name}: put "
-                "QuantizeLinear and DequantizeLinear around it",
-            )
+            raise refuse(node, _why_two(node, operands, base.name, own.name))
         base = own
         shapes.append(own.kind.onnx_shape)
         if isinstance(operand, Function):
@@ -216,6 +213,20 @@ def apply(
     made = tuple(nodes.values())
     names = frozenset(sources), frozenset(indices)
     return Function(seen, made, names[0], node.output[0], constants, moved, names[1])
+
+
+def _why_two(
+    node: onnx.NodeProto, operands: Sequence[Operand | Function | None], one: str, other: str
+) -> str:
+    """Why two activations do not meet in an elementwise node."""
+    if any(isinstance(each, Function) for each in operands):
+        return (
+            f"computes in float with two activations, {one} and {other}: put QuantizeLinear and "
+            "DequantizeLinear around it"
+        )
+    instead = {"Sum": SUM, "Mean": f"{SUM}, then Mul by one over their number"}.get(node.op_type)
+    advice = f"; in its place: {instead}" if instead else ""
+    return f"no operator here is {node.op_type} of several activations{advice}"
 
 
 def is_scalar(value: Array) -> bool:

@@ -83,6 +83,21 @@ def test_what_quantizers_leave_in_float(tmp_path, capsys):
     assert "in front of GlobalAveragePool" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("operator", ["Sum", "Mean", "Pow"])
+def test_activations_that_meet_in_no_operator(tmp_path, operator, capsys):
+    """Their pairs are there: the advice is not to add some."""
+    net = Net(opset=13)
+    x = net.start((1, 4, 6, 6))
+    net.end(net.op(operator, [x, net.through(net.op("Relu", [x]))]))
+    path = tmp_path / "net.onnx"
+    onnx.save(net.model(), path)
+    assert main(["check", str(path)]) == 1
+    told = capsys.readouterr().out
+    assert f"no operator here is {operator} of several activations" in told
+    assert ("Add of two at a time" in told) == (operator != "Pow")
+    assert "around it" not in told
+
+
 def test_a_dynamically_quantized_file(tmp_path, capsys):
     shape = [2, 8]
     weight = onnx.numpy_helper.from_array(np.ones((8, 4), np.int8), "w")
