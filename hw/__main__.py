@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from hw.arch.boards import BOARDS
 from hw.arch.config import AcceleratorConfig, ConfigError
 from hw.arch.config_sizes import fits, sizes
 from hw.arch.register_map import c_header
-from hw.boards.catalogue import BOARDS
 from hw.synthesis import NEXTPNR, SynthesisError, report, summary
 from shell import leave
 

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hw.arch.boards import BOARDS
 from shell import leave
 from sim import pixels
 from sim.answers import TOP, read_labels
@@ -70,6 +71,11 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FOLDER",
         help="board: folder that `hw bitstream` wrote; default: build/bitstreams/ulx3s_85f",
+    )
+    run.add_argument(
+        "--memory",
+        choices=sorted(BOARDS),
+        help="cycle: memory of a board, a prediction; default: that of the RTL simulation",
     )
     run.add_argument(
         "--input",
@@ -160,6 +166,13 @@ def _describe(ran: Ran) -> str:
             f"{result.cycles:,} cycles, {rate:.3f} MAC per multiplier and cycle, roofline "
             f"{result.roofline_cycles:,} cycles"
         )
+    board = BOARDS.get(result.backend.removeprefix("cycle-"))
+    if result.cycles is not None and board is not None:
+        seconds = result.cycles / board.clock_hz
+        lines.append(
+            f"{1e3 * seconds:,.2f} ms at {board.clock_hz / 1e6:g} MHz, a prediction: the memory of "
+            f"{board.title} is modelled"
+        )
     if result.steps:
         lines[-1] += " in the last step" if result.cycles is not None else ""
         lines.append(_steps(result))
@@ -200,14 +213,20 @@ def _stepping(arguments: argparse.Namespace) -> Stepping | None:
     return Stepping(arguments.steps or 1, arguments.state, arguments.reset_state)
 
 
-def _board(arguments: argparse.Namespace) -> Backend | None:
-    """The board, if one was chosen.
+def _backend(arguments: argparse.Namespace) -> Backend | None:
+    """What a name alone does not say: a board, or the cycle model with the memory of one.
 
     Raises
     ------
     InputError
         If a board has no port, or something else has one.
     """
+    if arguments.memory is not None:
+        if arguments.on != "cycle":
+            raise InputError("--memory needs --on cycle")
+        from sim.cycle.backend import CycleBackend
+
+        return CycleBackend(BOARDS[arguments.memory])
     if arguments.on != "board":
         if arguments.port is not None or arguments.board is not None:
             raise InputError("--port and --board need --on board")
@@ -231,9 +250,15 @@ def _options(arguments: argparse.Namespace, build: Build) -> dict[str, Any]:
         "energy": arguments.energy,
         "trace_window": arguments.trace_window,
         "progress": sys.stderr.isatty(),
-        "backend": _board(arguments),
+        "backend": _backend(arguments),
         "say": lambda line: print(line, file=sys.stderr, flush=True),
     }
+
+
+def _name(arguments: argparse.Namespace, options: dict[str, Any]) -> str:
+    """Of the simulator, for the folder of the result."""
+    backend: Backend | None = options["backend"]
+    return arguments.on if backend is None else backend.name
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -248,7 +273,7 @@ def _run(arguments: argparse.Namespace) -> int:
             return max(_code(ran) for ran in each.runs.values())
     ran = run(
         build,
-        arguments.on,
+        _name(arguments, options),
         arguments.input,
         output=arguments.output,
         outputs=arguments.outputs,
@@ -279,7 +304,7 @@ def _run_each(
         if parts(build, arguments.input, options["preprocessing"]):
             raise InputError("-o and --outputs are of a single run, not of every image of a folder")
         return None
-    each = run_each(build, arguments.on, arguments.input, done=show, **options)
+    each = run_each(build, _name(arguments, options), arguments.input, done=show, **options)
     if each is None:
         return None
     if arguments.json:

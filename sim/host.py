@@ -29,6 +29,19 @@ def dtype(tensor: Tensor) -> type[np.int8] | type[np.uint8]:
     return np.int8 if tensor.signed else np.uint8
 
 
+def check_fits(program: Program, board: str, memory_bytes: int) -> None:
+    """Refuse a program that needs more memory than a board has.
+
+    Raises
+    ------
+    InputError
+        Says how much.
+    """
+    end = program.dram_base + program.memory_bytes
+    if end > memory_bytes:
+        raise InputError(f"the program needs DRAM up to byte {end:,}, {board} has {memory_bytes:,}")
+
+
 # Inputs -----------------------------------------------------------------------------------
 
 

@@ -174,6 +174,9 @@ HALT_LATENCY = 2
 """Cycles from the execution of HALT to the last cycle in which bursts are granted: HALT and errors
 reach the supervisor through two registers."""
 
+CLOSING = 2
+"""Cycles that are counted behind the last open burst and the last cycle of grants."""
+
 FETCH_ASK = 1
 """Cycles from the first cycle in which FETCH may ask (run, room, no request up) until it asks. A
 request is still up in the cycle of its grant, so the next ask comes two cycles after a grant."""

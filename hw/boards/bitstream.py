@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from hw.arch.board import BOARD_FILE
+from hw.arch.boards import Board
 from hw.arch.config import AcceleratorConfig
-from hw.boards.catalogue import Board
 from hw.boards.floorplan import floorplan
 from hw.boards.mapping import SynthesisError, map_netlist, run_yosys
 from hw.boards.soc import SHELL, Parts, board_parts

@@ -5,6 +5,8 @@ from amaranth.lib import data, fifo, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from hw.arch.boards import CONVERTER_BEATS
+
 __all__ = ["AxiSlaveSignature", "BurstConverter", "NativeSignature"]
 
 OKAY, SLAVE_ERROR, DECODE_ERROR = 0, 2, 3
@@ -311,8 +313,8 @@ class BurstConverter(wiring.Component):
        taken its last word: whatever is asked for later, at any port of the controller, sees it.
     5. Words follow each other without a gap, also across bursts.
 
-    Latency: a burst that is accepted in cycle t is a command in t + 3; the word that ends a beat
-    and comes back in t makes the beat valid in t + 3.
+    Latency (hw/arch/boards.py, CONVERTER_*): a burst that is accepted in cycle t is a command in
+    t + 3; the word that ends a beat and comes back in t makes the beat valid in t + 3.
 
     Parameters
     ----------
@@ -332,7 +334,9 @@ class BurstConverter(wiring.Component):
         If a size does not fit.
     """
 
-    def __init__(self, width: int, native: int, size: int, *, room: int = 32, beats: int = 16):
+    def __init__(
+        self, width: int, native: int, size: int, *, room: int = 32, beats: int = CONVERTER_BEATS
+    ):
         ratio, rest = divmod(width, native)
         if native % 8 or rest or ratio & (ratio - 1):
             raise ValueError(f"{native} bits are not {width} bits divided by a power of two")

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.accelerator import Accelerator
 from hw.arch.config import AcceleratorConfig
+from hw.arch.isa import Unit
 from hw.boards.bridge import SerialBridge
 from hw.boards.converter import BurstConverter
 from hw.control.registers import LiteSignature
@@ -28,7 +29,7 @@ class BoardShell(wiring.Component):
     host_*: Wishbone master of the bridge.
     s_axi_*: AXI4-Lite slave of the core, 32-bit byte addresses; only the low bits are used.
     port_*: native port of the memory controller (`converter.NativeSignature`).
-    irq: Out, of the core.
+    irq, trace_issue, trace_done: Out, of the core.
 
     Raises
     ------
@@ -36,6 +37,7 @@ class BoardShell(wiring.Component):
         If a part cannot be built.
     """
 
+    TRACE = ("trace_issue", "trace_done")
     HOST = ("cyc", "stb", "we", "adr", "dat_w", "sel", "dat_r", "ack", "err")
 
     def __init__(
@@ -53,6 +55,7 @@ class BoardShell(wiring.Component):
                 **{f"s_axi_{name}": member for name, member in LiteSignature().members.items()},
                 **{f"port_{name}": member for name, member in port.items()},
                 "irq": Out(1),
+                **{name: Out(len(Unit)) for name in self.TRACE},
             }
         )
 
@@ -62,6 +65,7 @@ class BoardShell(wiring.Component):
         m.submodules.converter = converter = self._converter
         m.submodules.bridge = bridge = self._bridge
         m.d.comb += [bridge.rx.eq(self.rx), self.tx.eq(bridge.tx), self.irq.eq(core.irq)]
+        m.d.comb += [getattr(self, name).eq(getattr(core, name)) for name in self.TRACE]
         for name in self.HOST:
             self._join(m, bridge.signature.members[name], bridge, name, f"host_{name}")
         for name, member in LiteSignature().members.items():

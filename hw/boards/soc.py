@@ -12,8 +12,8 @@ import logging
 from typing import Any
 
 from hw.arch.board import BoardFile
+from hw.arch.boards import Board
 from hw.arch.config import AcceleratorConfig
-from hw.boards.catalogue import Board
 from hw.boards.uart import divisor_of
 
 __all__ = ["MEMORY", "REGISTERS", "SHELL", "Parts", "board_parts", "simulated_parts"]
@@ -65,8 +65,10 @@ def _shell(config: AcceleratorConfig, board: Board, divisor: int, silence: int) 
     )
 
 
-def _soc(platform: Any, crg: Any, board: Board, clock_hz: int, shell: Any) -> Any:
-    """An SoC of LiteX with the shell in it; not finalized."""
+def _soc(
+    platform: Any, crg: Any, board: Board, clock_hz: int, shell: Any, trace: Any = None
+) -> Any:
+    """An SoC of LiteX with the shell in it; not finalized. `trace`: pads of the core's strobes."""
     core = _litex("litex.soc.integration.soc_core")
     regions = _litex("litex.soc.integration.soc")
     wishbone = _litex("litex.soc.interconnect.wishbone")
@@ -113,7 +115,8 @@ def _soc(platform: Any, crg: Any, board: Board, clock_hz: int, shell: Any) -> An
             {"rx": serial.rx, "tx": serial.tx}
             | {f"host_{name}": getattr(host, name) for name in shell.HOST}
             | _fields("port_", port, PORT, "_")
-            | _fields("s_axi_", bus, LITE, ""),
+            | _fields("s_axi_", bus, LITE, "")
+            | ({} if trace is None else {name: getattr(trace, name) for name in shell.TRACE}),
         ),
     )
     soc.comb += port.rdata.ready.eq(1)
@@ -258,7 +261,8 @@ def _constraints(platform: Any, output: Any) -> str:
 def simulated_parts(config: AcceleratorConfig, board: Board) -> Parts:
     """The SoC with plain pads, clocks from outside, and a fast line.
 
-    Pads: sys_clk, sys2x_clk (rate 1:2), sys_rst, serial_rx, serial_tx, sdram_*.
+    Pads: sys_clk, sys2x_clk (rate 1:2), sys_rst, serial_rx, serial_tx, sdram_*; and the strobes of
+    the core's units, units_trace_issue and units_trace_done.
     """
     generic = _litex("litex.build.generic_platform")
     sim = _litex("litex.build.sim.platform")
@@ -277,6 +281,7 @@ def simulated_parts(config: AcceleratorConfig, board: Board) -> Parts:
             *(part(name, pins(1)) for name in ("we_n", "ras_n", "cas_n", "cs_n", "cke")),
             part("dm", pins(board.dq // 8)),
         ),
+        ("units", 0, *(part(name, pins(len(getattr(shell, name)))) for name in shell.TRACE)),
     ]
     platform = sim.SimPlatform("SIM", pads)
     crg = migen.Module()
@@ -286,7 +291,7 @@ def simulated_parts(config: AcceleratorConfig, board: Board) -> Parts:
     if board.sdram_rate == 2:
         crg.clock_domains.cd_sys2x = migen.ClockDomain("sys2x", reset_less=True)
         crg.comb += crg.cd_sys2x.clk.eq(platform.request("sys2x_clk"))
-    soc = _soc(platform, crg, board, board.clock_hz, shell)
+    soc = _soc(platform, crg, board, board.clock_hz, shell, platform.request("units"))
     soc.finalize()
     output = platform.get_verilog(soc, name="soc")
     baud = board.clock_hz / SIMULATED_DIVISOR

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from hw.arch.board import BOARD_FILE, BoardError, BoardFile
@@ -13,7 +16,8 @@ from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import ErrorCode, Unit
 from hw.arch.program import Program
 from hw.arch.registers import SEQUENCER_UNIT
-from sim.backend import BackendResult, Bytes, Options
+from hw.arch.timing import CLOSING, HALT_LATENCY, TOKEN_LATENCY
+from sim.backend import BackendResult, Bytes, Cycles, Options, timeline
 from sim.board.host import BoardHost, BoardRun
 from sim.board.link import BoardResetError, Link, LinkCounts
 from sim.board.transport import SerialTransport, SocTransport, Transport
@@ -24,6 +28,8 @@ from sim.image import Complete, Keeper, image, overwritten
 
 STARTS = 3
 """Tries of a run on a board that is reset meanwhile."""
+STROBES = np.dtype([("cycle", "<u8"), ("issue", "<u4"), ("done", "<u4")])
+"""A record of native/main.cpp."""
 DEFAULT_FOLDER = Path("build/bitstreams/ulx3s_85f")
 
 
@@ -155,6 +161,8 @@ class SocBackend:
     ):
         self._board, self._rate, self._through = board, rate, through
         self._session: _Session | None = None
+        self._folder = tempfile.TemporaryDirectory(prefix="soc-")
+        self._strobes = Path(self._folder.name) / "strobes"
         self.line: SocTransport | None = None
 
     def run(
@@ -173,9 +181,13 @@ class SocBackend:
 
         if self._session is None:
             model = build(config, self._board, self._rate, options.say)
-            self.line = SocTransport(model.program, model.divisor)
+            self.line = SocTransport(model.program, model.divisor, self._strobes)
             self._session = _Session(self._through(self.line), model.board)
-        return self._session.run(program, config, memory, options)
+        seen = self._strobes.stat().st_size if self._strobes.exists() else 0
+        result = self._session.run(program, config, memory, options)
+        assert result.cycles is not None and result.trace is not None
+        issue, done = unit_times(self._strobes, seen, result.cycles)
+        return dataclasses.replace(result, timeline=timeline(result.trace, issue, done))
 
     @property
     def counts(self) -> LinkCounts:
@@ -187,6 +199,29 @@ class SocBackend:
         if self._session is not None:
             self._session.transport.close()
             self._session = None
+        self._folder.cleanup()
+
+
+def unit_times(
+    strobes: Path, skip: int, cycles: int
+) -> tuple[Mapping[Unit, Cycles], Mapping[Unit, Cycles]]:
+    """Issue and end of every instruction by unit, from the strobes that a simulated SoC wrote.
+
+    Parameters
+    ----------
+    strobes: the file. skip: bytes of earlier runs.
+    cycles: that the run took. Its end is a fixed time behind that of its last instruction, for
+        which HALT waits; so the cycles are those since the start.
+    """
+    records = np.fromfile(strobes, STROBES, offset=skip)
+    start = records["cycle"][-1] + TOKEN_LATENCY + HALT_LATENCY + CLOSING - cycles
+    records = records[records["cycle"] >= start]  # others are of a try that a reset ended
+    since = records["cycle"].astype(np.int64) - int(start)
+    issue, done = (
+        {unit: since[(records[name] >> unit & 1).astype(bool)] for unit in Unit}
+        for name in ("issue", "done")
+    )
+    return issue, done
 
 
 def check(ran: BoardRun) -> None:

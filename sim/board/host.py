@@ -25,6 +25,7 @@ from hw.arch.registers import (
 )
 from sim.board.link import Link
 from sim.errors import InputError, SimulatorError
+from sim.host import check_fits
 
 Bytes = npt.NDArray[np.uint8]
 Range = tuple[int, int]
@@ -170,12 +171,7 @@ class BoardHost:
         return BoardRun(self._fetch(program, memory), registers, counters)
 
     def _check(self, program: Program) -> None:
-        end = program.dram_base + program.memory_bytes
-        if end > self._board.memory_bytes:
-            raise InputError(
-                f"the program needs DRAM up to byte {end:,}, {self._board.board} has "
-                f"{self._board.memory_bytes:,}"
-            )
+        check_fits(program, self._board.board, self._board.memory_bytes)
         if program.dram_base % DRAM_ALIGNMENT:
             raise InputError(f"DRAM base {program.dram_base:#x} is no multiple of 4 KiB")
 

@@ -63,7 +63,7 @@ def build(
     BuildError
         If a tool is missing or fails.
     """
-    from hw.boards.catalogue import BOARDS
+    from hw.arch.boards import BOARDS
     from hw.boards.soc import SIMULATED_DIVISOR, simulated_parts
     from hw.common.verilog import convert
 

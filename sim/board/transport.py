@@ -91,17 +91,17 @@ class SocTransport:
     Parameters
     ----------
     program: the model (sim/board/soc.py). divisor: clock cycles of a bit.
+    trace: file that gets the strobes of the core's units (native/main.cpp); None: none.
     """
 
     STUCK_S = 120
     """Seconds of silence from the simulator itself."""
 
-    def __init__(self, program: Path, divisor: int):
+    def __init__(self, program: Path, divisor: int, trace: Path | None = None):
         self.latency = 4 * HEARTBEAT
         self.cycles = 0
-        self._process = subprocess.Popen(
-            [str(program), str(divisor)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        words = [str(program), str(divisor), *([] if trace is None else [str(trace)])]
+        self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdin is not None and self._process.stdout is not None
         self._input, self._output = self._process.stdin.fileno(), self._process.stdout.fileno()
         self._half = b""

@@ -7,15 +7,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from hw.arch.boards import Board
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, Unit
 from hw.arch.program import Program
 from hw.arch.registers import COUNTERS
 from sim.backend import BackendResult, Bytes, Options, timeline
+from sim.cycle.board_memory import BoardMemory
 from sim.cycle.compute import array_products, array_vectors
 from sim.cycle.model import CoreModel
 from sim.functional.backend import FunctionalBackend
 from sim.functional.sequencer import Step
+from sim.host import check_fits
 
 
 def counters(
@@ -44,19 +47,39 @@ def counters(
 
 
 class CycleBackend:
-    """Event model of units, queues, tokens, arbiter and memory."""
+    """Event model of units, queues, tokens, arbiter and memory.
 
-    name = "cycle"
+    Parameters
+    ----------
+    board: whose memory is behind the port, a prediction; None: the memory of the RTL harness, whose
+        cycles are those of RTL.
+    """
+
+    def __init__(self, board: Board | None = None):
+        self._board = board
+        self.name = "cycle" if board is None else f"cycle-{board.name}"
 
     def run(
         self, program: Program, config: AcceleratorConfig, memory: Bytes, options: Options
     ) -> BackendResult:
-        """Run a program; see `sim.backend.Backend`."""
+        """Run a program; see `sim.backend.Backend`.
+
+        Raises
+        ------
+        InputError
+            If the program does not fit into the board's memory.
+        """
+        if self._board is not None:
+            check_fits(program, self._board.name, self._board.memory_bytes)
         values = FunctionalBackend().run(program, config, memory, options)
         steps = values.trace
         assert steps is not None
         begin = time.perf_counter()
-        model = CoreModel(config, steps, program.code_address, len(program.instructions))
+        memory_model = None
+        if self._board is not None:
+            memory_model = BoardMemory(self._board, config.port.bytes, program.dram_base)
+        code = program.code_address, len(program.instructions)
+        model = CoreModel(config, steps, *code, memory_model)
         model.run()
         seconds = time.perf_counter() - begin
         units = model.units

@@ -42,9 +42,9 @@ class FetchModel:
         self._ask()
 
     @property
-    def request_beats(self) -> int:
-        """Length of the burst that is asked for."""
-        return self._count * self._beats
+    def request_burst(self) -> tuple[int, int]:
+        """Beats and address of the burst that is asked for."""
+        return self._count * self._beats, (self._first + self._next) * INSTRUCTION_BYTES
 
     def _ask(self) -> None:
         """Put up a request when the FIFO has room for all of it."""
@@ -67,9 +67,11 @@ class FetchModel:
 
     def granted(self, service: Service) -> None:
         """The request was granted."""
-        self.beats += self.request_beats
-        visible = service.first - 1 + BEAT_LATENCY + FETCH_VISIBLE
-        self.available.extend(visible + (i + 1) * self._beats for i in range(self._count))
+        self.beats += service.beats
+        self.available.extend(
+            service.passes((i + 1) * self._beats - 1) + BEAT_LATENCY + FETCH_VISIBLE
+            for i in range(self._count)
+        )
         self._granted += self._count
         self._next += self._count
         self._earliest = service.grant + 1

@@ -28,6 +28,7 @@ from hw.arch.isa import (
     Unit,
 )
 from hw.arch.timing import (
+    CLOSING,
     HALT_LATENCY,
     JUMP_LATENCY,
     QUEUE_INTERVAL,
@@ -40,7 +41,7 @@ from hw.arch.timing import (
 )
 from sim.cycle.compute import ArrayModel, duration
 from sim.cycle.fetch import FetchModel
-from sim.cycle.port import MemoryPort
+from sim.cycle.port import MemoryModel, MemoryPort, UniformMemory
 from sim.cycle.transfers import LoadModel, StoreModel
 from sim.errors import SimulatorError
 from sim.functional.sequencer import Step
@@ -86,7 +87,7 @@ class CoreModel:
     steps: the executed instructions in order, ending with HALT.
     base: DRAM address of instruction 0.
     length: instructions in the program.
-    memory: timing of the memory.
+    memory: what is behind the memory port; None: the memory of the RTL harness.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class CoreModel:
         steps: Sequence[Step],
         base: int,
         length: int,
-        memory: MemoryTiming | None = None,
+        memory: MemoryModel | None = None,
     ):
         self.config = config
         self.units = {unit: UnitTimes() for unit in Unit}
@@ -106,7 +107,7 @@ class CoreModel:
         self.instructions = 0
         self.halt: int | None = None
         """Cycle in which HALT executes."""
-        self._port = MemoryPort(config.port, memory or MemoryTiming())
+        self._port = MemoryPort(config.port, memory or UniformMemory(MemoryTiming()))
         self._store_was_last = True
         self._events: list[tuple[int, int, int]] = []
         self._arbitrate_at: int | None = None
@@ -140,7 +141,7 @@ class CoreModel:
     def cycles(self) -> int:
         """Counter `cycles`: from the start until no burst is open after HALT."""
         assert self.halt is not None
-        return max(self.halt + HALT_LATENCY, self._port.last_end) + 2
+        return max(self.halt + HALT_LATENCY, self._port.last_end) + CLOSING
 
     # Known times, followed as far as they go.
 
@@ -154,8 +155,15 @@ class CoreModel:
 
     def _ask(self) -> None:
         """Let the arbiter decide in the first cycle in which it can grant something."""
+        reads, writes = self._port.free(False), self._port.free(True)
         requests = [
-            r for r in (self.load.request, self.store.request, self.fetch.request) if r is not None
+            max(request, free)
+            for request, free in (
+                (self.load.request, reads),
+                (self.store.request, writes),
+                (self.fetch.request, reads),
+            )
+            if request is not None
         ]
         if requests:
             self._schedule(max(min(requests), self._arbiter_free))
@@ -299,24 +307,25 @@ class CoreModel:
             self._arbiter_free = room
             return False
         self._arbiter_free = cycle + 1
+        reads, writes = self._port.free(False) <= cycle, self._port.free(True) <= cycle
         load, store, fetch = (
-            request is not None and request <= cycle
-            for request in (self.load.request, self.store.request, self.fetch.request)
+            free and unit.request is not None and unit.request <= cycle
+            for free, unit in ((reads, self.load), (writes, self.store), (reads, self.fetch))
         )
         if load and (self._store_was_last or not store):
             self._store_was_last = False
-            done = self.load.granted(self._port.serve(cycle, False, self.load.request_beats))
+            done = self.load.granted(self._port.serve(cycle, False, *self.load.request_burst))
             if done is not None:
                 self.units[Unit.LOAD].complete(done)
             return done is not None or self.load.ready is not None
         if store:
             self._store_was_last = True
-            done = self.store.granted(self._port.serve(cycle, True, self.store.request_beats))
+            done = self.store.granted(self._port.serve(cycle, True, *self.store.request_burst))
             if done is not None:
                 self.units[Unit.STORE].complete(done)
             return done is not None or self.store.ready is not None
         if fetch:
-            self.fetch.granted(self._port.serve(cycle, False, self.fetch.request_beats))
+            self.fetch.granted(self._port.serve(cycle, False, *self.fetch.request_burst))
         return fetch
 
 

@@ -39,12 +39,14 @@ class Burst(NamedTuple):
     Attributes
     ----------
     beats: its length.
+    address: of its first byte.
     last: it is the last one of its instruction.
     starts: it is the first one of its run.
     frees: it is the first one of the instruction's last run: the walker is free behind it.
     """
 
     beats: int
+    address: int = 0
     last: bool = False
     starts: bool = False
     frees: bool = False
@@ -52,20 +54,21 @@ class Burst(NamedTuple):
 
 def bursts(instruction: Load | Store, port: PortConfig) -> list[Burst]:
     """Split an instruction's runs at the longest burst and at 4 KiB."""
-    lengths: list[int] = []
+    pieces: list[tuple[int, int]] = []
     starts: list[int] = []
     for address in _run_addresses(instruction):
-        starts.append(len(lengths))
+        starts.append(len(pieces))
         left = instruction.beats
         while left:
             page = (PAGE_BYTES - address % PAGE_BYTES) // port.bytes
             beats = min(left, port.max_burst, page)
-            lengths.append(beats)
+            pieces.append((beats, address))
             left -= beats
             address += beats * port.bytes
     first = set(starts)
     return [
-        Burst(n, i == len(lengths) - 1, i in first, i == starts[-1]) for i, n in enumerate(lengths)
+        Burst(beats, address, i == len(pieces) - 1, i in first, i == starts[-1])
+        for i, (beats, address) in enumerate(pieces)
     ]
 
 
@@ -142,9 +145,9 @@ class LoadModel:
         return self._walker.valid
 
     @property
-    def request_beats(self) -> int:
-        """Length of the burst that is asked for."""
-        return self._walker.burst.beats
+    def request_burst(self) -> tuple[int, int]:
+        """Beats and address of the burst that is asked for."""
+        return self._walker.burst.beats, self._walker.burst.address
 
     def accept(self, issue: int, instruction: Load) -> None:
         """Take an instruction."""
@@ -167,6 +170,7 @@ class _Read:
 
     row: int
     beats: int
+    address: int
     ends: bool
     asked: int
 
@@ -182,7 +186,7 @@ class StoreModel:
         self._partly: tuple[int, Burst] | None = None
         self._reads: deque[_Read] = deque()
         self._grants: deque[int] = deque()
-        self._sent: deque[tuple[int, int, int]] = deque()
+        self._sent: deque[tuple[int, Service]] = deque()
         self._last_grant = -1
         self._taken = 0
         self._granted = 0
@@ -203,9 +207,9 @@ class StoreModel:
         return max(self._reads[0].asked, self._last_grant + 1)
 
     @property
-    def request_beats(self) -> int:
-        """Length of the burst that is asked for."""
-        return self._reads[0].beats
+    def request_burst(self) -> tuple[int, int]:
+        """Beats and address of the burst that is asked for."""
+        return self._reads[0].beats, self._reads[0].address
 
     def accept(self, issue: int, instruction: Store) -> None:
         """Take an instruction."""
@@ -221,7 +225,7 @@ class StoreModel:
         self._last_grant = service.grant
         self._granted += 1
         self._grants.append(service.grant)
-        self._sent.append((read.row, read.beats, service.first))
+        self._sent.append((read.row, service))
         # Stalled: asked for or without a response, and no beat passes.
         self.stalled += service.end - max(request - 1, self._stalled_until) - read.beats
         self._stalled_until = service.end
@@ -238,7 +242,9 @@ class StoreModel:
             last = self._last_read(taken, burst.beats)
             if last is None:
                 return
-            self._reads.append(_Read(self._row, burst.beats, burst.last, last + STORE_ASK))
+            self._reads.append(
+                _Read(self._row, burst.beats, burst.address, burst.last, last + STORE_ASK)
+            )
             self._row += burst.beats
             self._reader_free = last
             self._partly = None
@@ -268,20 +274,21 @@ class StoreModel:
         """Cycle in which a burst's last row is read; None if it waits for an unknown grant.
 
         Row i is read after row i − store_fifo was sent: rows follow one another every cycle, and
-        so do beats, hence only the first row that waits for each sent burst matters.
+        beats no faster, hence only the first and the last row that wait for a sent burst matter.
         """
         depth = self._port.store_fifo
         final = self._row + beats - 1
-        sent_rows = self._sent[-1][0] + self._sent[-1][1] if self._sent else 0
+        sent_rows = self._sent[-1][0] + self._sent[-1][1].beats if self._sent else 0
         if final - depth >= sent_rows:
             return None
-        while self._sent and self._sent[0][0] + self._sent[0][1] + depth <= self._row:
+        while self._sent and self._sent[0][0] + self._sent[0][1].beats + depth <= self._row:
             self._sent.popleft()
         result = taken + TAKE + beats - 1
-        for row, _, first in self._sent:
-            waiting = max(self._row, row + depth)
-            if waiting > final:
+        for row, service in self._sent:
+            first = max(self._row, row + depth)
+            if first > final:
                 break
-            read = first + (waiting - depth - row) + 1
-            result = max(result, read + final - waiting)
+            for waiting in (first, min(final, row + depth + service.beats - 1)):
+                read = service.passes(waiting - depth - row) + 1
+                result = max(result, read + final - waiting)
         return result

@@ -26,6 +26,7 @@ from hw.arch.isa import (
     deltas,
 )
 from sim.cycle.model import CoreModel
+from sim.cycle.port import UniformMemory
 from sim.functional.sequencer import Sequencer
 from tests.hw.bench import HALT, PROGRAM_BASE, ArrayStandIn, DrainStandIn, run, waits
 
@@ -240,7 +241,8 @@ def test_transfers_take_the_times_of_the_cycle_model(seed):
         assert at(result.done, unit) == [timing.START_LATENCY + cycle for cycle in times.done]
     assert len(model.units[Unit.LOAD].done) > 5 and len(model.units[Unit.STORE].done) > 5
     assert result.counters["cycles"] == model.cycles
-    late = CoreModel(TINY, steps, PROGRAM_BASE, len(whole), timing.MemoryTiming(read_latency=41))
+    memory = UniformMemory(timing.MemoryTiming(read_latency=41))
+    late = CoreModel(TINY, steps, PROGRAM_BASE, len(whole), memory)
     late.run()  # the twin: one cycle of latency shows
     assert late.units[Unit.LOAD].done != model.units[Unit.LOAD].done
     assert late.cycles != model.cycles

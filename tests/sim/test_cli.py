@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hw.arch.boards import BOARDS
 from hw.arch.isa import Halt, Store
 from hw.arch.program import Program
 from sim.__main__ import main
@@ -90,6 +91,26 @@ def test_wrong_program_is_found(capsys, relu_build, words):
     assert "differs at [0, " in err
     assert "stored by instruction 3" in err
     assert RunResult.load(folder / RECORDED).first_difference.tensor == found["tensor"]
+
+
+def test_memory_of_a_board_is_a_prediction(capsys, relu_build, monkeypatch):
+    folder = relu_build()
+    words = ("run", folder, "--on", "cycle")
+    _, plain, _ = run(capsys, *words, "--json")
+    code, text, _ = run(capsys, *words, "--memory", "ulx3s_85f", "--json")
+    content = json.loads(text)
+    assert (code, content["backend"], content["equal"]) == (0, "cycle-ulx3s_85f", True)
+    assert content["cycles"] != json.loads(plain)["cycles"]
+    assert (folder / "runs/cycle-ulx3s_85f-recorded/run.json").is_file()
+    assert (
+        "MHz, a prediction: the memory of ULX3S" in run(capsys, *words, "--memory", "ulx3s_85f")[1]
+    )
+    code, _, err = run(capsys, "run", folder, "--memory", "ulx3s_85f")
+    assert (code, err) == (2, "error: --memory needs --on cycle\n")
+    small = dataclasses.replace(BOARDS["ulx3s_85f"], memory_bytes=64)
+    monkeypatch.setitem(BOARDS, "ulx3s_85f", small)
+    code, _, err = run(capsys, *words, "--memory", "ulx3s_85f")
+    assert code == 2 and "the program needs DRAM up to byte" in err and "ulx3s_85f has 64" in err
 
 
 def test_other_input(capsys, relu_build, tmp_path):

@@ -28,7 +28,7 @@ from hw.arch.timing import MemoryTiming, transfer_beats
 from sim.backend import Options
 from sim.cycle.backend import CycleBackend
 from sim.cycle.model import CoreModel
-from sim.cycle.port import MemoryPort
+from sim.cycle.port import MemoryModel, MemoryPort, UniformMemory
 from sim.cycle.transfers import bursts
 from sim.functional.hazards import check_hazards
 from sim.functional.sequencer import Sequencer
@@ -41,7 +41,7 @@ BASE = AcceleratorConfig.load("base")
 
 
 def simulate(
-    code: list[Instruction], config: AcceleratorConfig = TINY, memory: MemoryTiming | None = None
+    code: list[Instruction], config: AcceleratorConfig = TINY, memory: MemoryModel | None = None
 ) -> CoreModel:
     program = link(config, code, [])
     steps = list(Sequencer.of(program.instructions, config).steps())
@@ -101,19 +101,19 @@ def test_bursts_split_at_pages_and_lengths() -> None:
 
 
 def test_port_serves_in_order_with_turnaround() -> None:
-    port = MemoryPort(TINY.port, MemoryTiming())
-    read = port.serve(0, False, 4)
+    port = MemoryPort(TINY.port, UniformMemory(MemoryTiming()))
+    read = port.serve(0, False, 4, 0)
     assert (read.first, read.last, read.end) == (41, 44, 44)
-    write = port.serve(1, True, 2)
+    write = port.serve(1, True, 2, 0)
     assert (write.first, write.last, write.end) == (46, 47, 55)
-    assert port.serve(2, True, 1).first == 48
-    assert port.serve(3, False, 1).first == 50
+    assert port.serve(2, True, 1, 0).first == 48
+    assert port.serve(3, False, 1, 0).first == 50
 
 
 def test_port_blocks_at_outstanding() -> None:
-    port = MemoryPort(dataclasses.replace(TINY.port, outstanding=2), MemoryTiming())
-    first = port.serve(0, False, 4)
-    port.serve(1, False, 4)
+    port = MemoryPort(dataclasses.replace(TINY.port, outstanding=2), UniformMemory(MemoryTiming()))
+    first = port.serve(0, False, 4, 0)
+    port.serve(1, False, 4, 0)
     assert port.room_at(2) == first.end + 1
     assert port.room_at(first.end + 1) == first.end + 1
 
@@ -175,7 +175,7 @@ def test_loop_refetches_its_body() -> None:
 
 def test_slower_memory_is_slower() -> None:
     code = [begin(TINY), Load(dram=DATA, space=Space.ACTIVATION, beats=64), Fence(), halt()]
-    fast, slow = simulate(code), simulate(code, memory=MemoryTiming(read_latency=41))
+    fast, slow = simulate(code), simulate(code, memory=UniformMemory(MemoryTiming(read_latency=41)))
     assert slow.units[Unit.LOAD].done[0] == fast.units[Unit.LOAD].done[0] + 2
 
 

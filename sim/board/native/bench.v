@@ -1,6 +1,7 @@
 // The simulated SoC and its SDRAM chip, whose clock comes half a cycle later, as on the board.
 module bench (
-    input clk, input clk2x, input rst, input rx, output tx, output [31:0] violations
+    input clk, input clk2x, input rst, input rx, output tx, output [31:0] violations,
+    output [4:0] issue, output [4:0] done
 );
     wire [12:0] a;
     wire [1:0] ba, dm;
@@ -8,6 +9,7 @@ module bench (
     wire ras_n, cas_n, we_n, cs_n, cke;
     soc soc (
         .sys_clk(clk), .sys_rst(rst), .serial_rx(rx), .serial_tx(tx),
+        .units_trace_issue(issue), .units_trace_done(done),
 `ifdef HALF_RATE
         .sys2x_clk(clk2x),
 `endif

@@ -2,6 +2,8 @@
 //
 // Standard output is records of two bytes: 'B' and a byte from the line, 'T' and 0 for every
 // HEARTBEAT clock cycles gone by, so that the host measures time in cycles. SIGUSR1 resets the SoC.
+// With a file named, it gets a record of 16 bytes for each cycle in which an instruction enters or
+// leaves a unit of the core: the cycle, and both strobes, a bit per unit.
 // Ends with standard input; 3 if the SDRAM's rules were broken.
 #include <fcntl.h>
 #include <signal.h>
@@ -87,6 +89,30 @@ class Line {
     uint16_t received_ = 0;
 };
 
+// What enters and leaves the units.
+class Trace {
+  public:
+    explicit Trace(const char* path) : file_(path ? std::fopen(path, "wb") : nullptr) {}
+
+    void note(uint64_t cycle, uint32_t issue, uint32_t done) {
+        if (!file_ || !(issue | done)) return;
+        const Record record = {cycle, issue, done};
+        std::fwrite(&record, sizeof record, 1, file_);
+    }
+
+    // What is noted so far can be read.
+    void flush() {
+        if (file_) std::fflush(file_);
+    }
+
+  private:
+    struct Record {
+        uint64_t cycle;
+        uint32_t issue, done;
+    };
+    std::FILE* file_;
+};
+
 void tick(Vtop& top) {
     top.clk = 1;
 #ifdef HALF_RATE
@@ -112,6 +138,7 @@ int main(int argc, char** argv) {
     context.commandArgs(argc, argv);
     Vtop top(&context);
     Line line(unsigned(std::atoi(argv[1])));
+    Trace trace(argc > 2 ? argv[2] : nullptr);
     fcntl(STDIN_FILENO, F_SETFL, fcntl(STDIN_FILENO, F_GETFL) | O_NONBLOCK);
     signal(SIGUSR1, [](int) { reset_wanted = 1; });
     uint64_t held = RESET;
@@ -124,9 +151,11 @@ int main(int argc, char** argv) {
         top.rx = line.drive();
         tick(top);
         line.sample(top.tx);
+        trace.note(cycle, top.issue, top.done);
         // During a reset the line is idle.
         if (cycle % POLL == 0 && cycle > held + POLL && !line.sends() && !line.poll()) return 0;
         if (cycle % HEARTBEAT == 0) {
+            trace.flush();
             tell('T', 0);
             if (top.violations) return 3;
         }

@@ -8,10 +8,10 @@ import pytest
 
 from hw.__main__ import main
 from hw.arch.board import BOARD_FILE, BoardFile
+from hw.arch.boards import BOARDS
 from hw.arch.config import AcceleratorConfig
 from hw.boards import bitstream
 from hw.boards.bitstream import BIT, ClockError, critical_path, make_bitstream, unit_of
-from hw.boards.catalogue import BOARDS
 from hw.boards.mapping import SynthesisError
 from hw.synthesis import Resources
 from tests.cosim.traffic import Traffic
