@@ -211,7 +211,7 @@ def build(
         progress("golden", steps)
         opened = options.golden in (golden.CHECK, golden.REPORT)
         recorded = golden.adopt(graph, source, folder) if opened else None
-        settled = lay_out(graph, config)
+        settled = lay_out(graph, config, options.policy if options.fuse else None)
         program = emit(
             settled, config, lambda name: progress(name, steps), options.policy, options.dram
         )

@@ -13,8 +13,9 @@ from compiler.emit.allocate import PAGE, ConstantPool
 from compiler.emit.emitter import Emitter, RefusedError
 from compiler.emit.transfers import TransferError
 from compiler.flow.blocks import BlockWriter
+from compiler.flow.followers import emit_pair, follow
 from compiler.flow.settle import Settled, settle
-from compiler.ir import AnyOperation, CompilerError, Graph
+from compiler.ir import AnyOperation, CompilerError, Convolution, Graph, Pairwise
 from compiler.layout.assign import assign_layout, check_operator
 from compiler.lower import lowering, refusal, roofline_cycles
 from compiler.policy import REUSE, Policy
@@ -36,8 +37,10 @@ def generate(
     return emit(lay_out(graph, config), config, progress, policy)
 
 
-def lay_out(graph: Graph, config: AcceleratorConfig) -> Settled:
+def lay_out(graph: Graph, config: AcceleratorConfig, joining: Policy | None = None) -> Settled:
     """Give every value its lanes, with relayouts where operands do not meet, and states a place.
+
+    With `joining`, what is best computed together is, by that policy.
 
     Raises
     ------
@@ -48,7 +51,8 @@ def lay_out(graph: Graph, config: AcceleratorConfig) -> Settled:
         why = refusal(op, graph.input_types(op), graph.type(op.output), config)
         if why is not None:
             raise CompilerError(f"{op.name} ({type(op).__name__}): {why}")
-    return settle(assign_layout(in_order(graph), config))
+    settled = settle(assign_layout(in_order(graph), config))
+    return settled if joining is None else follow(settled, config, joining)
 
 
 def emit(
@@ -62,7 +66,8 @@ def emit(
 
     Parameters
     ----------
-    settled: each operator of the graph becomes one layer that stores its result.
+    settled: each operator of the graph becomes one layer that stores its result; one that follows
+        another (compiler/flow/followers.py) has its result stored by that one's layer.
     config: the accelerator.
     progress: is told each operator's name before it is lowered.
     policy: how layers choose between direct and transformed.
@@ -82,8 +87,15 @@ def emit(
     emitter = Emitter(config, placement.tensors, constants, policy, placement.scratch)
     emitter.instructions.append(Begin(config.fingerprint))
 
+    seconds = {first: name for name, first in settled.followers.items()}
+    makers = graph.producers()
+
     def layer(op: AnyOperation) -> Layer:
         progress(op.name)
+        if op.output in settled.followers:
+            return _followed(op, makers[settled.followers[op.output]], emitter)
+        if op.output in seconds:
+            return _both(settled, op, makers[seconds[op.output]], emitter)
         return _layer(graph, op, emitter)
 
     writer = BlockWriter(graph, emitter, layer)
@@ -114,4 +126,48 @@ def _layer(graph: Graph, op: AnyOperation, emitter: Emitter) -> Layer:
         roofline_cycles=roofline_cycles(op, types, layouts, emitter.config, algorithms),
         tensors=(op.output,) if stored(op, emitter) else (),
         tiling=tiling,
+    )
+
+
+def _both(settled: Settled, op: AnyOperation, second: AnyOperation, emitter: Emitter) -> Layer:
+    """An operator and the convolution that follows it as one layer, which stores both results."""
+    graph, first = settled.assigned.graph, len(emitter.instructions)
+    assert isinstance(op, Pairwise) and isinstance(second, Convolution), op.name
+    names = (*op.inputs, op.output, *second.inputs, second.output)
+    layouts = {name: emitter.tensors[name].layout for name in names}
+    for each in (op, second):
+        check_operator(each, layouts)
+    try:
+        tiling = emit_pair(settled, op, second, emitter)
+        for instruction in emitter.instructions[first:]:
+            instruction.encode()
+    except (RefusedError, TransferError, EncodingError) as error:
+        raise CompilerError(f"{op.name} and {second.name}: {error}") from error
+    types = {name: graph.type(name) for name in names}
+    bounds = [roofline_cycles(each, types, layouts, emitter.config) for each in (op, second)]
+    kinds = [lowering(each).kind(each, emitter.config) for each in (op, second)]
+    return Layer(
+        name=op.name,
+        op=" + ".join(kinds),
+        first=first,
+        last=len(emitter.instructions),
+        macs=op.macs(graph.input_types(op)) + second.macs(graph.input_types(second)),
+        roofline_cycles=max(bounds),
+        tensors=(op.output, second.output),
+        tiling=tiling,
+    )
+
+
+def _followed(op: AnyOperation, first: AnyOperation, emitter: Emitter) -> Layer:
+    """A convolution whose result another layer has stored."""
+    here = len(emitter.instructions)
+    return Layer(
+        name=op.name,
+        op=lowering(op).kind(op, emitter.config),
+        first=here,
+        last=here,
+        macs=0,
+        roofline_cycles=0,
+        tensors=(),
+        tiling={"computed with": first.name},
     )

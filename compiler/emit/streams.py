@@ -163,7 +163,7 @@ def _places(layer: Stream, config: AcceleratorConfig) -> _Places | None:
     if layer.compute is None:
         regions = split_banks([config.memory.activation_rows], config)
         return None if regions is None else _Places(regions, regions[0], COPY_SLOTS)
-    largest, result = _largest(layer)
+    largest, result = largest_boxes(layer)
     own = layer.beside
     for depth in (2, 1):
         regions = last_banks([2 * result, *own, *(depth * rows for rows in largest)], config)
@@ -174,7 +174,7 @@ def _places(layer: Stream, config: AcceleratorConfig) -> _Places | None:
     return None
 
 
-def _largest(layer: Stream) -> tuple[list[int], int]:
+def largest_boxes(layer: Stream) -> tuple[list[int], int]:
     """Rows of the largest box of each operand, and of the result."""
     operands = zip(*(tile.sources for tile in layer.tiles), strict=True)
     rows = [max(box.rows for box in boxes) for boxes in operands]
@@ -185,7 +185,7 @@ def check(layer: Stream, config: AcceleratorConfig) -> None:
     """Raise RefusedError unless tiles fit the scratchpad and instructions hold their fields."""
     places = _places(layer, config)
     if places is None:
-        rows, result = _largest(layer)
+        rows, result = largest_boxes(layer)
         memory = config.memory
         beside = f", {layer.beside} beside them" if layer.beside else ""
         raise RefusedError(
@@ -211,6 +211,23 @@ def _sample(layer: Stream, tile: Tile) -> Iterable[UnitInstruction]:
     yield store_box(layer.target, tile.target, 0)
 
 
+def operand_ring(layer: Stream, number: int, region: Region, depth: int) -> Ring:
+    """Slots that boxes of an operand are brought into."""
+
+    def fill(key: Hashable, slot: int) -> list[UnitInstruction]:
+        assert isinstance(key, Box)
+        row = region.slot(slot, depth)
+        return [
+            load
+            for part in pieces_of(key, layer.pieces)
+            for load in load_box(
+                layer.sources[number], part, row + (part.block - key.block) * part.positions
+            )
+        ]
+
+    return Ring(depth, fill)
+
+
 def emit(emitter: Emitter, layer: Stream) -> None:
     """Load, compute and store tiles.
 
@@ -232,20 +249,6 @@ def emit(emitter: Emitter, layer: Stream) -> None:
         range(len(layer.sources)), key=lambda i: emitter.stored(layer.sources[i].address)
     )
 
-    def ring(i: int) -> Ring:
-        def fill(key: Hashable, slot: int) -> list[UnitInstruction]:
-            assert isinstance(key, Box)
-            row = places.inputs[i].slot(slot, depth)
-            return [
-                load
-                for part in pieces_of(key, layer.pieces)
-                for load in load_box(
-                    layer.sources[i], part, row + (part.block - key.block) * part.positions
-                )
-            ]
-
-        return Ring(depth, fill)
-
     def step(number: int) -> Step:
         tile = layer.tiles[number]
 
@@ -263,5 +266,7 @@ def emit(emitter: Emitter, layer: Stream) -> None:
         # Boxes are the keys: an operand that tiles share is loaded once.
         return Step({str(i): tile.sources[i] for i in order}, body)
 
-    rings = {str(i): ring(i) for i in range(len(layer.sources))}
+    rings = {
+        str(i): operand_ring(layer, i, region, depth) for i, region in enumerate(places.inputs)
+    }
     run(emitter, rings, [step(number) for number in range(len(layer.tiles))])

@@ -63,11 +63,15 @@ def intervals(settled: Settled) -> Mapping[str, Interval]:
     ordered = in_emission(graph)
     bodies = {loop: _body(ordered, graph, loop) for loop in loops}
     touched: dict[str, list[tuple[int, frozenset[str]]]] = {}
+    numbers = {op.output: number for number, op in enumerate(ordered)}
     for number, op in enumerate(ordered):
         around = frozenset(name for name, _ in graph.path(op.output) if name in loops)
         for home in dict.fromkeys(h for name in (*op.inputs, op.output) for h in lies[name]):
             if home not in pinned:
                 touched.setdefault(home, []).append((number, around))
+        if op.output in settled.followers and op.output not in pinned:
+            # It is stored in the layer of what it reads.
+            touched[op.output].append((numbers[settled.followers[op.output]], around))
     return {home: _needed(uses, bodies) for home, uses in touched.items()}
 
 

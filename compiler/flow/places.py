@@ -39,6 +39,7 @@ class Settled:
     assigned: Assigned
     places: Mapping[str, str]
     views: Mapping[str, tuple[tuple[str, int], ...]] = dataclasses.field(default_factory=dict)
+    followers: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Placing:

@@ -103,7 +103,7 @@ def layer(
     if spread == 0:
         op, sources = _turned(op), sources[::-1]
     if op.lane_map is not None:
-        return _parted_layer(op, sources, target, config)
+        return whole_layer(op, sources, target, config)
     views, to = [Strided.of(s) for s in sources], Strided.of(target)
     limit = min(slot_rows(3, config, target.layout.rows), MAX_COUNT)
     if all(v.dense and v.sizes == to.sizes and v.blocks == to.blocks for v in views):
@@ -137,17 +137,24 @@ def layer(
     return Stream(views, to, tiles, compute)
 
 
-def _parted_layer(
-    op: Pairwise, sources: Sequence[Tensor], target: Tensor, config: AcceleratorConfig
+def whole_layer(
+    op: Pairwise,
+    sources: Sequence[Tensor],
+    target: Tensor,
+    config: AcceleratorConfig,
+    positions: int | None = None,
 ) -> Stream:
-    """The same where the result lies in other lanes: tiles have all blocks of some positions."""
+    """The same in tiles of all blocks of some positions, where the result may lie in other lanes.
+
+    `positions`: of a tile, at most.
+    """
     full = next(s for s in sources if s.layout.channels == target.layout.channels)
     parting = Parting(full.layout.lane_map, target.layout.lane_map)
     views, to = [Strided.of(s) for s in sources], Strided.of(target)
     blocks = full.layout.blocks
     # Operands and result have two slots in two banks each, as far as there are so many.
     room = slot_rows(4, config, max(full.layout.rows, target.layout.rows))
-    most = min(parting.positions(config), room // max(blocks, to.blocks))
+    most = min(parting.positions(config), positions or room // max(blocks, to.blocks))
     tiles = []
     for part in split_box(Box((0, 0, 0), to.sizes, 0, 1), max(1, most)):
         whole = dataclasses.replace(part, blocks=blocks)

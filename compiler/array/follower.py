@@ -1,0 +1,320 @@
+"""A pointwise convolution of what VECTOR makes, computed before that has left the chip.
+
+The tiles of a stream have all blocks of some positions. Behind each one's last instruction of
+VECTOR the array multiplies it by weights that stay on chip, and both results are stored: nothing
+of the stream's is loaded again, and VECTOR and array work at the same time. A result of the stream
+is read by the array and by STORE; each of its slots has banks of its own, so that they wait for
+one another and not for the next tile.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable, Iterator, Sequence
+
+from compiler.array.fields import Place, array_instruction, drain_instruction, weight_bytes
+from compiler.array.gemm import Job
+from compiler.emit.emitter import Emitter
+from compiler.emit.schedule import Ring, Slots, Step, run
+from compiler.emit.streams import Stream, Tile, largest_boxes, operand_ring
+from compiler.emit.transfers import Box, Strided, load_box, store_box
+from compiler.tile.convolution_cost import (
+    ARRAY_OVERHEAD,
+    DRAIN_OVERHEAD,
+    LOAD_OVERHEAD,
+    PORT_EFFICIENCY,
+    STORE_OVERHEAD,
+)
+from compiler.tile.geometry import Range, Triple, cuts
+from compiler.tile.parts import DIRECT, Part
+from compiler.tile.regions import Region, last_banks
+from hw.arch.config import AcceleratorConfig
+from hw.arch.isa import INSTRUCTION_BYTES, Space, UnitInstruction
+from hw.arch.layout import ceil_div
+from hw.arch.timing import (
+    ACCUMULATE_HAZARD,
+    TOKEN_LATENCY,
+    VectorInstruction,
+    vector_duration,
+)
+
+DEPTH = 2
+"""Tiles of each operand on chip."""
+SLOTS = (3, 2)
+"""Tiles of the stream's result on chip: one is made, one is multiplied, one is stored."""
+TILE_OVERHEAD = 30
+"""Cycles of a tile that nothing hides: more transfers than run ahead, short runs."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Follower:
+    """What is computed of a stream's result.
+
+    Attributes
+    ----------
+    job: the convolution; its axes are merged to one.
+    blocks: of the stream's result that it reads, in its order.
+    view: its result, axes as they are.
+    """
+
+    job: Job
+    blocks: tuple[int, ...]
+    view: Strided
+
+    @property
+    def runs(self) -> list[tuple[Range, int]]:
+        """Consecutive blocks: first and count in its order, and the first one's number."""
+        found: list[tuple[Range, int]] = []
+        for number, block in enumerate(self.blocks):
+            if found and block == found[-1][1] + found[-1][0][1]:
+                (first, count), place = found[-1]
+                found[-1] = (first, count + 1), place
+            else:
+                found.append(((number, 1), block))
+        return found
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Places:
+    """Where everything lies, and what it is estimated to take.
+
+    Attributes
+    ----------
+    results: of the stream, a slot each.
+    made: of the convolution, two slots.
+    beside: of the stream's scratch.
+    operands: of the stream.
+    group: output blocks that the array computes together.
+    cycles, beats: estimated; moved between DRAM and the chip.
+    """
+
+    results: tuple[Region, ...]
+    made: Region
+    beside: Sequence[Region]
+    operands: Sequence[Region]
+    group: int
+    cycles: int
+    beats: int
+
+
+def places_of(layer: Stream, follower: Follower, config: AcceleratorConfig) -> Places | None:
+    """Where a stream and its follower fit, or None where they do not."""
+    problem = follower.job.problem
+    operands, result = largest_boxes(layer)
+    positions = max(tile.target.positions for tile in layer.tiles)
+    blocks = problem.groups * problem.reduced
+    if blocks * config.weight_block_beats > config.weight_beats:
+        return None
+    if problem.groups * config.array.cols > config.memory.parameter_columns:
+        return None
+    group = min(problem.groups, config.memory.accumulator_rows // positions)
+    if group < 1 or layer.constant or layer.pieces > 1:
+        return None
+    made = 2 * problem.groups * config.array.blocks_per_row * positions
+    sizes = [DEPTH * rows for rows in operands]
+    room = _room(layer, config)
+    # A few rows go behind the scratch, where no other unit writes but to bring them.
+    guests = [n for n, rows in enumerate(sizes) if rows <= room][:1]
+    hosts = [rows for n, rows in enumerate(sizes) if n not in guests]
+    own = layer.beside
+    for slots in SLOTS:
+        regions = last_banks([made, *[result] * slots, *own, *hosts], config)
+        if regions is None:
+            continue
+        results = tuple(regions[1 : slots + 1])
+        beside = regions[slots + 1 : slots + 1 + len(own)]
+        others = iter(regions[slots + 1 + len(own) :])
+        sources = [
+            Region(beside[0].row + layer.scratch, sizes[n]) if n in guests else next(others)
+            for n in range(len(sizes))
+        ]
+        cycles, beats = _estimate(layer, follower, config, group, slots)
+        return Places(results, regions[0], beside, sources, group, cycles, beats)
+    return None
+
+
+def _room(layer: Stream, config: AcceleratorConfig) -> int:
+    """Rows behind the stream's scratch in its last bank."""
+    return -layer.scratch % config.memory.activation_bank_rows if layer.scratch else 0
+
+
+def _estimate(
+    layer: Stream, follower: Follower, config: AcceleratorConfig, group: int, slots: int
+) -> tuple[int, int]:
+    """Cycles: of the busiest unit, or of a slot's way; the first tile's load, the last one's way.
+
+    Beats.
+    """
+    problem, tiles = follower.job.problem, layer.tiles
+    chunks, runs = ceil_div(problem.groups, group), len(follower.runs)
+    vector = array = drain = loads = stores = instructions = 0
+    before: Sequence[Box] = ()
+    known: dict[Triple, tuple[int, int]] = {}
+    for tile in tiles:
+        positions = tile.target.positions
+        if tile.target.size not in known:
+            known[tile.target.size] = _vector_cycles(layer, tile, config)
+        cycles, count = known[tile.target.size]
+        vector += cycles
+        block = max(positions, config.weight_block_groups, ACCUMULATE_HAZARD)
+        array += problem.groups * problem.reduced * block + chunks * runs * ARRAY_OVERHEAD
+        drain += problem.groups * positions * config.requantize_steps + chunks * DRAIN_OVERHEAD
+        loads += sum(box.rows for box in tile.sources if box not in before)
+        stores += tile.target.rows + problem.out_blocks * positions
+        instructions += count + len(tile.sources) + chunks * (runs + 1) + 2
+        before = tile.sources
+    weights = problem.groups * problem.reduced * config.weight_block_beats
+    beats = loads + stores + weights
+    fetched = instructions * INSTRUCTION_BYTES // config.port.bytes
+    port = (beats + fetched) / PORT_EFFICIENCY
+    way = (vector + array + stores) / slots
+    # The first tile's array waits for all weights but those of its last chunk.
+    ends = (loads + vector + array + drain + stores) / len(tiles) + weights
+    total = max(port - weights, vector, array, drain, way) + ends
+    return int(total + len(tiles) * TILE_OVERHEAD + LOAD_OVERHEAD + STORE_OVERHEAD), beats
+
+
+def _vector_cycles(layer: Stream, tile: Tile, config: AcceleratorConfig) -> tuple[int, int]:
+    """Cycles and instructions of VECTOR for a tile."""
+    assert layer.compute is not None
+    rows = [0] * (len(layer.sources) + len(layer.beside))
+    instructions = list(layer.compute(tile, rows, 0))
+    cycles = sum(
+        vector_duration(i, config) + TOKEN_LATENCY
+        for i in instructions
+        if isinstance(i, VectorInstruction)
+    )
+    return cycles, len(instructions)
+
+
+class FollowedEmission:
+    """Emits a stream and its follower.
+
+    Parameters
+    ----------
+    emitter, layer, follower, places: to where, what, what of it, how.
+    """
+
+    def __init__(self, emitter: Emitter, layer: Stream, follower: Follower, places: Places):
+        self.emitter, self.config = emitter, emitter.config
+        self.layer, self.follower, self.places = layer, follower, places
+        self.problem, self.kernel = follower.job.problem, follower.job.kernel
+        self.chunks = cuts(self.problem.groups, places.group)
+        beats = self.problem.groups * self.problem.reduced * self.config.weight_block_beats
+        self.weights = emitter.weights.take(beats)
+        self.parameter_beats = self.config.requantize_steps * self.config.parameter_row_beats
+        self.parameters = emitter.parameters.take(self.problem.groups * self.parameter_beats)
+        self._bank = 0
+
+    def emit(self) -> None:
+        """Emit both."""
+        order = sorted(
+            range(len(self.layer.sources)),
+            key=lambda i: self.emitter.stored(self.layer.sources[i].address),
+        )
+        rings = {str(i): operand_ring(self.layer, i, self.places.operands[i], DEPTH) for i in order}
+        rings["weights"] = Ring(len(self.chunks), self._fill_weights)
+        steps = [
+            step
+            for number, tile in enumerate(self.layer.tiles)
+            for step in self._tile(number, tile, order)
+        ]
+        run(self.emitter, rings, steps)
+
+    def probe(self) -> None:
+        """Emit what the first, the last and the largest tile need."""
+        tiles = self.layer.tiles
+        largest = max(range(len(tiles)), key=lambda n: tiles[n].target.rows)
+        slots = {str(i): 0 for i in range(len(self.layer.sources))}
+        for chunk in range(len(self.chunks)):
+            for instruction in self._fill_weights(chunk, chunk):
+                self.emitter.emit(instruction)
+        for number in sorted({0, largest, len(tiles) - 1}):
+            for view, box in zip(self.layer.sources, tiles[number].sources, strict=True):
+                for load in load_box(view, box, 0):
+                    self.emitter.emit(load)
+            for step in self._tile(number, tiles[number], list(range(len(slots)))):
+                step.body(slots)
+
+    def _tile(self, number: int, tile: Tile, order: Sequence[int]) -> Iterator[Step]:
+        result = self.places.results[number % len(self.places.results)].row
+
+        def made(slots: Slots) -> None:
+            assert self.layer.compute is not None
+            rows = [r.slot(slots[str(i)], DEPTH) for i, r in enumerate(self.places.operands)]
+            beside = [region.row for region in self.places.beside]
+            for instruction in self.layer.compute(tile, [*rows, *beside], result):
+                self.emitter.emit(instruction)
+
+        yield Step({str(i): tile.sources[i] for i in order}, made)
+        for chunk in range(len(self.chunks)):
+
+            def followed(slots: Slots, chunk: int = chunk) -> None:
+                self._follow(number, tile.target, result, chunk)
+
+            yield Step({"weights": chunk}, followed)
+
+    def _weights(self, chunk: int) -> int:
+        """First beat of the weights of some output blocks."""
+        return self.weights + (
+            self.chunks[chunk][0] * self.problem.reduced * self.config.weight_block_beats
+        )
+
+    def _fill_weights(self, key: Hashable, slot: int) -> list[UnitInstruction]:
+        assert isinstance(key, int)
+        job, (first, count) = self.follower.job, self.chunks[key]
+        data = b"".join(
+            weight_bytes(
+                job.weights[first : first + count, begin : begin + blocks], DIRECT, self.config
+            )
+            for (begin, blocks), _ in self.follower.runs
+        )
+        loads = [self.emitter.load_constant(data, Space.WEIGHT, self._weights(key))]
+        if key == 0:
+            parameters = b"".join(job.parameters)
+            loads.append(self.emitter.load_constant(parameters, Space.PARAMETER, self.parameters))
+        return [*loads]
+
+    def _follow(self, number: int, box: Box, result: int, chunk: int) -> None:
+        """Some output blocks of a tile.
+
+        The operand's STORE comes behind the array, which reads it.
+        """
+        n = box.positions
+        size: Triple = (n, 1, 1)
+        part, pitches = Part((0, 0, 0), size), (1, n, n, n)
+        made = self.places.made.slot(number % 2, 2)
+        weight, (first, count) = self._weights(chunk), self.chunks[chunk]
+        for (begin, blocks), place in self.follower.runs:
+            self.emitter.emit(
+                array_instruction(
+                    self.config,
+                    self.kernel,
+                    part,
+                    Place(result + place * n, (0, 0, 0), size, pitches),
+                    groups=count,
+                    blocks=blocks,
+                    weight=weight,
+                    bank=self._bank,
+                    accumulate=begin > 0,
+                )
+            )
+            weight += count * blocks * self.config.weight_block_beats
+        self.emitter.emit(
+            drain_instruction(
+                self.config,
+                self.kernel,
+                part,
+                Place(
+                    made + first * self.config.array.blocks_per_row * n, (0, 0, 0), size, pitches
+                ),
+                groups=count,
+                bank=self._bank,
+                parameter=self.parameters + first * self.parameter_beats,
+            )
+        )
+        self._bank = 1 - self._bank
+        if chunk == len(self.chunks) - 1:
+            self.emitter.emit(store_box(self.layer.target, box, result))
+            whole = dataclasses.replace(box, block=0, blocks=self.problem.out_blocks)
+            self.emitter.emit(store_box(self.follower.view, whole, made))

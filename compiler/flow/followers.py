@@ -1,0 +1,205 @@
+"""Pointwise convolutions that are computed while what they read is still on chip.
+
+Behind an operator on two tensors that is stored for others, too (the sum of a context, a gate's
+product), stands a pointwise convolution of it, or of some of its blocks. Both are emitted as one
+layer (compiler/array/follower.py): the convolution's result is stored while the sum is, so that it
+takes memory from the sum's layer on. Neither the graph nor what is compared changes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from compiler.array import choice
+from compiler.array.follower import FollowedEmission, Follower, Places, places_of
+from compiler.array.forms import jobs
+from compiler.emit.emitter import Emitter, Probe, RefusedError, holds
+from compiler.emit.streams import Stream
+from compiler.emit.transfers import Strided, tensor_of
+from compiler.flow.places import Settled
+from compiler.flow.views import Where
+from compiler.fused.choice import Cost
+from compiler.ir import Convolution, Enter, LoopEnd, Pairwise
+from compiler.lower.pairwise import spread_operand, whole_layer
+from compiler.lower.parted import Parting
+from compiler.policy import Policy
+from compiler.tile.convolution_cost import LOAD_OVERHEAD, PORT_EFFICIENCY, STORE_OVERHEAD
+from compiler.tile.depthwise import suits
+from hw.arch.config import AcceleratorConfig
+from hw.arch.program import Tensor
+
+SIZES = (1, 2)
+"""Parts of the largest tile that are tried as tiles."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pair:
+    """An operator and the convolution that follows it.
+
+    Attributes
+    ----------
+    first, second: both.
+    blocks: of what the first makes that the second reads, in its order.
+    """
+
+    first: Pairwise
+    second: Convolution
+    blocks: tuple[int, ...]
+
+
+def follow(settled: Settled, config: AcceleratorConfig, policy: Policy) -> Settled:
+    """Let convolutions follow what makes their operand wherever that is estimated to be better."""
+    found: dict[str, str] = {}
+    for pair in _pairs(settled, config):
+        if pair.first.output in found.values():
+            continue
+        if _worth(pair, settled, config, policy):
+            found[pair.second.output] = pair.first.output
+    return dataclasses.replace(settled, followers=found) if found else settled
+
+
+def _pairs(settled: Settled, config: AcceleratorConfig) -> Iterator[Pair]:
+    """Every pair that could be, in order."""
+    graph, layouts = settled.assigned.graph, settled.assigned.layouts
+    if any(isinstance(op, Enter | LoopEnd) for op in graph.ops):
+        return
+    placed = {*settled.places, *settled.places.values()}
+    makers = {op.output: op for op in graph.ops if isinstance(op, Pairwise)}
+    for op in graph.ops:
+        if not isinstance(op, Convolution) or not pointwise(op) or suits(op, config):
+            continue
+        first = makers.get(_where(settled, op.inputs[0])[0][0])
+        if first is None or op.output in placed:
+            continue
+        if graph.path(first.output) != graph.path(op.output):
+            continue
+        pair = pair_of(settled, first, op)
+        if pair is not None and layouts[op.inputs[0]].shape[1:] == layouts[first.output].shape[1:]:
+            yield pair
+
+
+def _where(settled: Settled, name: str) -> Where:
+    """The value that stores each block of a value, and the block's first row there."""
+    layout = settled.assigned.layouts[name]
+    own = tuple((name, n * layout.positions) for n in range(layout.blocks))
+    return settled.views.get(name, own)
+
+
+def pair_of(settled: Settled, first: Pairwise, second: Convolution) -> Pair | None:
+    """Both, if the second reads whole blocks of what the first makes, and nothing else."""
+    name = second.inputs[0]
+    positions, where = settled.assigned.layouts[name].positions, _where(settled, name)
+    if any(origin != first.output or row % positions for origin, row in where):
+        return None
+    return Pair(first, second, tuple(row // positions for _, row in where))
+
+
+def pointwise(op: Convolution) -> bool:
+    """Whether it reads each position once, for all of its results there."""
+    pads = (*op.pad_begin, *op.pad_end)
+    return op.groups == 1 and {*op.kernel, *op.stride} == {1} and not any(pads) and op.pool is None
+
+
+def _laid(settled: Settled, pair: Pair, config: AcceleratorConfig) -> Mapping[str, Tensor]:
+    """The pair's tensors, which lie nowhere yet."""
+    names = (*pair.first.inputs, pair.first.output, *pair.second.inputs, pair.second.output)
+    graph, layouts = settled.assigned.graph, settled.assigned.layouts
+    return {
+        name: tensor_of(graph.type(name), config.lane_block, layouts[name].lane_map)
+        for name in names
+    }
+
+
+def _worth(pair: Pair, settled: Settled, config: AcceleratorConfig, policy: Policy) -> bool:
+    """Whether it fits and is no worse than both apart."""
+    tensors = _laid(settled, pair, config)
+    planned = plan(pair, tensors, config)
+    if planned is None:
+        return False
+    layer, follower, places = planned
+    if not holds(lambda: FollowedEmission(Probe(config), layer, follower, places).probe()):
+        return False
+    apart = _apart(pair, tensors, config, policy)
+    joined = Cost(places.cycles, places.beats, apart.vectors)
+    return joined.merit(policy.objective) <= apart.merit(policy.objective)
+
+
+def plan(
+    pair: Pair, tensors: Mapping[str, Tensor], config: AcceleratorConfig
+) -> tuple[Stream, Follower, Places] | None:
+    """The cheapest way of computing both, or None where they do not fit.
+
+    Parameters
+    ----------
+    pair, config: what, for what.
+    tensors: of both operators, by name.
+    """
+    sources = [tensors[name] for name in pair.first.inputs]
+    target, read = tensors[pair.first.output], tensors[pair.second.inputs[0]]
+    made = tensors[pair.second.output]
+    if spread_operand(pair.first, [source.layout.lane_map for source in sources]) is not None:
+        return None
+    job = jobs(pair.second, read, made, config)[0]
+    follower = Follower(job, pair.blocks, Strided.of(made))
+    found = []
+    for positions in _tiles(pair, sources, target, config):
+        layer = whole_layer(pair.first, sources, target, config, positions)
+        places = places_of(layer, follower, config)
+        if places is not None:
+            found.append((layer, follower, places))
+    return min(found, key=lambda each: each[2].cycles, default=None)
+
+
+def emit_pair(
+    settled: Settled, first: Pairwise, second: Convolution, emitter: Emitter
+) -> dict[str, Any]:
+    """Emit both; returns the chosen tiling for the report.
+
+    Raises
+    ------
+    RefusedError
+        If they do not fit, which `follow` has asked.
+    """
+    pair = pair_of(settled, first, second)
+    planned = None if pair is None else plan(pair, emitter.tensors, emitter.config)
+    if planned is None:
+        raise RefusedError("they do not fit together")
+    layer, follower, places = planned
+    FollowedEmission(emitter, layer, follower, places).emit()
+    return {
+        "rows": layer.tiles[0].target.rows,
+        "group": places.group,
+        "estimate": places.cycles,
+        "parts": [first.name, second.name],
+    }
+
+
+def _tiles(
+    pair: Pair, sources: Sequence[Tensor], target: Tensor, config: AcceleratorConfig
+) -> Iterator[int]:
+    """Most positions of a tile: parts of what a bank or two hold of an operand or the result."""
+    bank = config.memory.activation_bank_rows
+    blocks = max(target.layout.blocks, *(source.layout.blocks for source in sources))
+    for banks in (2, 1):
+        most = min(banks * bank // (2 * blocks), config.memory.accumulator_rows)
+        for part in SIZES:
+            if most // part:
+                yield most // part
+
+
+def _apart(
+    pair: Pair, tensors: Mapping[str, Tensor], config: AcceleratorConfig, policy: Policy
+) -> Cost:
+    """Estimates of both, one after the other."""
+    sources = [tensors[name] for name in pair.first.inputs]
+    target, read = tensors[pair.first.output], tensors[pair.second.inputs[0]]
+    tiling = choice.plan(pair.second, read, tensors[pair.second.output], config, policy)[0].tiling
+    moved = target.layout.rows + sum(source.layout.rows for source in sources)
+    full = next(s for s in sources if s.layout.channels == target.layout.channels)
+    parting = Parting(full.layout.lane_map, target.layout.lane_map)
+    steps = parting.cycles(config) * target.layout.positions
+    ends = LOAD_OVERHEAD + STORE_OVERHEAD
+    alone = Cost(max(moved / PORT_EFFICIENCY, steps) + ends, moved, 0)
+    return alone + Cost(tiling.cycles, tiling.beats, tiling.vectors)
