@@ -45,8 +45,8 @@ class ExactDivision(wiring.Component):
     clear: forget what came in.
     i_valid, i, o_valid, o: the values.
 
-    Tested range: tests/hw/compute/drain/test_output_transform.py; proved at 23 bits for every scale,
-    tests/formal/test_division.py.
+    Tested range: tests/hw/compute/drain/test_output_transform.py; proved at 23 bits for every
+    scale, tests/formal/test_division.py.
     """
 
     LATENCY = DIVISION_LATENCY
