@@ -26,7 +26,7 @@ ONE: Scale = (1.0, 0)
 COUNT = (1, 1)
 _BALANCING = 4  # rounds: decisions change the states that the gate sees
 _BATCH = 8  # pictures that an encoder sees at once
-_CALIBRATED = 32  # steps at most that calibrate a part
+_CALIBRATED = 32  # steps at most that shape the weights, or calibrate a part: all keep their maps
 
 
 def _steps(config: LiteEvalConfig, feeds: list[Feeds]) -> Iterator[tuple[bool, Feeds]]:
@@ -40,6 +40,11 @@ def _steps(config: LiteEvalConfig, feeds: list[Feeds]) -> Iterator[tuple[bool, F
         for t in range(config.steps):
             frame, small = (feed[name][t : t + 1] for name in ("frames", "thumbnails"))
             yield t == 0, {picture: frame, "thumbnail": small}
+
+
+def _some(steps: list[Feeds]) -> list[Feeds]:
+    """At most `_CALIBRATED` of them, evenly spaced."""
+    return steps[:: -(-len(steps) // _CALIBRATED)]
 
 
 @torch.no_grad()
@@ -89,7 +94,7 @@ def _rollout(
 
 def draw(config: LiteEvalConfig, network: LiteEval, feeds: list[Feeds], seed: int) -> None:
     """Draw weights, and give the gate no preference over the feeds, in place."""
-    pictures = [pictures for _, pictures in _steps(config, feeds)]
+    pictures = _some([pictures for _, pictures in _steps(config, feeds)])
     stacked = {
         name: torch.from_numpy(np.concatenate([each[name] for each in pictures]))
         for name in pictures[0]
@@ -170,7 +175,7 @@ def _quantized_parts(
     rolled = _rollout(network, pictures, _features(network, pictures))
     steps = [tensors for tensors, _ in rolled]
     scales = _boundary(config, steps)
-    steps = steps[:: -(-len(steps) // _CALIBRATED)]
+    steps = _some(steps)
     del scales["v_coarse"]  # a move may make it, which keeps the scale of its input
     paths = {}
     for part in STEP_PARTS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,17 +37,24 @@ class Access:
 
 
 def offsets(counts: Sequence[int], step: Sequence[int]) -> Index:
-    """Offset at every point of a nest, shape = counts reversed (outermost axis first).
+    """Offset at every point of a nest, shape = counts reversed (outermost axis first); read-only.
 
     Parameters
     ----------
     counts, step: per level, innermost first; `step` are strides (not deltas).
     """
+    return _offsets(tuple(counts), tuple(step))
+
+
+@functools.lru_cache(maxsize=1024)
+def _offsets(counts: tuple[int, ...], step: tuple[int, ...]) -> Index:
+    """Tiles of a layer walk the same few nests."""
     result = np.zeros((1,) * len(counts), np.int64)
     for axis, (count, stride) in enumerate(zip(counts, step, strict=True)):
         shape = [1] * len(counts)
         shape[len(counts) - 1 - axis] = count
         result = result + (np.arange(count, dtype=np.int64) * stride).reshape(shape)
+    result.flags.writeable = False
     return result
 
 

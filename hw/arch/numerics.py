@@ -87,9 +87,11 @@ def requantize(
         A multiplier of 0 gives the zero point (lanes that only pad).
     zero_point, low, high: of the output; the clamp includes the zero point.
     """
-    magnitude = np.abs(accumulator)
-    excess = _excess_bits(magnitude)
-    a24 = round_half_even(magnitude, excess)
+    a24 = magnitude = np.abs(accumulator)
+    excess: Int | int = 0
+    if magnitude.max(initial=0) >> 24:
+        excess = _excess_bits(magnitude)
+        a24 = round_half_even(magnitude, excess)
     product = a24 * np.asarray(multiplier, np.int64)
     # value = product · 2^−right
     right = np.asarray(shift, np.int64) - excess

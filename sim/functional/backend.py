@@ -51,7 +51,7 @@ class FunctionalBackend:
                 trace.append(step)
                 bar.update()
 
-            outcome = machine.run(program.code(), observe)
+            outcome = machine.run(program.instructions, observe)
         return BackendResult(
             image=image(machine.memory, copies, keeper),
             cycles=None,
@@ -72,6 +72,6 @@ def dynamic_trace(program: Program, config: AcceleratorConfig, memory: Bytes) ->
     if any(isinstance(i, Scalar) for i in program.instructions):
         trace: list[Step] = []
         machine = FunctionalMachine(config, memory.copy(), program.store_window)
-        machine.run(program.code(), trace.append)
+        machine.run(program.instructions, trace.append)
         return trace
     return list(Sequencer.of(program.instructions, config).steps())
