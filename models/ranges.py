@@ -17,7 +17,7 @@ TAIL = 2e-4  # share of elements left outside the range on either side
 _SMALL = 20_000  # fewer elements than this on all clips: extremes, not quantiles
 _MARGIN = 0.03  # how far extremes are widened, for clips not seen
 _SAMPLE = 500_000  # elements looked at per tensor and clip
-_AT_ONCE = 1 << 29  # elements of all tensors that one session hands out
+_AT_ONCE = 1 << 29  # elements of all tensors that one session hands out, or that are looked at
 _SPAN = 4.0  # how many times the narrowest of a concat's operands the widest may be
 
 
@@ -37,6 +37,15 @@ def calibrated_range(tensors: Iterable[np.ndarray]) -> Range:
     """Range of one tensor from its values on all samples, as `ranges` finds it."""
     flat = [tensor.reshape(-1) for tensor in tensors]
     return _tail(flat, sum(each.size for each in flat))
+
+
+def _step(size: int) -> int:
+    """One of how many elements is looked at: odd, not to fall into step with rows and channels."""
+    return size // _SAMPLE | 1
+
+
+def _some(tensor: np.ndarray) -> np.ndarray:
+    return tensor.reshape(-1)[:: _step(tensor.size)]
 
 
 def _groups(values: Mapping[str, int]) -> Iterator[list[str]]:
@@ -86,29 +95,25 @@ def ranges(path: Path, feeds: Iterable[Feeds]) -> dict[str, Range]:
     Least and greatest real value by tensor name; 0 lies inside.
     """
     model, feeds = onnx.load(path), list(feeds)
-    made = _sizes(model)
-    samples: dict[str, list[np.ndarray]] = {}
-    sizes: dict[str, int] = {}
-
-    def look(name: str, tensor: np.ndarray) -> None:
-        flat = tensor.reshape(-1)
-        # An odd step, so that samples do not fall into step with rows and channels.
-        samples.setdefault(name, []).append(flat[:: (flat.size // _SAMPLE) | 1].copy())
-        sizes[name] = sizes.get(name, 0) + flat.size
-
-    for feed in feeds:
-        for name, tensor in feed.items():
-            look(name, tensor)
+    found = {
+        name: _tail([_some(f[name]) for f in feeds], sum(f[name].size for f in feeds))
+        for name in feeds[0]
+    }
+    made = {n: max(size, len(feeds) * size // _step(size)) for n, size in _sizes(model).items()}
     for group in _groups(made):
         del model.graph.output[:]
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in group)
         session = ort.InferenceSession(
             model.SerializeToString(), providers=["CPUExecutionProvider"]
         )
+        samples: dict[str, list[np.ndarray]] = {name: [] for name in group}
+        sizes = dict.fromkeys(group, 0)
         for feed in feeds:
             for name, tensor in zip(group, session.run(group, dict(feed)), strict=True):
-                look(name, tensor)
-    return {name: _tail(several, sizes[name]) for name, several in samples.items()}
+                samples[name].append(_some(tensor).copy())
+                sizes[name] += tensor.size
+        found |= {name: _tail(several, sizes[name]) for name, several in samples.items()}
+    return found
 
 
 def compute_scale(low: float, high: float) -> Scale:
