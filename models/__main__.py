@@ -1,4 +1,4 @@
-"""Command line: ``python -m models list|export|cells|stats|ortcheck|run|table``."""
+"""Command line: ``python -m models list|export|cells|cut|stats|ortcheck|run|table``."""
 
 import argparse
 import json
@@ -199,6 +199,22 @@ def _ortcheck(args: argparse.Namespace) -> None:
     _print(args, report, render(report))
 
 
+def _cut(args: argparse.Namespace) -> None:
+    from models.cut import cut, edges, write
+
+    if args.output.suffix != ".onnx":
+        raise ModelsError(f"the output must be named *.onnx, not {args.output.name}")
+    if bool(args.inside) == bool(args.to) or (args.inside and args.begin):
+        raise ModelsError("give --inside, or --to with or without --from")
+    reference, feeds = _open(args)
+    ends = edges(reference.graph, args.inside) if args.inside else (args.to, args.begin)
+    model, arrays = cut(reference, ends[0], ends[1], feeds)
+    write(model, arrays, args.output)
+    count, named = len(model.graph.node), ", ".join(value.name for value in model.graph.output)
+    report = {"file": str(args.output), "nodes": count, "arrays": list(arrays)}
+    _print(args, report, f"{args.output}: {count} nodes, to {named}")
+
+
 def _table(args: argparse.Namespace) -> None:
     from models.table import figures, render
 
@@ -285,12 +301,28 @@ def _parser() -> argparse.ArgumentParser:
     helps = {
         "stats": (_stats, "Print saturation, zeros and used range of every integer tensor."),
         "run": (_run, "Run the integer reference."),
+        "cut": (_cut, "Write the layers between 8-bit tensors as a file with a recording."),
         "ortcheck": (_ortcheck, "Compare the reference with ONNX Runtime per operator."),
     }
     for name, (function, text) in helps.items():
         sub = command(name, function, text)
         sub.add_argument("file", type=Path, help="a quantized ONNX file")
         sub.add_argument("--input", type=Path, help="inputs as .npz or a video (default: FILE.npz)")
+        if name == "cut":
+            sub.add_argument("-o", "--output", type=Path, required=True)
+            for option, text in (
+                ("--inside", "the layers of tensors whose names begin so"),
+                ("--to", "an output"),
+                ("--from", "an input; default: the file's"),
+            ):
+                sub.add_argument(
+                    option,
+                    dest="begin" if option == "--from" else option[2:],
+                    metavar="NAME",
+                    action="append",
+                    default=[],
+                    help=f"{text}; may be given again",
+                )
         if name == "run":
             sub.add_argument("-o", "--output", type=Path, help="write tensors as .npz")
             sub.add_argument("--all", action="store_true", help="keep every integer tensor")

@@ -5,8 +5,7 @@ oracle), run on the cycle model, and run on RTL with every tensor compared, and 
 times with the cycle model's. A refusal or a difference makes the exit code 1. What was not run
 says why: it never counts as equal.
 
-At size paper the rows are VTN's: what RTL can do in minutes runs there, a frame of each encoder
-and the decoder; clips of 16 frames run on the functional simulator.
+At size paper the rows are those of `proof.paper`.
 
     python -m proof.families [--size tiny|paper] [--networks a,b] [--variants "a;b"]
                              [--config NAME] [--no-rtl]
@@ -23,27 +22,23 @@ import io
 import itertools
 import json
 import multiprocessing
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from models.registry import ENTRIES
+from proof import paper
 from shell import leave
 
 FOLDER = Path("build/families")
 EQUAL = "equal"
 CONFIGS = {"tiny": "tiny", "paper": "base"}
 """Where the networks of a size run if nothing else is asked for."""
-ENCODERS = ("vtn_resnet34", "vtn_resnet50", "vtn_mobilenetv2", "vtn_seresnext101")
-PAPER = {
-    **{("vtn_resnet34", ""): "not run: a clip takes ten minutes and more in RTL"},
-    **{("vtn_mobilenetv2", ""): "not run: a clip takes ten minutes and more in RTL"},
-    **{(name, "part=encoder"): "" for name in ENCODERS},
-    ("vtn_decoder", ""): "",
-}
-"""Rows at size paper, and why RTL is left out."""
 TIMES = ("unit", "pc", "issue", "start", "end")
 """Columns of a run's instructions that the cycle model and RTL have in common."""
 
@@ -65,6 +60,7 @@ class Row:
     functional, rtl: `EQUAL`, or what happened instead.
     times: instructions whose times RTL and the cycle model have otherwise, and of how many.
     failed: a refusal, a difference or an error.
+    seconds: wall time of everything.
     """
 
     network: str
@@ -76,6 +72,7 @@ class Row:
     rtl: str = ""
     times: tuple[int, int] | None = None
     failed: bool = False
+    seconds: float = 0.0
 
     def text(self) -> str:
         """A line of the table."""
@@ -83,11 +80,14 @@ class Row:
         tensors = "-" if self.tensors is None else str(self.tensors)
         cycles = "-" if self.cycles is None else f"{self.cycles:,}"
         times = "-" if self.times is None else f"{self.times[0]} of {self.times[1]:,}"
-        return f"{name:42} {tensors:>7} {cycles:>12}  {self.functional:10} {times:>14}  {self.rtl}"
+        return (
+            f"{name:42} {tensors:>7} {cycles:>12} {self.seconds:7.0f}  {self.functional:10} "
+            f"{times:>14}  {self.rtl}"
+        )
 
 
 HEAD = (
-    f"{'network, variant':42} {'tensors':>7} {'cycles':>12}  {'functional':10} "
+    f"{'network, variant':42} {'tensors':>7} {'cycles':>12} {'seconds':>7}  {'functional':10} "
     f"{'times off':>14}  RTL"
 )
 
@@ -128,16 +128,17 @@ def _tiny() -> Iterator[Row]:
 
 
 def _paper() -> Iterator[Row]:
-    yield from (Row(name, variant, why) for (name, variant), why in PAPER.items())
+    yield from (Row(each.network, each.variant, each.unrun) for each in paper.ROWS)
 
 
 def filled(row: Row, size: str, config: str, folder: Path) -> Row:
     """Export, build and run a row."""
-    stem = f"{row.network}_{row.variant or 'default'}_{size}".translate(str.maketrans("=,+", "___"))
+    began = time.perf_counter()
+    words = str.maketrans("=,+/.", "_____")
+    stem = f"{row.network}_{row.variant or 'default'}_{size}".translate(words)
     source, target = folder / f"{stem}.onnx", folder / stem
     try:
-        given = ("--variant", row.variant) if row.variant else ()
-        command("models", "export", row.network, "--size", size, *given, "-o", str(source))
+        _export(row, size, source)
         built = command("compiler", "build", str(source), "--config", config, "-o", str(target))
         row.tensors, row.functional = _named(built["proof"]), EQUAL
         modelled = command("sim", "run", str(target), "--on", "cycle")
@@ -149,7 +150,26 @@ def filled(row: Row, size: str, config: str, folder: Path) -> Row:
             row.functional = str(error)
         else:
             row.rtl = str(error)
+    row.seconds = time.perf_counter() - began
     return row
+
+
+def _export(row: Row, size: str, source: Path) -> None:
+    """Write the file of a row; layers are cut out of the network's."""
+    if not row.variant.startswith(paper.INSIDE):
+        given = ("--variant", row.variant) if row.variant else ()
+        command("models", "export", row.network, "--size", size, *given, "-o", str(source))
+        return
+    whole = source.with_suffix(".whole.onnx")
+    command("models", "export", row.network, "--size", size, "-o", str(whole))
+    prefixes = row.variant.removeprefix(paper.INSIDE).split("+")
+    words = [word for prefix in prefixes for word in ("--inside", prefix)]
+    command("models", "cut", str(whole), *words, "-o", str(source))
+
+
+def _one_thread() -> None:
+    """In each of several processes: threads of theirs would wait for one another."""
+    torch.set_num_threads(1)
 
 
 def _named(proof: dict[str, Any]) -> int:
@@ -157,7 +177,7 @@ def _named(proof: dict[str, Any]) -> int:
     return int(proof["tensors"]) - int(proof["compiler"])
 
 
-def _differing(modelled: dict[str, Any], run: dict[str, Any]) -> tuple[int, int]:
+def differing(modelled: dict[str, Any], run: dict[str, Any]) -> tuple[int, int]:
     """Instructions with other times in two runs, and how many there are."""
     found = []
     for result in (modelled, run):
@@ -170,7 +190,7 @@ def _differing(modelled: dict[str, Any], run: dict[str, Any]) -> tuple[int, int]
 def _on_rtl(row: Row, target: Path, modelled: dict[str, Any]) -> str:
     """Whether RTL makes the stored tensors as the oracle does, when the cycle model says."""
     run = command("sim", "run", str(target), "--on", "rtl", "--check")
-    row.times = _differing(modelled, run)
+    row.times = differing(modelled, run)
     if row.times[0] or row.times[1] == 0 or run["cycles"] != row.cycles:
         row.failed = True
     compared = int(run["tensors_compared"])
@@ -216,7 +236,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         every: Iterable[Row] = map(fill, rows)
         if args.jobs > 1:
             context = multiprocessing.get_context("spawn")
-            every = stack.enter_context(ProcessPoolExecutor(args.jobs, context)).map(fill, rows)
+            pool = ProcessPoolExecutor(args.jobs, context, _one_thread)
+            every = stack.enter_context(pool).map(fill, rows)
         for row in every:
             found.append(row)
             if not args.json:

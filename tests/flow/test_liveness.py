@@ -13,6 +13,7 @@ from compiler.emit.allocate import PAGE, Piece, best_fit
 from compiler.flow import liveness
 from compiler.ir import CompilerError
 from compiler.onnx_import import import_model
+from fuzz.structured import File, feeds
 from hw.arch.config import AcceleratorConfig
 from proof.build import build
 from sim import host
@@ -22,7 +23,6 @@ from sim.build import Build
 from sim.energy import EnergyTable
 from sim.run import run_build
 from tests.flow import recurrent
-from tests.flow.structured import File, feeds
 from tests.models.net import Net
 from tests.models.qdq import Q
 

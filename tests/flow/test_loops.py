@@ -15,6 +15,7 @@ from compiler.frontend import loops
 from compiler.ir import CompilerError
 from compiler.lower import trip_parts
 from compiler.onnx_import import FileError, import_model
+from fuzz.structured import WIDTH, File, feeds
 from hw.arch.config import AcceleratorConfig
 from models.export import export
 from models.loops import UnsupportedGraph
@@ -31,7 +32,7 @@ from sim.compare import compare
 from sim.energy import EnergyTable
 from sim.result import RunResult
 from sim.run import reference_tensors, run_build
-from tests.flow.structured import CODES, WIDTH, File, feeds
+from tests.flow.structured import CODES
 from tests.ladder.compare import differences
 from tests.models.net import Net
 from tests.models.qdq import Q

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from compiler.output import write_config
-from proof import families
+from proof import families, paper
 from proof.families import EQUAL, StepError, main
 from tests.machines import folding
 
@@ -91,11 +91,21 @@ def test_what_was_not_run_is_never_equal(answers, capsys):
 
 def test_rows_at_paper_size(answers, capsys):
     assert main(["--size", "paper", "--jobs", "1"]) == 0
-    rows = capsys.readouterr().out.splitlines()[1:]
-    clips = [row for row in rows[:-1] if "not run: a clip takes" in row]
-    frames = [row for row in rows[:-1] if "part=encoder" in row and "0 of 2" in row]
-    assert (len(clips), len(frames), len(rows)) == (2, 4, 8)
-    assert rows[-1].startswith("7 of 7 variants equal in functional, 5 in RTL; 0 of 10 instr")
+    rows = capsys.readouterr().out.splitlines()[1:-1]
+    assert len(rows) == len(paper.ROWS)
+    for each, row in zip(paper.ROWS, rows, strict=True):
+        assert row.startswith(f"{each.network} {each.variant}".strip())
+        assert ("not run: functional only" in row) == bool(each.unrun) != ("0 of 2" in row)
+
+
+def test_layers_are_cut_out_of_the_whole_network(answers, monkeypatch, tmp_path):
+    said = []
+    monkeypatch.setattr(families, "command", lambda *words: said.append(words) or BUILT | CYCLES)
+    row = families.Row("eacnet_r50", "inside=/mgte.4/+/ate/", "not run: here")
+    families.filled(row, "paper", "base", tmp_path)
+    (_, _, *whole), (_, _, given, *cut), (_, _, built, *_) = said[:3]
+    assert given == whole[-1] and cut[:4] == ["--inside", "/mgte.4/", "--inside", "/ate/"]
+    assert built == cut[-1] != given and row.tensors == 10 and not row.failed
 
 
 def test_a_command_in_this_process_that_fails_says_why():
