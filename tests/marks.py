@@ -5,6 +5,6 @@ from typing import Any
 import pytest
 
 
-def large(value: Any) -> Any:
+def large(*values: Any) -> Any:
     """A case that runs with `make cosim`: one more of a kind that the default tests have."""
-    return pytest.param(value, marks=pytest.mark.large)
+    return pytest.param(*values, marks=pytest.mark.large)

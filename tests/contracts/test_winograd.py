@@ -366,7 +366,7 @@ def layers(draw):
     return algorithm, x, w, padding, zero_point, signed
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(layers(), st.sampled_from(Pixels))
 def test_layers_equal_direct_convolution(layer, operand):
     algorithm, x, w, padding, zero_point, signed = layer

@@ -13,6 +13,7 @@ from compiler.__main__ import main as compiler_main
 from examples import own_network, sweep_width
 from sim.__main__ import main as sim_main
 from sim.result import RunResult
+from tests.marks import large
 from toolkit import build, report, run
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch's and onnxruntime's own
@@ -27,7 +28,7 @@ def quantized(tmp_path_factory):
     return own_network.quantized(own_network.network(8), folder)
 
 
-@pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
+@pytest.mark.parametrize("exporter", ["dynamo", large("torchscript")])
 def test_own_network_prints_a_class(exporter, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(own_network, "network", lambda: NETWORK)
     own_network.main(["--exporter", exporter, "--config", "tiny", "-o", str(tmp_path)])
@@ -55,6 +56,7 @@ def test_own_network_on_the_circuit(tmp_path, capsys):
     assert RunResult.load(result).equal is True
 
 
+@pytest.mark.large
 def test_a_sweep_is_a_row_a_width(tmp_path, capsys):
     sweep_width.main(["4", "8", "--config", "tiny", "-o", str(tmp_path)])
     lines = capsys.readouterr().out.splitlines()

@@ -13,6 +13,7 @@ from compiler import pipeline
 from compiler.passes.compose import COMPOSE
 from examples import own_network
 from models.data import synthetic_clip
+from tests.marks import large
 from toolkit import build, run
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch's and onnxruntime's own
@@ -28,7 +29,7 @@ def blocks(activation):
     return nn.Sequential(*layers, nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(32, 10))
 
 
-@pytest.mark.parametrize("activation", [nn.SiLU(), nn.Hardswish()])
+@pytest.mark.parametrize("activation", [nn.SiLU(), large(nn.Hardswish())])
 def test_the_fold_saves_a_fifth_of_the_cycles(activation, tmp_path, monkeypatch):
     onnx = own_network.quantized(blocks(activation), tmp_path)
     np.savez(tmp_path / "clip.npz", clip=synthetic_clip(100, *own_network.SHAPE[2:]))

@@ -34,11 +34,17 @@ from sim.result import RunResult
 from sim.run import reference_tensors, run_build
 from tests.flow.structured import CODES
 from tests.ladder.compare import differences
+from tests.marks import large
 from tests.models.net import Net
 from tests.models.qdq import Q
 
 TINY = AcceleratorConfig.load("tiny")
-SEEDS = [*range(5), pytest.param(range(5, 400), marks=pytest.mark.slow, id="5 to 399")]
+SEEDS = [
+    *range(3),
+    large(3),
+    large(4),
+    pytest.param(range(5, 400), marks=pytest.mark.slow, id="5 to 399"),
+]
 
 
 def made(seed, folder):

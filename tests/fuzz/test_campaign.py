@@ -6,12 +6,14 @@ import pytest
 from fuzz.__main__ import describe, main
 from fuzz.campaign import Task, run, write_failures
 from fuzz.flips import GOOD, flips
+from tests.marks import large
 
 SEED = 2026
 
 
-def test_a_row_of_graphs(tmp_path):
-    task = Task(SEED, 120)
+@pytest.mark.parametrize("seed", [SEED, large(SEED + 1), large(SEED + 2)])
+def test_a_row_of_graphs(seed, tmp_path):
+    task = Task(seed, 60)
     summary = run(task, 1)
     text, _ = describe(summary)
     print(text)

@@ -63,7 +63,7 @@ def laid(graph, config) -> list[LaneMap]:
     return [op.lane_map for op in ops if isinstance(op, Pairwise) and op.lane_map is not None]
 
 
-@settings(parent=COMMON, max_examples=30)
+@settings(parent=COMMON, max_examples=15)
 @given(
     st.sampled_from([6, 12, 20, 22, 44, 70]),
     st.sampled_from(["channels", "all"]),

@@ -17,6 +17,7 @@ from tests.hw.compute.array.test_array import (
     torch_convolution,
 )
 from tests.machines import folding
+from tests.marks import large
 
 pytestmark = pytest.mark.rtl
 DIRECT = folding("tiny_direct", weight_bits=9)
@@ -34,7 +35,9 @@ def numbers(weights: np.ndarray, unsigned: int, zero_point: int) -> np.ndarray:
 
 @CONFIGS
 @pytest.mark.parametrize("name", ["pointwise", "short", "padded", "cube"])
-@pytest.mark.parametrize(("unsigned", "zero_point"), [(1, 131), (1, 255), (0, -128), (0, 5)])
+@pytest.mark.parametrize(
+    ("unsigned", "zero_point"), [(1, 131), large(1, 255), (0, -128), large(0, 5)]
+)
 def test_products_of_centred_codes(config, name, unsigned, zero_point):
     shape = GEMM_SHAPES[name]
     codes, weights = test_array.make(shape, config)
