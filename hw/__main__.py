@@ -65,6 +65,9 @@ def _arguments() -> argparse.ArgumentParser:
         "--seeds", type=int, nargs="+", default=[1, 2, 3], help="placement seeds; default: 1 2 3"
     )
     bits.add_argument(
+        "--every-seed", action="store_true", help="route them all: fmax of each, and their median"
+    )
+    bits.add_argument(
         "--frequency", type=float, help="of core and bus in MHz; default: the board's"
     )
     bits.add_argument(
@@ -90,6 +93,7 @@ def _bitstream(options: argparse.Namespace) -> None:
         BOARDS[options.board],
         options.output or Path("build/bitstreams") / options.board,
         seeds=options.seeds,
+        every=options.every_seed,
         frequency=options.frequency,
         nextpnr=options.nextpnr,
         say=lambda line: print(line, file=sys.stderr, flush=True),

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -23,13 +24,16 @@ from hw.arch.board import BOARD_FILE
 from hw.arch.boards import Board
 from hw.arch.config import AcceleratorConfig
 from hw.boards.floorplan import floorplan
+from hw.boards.floorplan_image import draw, placed_cells, tiles_of
 from hw.boards.mapping import SynthesisError, map_netlist, run_yosys
 from hw.boards.soc import SHELL, Parts, board_parts
 from hw.synthesis import ECP5_85F, NEXTPNR, Resources, count_cells, is_unit, program_of, units_of
 
-__all__ = ["BIT", "REPORT", "BitstreamReport", "ClockError", "make_bitstream"]
+__all__ = ["BIT", "IMAGE", "REPORT", "BitstreamReport", "ClockError", "make_bitstream"]
 
-BIT, REPORT = "design.bit", "report.json"
+BIT, REPORT, IMAGE = "design.bit", "report.json", "floorplan.png"
+MADE = (BIT, REPORT, BOARD_FILE, IMAGE)
+"""What is kept."""
 PACK = "yowasp-ecppack"
 NETLISTS = Path(".cache/netlists")
 KEPT = Path(".cache/bitstreams")
@@ -74,6 +78,8 @@ class BitstreamReport:
     def summary(self) -> str:
         """Lines for a person."""
         seeds = ", ".join(f"seed {s}: {f:.1f} MHz" for s, f in sorted(self.fmax_mhz.items()))
+        if len(self.fmax_mhz) > 1:
+            seeds += f"; median {statistics.median(self.fmax_mhz.values()):.1f}"
         target = f"{self.clock_mhz:g} MHz met by seed {self.seed}"
         lines = [f"{self.config} on {self.board}: {target} ({seeds})"]
         kinds = ("lut", "ff", "bram", "dsp")
@@ -86,6 +92,7 @@ class BitstreamReport:
             lines.append(f"  {name:<20}{values}")
         path = ", ".join(f"{name} {ns:.1f} ns" for name, ns in self.critical)
         lines.append(f"\n  longest path: {path}")
+        lines.append(f"  units on the device: {IMAGE}")
         return "\n".join(lines)
 
 
@@ -105,17 +112,19 @@ def make_bitstream(
     directory: Path,
     *,
     seeds: Sequence[int],
+    every: bool = False,
     frequency: float | None = None,
     nextpnr: str = NEXTPNR,
     say: Callable[[str], None] = lambda line: None,
 ) -> BitstreamReport:
-    """Make `design.bit`, `board.json` and `report.json` in a directory.
+    """Make `design.bit`, `board.json`, `report.json` and `floorplan.png` in a directory.
 
     Parameters
     ----------
     config: the accelerator. board: where it goes.
     directory: also gets netlists and logs.
     seeds: of the placer, in the order in which they are tried.
+    every: route them all, for their median, instead of stopping at the first that meets the clocks.
     frequency: of core and bus in MHz; None: the board's.
     nextpnr: the packaged one or another one's name or path.
     say: told what is done.
@@ -134,7 +143,7 @@ def make_bitstream(
     directory.mkdir(parents=True, exist_ok=True)
     parts = board_parts(config, board, clock_hz)
     rtlil = _rtlil(parts, directory)
-    key = _key(rtlil, parts, seeds, nextpnr)
+    key = _key(rtlil, parts, (*seeds, every), nextpnr)
     kept = KEPT / key
     if not (kept / REPORT).exists():
         say("map the SoC to cells")
@@ -148,15 +157,18 @@ def make_bitstream(
             say=say,
         )
         (directory / "soc.lpf").write_text(parts.constraints)
-        seed, fmax = _route(directory, board, seeds, clock_hz, nextpnr, say)
+        seed, fmax = _route(directory, board, seeds, every, clock_hz, nextpnr, say)
         _pack(directory, seed)
+        draw(tiles_of(placed_cells(directory / _routed(seed)), unit_of), directory / IMAGE)
+        for path in directory.glob(_routed("*")):
+            path.unlink()  # hundreds of megabytes
         result = _report(config, board, directory, clock_hz, seed, fmax, time.monotonic() - start)
         (directory / REPORT).write_text(json.dumps(result.as_dict(), indent=1) + "\n")
         parts.description.save(directory / BOARD_FILE)
         _keep(directory, kept)
     else:
         say(f"as it was made before: {kept}")
-        for name in (BIT, REPORT, BOARD_FILE):
+        for name in MADE:
             shutil.copy2(kept / name, directory / name)
     return _loaded(directory / REPORT)
 
@@ -176,6 +188,11 @@ def _rtlil(parts: Parts, directory: Path) -> str:
     return rtlil.convert(parts.shell, name=SHELL, emit_src=False) + "\n" + outer
 
 
+def _routed(seed: int | str) -> str:
+    """File that nextpnr writes: the design with places and routes."""
+    return f"routed-{seed}.json"
+
+
 def _key(rtlil: str, parts: Parts, seeds: Sequence[int], nextpnr: str) -> str:
     """Hash of all that the bitstream depends on."""
     digest = hashlib.sha256(rtlil.encode())
@@ -186,7 +203,7 @@ def _key(rtlil: str, parts: Parts, seeds: Sequence[int], nextpnr: str) -> str:
         versions.append(said.stdout + said.stderr)
     digest.update("\n".join(versions).encode())
     here = Path(__file__).parent
-    for name in ("bitstream.py", "mapping.py", "floorplan.py", "ecp5.py"):
+    for name in ("bitstream.py", "mapping.py", "floorplan.py", "floorplan_image.py", "ecp5.py"):
         digest.update((here / name).read_bytes())
     return digest.hexdigest()[:24]
 
@@ -195,6 +212,7 @@ def _route(
     directory: Path,
     board: Board,
     seeds: Sequence[int],
+    every: bool,
     clock_hz: int,
     nextpnr: str,
     say: Callable[[str], None],
@@ -204,6 +222,7 @@ def _route(
     flat = max(netlist["modules"].values(), key=lambda module: len(module.get("cells", {})))
     waiting, running = list(seeds), dict[int, subprocess.Popen[bytes]]()
     fmax: dict[str, float] = {}
+    met: list[int] = []
     try:
         while waiting or running:
             while waiting and len(running) < (os.cpu_count() or 1):
@@ -220,13 +239,16 @@ def _route(
                 share = _share_of_target(directory, seed, process.returncode)
                 fmax[str(seed)] = share * clock_hz / 1e6
                 say(f"seed {seed}: {fmax[str(seed)]:.1f} MHz of {clock_hz / 1e6:g}")
-                if share >= 1:
-                    return seed, fmax
+                met += [seed] * (share >= 1)
+                if met and not every:
+                    return met[0], fmax
             time.sleep(0.2)
     finally:
         for process in running.values():
             process.kill()
             process.wait()
+    if met:
+        return min(met, key=list(seeds).index), fmax
     reached = ", ".join(f"seed {seed}: {value:.1f}" for seed, value in fmax.items())
     raise ClockError(f"no seed reaches {clock_hz / 1e6:g} MHz ({reached}); see {directory}")
 
@@ -250,6 +272,7 @@ def _nextpnr(
         "--timing-allow-fail",  # it is judged here, clock by clock
         "--textcfg", f"design-{seed}.config",
         "--report", f"report-{seed}.json",
+        "--write", _routed(seed),
     ]  # fmt: skip
     with (directory / f"nextpnr-{seed}.log").open("wb") as log:
         return subprocess.Popen(command, cwd=directory, stdout=log, stderr=subprocess.STDOUT)
@@ -335,7 +358,7 @@ def unit_of(cell: str) -> str:
 def _keep(directory: Path, kept: Path) -> None:
     partial = kept.with_name(f"{kept.name}.{os.getpid()}")
     partial.mkdir(parents=True, exist_ok=True)
-    for name in (BIT, REPORT, BOARD_FILE):
+    for name in MADE:
         shutil.copy2(directory / name, partial / name)
     shutil.rmtree(kept, ignore_errors=True)
     partial.rename(kept)

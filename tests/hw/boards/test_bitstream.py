@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import pytest
 
@@ -11,7 +12,8 @@ from hw.arch.board import BOARD_FILE, BoardFile
 from hw.arch.boards import BOARDS
 from hw.arch.config import AcceleratorConfig
 from hw.boards import bitstream
-from hw.boards.bitstream import BIT, ClockError, critical_path, make_bitstream, unit_of
+from hw.boards.bitstream import BIT, IMAGE, ClockError, critical_path, make_bitstream, unit_of
+from hw.boards.floorplan_image import draw, placed_cells, tiles_of
 from hw.boards.mapping import SynthesisError
 from hw.synthesis import Resources
 from tests.cosim.traffic import Traffic
@@ -25,6 +27,7 @@ while [ $# -gt 0 ]; do
     case "$1" in
         --version) echo stand-in; exit 0;;
         --seed) seed=$2;; --textcfg) config=$2;; --report) report=$2;; --lpf) lpf=$2;;
+        --write) routed=$2;;
     esac
     shift
 done
@@ -33,6 +36,20 @@ grep -q 'LOCATE COMP "sdram_dq\\[15\\]" SITE "J17"' $lpf || exit 9
 [ $seed = 2 ] || sleep {slow}
 echo "config of $seed" > $config
 [ $seed = 2 ] && mhz=63 || mhz=50
+cat > $routed <<END
+{{
+      "cells": {{
+        "board_shell.accelerator.core.load.x_LUT4": {{
+          "attributes": {{
+            "NEXTPNR_BEL": "X3/Y4/SLICEA.LUT0"
+          }}
+        }},
+        "board_shell.bridge.y": {{
+          "attributes": {{
+            "NEXTPNR_BEL": "X9/Y4/SLICEA.LUT0"
+          }}
+        }}
+END
 cat > $report <<END
 {{"fmax": {{"sys": {{"achieved": $mhz, "constraint": 62.5}},
            "sys2x": {{"achieved": 200, "constraint": 125}}}},
@@ -90,9 +107,9 @@ def tools(tmp_path, monkeypatch):
     return script("nextpnr", NEXTPNR.format(log=log, slow=0.3)), log
 
 
-def make(folder, nextpnr, seeds):
-    config = AcceleratorConfig.load("tiny")
-    return make_bitstream(config, BOARDS["ulx3s_85f"], folder, seeds=seeds, nextpnr=nextpnr)
+def make(folder, nextpnr, seeds, **options):
+    config, board = AcceleratorConfig.load("tiny"), BOARDS["ulx3s_85f"]
+    return make_bitstream(config, board, folder, seeds=seeds, nextpnr=nextpnr, **options)
 
 
 def test_the_first_seed_that_meets_the_clock_wins_and_is_kept(tools, tmp_path):
@@ -104,6 +121,8 @@ def test_the_first_seed_that_meets_the_clock_wins_and_is_kept(tools, tmp_path):
     assert result.units == {"load": Resources(4, 5, 0, 0), "bridge": Resources(3, 0, 0, 0)}
     assert result.critical == [("load", 2.0), ("converter", 2.0)]
     assert "62.5 MHz met by seed 2 (" in result.summary()
+    assert (tmp_path / "a" / IMAGE).read_bytes().startswith(b"\x89PNG")
+    assert not list((tmp_path / "a").glob("routed-*"))
     board = BoardFile.load(tmp_path / "a" / BOARD_FILE)
     # Clock enable takes three writes, six commands four each; then the controller takes over.
     assert (board.clock_hz, board.word_bits) == (62_500_000, 32)
@@ -113,6 +132,25 @@ def test_the_first_seed_that_meets_the_clock_wins_and_is_kept(tools, tmp_path):
     assert (again.bit_sha256, again.seed) == (result.bit_sha256, 2)
     assert (tmp_path / "b" / BIT).read_bytes() == (tmp_path / "a" / BIT).read_bytes()
     assert log.read_text() == runs + "run\n"  # it was asked for its version
+
+
+def test_every_seed_is_routed_for_the_median(tools, tmp_path):
+    nextpnr, _ = tools
+    result = make(tmp_path / "a", nextpnr, [1, 2, 3], every=True)
+    assert result.seed == 2 and sorted(result.fmax_mhz) == ["1", "2", "3"]
+    assert result.fmax_mhz["1"] == pytest.approx(50) and "; median 50.0)" in result.summary()
+
+
+def test_tiles_belong_to_the_units_of_their_cells(tools, tmp_path):
+    nextpnr, _ = tools
+    words = [nextpnr, "--seed", "2", "--textcfg", tmp_path / "c", "--report", tmp_path / "r"]
+    (tmp_path / "l").write_text('LOCATE COMP "sdram_dq[15]" SITE "J17"')
+    words += ["--lpf", tmp_path / "l", "--write", tmp_path / "w"]
+    subprocess.run(list(map(str, words)), check=True)
+    tiles = tiles_of(placed_cells(tmp_path / "w"), unit_of)
+    assert tiles == {(3, 4): {"load": 1}, (9, 4): {"bridge": 1}}
+    with pytest.raises(ValueError, match="no cells"):
+        draw({}, tmp_path / "none.png")
 
 
 def test_a_missed_clock_is_an_error(tools, tmp_path, capsys):
