@@ -9,7 +9,8 @@ import random
 import pytest
 from amaranth.sim import Simulator
 
-from hw.boards.converter import DECODE_ERROR, OKAY, SLAVE_ERROR, BurstConverter
+from hw.boards.converter import BurstConverter
+from hw.boards.converter_channels import DECODE_ERROR, OKAY, SLAVE_ERROR
 from tests.hw.boards.native_memory import Burst, Master, NativeMemory
 from tests.marks import large
 
