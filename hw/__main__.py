@@ -132,6 +132,7 @@ def _config(options: argparse.Namespace) -> None:
 
 def _verilog(options: argparse.Namespace) -> None:
     from hw.accelerator import verilog  # elaboration is not needed for --help
+    from hw.common.vendor_wrapper import vendor_wrapper
 
     config = AcceleratorConfig.load(options.config)
     path: Path = options.output or Path("build") / f"{config.name}.v"
@@ -139,6 +140,11 @@ def _verilog(options: argparse.Namespace) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     print(f"{path}: {config.name}, {len(text) / 1e6:.1f} MB")
+    outer = path.with_name(f"{path.stem}_axi.v")
+    outer.write_text(vendor_wrapper(options.top, f"{options.top}_axi", 8 * config.port.bytes))
+    listed = path.with_suffix(".f")
+    listed.write_text(f"{path.name}\n{outer.name}\n")
+    print(f"{outer}: {options.top}_axi around it, for other vendors' tools\n{listed}: both files")
 
 
 COMMANDS = {

@@ -43,6 +43,8 @@ def test_ports(tmp_path, capsys):
     command = ["verilog", "--config", "tiny_direct", "-o", str(path), "--top", "core_under_test"]
     assert main(command) == 0
     assert str(path) in capsys.readouterr().out
+    assert path.with_suffix(".f").read_text() == "core.v\ncore_axi.v\n"
+    assert "core_under_test core (" in path.with_name("core_axi.v").read_text()
     text = path.read_text()
     header = re.search(r"^module core_under_test\((.*?)\);", text, re.MULTILINE | re.DOTALL)
     assert header is not None
