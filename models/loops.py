@@ -54,13 +54,15 @@ def straighten(
         Their number is not known, 0 or above MOST, or depends on values while rows are stacked.
     """
     trips = _trips(node, constants)
-    body = next(a.g for a in node.attribute if a.name == "body")
+    body = onnx.GraphProto()
+    body.CopyFrom(next(a.g for a in node.attribute if a.name == "body"))
+    _lift(body, rename)
     count = len(node.input) - 2
     straight = Straight(initial=list(node.input[2:]))
     goes_on = _goes_on(body)
     if goes_on is not None and len(body.output) > count + 1:
         raise UnsupportedGraph(node, "stacks rows whose number depends on values")
-    shared = _constants(node, body, straight)
+    shared = _constants(node, body, straight, rename)
     carried, stacked, stops = list(node.input[2:]), [], []
     guard: Guard = ()
     for trip in range(trips):
@@ -145,14 +147,66 @@ def _deciding(body: onnx.GraphProto, name: str) -> list[str]:
     return found
 
 
-def _constants(node: onnx.NodeProto, body: onnx.GraphProto, straight: Straight) -> dict[str, str]:
-    """The body's constants, which all trips share; new names by the body's."""
-    names = {tensor.name: f"{tensor.name}@{label(node)}" for tensor in body.initializer}
+def _constant_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Nodes that compute with the graph's own constants alone."""
+    known = {tensor.name for tensor in graph.initializer}
+    found = []
+    for each in graph.node:
+        given = set(each.input) <= known and (each.input or each.op_type == "Constant")
+        if given and not any(a.type == a.GRAPH for a in each.attribute):
+            known |= set(each.output)
+            found.append(each)
+    return found
+
+
+def _lift(graph: onnx.GraphProto, rename: Rename) -> None:
+    """Take constants of arms, and what is computed with them alone, out of the arms, in place."""
+    for node in list(graph.node):
+        for attribute in node.attribute if node.op_type == "If" else ():
+            arm = attribute.g
+            _lift(arm, rename)
+            moved = _constant_nodes(arm)
+            made = [t.name for t in arm.initializer] + [n for each in moved for n in each.output]
+            names = {name: f"{name}@{label(node)}.{attribute.name}" for name in made if name}
+            for each in arm.node:
+                rename(each, names)
+            for value in arm.output:
+                value.name = names.get(value.name, value.name)
+            for tensor in arm.initializer:
+                tensor.name = names[tensor.name]
+            graph.initializer.extend(arm.initializer)
+            graph.node.extend(moved)
+            gone = {each.output[0] for each in moved}
+            kept = [each for each in arm.node if each.output[0] not in gone]
+            del arm.initializer[:], arm.node[:]
+            arm.node.extend(kept)
+
+
+def _constants(
+    node: onnx.NodeProto, body: onnx.GraphProto, straight: Straight, rename: Rename
+) -> dict[str, str]:
+    """What all trips share, constants and what is computed with them alone; names by the body's.
+
+    Nodes that are shared leave the body.
+    """
+    fixed = _constant_nodes(body)
+    made = [t.name for t in body.initializer] + [n for each in fixed for n in each.output]
+    names = {name: f"{name}@{label(node)}" for name in made if name}
     for tensor in body.initializer:
         copy = onnx.TensorProto()
         copy.CopyFrom(tensor)
         copy.name = names[tensor.name]
         straight.constants.append(copy)
+    for each in fixed:
+        single = onnx.NodeProto()
+        single.CopyFrom(each)
+        single.name = f"{label(each)}@{label(node)}"
+        rename(single, names)
+        straight.nodes.append(((), single))
+    gone = {each.output[0] for each in fixed}
+    kept = [each for each in body.node if each.output[0] not in gone]
+    del body.node[:]
+    body.node.extend(kept)
     true = numpy_helper.from_array(np.array(True), f"{label(node)}.true")
     straight.constants.append(true)
     return names

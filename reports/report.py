@@ -6,6 +6,7 @@ wrote. So a change of the simulator's format ends there, and two runs can be set
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -300,8 +301,22 @@ class Report:
         seen = {span.unit for span in self.spans}
         return tuple(unit.name for unit in Unit if unit.name in seen)
 
+    def trip(self, cycle: float) -> int | None:
+        """The trip, from 0, that what begins at a cycle belongs to; None outside of the Loop.
+
+        Every trip begins and ends with a FENCE, so nothing of one is issued in another.
+        """
+        begins = [each.began for each in self.trips if each.began is not None]
+        number = bisect.bisect_right(begins, cycle) - 1
+        if len(begins) < len(self.trips) or number < 0:
+            return None
+        over = number == len(begins) - 1 and cycle >= begins[-1] + (self.trips[-1].cycles or 0)
+        return None if over else number
+
     def span_name(self, span: Span) -> str:
-        """Layer and tile of a span, e.g. ``conv1/t tile 3``."""
+        """Layer, tile and trip of a span, e.g. ``conv1/t tile 3, trip 7``."""
+        trip = self.trip(span.issue)
+        within = "" if trip is None else f", trip {trip}"
         if span.layer < 0:
-            return f"instruction {span.index}"
-        return f"{self.layers[span.layer].label} tile {span.number}"
+            return f"instruction {span.index}{within}"
+        return f"{self.layers[span.layer].label} tile {span.number}{within}"

@@ -83,8 +83,10 @@ def windows(report: Report, instructions: int = 60) -> list[tuple[str, tuple[int
     }
     for layer, why in sorted(chosen.values(), key=lambda choice: choice[0].first_cycle):
         window = _around((layer.first_cycle + layer.last_cycle) / 2, spans, instructions)
+        trip = report.trip(window[0])
+        where = "" if trip is None else f" in trip {trip}"
         if all(_apart(window, shown) for _, shown in result):
-            result.append((f"the middle of {layer.label}, {why}", window))
+            result.append((f"the middle of {layer.label}{where}, {why}", window))
     return result
 
 

@@ -1,7 +1,7 @@
 """The run as a Chrome trace, which ui.perfetto.dev and chrome://tracing open.
 
-Tracks of each unit with a slice per instruction, one asynchronous span per layer, and counters:
-bytes per cycle in each direction, and units with nothing inside. The format counts microseconds;
+Tracks of each unit with a slice per instruction, one asynchronous span per layer, one per trip of
+the longest Loop, which says the arms that it took, and counters: bytes per cycle in each direction, and units with nothing inside. The format counts microseconds;
 here 1 µs stands for 1 clock cycle.
 """
 
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from reports.paths import decisions
 from reports.report import Report, Span
 from reports.timeline import occupied
 
@@ -31,7 +32,7 @@ def trace(report: Report) -> dict[str, Any]:
     events: list[dict[str, Any]] = [
         _name("process_name", 0, f"{report.title} (1 µs = 1 cycle)"),
     ]
-    timed = [*_layers(report), *_counters(report)]
+    timed = [*_layers(report), *_trips(report), *_counters(report)]
     track = 0
     for unit in report.lanes:
         for number, spans in enumerate(_tracks(s for s in report.spans if s.unit == unit), start=1):
@@ -68,7 +69,10 @@ def _name(kind: str, track: int, name: str) -> dict[str, Any]:
 
 
 def _slice(report: Report, track: int, span: Span) -> dict[str, Any]:
+    trip = report.trip(span.issue)
     arguments = {"instruction": span.index, **({"bytes": span.bytes} if span.bytes else {})}
+    if trip is not None:
+        arguments["trip"] = trip
     return {
         "ph": "X",
         "pid": PROCESS,
@@ -126,4 +130,17 @@ def _layers(report: Report) -> list[dict[str, Any]]:
         arguments = {"operator": layer.op, "cycles": layer.cycles, "MAC": layer.macs}
         events.append({**common, "ph": "b", "ts": layer.first_cycle, "args": arguments})
         events.append({**common, "ph": "e", "ts": layer.last_cycle})
+    return events
+
+
+def _trips(report: Report) -> list[dict[str, Any]]:
+    events = []
+    for number, trip in enumerate(report.trips):
+        if trip.began is None or trip.cycles is None:
+            continue
+        name = f"trip {number}: {decisions(trip.path)}"
+        common = {"pid": PROCESS, "tid": 0, "cat": "trip", "id": number, "name": name}
+        arguments = {"cycles": trip.cycles, "DRAM bytes": trip.dram_bytes}
+        events.append({**common, "ph": "b", "ts": trip.began, "args": arguments})
+        events.append({**common, "ph": "e", "ts": trip.began + trip.cycles})
     return events

@@ -43,7 +43,7 @@ def trips(
         steps, actions = trace[first:last], Counter[Action]()
         for step in steps:
             actions.update(count_actions(step.instruction, config))
-        cycles = None
+        cycles = begin = None
         if reached is not None:
             before = int(dispatched[first]) - (trace[first].unit is not None)
             begin = int(reached[before - 1]) if before else 0
@@ -61,6 +61,7 @@ def trips(
                 energy_j=None if cycles is None else energy,
                 halt_code=0,
                 path=tuple(n for n in path.names(program, steps) if not _own(n, loop.name)),
+                began=begin,
             )
         )
     return tuple(found)

@@ -85,7 +85,12 @@ class Instructions:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StepResult:
-    """One of consecutive runs; fields as in `RunResult`."""
+    """One of consecutive runs, or a trip of a Loop; fields as in `RunResult`.
+
+    Attributes
+    ----------
+    began: of a trip: the cycle at which everything before it had ended. None of a run.
+    """
 
     equal: bool | None
     tensors_compared: int
@@ -94,11 +99,13 @@ class StepResult:
     energy_j: float | None
     halt_code: int
     path: tuple[str, ...] = ()
+    began: int | None = None
 
     @classmethod
     def of(cls, result: RunResult) -> StepResult:
         """The summary of a run."""
-        return cls(**{f.name: getattr(result, f.name) for f in dataclasses.fields(cls)})
+        names = [f.name for f in dataclasses.fields(cls) if f.name != "began"]
+        return cls(**{name: getattr(result, name) for name in names})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
