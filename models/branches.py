@@ -58,6 +58,7 @@ class Flat:
     beside: results of each Loop, with what its trips leave: a trip computes all of it, although
         what the last one leaves, or a tensor that goes round in vain, may have no reader.
     shapes: of the file's tensors, where ONNX infers them.
+    trips: by tensor and Loop, the trip in which it is made, where that is not the first, 0.
     """
 
     model: onnx.ModelProto
@@ -65,6 +66,7 @@ class Flat:
     carried: set[str] = field(default_factory=set)
     beside: list[tuple[list[str], list[str]]] = field(default_factory=list)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    trips: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 def flatten(model: onnx.ModelProto) -> Flat:
@@ -103,10 +105,13 @@ def _nodes(
             straight = straighten(node, known, _rename)
             flat.model.graph.initializer.extend(straight.constants)
             flat.carried |= set(straight.initial) & set(known)
-            taken |= {name for _, each in straight.nodes for name in each.output}
+            taken |= {name for *_, each in straight.nodes for name in each.output}
             flat.beside.append((list(node.output), straight.left))
-            for inner, each in straight.nodes:
-                yield from _nodes([each], (*guard, *inner), taken, flat, trips=True)
+            for inner, trip, each in straight.nodes:
+                for made in _nodes([each], (*guard, *inner), taken, flat, trips=True):
+                    for name in made.output if trip else ():
+                        flat.trips.setdefault(name, {})[label(node)] = trip
+                    yield made
             continue
         if node.op_type == "If" and node.domain in STANDARD and node.attribute:
             yield from _arms(node, guard, taken, flat, trips)

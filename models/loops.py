@@ -31,13 +31,14 @@ class Straight:
 
     Attributes
     ----------
-    nodes: in order, with conditions that must hold for each.
+    nodes: in order, with conditions that must hold for each and its trip, 0 for what is shared or
+        behind the trips.
     constants: of the bodies, and the trips' numbers.
     initial: names of what is carried into the first trip.
     left: what trips leave and hand out, whoever reads it.
     """
 
-    nodes: list[tuple[Guard, onnx.NodeProto]] = field(default_factory=list)
+    nodes: list[tuple[Guard, int, onnx.NodeProto]] = field(default_factory=list)
     constants: list[onnx.TensorProto] = field(default_factory=list)
     initial: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
@@ -72,7 +73,7 @@ def straighten(
             copy.CopyFrom(each)
             copy.name = f"{label(each)}@{label(node)}.{trip}"
             rename(copy, names)
-            straight.nodes.append((guard, copy))
+            straight.nodes.append((guard, trip, copy))
         made = [names.get(value.name, value.name) for value in body.output]
         straight.left += made[1:]
         if goes_on is not None:
@@ -87,9 +88,9 @@ def straighten(
         for result, later, now in zip(results, carried, kept, strict=True):
             name = f"{label(node)}.trip{number + 1}:{result}"
             choice = helper.make_node("If", [condition, later, now], [result], name)
-            straight.nodes.append((outer, choice))
+            straight.nodes.append((outer, 0, choice))
         carried = results
-    straight.nodes += [((), each) for each in _results(node, carried, stacked, straight)]
+    straight.nodes += [((), 0, each) for each in _results(node, carried, stacked, straight)]
     straight.left += [*straight.initial, *filter(None, node.output)]
     return straight
 
@@ -202,7 +203,7 @@ def _constants(
         single.CopyFrom(each)
         single.name = f"{label(each)}@{label(node)}"
         rename(single, names)
-        straight.nodes.append(((), single))
+        straight.nodes.append(((), 0, single))
     gone = {each.output[0] for each in fixed}
     kept = [each for each in body.node if each.output[0] not in gone]
     del body.node[:]

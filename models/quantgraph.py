@@ -137,6 +137,10 @@ class QuantizedGraph:
                     names[name] = Constant(name, codes)
         return names
 
+    def trip(self, name: str, loop: str) -> int:
+        """The trip of a Loop, from 0, in which a tensor is made; 0 outside of it."""
+        return self._flat.trips.get(name, {}).get(loop, 0)
+
     def integers(self) -> set[str]:
         """Names of the 8-bit integer tensors of the file that are no constants."""
         return {name for name, value in self._values.items() if isinstance(value, Integers)}

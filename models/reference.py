@@ -142,6 +142,7 @@ class Reference:
         graph: QuantizedGraph | None = None,
         progress: Callable[[Group], None] = lambda group: None,
         forced: Mapping[str, bool] | None = None,
+        trips: tuple[str, int] | None = None,
     ) -> Iterator[tuple[Group, torch.Tensor, Mapping[str, torch.Tensor]]]:
         """Run the graph step by step.
 
@@ -149,6 +150,7 @@ class Reference:
         ----------
         feeds, progress, forced: see `run`.
         graph: as read for the shapes of the feeds.
+        trips: a Loop, and how many of its trips run; what needs later ones does not run either.
 
         Yields
         ------
@@ -159,9 +161,14 @@ class Reference:
         tensors = self._feeds(feeds, graph)
         needs = [(*g.reads, *(name for name, _ in g.guard)) for g in graph.groups]
         uses = Counter(name for names in needs for name in names)
+        late: set[str] = set()
         for group, names in zip(graph.groups, needs, strict=True):
             progress(group)
-            if group.runs(tensors):
+            if trips is not None and (
+                graph.trip(group.output, trips[0]) >= trips[1] or late & {*names}
+            ):
+                late.add(group.output)
+            elif group.runs(tensors):
                 with torch.no_grad():
                     result = evaluate(group, tensors)
                 if group.output in (forced or {}):

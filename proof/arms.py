@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from compiler.ir import Graph, Join, Leave, Path
-from hw.arch.isa import Branch, Condition
-from hw.arch.program import Block, Program
+from hw.arch.isa import Branch, Condition, Loop
+from hw.arch.program import Block, Program, Trips
 from sim.functional.sequencer import Step
 from sim.path import visited
 from sim.trips import instances
@@ -27,14 +27,40 @@ def forced(program: Program, decisions: Forced) -> Program:
     return dataclasses.replace(program, instructions=tuple(instructions))
 
 
+TRIPS = 2
+"""Trips that a Loop makes in a pass whose forced decisions are all its own: an arm follows itself
+once."""
+
+
+def within(program: Program, decisions: Forced) -> Trips | None:
+    """The outermost Loop in whose body all forced decisions stand; None if there is no such."""
+    blocks = {block.condition: block for block in program.blocks if block.condition}
+    outermost = {program.around(blocks[name])[:1] for name in decisions}
+    (loops,) = outermost if len(outermost) == 1 else [()]
+    return loops[0] if loops else None
+
+
+def shortened(program: Program, loop: Trips) -> Program:
+    """The program with at most `TRIPS` trips of a Loop."""
+    instructions = list(program.instructions)
+    opening = instructions[loop.first - 1]
+    assert isinstance(opening, Loop)
+    count = min(opening.count, TRIPS)
+    instructions[loop.first - 1] = dataclasses.replace(opening, count=count)
+    return dataclasses.replace(program, instructions=tuple(instructions))
+
+
 def untaken(program: Program, graph: Graph, traces: Sequence[Sequence[Step]]) -> Forced | None:
     """Decisions that lead to arms which no pass has taken yet; None if there are none.
 
-    The first of those arms, and as many others as do not exclude one another.
+    The first of those arms, and as many others as do not exclude one another, all `within` one
+    Loop or none.
     """
     merged: dict[str, bool] = {}
     for _, decisions in _missing(program, graph, traces):
-        if decisions is not None and all(merged.get(n, arm) == arm for n, arm in decisions.items()):
+        if decisions is None or (merged and within(program, decisions) != within(program, merged)):
+            continue
+        if all(merged.get(name, arm) == arm for name, arm in decisions.items()):
             merged |= decisions
     return merged or None
 

@@ -2,7 +2,8 @@
 
 (a) The program runs on the functional simulator; every tensor that it stores is compared, to the
 bit: those of the file with the oracle, those of the compiler's own with its interpreter. Where
-there are branches both run again, with decisions forced, until every arm has run. (b) The
+there are branches both run again, with decisions forced, until every arm has run; of Loops
+whose decisions are forced a few trips, of which the tensors of their bodies are compared. (b) The
 oracle, operator by operator, keeps the limits of `proof.limits` against the file's own nodes. So
 neither a wrong instruction nor a misreading that compiler and oracle share goes unnoticed.
 """
@@ -23,7 +24,7 @@ from compiler.ir import COMPILER, Graph
 from compiler.tensor import CompilerError
 from compiler.trips import unrolled
 from hw.arch.arrays import write_arrays
-from hw.arch.program import Program, Tensor
+from hw.arch.program import Program, Tensor, Trips
 from models.errors import ModelsError
 from models.quantgraph import QuantizedGraph
 from models.reference import Reference
@@ -63,7 +64,8 @@ def prove(
     Returns
     -------
     What was proven: ``input``; ``tensors`` and ``elements`` compared to the bit, ``compiler`` of
-    them the compiler's own; ``forms``, the figures of (b) by form;
+    them the compiler's own; ``passes``, what was forced in each, and trips of what Loop if not all;
+    ``forms``, the figures of (b) by form;
     ``unproven`` nodes that ONNX Runtime does not run; ``seconds``.
 
     Raises
@@ -118,6 +120,8 @@ class _Proof:
         self.compared: dict[str, int] = {}
         self.results: list[BackendResult] = []
         self.traces: list[Sequence[Step]] = []
+        self.passes: list[dict[str, Any]] = []
+        self.short: Trips | None = None
 
     @property
     def program(self) -> Program:
@@ -133,7 +137,10 @@ class _Proof:
         self.written = Written(reference.graph)
         forced: Forced | None = {}
         while forced is not None:
+            self.short = arms.within(self.program, forced)
             self._pass(reference, steps, forced)
+            trips = {self.short.name: arms.TRIPS} if self.short else {}
+            self.passes.append({"forced": dict(forced), "trips": trips})
             forced = arms.untaken(self.program, self.graph, self.traces)
         self.result = self.results[0]
         missing = set(self.stored) - set(self.compared) - set(self.fed)
@@ -147,6 +154,8 @@ class _Proof:
         """Run and compare once, with some decisions forced; each arm has to run in some pass."""
         began = time.perf_counter()
         program = arms.forced(self.program, forced)
+        if self.short:
+            program = arms.shortened(program, self.short)
         memory = host.start_image(program, self.fed)
         self.result = make_backend("functional").run(
             program, self.build.config, memory, Options(check_reads=True)
@@ -161,6 +170,8 @@ class _Proof:
         stored = {t.name: t for t in program.tensors if t.name not in skipped}
         stored = {name: t for name, t in stored.items() if name not in self.inside}
         self.versions = self._versions()
+        if self.short:  # what lies behind the Loop is compared where all trips are made
+            stored = {}
         stored |= {
             name: dataclasses.replace(t, name=name) for name, (t, _) in self.versions.items()
         }
@@ -185,6 +196,8 @@ class _Proof:
     def _versions(self) -> dict[str, tuple[Tensor, int]]:
         """Tensors of Loops' bodies as this pass's trips made them, by the file's names."""
         tensors = {t.name: t for t in self.program.tensors if t.name in self.inside}
+        if self.short:
+            tensors = {n: t for n, t in tensors.items() if self.inside[n][0] == self.short}
         return {
             each: (tensor, execution)
             for tensor in tensors.values()
@@ -231,7 +244,10 @@ class _Proof:
         alive = {n: torch.from_numpy(v) for n, v in feeds.items() if uses[n]}
         began, apart = time.perf_counter(), 0.0
         for group, made, tensors in reference.steps(
-            feeds, progress=lambda g: self.progress(g.name, steps), forced=forced
+            feeds,
+            progress=lambda g: self.progress(g.name, steps),
+            forced=forced,
+            trips=(self.short.name, arms.TRIPS) if self.short else None,
         ):
             codes = made.numpy()
             if group.final:
@@ -291,7 +307,7 @@ class _Proof:
     def _output(self, name: str, value: Array) -> None:
         """Compare an output of the graph as the user gets it, if the name is one's."""
         port = next((port for port in self.program.outputs if port.name == name), None)
-        if port is None or (port.dtype in CODES) != (value.dtype.name in CODES):
+        if self.short or port is None or (port.dtype in CODES) != (value.dtype.name in CODES):
             return
         got = host.result(self.program, self.result.memory, port)
         if value.shape != got.shape or value.dtype != got.dtype:
@@ -324,6 +340,7 @@ class _Proof:
             "tensors": len(self.compared),
             "compiler": len(self.own),
             "elements": sum(self.compared.values()),
+            "passes": self.passes,
             "paths": [list(names(self.program, trace)) for trace in self.traces],
             "unreachable": arms.unreachable(self.program, self.graph, self.traces),
             "forms": {

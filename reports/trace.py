@@ -1,8 +1,8 @@
 """The run as a Chrome trace, which ui.perfetto.dev and chrome://tracing open.
 
 Tracks of each unit with a slice per instruction, one asynchronous span per layer, one per trip of
-the longest Loop, which says the arms that it took, and counters: bytes per cycle in each direction, and units with nothing inside. The format counts microseconds;
-here 1 µs stands for 1 clock cycle.
+the longest Loop, which says the arms that it took, and counters: bytes per cycle in each direction,
+and units with nothing inside. The format counts microseconds; here 1 µs stands for 1 clock cycle.
 """
 
 from __future__ import annotations

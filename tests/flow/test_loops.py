@@ -1,5 +1,6 @@
 """Loops trip after trip: random networks, LiteEval's clip and step, twins, refusals."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -15,14 +16,20 @@ from compiler.frontend import loops
 from compiler.ir import CompilerError
 from compiler.lower import trip_parts
 from compiler.onnx_import import FileError, import_model
+from compiler.pipeline import build as pipeline_build
 from fuzz.structured import WIDTH, File, feeds
 from hw.arch.config import AcceleratorConfig
+from hw.arch.isa import Drain, Elementwise
+from hw.arch.program import Program
 from models.export import export
 from models.loops import UnsupportedGraph
 from models.reference import Reference
 from models.registry import ENTRIES
 from models.samples import samples
+from proof.arms import TRIPS
 from proof.build import build
+from proof.inputs import inputs_of
+from proof.prove import prove_and_run
 from sim import host, path
 from sim.__main__ import main as sim_main
 from sim.backend import Options
@@ -30,6 +37,7 @@ from sim.backends import make_backend
 from sim.build import Build
 from sim.compare import compare
 from sim.energy import EnergyTable
+from sim.functional.backend import dynamic_trace
 from sim.result import RunResult
 from sim.run import reference_tensors, run_build
 from tests.flow.structured import CODES
@@ -376,3 +384,65 @@ def test_a_fine_and_a_skipped_step_on_rtl(tmp_path):
         paths.add(path.names(found.program, rtl.trace))
         memory = rtl.memory
     assert len(paths) == 2
+
+
+# Proof of arms that the data do not take ----------------------------------------------------
+
+
+def swept(seed, folder, change=lambda program, block: None):
+    """A proof's passes; the program is changed in an arm inside of a Loop that the data avoid."""
+    model = File(seed, loops=True).model()
+    onnx.save(model, folder / "net.onnx")
+
+    def verify(place, graph):
+        program = Program.load(place / "program.bin")
+        made = Build.load(place)
+        memory = host.start_image(program, made.feeds(inputs_of(made)[0]))
+        seen = set(path.visited(program, dynamic_trace(program, TINY, memory)))
+        for number, block in enumerate(program.blocks):
+            arm = block.name.endswith((": then", ": else"))
+            if number not in seen and arm and program.around(block):
+                changed = change(program, block)
+                if changed is not None:
+                    changed.save(place / "program.bin")
+                    break
+        return prove_and_run(place, graph)
+
+    return pipeline_build(folder / "net.onnx", TINY, folder / "build", verify=verify).proof
+
+
+def another_zero(program, block):
+    """One result of an arm is off by one step."""
+    code = list(program.instructions)
+    for pc in range(block.first, block.last):
+        if isinstance(code[pc], Drain | Elementwise) and code[pc].high - code[pc].low > 1:
+            code[pc] = dataclasses.replace(code[pc], low=code[pc].high)
+            return dataclasses.replace(program, instructions=tuple(code))
+    return None
+
+
+def test_forced_passes_make_few_trips(tmp_path):
+    """An arm that the data avoid runs, is compared, and a fault in it is found."""
+    found = 0
+    for seed in range(1, 40):
+        proof = swept(seed, tmp_path)
+        assert proof["passes"][0] == {"forced": {}, "trips": {}}
+        if not any(TRIPS in each["trips"].values() for each in proof["passes"]):
+            continue
+        assert not proof["unreachable"]
+        changed = []
+
+        def change(program, block, changed=changed):
+            changed.append(another_zero(program, block))
+            return changed[-1]
+
+        try:
+            swept(seed, tmp_path, change)
+        except CompilerError as error:
+            assert "differs" in str(error) or "is stored as" in str(error)
+            found += 1
+        else:
+            assert not any(changed), f"network {seed}: a fault in an arm was not found"
+        if found == 3:
+            return
+    raise AssertionError(f"{found} faults were tried")

@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 
 from reports.trace import trace
+from sim.result import StepResult
 
 
 def tracks(content):
@@ -88,3 +89,39 @@ def test_layers_open_and_close(report):
     for index, layer in enumerate(report.layers):
         ends = {e["ph"]: e["ts"] for e in content if e.get("id") == index and e["ph"] in "be"}
         assert ends == {"b": layer.first_cycle, "e": layer.last_cycle}
+
+
+@pytest.fixture
+def clip(report):
+    """The same run as three trips between a beginning and an end that are none's."""
+    ends = [report.cycles * part // 10 for part in (1, 4, 5, 9)]
+    arms = ("b: then", "b: else", "b: then")
+    trips = [
+        StepResult(None, 0, end - began, 64, 1e-6, 0, ("b?", arm), began)
+        for began, end, arm in zip(ends, ends[1:], arms, strict=False)
+    ]
+    return dataclasses.replace(report, trips=tuple(trips))
+
+
+def test_trips_have_a_span_and_slices_say_theirs(clip):
+    content = trace(clip)["traceEvents"]
+    spans = [e for e in content if e.get("cat") == "trip"]
+    assert [e["name"] for e in spans if e["ph"] == "b"] == [
+        "trip 0: b: then", "trip 1: b: else", "trip 2: b: then",
+    ]  # fmt: skip
+    edges = [(t.began, t.began + t.cycles) for t in clip.trips]
+    found = sorted((e["id"], e["ts"]) for e in spans)
+    assert found == [(n, at) for n, each in enumerate(edges) for at in each]
+    seen = set()
+    for event in (e for e in content if e["ph"] == "X"):
+        inside = [n for n, (a, b) in enumerate(edges) if a <= event["ts"] < b]
+        assert event["args"].get("trip") == (inside[0] if inside else None)
+        assert event["name"].endswith(f", trip {inside[0]}") if inside else True
+        seen.add(event["args"].get("trip"))
+    assert seen == {None, 0, 1, 2}
+
+
+def test_a_run_whose_trips_have_no_times_says_none(clip):
+    untimed = [dataclasses.replace(trip, began=None) for trip in clip.trips]
+    content = trace(dataclasses.replace(clip, trips=tuple(untimed)))["traceEvents"]
+    assert not [e for e in content if e.get("cat") == "trip" or "trip" in e.get("args", {})]
