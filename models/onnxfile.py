@@ -4,7 +4,7 @@ Nothing is understood here but the format: constants in all their forms, nodes i
 their use (files need not keep it; ONNX Runtime does not ask for it), domains, opsets.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -183,9 +183,8 @@ class OnnxFile:
             raise UnsupportedGraph(reader, f"reads {name}, which nothing makes")
         return node
 
-    def between(self, outputs: Iterable[str], sources: Iterable[str]) -> list[onnx.NodeProto]:
+    def between(self, outputs: Iterable[str], sources: Container[str]) -> list[onnx.NodeProto]:
         """Nodes from `sources` (names not gone behind) to `outputs`, in order of computation."""
-        stop = set(sources)
         found: set[int] = set()
         stack = [name for name in outputs if name in self.producers]
         while stack:
@@ -193,7 +192,7 @@ class OnnxFile:
             at = self._place.get(id(node))  # None: a Constant node
             if at is not None and at not in found:
                 found.add(at)
-                stack += [n for n in node.input if n not in stop and n in self.producers]
+                stack += [n for n in node.input if n not in sources and n in self.producers]
         return [self.nodes[at] for at in sorted(found)]
 
 

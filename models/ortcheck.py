@@ -120,18 +120,16 @@ def cut(graph: QuantizedGraph, output: str) -> tuple[list[onnx.NodeProto], tuple
     They are found by going back through the file to integer tensors and inputs of the graph: the
     reading in `models.quantgraph` has no say in which they are.
     """
-    ends = (graph.integers() | set(graph.inputs)) - {output}
-    nodes = graph.file.between([output], ends)
+    nodes = graph.file.between([output], graph.ends)
     read = dict.fromkeys(name for node in nodes for name in node.input)
-    return nodes, tuple(name for name in read if name in ends)
+    return nodes, tuple(name for name in read if name in graph.ends)
 
 
 def part(graph: QuantizedGraph, output: str) -> Part:
     """A model of what `cut` finds."""
     nodes, inputs = cut(graph, output)
-    made = {group.output: (group.dtype, group.shape) for group in graph.groups}
-    made |= {name: (graph.file.types[name], graph.shapes[name]) for name in graph.inputs}
-    model = submodel(graph.file, nodes, {name: made[name] for name in inputs}, [output])
+    kinds = {name: graph.kinds[name] for name in inputs}
+    model = submodel(graph.file, nodes, kinds, [output])
     return Part(model, inputs, output)
 
 

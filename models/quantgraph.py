@@ -57,6 +57,8 @@ class QuantizedGraph:
     shapes: of the inputs.
     names: for every tensor that is 8-bit integers or stands for codes, where its codes are: the
         name of a group's output or of a graph input, or a constant.
+    ends: its 8-bit integer tensors and inputs, `integers` and `inputs`.
+    kinds: type and shape of what groups make, and of inputs.
 
     Raises
     ------
@@ -94,6 +96,10 @@ class QuantizedGraph:
             replace(group, guard=self._flat.guards.get(group.output, ())) for group in self.groups
         ]
         self.names = self._kept()
+        self._integers = frozenset(n for n, v in self._values.items() if isinstance(v, Integers))
+        self.ends = self._integers | set(self.inputs)
+        self.kinds = {group.output: (group.dtype, group.shape) for group in self.groups}
+        self.kinds |= {name: (self.file.types[name], self.shapes[name]) for name in self.inputs}
 
     def _decision_chains(self) -> dict[str, list[onnx.NodeProto]]:
         """For every condition that an ArgMax decides: the nodes from it on."""
@@ -141,9 +147,9 @@ class QuantizedGraph:
         """The trip of a Loop, from 0, in which a tensor is made; 0 outside of it."""
         return self._flat.trips.get(name, {}).get(loop, 0)
 
-    def integers(self) -> set[str]:
+    def integers(self) -> frozenset[str]:
         """Names of the 8-bit integer tensors of the file that are no constants."""
-        return {name for name, value in self._values.items() if isinstance(value, Integers)}
+        return self._integers
 
     def step(self, output: str) -> float:
         """Between neighbouring codes behind a float output of the graph."""

@@ -33,6 +33,7 @@ from sim import host
 from sim.backend import Options
 from sim.backends import make_backend
 from sim.build import INPUT, STEPS, Build
+from sim.inputs import given
 
 FINE, SKIPPED = ": then", ": else"
 """How the names of blocks of the gate's arms end."""
@@ -59,7 +60,7 @@ def made(network: str, size: str, variant: str) -> Path:
     words = ["--variant", variant] if variant else []
     command("models", "export", network, "--size", size, *words, "-o", str(source))
     target = source.with_suffix("")
-    words = ["--config", CONFIGS[size], "--no-verify", "-o", str(target)]
+    words = ["--config", CONFIGS[size], "--no-verify", "--golden", "off", "-o", str(target)]
     command("compiler", "build", str(source), *words)
     return target
 
@@ -78,12 +79,13 @@ def run(build: Path, on: str, *words: str) -> tuple[dict[str, Any], list[str]]:
     return result, wrong
 
 
-def clip(size: str, on: str, steps: int) -> list[str]:
+def clip(size: str, on: str, steps: int, built: Path | None = None) -> list[str]:
     """A whole clip; what is wrong."""
     # 129 is what the paper-size network has by itself.
     variant = "" if (size, steps) == ("paper", 129) else f"steps={steps}"
-    build = made("liteeval_clip", size, variant)
-    result, wrong = run(build, on)
+    build = built or made("liteeval_clip", size, variant)
+    inputs = build.with_suffix(".npz")
+    result, wrong = run(build, on, "--input", str(inputs))
     took = [fine(trip["path"]) for trip in result["trips"]]
     changes = sum(a != b for a, b in itertools.pairwise(took))
     print(
@@ -100,7 +102,7 @@ def clip(size: str, on: str, steps: int) -> list[str]:
         found = [t["cycles"] for t, each in zip(result["trips"], took, strict=True) if each is kind]
         print(f"a {name} step: {min(found, default=0):,} to {max(found, default=0):,} cycles")
     both = next((n for n in range(1, steps) if took[n] != took[0]), 1) + 1
-    waiting, busy = fences(build, both), cell(build, result)
+    waiting, busy = fences(build, inputs, both), cell(build, result)
     if size == "paper" and not waiting <= FENCES:
         wrong.append(f"fences over {FENCES:.1%}")
     if size == "paper" and not busy >= BEATS:
@@ -125,11 +127,11 @@ def shortened(program: Program, steps: int) -> Program:
     return dataclasses.replace(program, instructions=tuple(instructions))
 
 
-def fences(build: Path, steps: int) -> float:
+def fences(build: Path, inputs: Path, steps: int) -> float:
     """What fences cost at most in a clip's first steps: share of cycles saved without them."""
     loaded = Build.load(build)
     short = shortened(loaded.program, steps)
-    memory = host.start_image(short, loaded.feeds(loaded.inputs()))
+    memory = host.start_image(short, loaded.feeds(given(loaded, inputs).arrays))
     cycles = [
         make_backend("cycle").run(program, loaded.config, memory, Options()).cycles or 0
         for program in (short, without_fences(short))
@@ -179,8 +181,8 @@ def single(size: str, on: str) -> list[str]:
         states = (
             {p.input: left[p.output][at - 1] for p in config.signature.states} if at else before
         )
-        given = {name: value[at] for name, value in stacked.items()} | states
-        _save(source, {INPUT + name: value for name, value in given.items()})
+        fed = {name: value[at] for name, value in stacked.items()} | states
+        _save(source, {INPUT + name: value for name, value in fed.items()})
         result, found = run(build, on, "--input", str(source))
         wrong += found
         if fine(result["path"]) is not kind:
@@ -204,10 +206,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", choices=tuple(CONFIGS), default="tiny")
     parser.add_argument("--on", choices=("cycle", "rtl"), default="cycle")
     parser.add_argument("--steps", type=int, default=129)
+    parser.add_argument("--build", type=Path, help="of such a clip, its recording beside it")
     parser.add_argument("--single", action="store_true", help="the step graph: one of each kind")
     args = parser.parse_args(arguments)
     try:
-        wrong = single(args.size, args.on) if args.single else clip(args.size, args.on, args.steps)
+        if args.single:
+            wrong = single(args.size, args.on)
+        else:
+            wrong = clip(args.size, args.on, args.steps, args.build)
     except StepError as error:
         wrong = [str(error)]
     for each in wrong:
