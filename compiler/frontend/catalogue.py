@@ -182,7 +182,7 @@ FORMS = (
         "requantize",
         (Pool,),
         ("axes", "keepdims", "noop_with_empty_axes"),
-        notes="Not over channels. Axes may be a constant input.",
+        notes="Channels are turned onto another axis first. Axes may be a constant input.",
     ),
     Form(("Transpose",), "move", reads=("perm",), notes="Any permutation."),
     Form(("Reshape",), "move", reads=("allowzero",), notes="The shape is constant."),

@@ -151,7 +151,7 @@ def _picked(
     if place is None:  # one element, one trip
         return source
     if place == 0:  # lanes are no place of their own: trips go along another axis
-        source, onto = _turned(builder, node, source, onto, axis)
+        source, onto = turned(builder, node, source, onto, axis)
         place = onto[axis]
         assert place is not None
     op = Pick(
@@ -166,20 +166,20 @@ def _picked(
     return builder.emit(op, sliced(source.kind, one, onto), node)
 
 
-def _turned(
+def turned(
     builder: Builder, node: onnx.NodeProto, source: Operand, onto: list[int | None], axis: int
 ) -> tuple[Operand, list[int | None]]:
     """The operand with another axis than one along the channels, or none."""
     shape = source.kind.onnx_shape
     free = [k for k in (1, 2, 3) if k not in onto]
     other = next((a for a, k in enumerate(onto) if k not in (0, None)), None)
-    turned = list(onto)
+    places = list(onto)
     if other is not None:
-        turned[axis], turned[other] = onto[other], 0
+        places[axis], places[other] = onto[other], 0
     elif free:
-        turned[axis] = free[0]
-    axes = aligned(shape, [3 if k is None else k for k in turned])
-    return builder.in_form(source, axes, node), turned
+        places[axis] = free[0]
+    axes = aligned(shape, [3 if k is None else k for k in places])
+    return builder.in_form(source, axes, node), places
 
 
 def reshaped(source: Operand, shape: Sequence[int]) -> Operand:

@@ -39,7 +39,7 @@ from compiler.frontend.reading import (
     Hosted,
     Pending,
 )
-from compiler.frontend.replacements import advice
+from compiler.frontend.replacements import advice, how_to_quantize
 from compiler.frontend.trips import ENTER, LEAVE
 from compiler.ir import Carried, Graph, Port
 from compiler.tensor import CompilerError
@@ -206,7 +206,8 @@ class Importer:
         if isinstance(found, Failed):
             return None
         if isinstance(found, Pending | Function) and node is not None:
-            self._found(refuse(node, f"computes the graph output {name} in float: quantize it"))
+            reason = f"computes the graph output {name} in float: quantize it"
+            self._found(refuse(node, reason + how_to_quantize(node.op_type)))
         elif isinstance(found, Hosted):
             what = "is a graph input" if node is None else "is computed before any QuantizeLinear"
             self._found(Unsupported(name, "output", f"{what}: there is nothing to accelerate"))

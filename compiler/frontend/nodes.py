@@ -44,14 +44,9 @@ from compiler.frontend.reading import (
     convert,
     quantize_bounds,
 )
+from compiler.frontend.replacements import how_to_quantize
 from compiler.frontend.site import site_at
 from compiler.ops import MOST_OF_A_BYTE, UnaryTable
-
-NEVER_QUANTIZED = {
-    "ReduceMean": " (onnxruntime's quantizer does so in front of GlobalAveragePool, which "
-    "AdaptiveAvgPool becomes with dynamo=False, and never in front of ReduceMean)",
-}
-"""What helps with operators around which quantizers put nothing."""
 
 
 class NodeReader(ControlReader):
@@ -275,7 +270,7 @@ class NodeReader(ControlReader):
                 raise refuse(
                     node,
                     f"its input {name} comes in float from {maker.op_type} {label(maker)}: "
-                    f"quantize it{NEVER_QUANTIZED.get(node.op_type, '')}",
+                    f"quantize it{how_to_quantize(maker.op_type)}",
                 )
         if node.op_type not in CONVERTERS:
             raise refuse(node, self.why_not(node))

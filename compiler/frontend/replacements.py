@@ -54,3 +54,23 @@ REPLACEMENTS: Mapping[str, tuple[str, str]] = {
 def advice(op: str) -> str:
     """A sentence to add to a finding; "" where nothing is known."""
     return f"; in its place: {REPLACEMENTS[op][1]}" if op in REPLACEMENTS else ""
+
+
+QUANTIZED = frozenset(
+    (
+        *("Add", "ArgMax", "AveragePool", "BatchNormalization", "Clip"),
+        *("Concat", "Conv", "Flatten", "Gather", "Gemm"),
+        *("GlobalAveragePool", "LayerNormalization", "LeakyRelu", "MatMul", "MaxPool"),
+        *("Mul", "Pad", "Relu", "Reshape", "Sigmoid"),
+        *("Slice", "Softmax", "Split", "Squeeze", "Transpose"),
+        *("Unsqueeze", "Where"),
+    )
+)
+"""Operators that are read here and that ONNX Runtime's quantize_static quantizes unasked."""
+
+
+def how_to_quantize(op: str) -> str:
+    """What to add where an operator ought to have been quantized; "" where quantizers do it."""
+    if op in QUANTIZED:
+        return ""
+    return f" (onnxruntime's quantize_static does so if op_types_to_quantize names {op})"

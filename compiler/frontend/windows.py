@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from compiler.frontend.builder import Operand
+from compiler.frontend.cuts import turned
 from compiler.frontend.model import Array, attributes_of, refuse
 from compiler.frontend.shapes import in_range
 from compiler.frontend.site import Site
@@ -218,7 +219,7 @@ def reduction(site: Site) -> Operand:
     elif not places:
         operand = _mean_of_one(site, source)
     elif site.op in ("GlobalMaxPool", "ReduceMax"):
-        operand = _maximum(site, source, places, result)
+        operand = _maximum(site, source, onto, axes)
     elif 0 in places:
         operand = _mean_of_channels(site, source, places, elements, result)
     else:
@@ -275,13 +276,29 @@ def _mean_of_channels(
     return site.emit(op, result)
 
 
-def _maximum(site: Site, source: Operand, places: tuple[int, ...], result: TensorType) -> Operand:
-    """A maximum pool whose window is the whole of the axes."""
-    if 0 in places:
-        raise site.refuse(
-            f"a maximum over channels of {list(source.kind.onnx_shape)}; only time and space are "
-            "lowered"
-        )
+def _maximum(site: Site, source: Operand, onto: list[int | None], axes: Sequence[int]) -> Operand:
+    """Maximum pools whose window is the whole of the axes.
+
+    Lanes are not compared with each other: channels are turned onto time or space first, when
+    what else is reduced is gone.
+    """
+    across = [a for a in axes if onto[a] == 0]
+    along = [a for a in axes if onto[a] in (1, 2, 3)]
+    if along:
+        source = _pooled(site, source, onto, along)
+    if across:
+        source, onto = turned(site.builder, site.node, source, onto, across[0])
+        source = _pooled(site, source, onto, across)
+    return source
+
+
+def _pooled(
+    site: Site, source: Operand, onto: Sequence[int | None], axes: Sequence[int]
+) -> Operand:
+    """A maximum pool whose window is the whole of axes of time and space."""
+    shape = [1 if a in axes else n for a, n in enumerate(source.kind.onnx_shape)]
+    result = site.result(shape, aligned(shape, [3 if k is None else k for k in onto]))
+    places = [onto[a] for a in axes]
     t, h, w = (source.kind.shape[k] if k in places else 1 for k in (1, 2, 3))
     op = Pool(
         name=site.builder.op_name(site.node),

@@ -8,10 +8,12 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from compiler.__main__ import main
+from compiler.frontend import functions
 from compiler.frontend.catalogue import BY_OPERATOR
-from compiler.frontend.replacements import REPLACEMENTS
+from compiler.frontend.replacements import QUANTIZED, REPLACEMENTS, how_to_quantize
 from tests.models.net import Net
 from tests.models.qdq import Q
 
@@ -80,7 +82,31 @@ def test_what_quantizers_leave_in_float(tmp_path, capsys):
     path = tmp_path / "net.onnx"
     onnx.save(net.model(), path)
     assert main(["check", str(path)]) == 1
-    assert "in front of GlobalAveragePool" in capsys.readouterr().out
+    assert "if op_types_to_quantize names Elu" in capsys.readouterr().out
+
+
+def test_what_quantizers_do_unasked():
+    """What the advice is silent about is what ONNX Runtime's own registry has."""
+    theirs = set(QDQRegistry) | set(QLinearOpsRegistry)
+    ours = set(BY_OPERATOR) | functions.ELEMENTWISE
+    assert ours & theirs == QUANTIZED
+    assert how_to_quantize("Conv") == ""
+
+
+def test_a_mean_in_float_at_the_end(tmp_path, capsys):
+    net = Net()
+    x = net.through(net.op("Relu", [net.start((4, 6, 8))]))
+    net.end(net.op("Relu", [x]))
+    model = net.model()
+    mean = onnx.helper.make_node("ReduceMean", [model.graph.output[0].name], ["m"], axes=[0])
+    model.graph.node.append(mean)
+    model.graph.output[0].name = "m"
+    model.graph.output[0].type.tensor_type.shape.Clear()
+    onnx.save(model, tmp_path / "net.onnx")
+    assert main(["check", str(tmp_path / "net.onnx")]) == 1
+    told = capsys.readouterr().out
+    assert "computes the graph output m in float" in told
+    assert "if op_types_to_quantize names ReduceMean" in told
 
 
 @pytest.mark.parametrize("operator", ["Sum", "Mean", "Pow"])
