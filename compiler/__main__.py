@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from compiler import golden
 from compiler.check import check
-from compiler.pipeline import PART
+from compiler.pipeline import PART, Built
 from compiler.policy import AUTO, NAMES, OBJECTIVES, REUSE, SHARING
 from compiler.tensor import CompilerError
 from hw.arch.config import AcceleratorConfig, ConfigError
@@ -151,7 +151,7 @@ def _build(args: argparse.Namespace) -> int:
     else:
         print(
             f"{target}: {built.instructions:,} instructions, {built.weight_bytes:,} bytes of "
-            f"weights, about {built.cycles_estimated:,} cycles; golden {built.golden}; "
+            f"weights, {_cycles(built)}; golden {built.golden}; "
             f"{_proven(built.proof)}; {built.wall_s:.1f} s"
         )
         for name, (elements, count) in built.golden_differences.items():
@@ -167,6 +167,13 @@ def _states(args: argparse.Namespace) -> dict[str, str]:
         if count > 1:
             raise CompilerError(f"--state {name}=... stands there {count} times")
     return dict(args.state)
+
+
+def _cycles(built: Built) -> str:
+    """Of the run that the proof made, where there is one."""
+    if built.proof is None:
+        return f"about {built.cycles_estimated:,} cycles"
+    return f"{built.proof['cycles']:,} cycles by the cycle model"
 
 
 def _proven(proof: Mapping[str, Any] | None) -> str:

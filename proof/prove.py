@@ -38,6 +38,7 @@ from sim.backend import BackendResult, Options
 from sim.backends import make_backend
 from sim.build import GOLDEN, INPUT, OUTPUT, Arrays, Build
 from sim.compare import blame, difference
+from sim.cycle.backend import timed
 from sim.errors import InputError, SimulatorError
 from sim.functional.errors import MachineError
 from sim.functional.hazards import HazardError, check_hazards
@@ -63,9 +64,9 @@ def prove(
 
     Returns
     -------
-    What was proven: ``input``; ``tensors`` and ``elements`` compared to the bit, ``compiler`` of
-    them the compiler's own; ``passes``, what was forced in each, and trips of what Loop if not all;
-    ``forms``, the figures of (b) by form;
+    What was proven: ``input``; ``cycles`` of the run on it, by the cycle model; ``tensors`` and
+    ``elements`` compared to the bit, ``compiler`` of them the compiler's own; ``passes``, what was
+    forced in each, and trips of what Loop if not all; ``forms``, the figures of (b) by form;
     ``unproven`` nodes that ONNX Runtime does not run; ``seconds``.
 
     Raises
@@ -337,6 +338,7 @@ class _Proof:
     def _report(self) -> dict[str, Any]:
         return {
             "input": self.origin,
+            "cycles": timed(self.result, self.program, self.build.config).cycles,
             "tensors": len(self.compared),
             "compiler": len(self.own),
             "elements": sum(self.compared.values()),

@@ -72,28 +72,40 @@ class CycleBackend:
         if self._board is not None:
             check_fits(program, self._board.name, self._board.memory_bytes)
         values = FunctionalBackend().run(program, config, memory, options)
-        steps = values.trace
-        assert steps is not None
-        begin = time.perf_counter()
-        memory_model = None
-        if self._board is not None:
-            memory_model = BoardMemory(self._board, config.port.bytes, program.dram_base)
-        code = program.code_address, len(program.instructions)
-        model = CoreModel(config, steps, *code, memory_model)
-        model.run()
-        seconds = time.perf_counter() - begin
-        units = model.units
-        return BackendResult(
-            image=values.image,
-            cycles=model.cycles,
-            timeline=timeline(
-                steps,
-                {unit: np.array(times.issue, np.int64) for unit, times in units.items()},
-                {unit: np.array(times.done, np.int64) for unit, times in units.items()},
-            ),
-            counters=counters(model, steps, config),
-            wall_s=seconds,
-            halt_code=values.halt_code,
-            trace=steps,
-            saturation=values.saturation,
-        )
+        return timed(values, program, config, self._board)
+
+
+def timed(
+    values: BackendResult, program: Program, config: AcceleratorConfig, board: Board | None = None
+) -> BackendResult:
+    """What the functional machine found, with the times that the same run takes.
+
+    Parameters
+    ----------
+    values: with its trace.
+    board: see `CycleBackend`.
+    """
+    steps = values.trace
+    assert steps is not None
+    begin = time.perf_counter()
+    memory = None
+    if board is not None:
+        memory = BoardMemory(board, config.port.bytes, program.dram_base)
+    code = program.code_address, len(program.instructions)
+    model = CoreModel(config, steps, *code, memory)
+    model.run()
+    units = model.units
+    return BackendResult(
+        image=values.image,
+        cycles=model.cycles,
+        timeline=timeline(
+            steps,
+            {unit: np.array(times.issue, np.int64) for unit, times in units.items()},
+            {unit: np.array(times.done, np.int64) for unit, times in units.items()},
+        ),
+        counters=counters(model, steps, config),
+        wall_s=time.perf_counter() - begin,
+        halt_code=values.halt_code,
+        trace=steps,
+        saturation=values.saturation,
+    )

@@ -76,6 +76,7 @@ def test_functions_and_commands_write_the_same(quantized, tmp_path, capsys):
     for name in ("program.bin", "program.asm", "golden.npz", "config.yaml", "model.onnx"):
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
     ran = run(first, "cycle", check=True)
+    assert ran.result.cycles == made.proof["cycles"], "the proof's run is the recording's"
     assert sim_main(["run", str(second), "--on", "cycle", "--check"]) == 0
     theirs = json.loads((second / "runs" / "cycle-recorded" / "run.json").read_text())
     ours = json.loads(ran.files[0].read_text())

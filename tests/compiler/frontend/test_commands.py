@@ -55,6 +55,16 @@ def test_the_same_file_gives_the_same_bytes(source, tmp_path):
     assert first == second and Path("program.bin") in first and len(first) > 10
 
 
+def test_cycles_are_those_of_a_run_where_one_was_made(source, tmp_path, capsys):
+    words = ["build", str(source), "--config", "tiny", "-o", str(tmp_path / "out")]
+    assert main(words) == 0
+    proven = capsys.readouterr().out
+    built = json.loads((tmp_path / "out" / "build.json").read_text())
+    assert f" {built['proof']['cycles']:,} cycles by the cycle model" in proven
+    assert main([*words, "--no-verify"]) == 0
+    assert f" about {built['cycles_estimated']:,} cycles;" in capsys.readouterr().out
+
+
 def rewrite(path, **changes):
     """Change recorded arrays; None deletes."""
     arrays = golden.load(path)
