@@ -1,14 +1,14 @@
 """LiteEval over a clip, and its single steps: what the accelerator decides, whether all is equal.
 
-    python -m proof.clip [--size tiny|paper] [--on cycle|rtl] [--steps N]   a clip of 129 steps
-    python -m proof.clip --single [--size tiny|paper] [--on cycle|rtl]      a skipped, a fine step
+    python -m proof.clip [--size tiny|paper] [--on functional|cycle|rtl]   a clip of 129 steps
+    python -m proof.clip --single [--size tiny|paper] [--on cycle|rtl]     a skipped, a fine step
 
 A clip is one program with a Loop around an If: the host starts it and reads the scores of all
 steps. Every stored tensor of every step is compared with the oracle, on the functional simulator
 (which the cycle model runs) or on RTL; there every instruction's times with the cycle model's, too.
 
-Printed besides: what fences cost at most, by the cycle model on the first steps with and without
-them; and the share of the memory's beats that the fine cell's product takes.
+Of single steps it prints besides what fences cost at most, by the cycle model with and without
+them, and the share of the memory's beats that the fine cell's products take.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from hw.arch.isa import Fence, Loop, Set
+from hw.arch.isa import Fence, Set
 from hw.arch.program import Program
 from models.registry import entry
 from models.samples import samples, zero_states
@@ -41,7 +41,7 @@ CELL = "read/large/"
 """How names of the fine cell's layers begin."""
 SHARE, CHANGES, FENCES, BEATS = (0.2, 0.8), 10, 0.002, 0.95
 """Fine steps of a clip, from and to; changes between arms; fences; the memory's beats."""
-LOOKED_AT, SEED = 24, 7
+LOOKED_AT, SEED = 16, 7
 """Steps of a video among which one of each kind is sought; of the video."""
 
 
@@ -88,25 +88,20 @@ def clip(size: str, on: str, steps: int, built: Path | None = None) -> list[str]
     result, wrong = run(build, on, "--input", str(inputs))
     took = [fine(trip["path"]) for trip in result["trips"]]
     changes = sum(a != b for a, b in itertools.pairwise(took))
+    cycles = f"; {result['cycles']:,} cycles" if result["cycles"] else ""
     print(
         f"{len(took)} steps, {sum(took)} fine, {changes} changes; "
         f"{result['tensors_compared']:,} tensors compared, "
-        f"{'all equal' if result['equal'] else 'not equal'}; {result['cycles']:,} cycles"
+        f"{'all equal' if result['equal'] else 'not equal'}{cycles}"
     )
     if len(took) != steps:
         wrong.append(f"{len(took)} of {steps} steps ran")
     low, high = SHARE
     if not low * steps <= sum(took) <= high * steps or changes < min(CHANGES, steps // 10):
         wrong.append("too few fine or skipped steps, or changes")
-    for kind, name in ((False, "skipped"), (True, "fine")):
+    for kind, name in ((False, "skipped"), (True, "fine")) if cycles else ():
         found = [t["cycles"] for t, each in zip(result["trips"], took, strict=True) if each is kind]
         print(f"a {name} step: {min(found, default=0):,} to {max(found, default=0):,} cycles")
-    both = next((n for n in range(1, steps) if took[n] != took[0]), 1) + 1
-    waiting, busy = fences(build, inputs, both), cell(build, result)
-    if size == "paper" and not waiting <= FENCES:
-        wrong.append(f"fences over {FENCES:.1%}")
-    if size == "paper" and not busy >= BEATS:
-        wrong.append(f"products of the cell below {BEATS:.0%} of the memory's beats")
     return wrong
 
 
@@ -117,30 +112,16 @@ def without_fences(program: Program) -> Program:
     return dataclasses.replace(program, instructions=tuple(instructions))
 
 
-def shortened(program: Program, steps: int) -> Program:
-    """A clip's program with fewer trips."""
-    instructions = list(program.instructions)
-    at = program.loops[0].first - 1
-    opening = instructions[at]
-    assert isinstance(opening, Loop)
-    instructions[at] = dataclasses.replace(opening, count=steps)
-    return dataclasses.replace(program, instructions=tuple(instructions))
-
-
-def fences(build: Path, inputs: Path, steps: int) -> float:
-    """What fences cost at most in a clip's first steps: share of cycles saved without them."""
+def fences(build: Path, source: Path) -> float:
+    """What fences cost at most in a run: share of its cycles saved without them, by the model."""
     loaded = Build.load(build)
-    short = shortened(loaded.program, steps)
-    memory = host.start_image(short, loaded.feeds(given(loaded, inputs).arrays))
+    memory = host.start_image(loaded.program, loaded.feeds(given(loaded, source).arrays))
     cycles = [
         make_backend("cycle").run(program, loaded.config, memory, Options()).cycles or 0
-        for program in (short, without_fences(short))
+        for program in (loaded.program, without_fences(loaded.program))
     ]
     share = (cycles[0] - cycles[1]) / cycles[0]
-    print(
-        f"fences cost at most {share:.3%} of {cycles[0]:,} cycles, of the first {steps} steps, "
-        "in which both kinds are"
-    )
+    print(f"fences cost at most {share:.3%} of it")
     return share
 
 
@@ -191,6 +172,10 @@ def single(size: str, on: str) -> list[str]:
             f"a {name} step: {result['tensors_compared']} tensors compared, "
             f"{'all equal' if not found else 'not equal'}; {result['cycles']:,} cycles"
         )
+        if fences(build, source) > FENCES and size == "paper":
+            wrong.append(f"fences over {FENCES:.1%}")
+        if kind and cell(build, result) < BEATS and size == "paper":
+            wrong.append(f"products of the cell below {BEATS:.0%} of the memory's beats")
     return wrong
 
 
@@ -204,14 +189,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m proof.clip", description=__doc__.splitlines()[0]
     )
     parser.add_argument("--size", choices=tuple(CONFIGS), default="tiny")
-    parser.add_argument("--on", choices=("cycle", "rtl"), default="cycle")
+    parser.add_argument("--on", choices=("functional", "cycle", "rtl"), default="functional")
     parser.add_argument("--steps", type=int, default=129)
     parser.add_argument("--build", type=Path, help="of such a clip, its recording beside it")
     parser.add_argument("--single", action="store_true", help="the step graph: one of each kind")
     args = parser.parse_args(arguments)
     try:
         if args.single:
-            wrong = single(args.size, args.on)
+            wrong = single(args.size, "rtl" if args.on == "rtl" else "cycle")
         else:
             wrong = clip(args.size, args.on, args.steps, args.build)
     except StepError as error:

@@ -16,8 +16,10 @@ from sim.__main__ import main as sim_main
 STEPS = 3
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", ["cycle", pytest.param("rtl", marks=pytest.mark.cosim)])
+@pytest.mark.parametrize(
+    "backend",
+    [pytest.param("cycle", marks=pytest.mark.large), pytest.param("rtl", marks=pytest.mark.cosim)],
+)
 def test_frame_by_frame(backend, tmp_path):
     export("vtn_online", tmp_path / "online.onnx", "tiny")
     build(tmp_path / "online.onnx", AcceleratorConfig.load("tiny"), tmp_path / "online")

@@ -20,12 +20,11 @@ def folder(monkeypatch, tmp_path):
 def test_a_clip_and_single_steps(folder, capsys):
     assert clip.main(["--steps", "12"]) == 0
     said = capsys.readouterr().out
-    assert "12 steps, " in said and "all equal" in said and "fences cost at most" in said
-    build = Build.load(folder / "liteeval_clip_tiny")
-    assert [loop.trips for loop in clip.shortened(build.program, 3).loops] == [12], "data as ever"
+    assert "12 steps, " in said and "all equal" in said and "cycles" not in said
     assert clip.main(["--single"]) == 0
     said = capsys.readouterr().out
     assert "a skipped step: " in said and "a fine step: " in said
+    assert said.count("fences cost at most 0.") == 2 and "% of the memory's beats" in said
 
 
 @pytest.mark.large
