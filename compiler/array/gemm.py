@@ -15,7 +15,7 @@ from compiler.array.fields import Kernel, Place, array_instruction, drain_instru
 from compiler.array.packing import Packing
 from compiler.emit.emitter import Emitter
 from compiler.emit.schedule import Ring, Slots, Step, run
-from compiler.emit.transfers import Box, Strided, load_box, store_box
+from compiler.emit.transfers import Box, Strided, first_parts, load_box, store_box
 from compiler.tile.geometry import Axis, Range, Triple, cuts, product
 from compiler.tile.parts import DIRECT, Part, parts_of
 from compiler.tile.problem import Problem, Tiling
@@ -112,7 +112,8 @@ class GemmEmission:
         self.pieces = [piece for piece in whole if self._parts(piece)]
         piece_blocks = pieces.blocks * product(pieces.taps) * tiling.group
         self.piece_beats = piece_blocks * config.weight_block_beats
-        self.weight_base = emitter.weights.take(self.piece_beats * pieces.slots)
+        self.weight_slots = self._weight_slots()
+        self.weight_base = emitter.weights.take(self.piece_beats * self.weight_slots)
         self.group_parameter_beats = config.requantize_steps * config.parameter_row_beats
         parameter_slot = tiling.group * self.group_parameter_beats
         room = emitter.parameters.capacity // parameter_slot
@@ -129,24 +130,37 @@ class GemmEmission:
         self._output_turn = 0
         self._accumulator_turn = 0
 
+    def _weight_slots(self) -> int:
+        """Pieces of the weights on chip at a time.
+
+        Where they stream, half of the memory does, unless a tile needs more again: so the next
+        layer's first ones come while the last ones here are used.
+        """
+        pieces, per_group = self.tiling.pieces, len(self.pieces)
+        if pieces.slots >= len(self.groups) * per_group:
+            return pieces.slots
+        half = self.config.weight_beats // 2 // self.piece_beats
+        return min(pieces.slots, max(2, half, 2 * per_group))
+
     def _operand_parts(self) -> list[Range]:
         """Blocks of the operand that come together.
 
-        Where the port is busy, those of each piece of the weights: the array begins with the first
-        ones while the layer before still makes the last.
+        Where the port is busy, or the operand comes once, those of each piece of the weights: the
+        array begins with the first ones while the layer before still makes the last.
         """
         pieces = [piece.blocks for piece in self.pieces]
         dense = not any(self.job.first_block) and len(set(pieces)) == len(pieces)
-        if self.busy and dense and self.job.packing is None:
+        once = len(self.tiles) == 1
+        if (self.busy or once) and dense and self.job.packing is None:
             return pieces
         return [(0, self.problem.blocks)]
 
     def emit(self) -> None:
         """Emit the whole layer."""
         tiling = self.tiling
-        spread = tiling.pieces.slots < len(self.groups) * len(self.pieces)
+        spread = self.weight_slots < len(self.groups) * len(self.pieces)
         rings = {
-            "weight": Ring(tiling.pieces.slots, self._fill_weights),
+            "weight": Ring(self.weight_slots, self._fill_weights),
             "parameter": Ring(self.parameter_slots, self._fill_parameters),
         }
         if self.job.tail is not None:
@@ -268,7 +282,8 @@ class GemmEmission:
         whole = self._source_box(key, self.axes, self.problem.blocks)
         # Transfers of some blocks each, long enough to hide their latency.
         begin, size = part
-        count = max(1, min(size, size * whole.positions // 1024))
+        rows = size * whole.positions
+        count = max(1, min(size, rows // 1024), first_parts(size, rows) if key == 0 else 1)
         parts = [(begin + first, n) for first, n in cuts(size, ceil_div(size, count))]
         return [
             load

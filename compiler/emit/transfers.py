@@ -16,6 +16,18 @@ RUN_LEVELS = 3
 """Levels of runs in a transfer."""
 
 
+FIRST_PARTS, LEAST_BEATS = 4, 96
+"""Transfers that a layer's first operand comes in at most, and their beats at least."""
+
+
+def first_parts(blocks: int, rows: int) -> int:
+    """Transfers that a layer's first operand comes in.
+
+    The layer before may still be making the last blocks while the first ones come.
+    """
+    return max(1, min(FIRST_PARTS, rows // LEAST_BEATS, blocks))
+
+
 class TransferError(CompilerError):
     """A box that one instruction cannot transfer."""
 

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 from compiler.array.fields import Place
+from compiler.fused.order import Work, turns
 from compiler.fused.plan import FusedPlan
-from compiler.fused.stages import GemmStage, Pair
+from compiler.fused.stages import Pair
 from compiler.fused.strips import Strip
 from compiler.tile.convolution_cost import LOAD_OVERHEAD, PORT_EFFICIENCY, STORE_OVERHEAD
 from compiler.tile.hfa_cost import INSTRUCTION_OVERHEAD
 from hw.arch import timing, transform_timing
 from hw.arch.config import AcceleratorConfig
-from hw.arch.isa import ArrayMode
+from hw.arch.isa import Array, ArrayMode
 
 TOKEN = 3
 """Cycles from `done` of an instruction to the issue of one that waits for it, roughly."""
-Cycles: TypeAlias = tuple[int, int, int, int]
-"""Of a pair: array, array before its stream where that is not hidden, drain; vectors streamed."""
+Stream: TypeAlias = tuple[int, int, int]
+"""Of an ARRAY: cycles, cycles before its stream where those are not hidden, vectors streamed."""
+Cycles: TypeAlias = tuple[tuple[Stream, ...], int]
+"""Of what is summed up in the same accumulators, and of its DRAIN."""
 NOWHERE = Place(0, (0, 0, 0), (1, 1, 1), (1, 1, 1, 1))
 
 
@@ -43,19 +46,20 @@ class Timeline:
     _banks: list[int] = dataclasses.field(default_factory=lambda: [0, 0])
     _bank: int = 0
 
-    def run(self, pair: Cycles, after: int) -> int:
-        """One ARRAY and its DRAIN, the former not before `after`; returns when the latter is done.
+    def run(self, pair: Cycles, after: Sequence[int]) -> int:
+        """ARRAYs and their DRAIN; returns when the latter is done.
 
         Parameters
         ----------
         pair: see `Cycles`.
-        after: cycle in which the operand is there.
+        after: cycles in which the operands of the ARRAYs are there.
         """
-        stream, fill, drained, vectors = pair
-        self.vectors += vectors
-        start = max(self.array, after + fill, self._banks[self._bank] + fill)
-        self.array = start + stream
-        self.busy += stream
+        streams, drained = pair
+        for (stream, fill, vectors), there in zip(streams, after, strict=True):
+            start = max(self.array, there + fill, self._banks[self._bank] + fill)
+            self.vectors += vectors
+            self.array = start + stream
+            self.busy += stream
         begin = max(self.drain, self.array + timing.array_latency(self.config)) + TOKEN
         self.drain = self._banks[self._bank] = begin + drained + TOKEN
         self._bank = 1 - self._bank
@@ -63,79 +67,79 @@ class Timeline:
 
 
 def _cycles(pair: Pair, config: AcceleratorConfig) -> Cycles:
-    array, drain = pair
-    drained = timing.drain_duration(drain, config)
+    arrays, drain = pair
+    return tuple(_stream(a, config) for a in arrays), timing.drain_duration(drain, config)
+
+
+def _stream(array: Array, config: AcceleratorConfig) -> Stream:
     outputs = timing.array_outputs(array)
     if array.mode == ArrayMode.HFA:
         sets = timing.array_sets(array)
         stream = sets * transform_timing.array_slot(array, config) + INSTRUCTION_OVERHEAD
-        return stream, transform_timing.array_fill(array, config), drained, outputs * sets
+        return stream, transform_timing.array_fill(array, config), outputs * sets
     vectors = outputs * (timing.array_blocks(array) // array.counts[3])
-    return timing.array_occupancy(array, config) + 2, 0, drained, vectors
+    return timing.array_occupancy(array, config) + 2, 0, vectors
 
 
-def _temporal(plan: FusedPlan, strip: Strip, frames: int) -> Iterator[Pair]:
-    stage = plan.temporal
-    if stage is None or not strip.inner[1]:
-        return
-    box = ((0, plan.links.inner.layout.width), strip.inner, (0, frames))
-    yield from _gemm(stage, box)
-
-
-def _gemm(stage: GemmStage, box: tuple[tuple[int, int], ...]) -> Iterator[Pair]:
-    banks = iter(lambda: 0, 1)
-    for number in range(len(stage.groups)):
-        yield from stage.instructions(box, NOWHERE, NOWHERE, number, 0, 0, banks)
-
-
-def _window(plan: FusedPlan, strip: Strip, frames: int) -> Iterator[Pair]:
-    for lines in plan.window.lines(frames, plan.split):
-        yield plan.window.instructions(strip, lines, NOWHERE, NOWHERE, 0, 0, 0)
-
-
-def _pointwise(plan: FusedPlan, strip: Strip, frames: int) -> Iterator[Pair]:
-    if strip.pointwise is not None:
-        box = ((0, plan.pointwise.kernel.axes[0].out), strip.pointwise, (0, frames))
-        yield from _gemm(plan.pointwise, box)
-
-
-Stage = Callable[[FusedPlan, Strip, int], Iterator[Pair]]
+def _instructions(plan: FusedPlan, work: Work, strip: Strip, frames: int) -> Iterator[Pair]:
+    """What the array does for some work, wherever operands and results lie."""
+    banks = itertools.repeat(0)
+    match work.stage:
+        case "temporal":
+            assert plan.temporal is not None
+            box = ((0, plan.links.inner.layout.width), strip.inner, (0, frames))
+            yield from plan.temporal.instructions(box, NOWHERE, NOWHERE, work.part, 0, 0, banks)
+        case "window":
+            lines = plan.window.lines(frames, plan.split)[work.part]
+            yield plan.window.instructions(strip, lines, NOWHERE, NOWHERE, 0, 0, 0)
+        case _:
+            assert strip.pointwise is not None
+            box = ((0, plan.pointwise.kernel.axes[0].out), strip.pointwise, (0, frames))
+            yield from plan.pointwise.instructions(
+                box, NOWHERE, NOWHERE, work.part, 0, 0, banks, plan.pieces
+            )
 
 
 def _group(plan: FusedPlan, config: AcceleratorConfig, frames: int) -> Timeline:
     """One group of frames."""
+    shapes: dict[tuple[str, int, int, int, bool], list[Cycles]] = {}
+    strips = plan.strips
+    lines = plan.window.lines(frames, plan.split)
 
-    @functools.cache
-    def shape(stage: Stage, key: tuple[int | bool, ...], number: int) -> list[Cycles]:
-        return [_cycles(pair, config) for pair in stage(plan, plan.strips[number], frames)]
+    def cycles(work: Work) -> list[Cycles]:
+        strip = strips[work.item]
+        taken = 0 if strip.pointwise is None else strip.pointwise[1]
+        sizes = {"temporal": strip.inner[1], "window": strip.stream[1], "pointwise": taken}
+        key = work.stage, work.part, sizes[work.stage], strip.outputs[1], strip.resume
+        if key not in shapes:
+            pairs = _instructions(plan, work, strip, frames)
+            shapes[key] = [_cycles(pair, config) for pair in pairs]
+        return shapes[key]
 
-    def pairs(stage: Stage, number: int) -> list[Cycles]:
-        strip = plan.strips[number]
-        lines = 0 if strip.pointwise is None else strip.pointwise[1]
-        key = (strip.inner[1], strip.stream[1], strip.outputs[1], strip.resume, lines)
-        first = numbers.setdefault(key, number)
-        return shape(stage, key, first)
-
-    numbers: dict[tuple[int | bool, ...], int] = {}
     line = Timeline(config)
-    inner = result = 0
-    count = len(plan.strips)
-    for pair in pairs(_temporal, 0):
-        inner = line.run(pair, 0)
-    for number in range(count):
-        if plan.slots["result"] == 1 or number == 0:
-            for pair in pairs(_window, number):
-                result = line.run(pair, inner)
-        following = result
-        if number + 1 < count:
-            for pair in pairs(_temporal, number + 1):
-                inner = line.run(pair, 0)
-            if plan.slots["result"] == 2:
-                for pair in pairs(_window, number + 1):
-                    following = line.run(pair, 0)
-        for pair in pairs(_pointwise, number):
-            line.run(pair, result)
-        result = following
+    # When the blocks of the two inner maps are there.
+    inner = [0] * plan.links.inner.layout.blocks
+    result = [[0] * plan.window.blocks for _ in strips]
+    for _, works in turns(plan, [((0, frames), strip) for strip in strips]):
+        for work in works:
+            match work.stage:
+                case "temporal":
+                    assert plan.temporal is not None
+                    for pair in cycles(work):
+                        done = line.run(pair, [0])
+                    begin = plan.temporal.made(work.part - 1) if work.part else 0
+                    made = plan.temporal.made(work.part)
+                    inner[begin:made] = [done] * len(inner[begin:made])
+                case "window":
+                    first, count = lines[work.part].blocks
+                    operand = max(inner[first : first + count])
+                    for pair in cycles(work):
+                        done = line.run(pair, [operand])
+                    result[work.item][first : first + count] = [done] * count
+                case _:
+                    there = [max(result[work.item][b : b + n]) for b, n in plan.pieces]
+                    for pair in cycles(work):
+                        line.run(pair, there)
     return line
 
 
@@ -185,14 +189,12 @@ def _beats(plan: FusedPlan) -> tuple[int, int, int]:
     for box in plan.mean_tiles:
         loads += box.rows
         stores += box.rows // layout.frames
-    weights = plan.window.blocks * plan.window.problem.block_beats
-    if plan.temporal is not None:
-        weights += plan.temporal.item_beats * len(plan.temporal.groups)
-    stage = plan.pointwise
-    passes = 1
-    if plan.pointwise_slots < len(stage.groups):
-        passes = len(plan.frames) * sum(s.pointwise is not None for s in plan.strips)
-    weights += passes * stage.item_beats * len(stage.groups)
+    strips = len(plan.frames) * sum(strip.pointwise is not None for strip in plan.strips)
+    weights = 0
+    for name, (beats, parameters) in plan.items.items():
+        parts = plan.groups[name]
+        again = 1 if plan.held[name] == parts else strips
+        weights += again * parts * (beats + parameters)
     return loads, weights, stores
 
 

@@ -1,12 +1,9 @@
-"""Emission of a fused chain: temporal, depthwise and pointwise convolution of a strip on chip.
-
-Order: S(n), T(n + 1), P(n). The temporal convolution's drain writes the inner map as soon as the
-window has read it, and the pointwise convolution hides the drains of both.
-"""
+"""Emission of a fused chain: temporal, depthwise and pointwise convolution of a strip on chip."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Hashable, Iterator
 from typing import Any
@@ -18,13 +15,16 @@ from compiler.emit.schedule import Ring, Slots, Step, run
 from compiler.emit.transfers import Box, Strided, load_box, store_box
 from compiler.fused.choice import ranked, record
 from compiler.fused.operand import OperandPath, dense
+from compiler.fused.order import Work, turns
 from compiler.fused.plan import FusedPlan, Links
-from compiler.fused.stages import Lines, Pair, parameter_beats
+from compiler.fused.stages import Pair
 from compiler.fused.strips import Strip
 from compiler.ir import Chain, CompilerError
 from compiler.tile.geometry import Range
 from hw.arch.isa import Space, UnitInstruction
 from hw.arch.program import Tensor
+
+STAGES = ("temporal", "window", "pointwise")
 
 
 class FusedEmission:
@@ -40,22 +40,16 @@ class FusedEmission:
         # Strips of the pointwise convolution before each item.
         taken = (strip.pointwise is not None for _, strip in self.items)
         self._turns = [0, *itertools.accumulate(taken)]
-        temporal, window, pointwise = plan.temporal, plan.window, plan.pointwise
         self.operand = OperandPath(emitter, plan, self.items)
-        self.temporal_beats = 0
-        rows = window.blocks + pointwise.job.problem.groups
-        if temporal is not None:
-            self.temporal_beats = temporal.item_beats * len(temporal.groups)
-            rows += temporal.job.problem.groups
-        self.window_beats = window.blocks * window.problem.block_beats
-        total = self.temporal_beats + self.window_beats
-        self.weight_base = emitter.weights.take(total + plan.pointwise_slots * pointwise.item_beats)
-        beats = parameter_beats(self.config)
-        self.parameter_base = emitter.parameters.take(rows * beats)
-        self.window_parameters = self.parameter_base
-        if temporal is not None:
-            self.window_parameters += temporal.job.problem.groups * beats
-        self.pointwise_parameters = self.window_parameters + window.blocks * beats
+        self.weight_base, self.parameter_base = dict[str, int](), dict[str, int]()
+        held, items = plan.held, plan.items
+        weight = emitter.weights.take(sum(held[name] * items[name][0] for name in held))
+        parameter = emitter.parameters.take(sum(held[name] * items[name][1] for name in held))
+        for name in STAGES:
+            if name in held:
+                self.weight_base[name], self.parameter_base[name] = weight, parameter
+                weight += held[name] * items[name][0]
+                parameter += held[name] * items[name][1]
 
     def emit(self) -> None:
         """Emit the whole chain."""
@@ -67,40 +61,38 @@ class FusedEmission:
             self.operand.with_mean, means[-1] + 1 if means else 0
         )
         rings = {
-            "parameter": Ring(1, self._fill_parameters),
             "input": Ring(plan.slots["input"], self._fill_input, not_before=stored),
-            "window": Ring(1, self._fill_window),
-            "pointwise": Ring(plan.pointwise_slots, self._fill_pointwise),
         }
+        for name, held in plan.held.items():
+            rings[name] = Ring(held, functools.partial(self._fill_constants, name))
         if self.links.tail is not None:
             rings["beside"] = Ring(2, self._fill_beside)
-        if plan.temporal is not None:
-            rings["temporal"] = Ring(len(plan.temporal.groups), self._fill_temporal)
         run(self.emitter, rings, steps)
 
     # Order
 
     def _steps(self) -> Iterator[Step]:
-        """S(n), T(n + 1), P(n); without T and with two results S(n + 1), P(n)."""
+        """The array's work in order; what the vector unit prepares comes before it."""
         count = len(self.items)
-        first = self.plan.temporal is not None or self.plan.slots["result"] == 2
         prepared = means = 0
-        for number in range(-1 if first else 0, count):
-            while prepared < min(number + 1 + self._ahead, count):
+        for following, works in turns(self.plan, self.items):
+            while prepared < min(following + self._ahead, count):
                 for tile in range(means, self.operand.means_before(prepared)):
                     yield self._mean(tile)
                     means = tile + 1
                 yield from self._prepare(prepared)
                 prepared += 1
-            if self.plan.temporal is not None:
-                if number >= 0:
-                    yield from self._window(number)
-                if number + 1 < count:
-                    yield from self._temporal(number + 1)
-            elif number + first < count:
-                yield from self._window(number + first)
-            if number >= 0:
-                yield from self._pointwise(number)
+            for work in works:
+                yield self._work(work)
+
+    def _work(self, work: Work) -> Step:
+        match work.stage:
+            case "temporal":
+                return self._temporal(work.item, work.part)
+            case "window":
+                return self._window(work.item, work.part)
+            case _:
+                return self._pointwise(work.item, work.part)
 
     @property
     def _ahead(self) -> int:
@@ -117,35 +109,27 @@ class FusedEmission:
 
     # Transfers
 
-    def _fill_parameters(self, key: Hashable, slot: int) -> list[UnitInstruction]:
-        plan = self.plan
-        data = b"" if plan.temporal is None else plan.temporal.parameters()
-        data += plan.window.parameters() + plan.pointwise.parameters()
-        return [self.emitter.load_constant(data, Space.PARAMETER, self.parameter_base)]
-
-    def _fill_temporal(self, key: Hashable, slot: int) -> list[UnitInstruction]:
-        stage = self.plan.temporal
-        assert stage is not None and isinstance(key, int)
-        local = self._temporal_weight(slot)
-        return [self.emitter.load_constant(stage.weights(key), Space.WEIGHT, local)]
-
-    def _temporal_weight(self, slot: int) -> int:
-        assert self.plan.temporal is not None
-        return self.weight_base + slot * self.plan.temporal.item_beats
-
-    def _fill_window(self, key: Hashable, slot: int) -> list[UnitInstruction]:
-        data = self.plan.window.weights(self.plan.split[1])
-        local = self.weight_base + self.temporal_beats
-        return [self.emitter.load_constant(data, Space.WEIGHT, local)]
-
-    def _fill_pointwise(self, key: Hashable, slot: int) -> list[UnitInstruction]:
+    def _fill_constants(self, name: str, key: Hashable, slot: int) -> list[UnitInstruction]:
+        """Weights, then parameters, whose memory is small: they wait for the layer before."""
         assert isinstance(key, int)
-        data = self.plan.pointwise.weights(key)
-        return [self.emitter.load_constant(data, Space.WEIGHT, self._pointwise_weight(slot))]
+        plan = self.plan
+        if name == "window":
+            first = key * plan.split[1]
+            count = min(plan.split[1], plan.window.blocks - first)
+            data = plan.window.weights(first, count), plan.window.parameters(first, count)
+        else:
+            stage = plan.temporal if name == "temporal" else plan.pointwise
+            assert stage is not None
+            data = stage.weights(key), stage.parameters(key)
+        places = zip(
+            data, (Space.WEIGHT, Space.PARAMETER), self._constants(name, slot), strict=True
+        )
+        return [self.emitter.load_constant(*each) for each in places]
 
-    def _pointwise_weight(self, slot: int) -> int:
-        base = self.weight_base + self.temporal_beats + self.window_beats
-        return base + slot * self.plan.pointwise.item_beats
+    def _constants(self, name: str, slot: int) -> tuple[int, int]:
+        """First beats of the weights and parameters in a slot."""
+        weight, parameter = self.plan.items[name]
+        return self.weight_base[name] + slot * weight, self.parameter_base[name] + slot * parameter
 
     def _fill_input(self, key: Hashable, slot: int) -> list[UnitInstruction]:
         if isinstance(key, tuple):
@@ -156,8 +140,10 @@ class FusedEmission:
     # Computation
 
     def _emit_pair(self, pair: Pair) -> None:
-        for instruction in pair:
-            self.emitter.emit(instruction)
+        arrays, drain = pair
+        for array in arrays:
+            self.emitter.emit(array)
+        self.emitter.emit(drain)
 
     def _inner_place(self, number: int) -> Place:
         """New lines of the inner map; nothing is read of them where a strip only pads."""
@@ -166,29 +152,22 @@ class FusedEmission:
         first = (0, strip.inner[0], frames[0])
         return dense(self.plan.regions.get("inner", self.plan.regions["input"]).row, first, size)
 
-    def _temporal(self, number: int) -> Iterator[Step]:
+    def _temporal(self, number: int, group: int) -> Step:
         stage = self.plan.temporal
         frames, strip = self.items[number]
         assert stage is not None
-        if not strip.inner[1]:
-            return
-        for group in range(len(stage.groups)):
 
-            def body(slots: Slots, group: int = group) -> None:
-                operand = self.operand.operand(number, slots.get("input", 0))
-                box = ((0, self.links.inner.layout.width), strip.inner, frames)
-                weight = self._temporal_weight(slots["temporal"])
-                for pair in stage.instructions(
-                    box, operand, self._inner_place(number), group, weight, self.parameter_base,
-                    self.banks,
-                ):  # fmt: skip
-                    self._emit_pair(pair)
+        def body(slots: Slots) -> None:
+            operand = self.operand.operand(number, slots.get("input", 0))
+            box = ((0, self.links.inner.layout.width), strip.inner, frames)
+            constants = self._constants("temporal", slots["temporal"])
+            for pair in stage.instructions(
+                box, operand, self._inner_place(number), group, *constants, self.banks
+            ):
+                self._emit_pair(pair)
 
-            # Parameters come last: their memory is small, so that they wait for the layer before.
-            needs: dict[str, Hashable] = {"temporal": group}
-            if not self.operand.prepares:
-                needs["input"] = number
-            yield Step({**needs, "parameter": 0}, body)
+        needs: dict[str, Hashable] = {"temporal": group}
+        return Step(needs if self.operand.prepares else {**needs, "input": number}, body)
 
     def _result_place(self, number: int) -> Place:
         """Lines of the depthwise result that the pointwise convolution takes next."""
@@ -201,56 +180,49 @@ class FusedEmission:
         first = (0, lines[0], frames[0])
         return Place(row, first, size, (1, size[0], frame, frame * frames[1]))
 
-    def _window(self, number: int) -> Iterator[Step]:
+    def _window(self, number: int, part: int) -> Step:
         plan = self.plan
         frames, strip = self.items[number]
         loaded = plan.temporal is None and strip.inner[1] > 0
-        weight = self.weight_base + self.temporal_beats
-        for lines in plan.window.lines(frames[1], plan.split):
+        lines = plan.window.lines(frames[1], plan.split)[part]
 
-            def body(slots: Slots, lines: Lines = lines) -> None:
-                operand = self._inner_place(number)
-                if loaded:
-                    operand = self.operand.operand(number, slots["input"])
-                bank = next(self.banks)
-                self._emit_pair(
-                    plan.window.instructions(
-                        strip, lines, operand, self._result_place(number), weight,
-                        self.window_parameters, bank,
-                    )
-                )  # fmt: skip
-
-            needs: dict[str, Hashable] = {"window": 0}
+        def body(slots: Slots) -> None:
+            operand = self._inner_place(number)
             if loaded:
-                needs["input"] = number
-            yield Step({**needs, "parameter": 0}, body)
+                operand = self.operand.operand(number, slots["input"])
+            constants = self._constants("window", slots["window"])
+            self._emit_pair(
+                plan.window.instructions(
+                    strip, lines, operand, self._result_place(number), *constants,
+                    next(self.banks),
+                )
+            )  # fmt: skip
 
-    def _pointwise(self, number: int) -> Iterator[Step]:
+        needs: dict[str, Hashable] = {"window": lines.part}
+        return Step({**needs, "input": number} if loaded else needs, body)
+
+    def _pointwise(self, number: int, group: int) -> Step:
         frames, strip = self.items[number]
-        lines = strip.pointwise
-        if lines is None:
-            return
-        stage = self.plan.pointwise
+        lines, stage = strip.pointwise, self.plan.pointwise
+        assert lines is not None
         box = ((0, stage.kernel.axes[0].out), lines, frames)
         target = self._target_box(number)
         row = self.plan.row("output", self._turns[number])
         place = Place(row, target.first, target.size, target.pitches())
-        for group in range(len(stage.groups)):
 
-            def body(slots: Slots, group: int = group) -> None:
-                weight = self._pointwise_weight(slots["pointwise"])
-                operand = self._result_place(number)
-                for pair in stage.instructions(
-                    box, operand, place, group, weight, self.pointwise_parameters, self.banks
-                ):
-                    self._emit_pair(pair)
-                if group == len(stage.groups) - 1:
-                    self._store(number, row, slots.get("beside", 0))
+        def body(slots: Slots) -> None:
+            constants = self._constants("pointwise", slots["pointwise"])
+            operand = self._result_place(number)
+            for pair in stage.instructions(
+                box, operand, place, group, *constants, self.banks, self.plan.pieces
+            ):
+                self._emit_pair(pair)
+            self._store(number, group, row, slots.get("beside", 0))
 
-            needs: dict[str, Hashable] = {"parameter": 0, "pointwise": group}
-            if self.links.tail is not None and group == len(stage.groups) - 1:
-                needs["beside"] = number
-            yield Step(needs, body)
+        needs: dict[str, Hashable] = {"pointwise": group}
+        if self.links.tail is not None:
+            needs["beside"] = number
+        return Step(needs, body)
 
     def _target_box(self, number: int) -> Box:
         """What the pointwise convolution makes of an item, behind its pool."""
@@ -268,12 +240,24 @@ class FusedEmission:
         view = dataclasses.replace(view, address=view.address + self.links.tail.offset)
         return [*load_box(view, self._target_box(key), self.plan.regions["beside"].slot(slot, 2))]
 
-    def _store(self, number: int, row: int, slot: int) -> None:
-        """Store an item's results, which lie from a row on; join them with others before."""
+    def _store(self, number: int, group: int, row: int, slot: int) -> None:
+        """Store what a group of blocks makes of an item; join it with others before.
+
+        Parameters
+        ----------
+        number, group: which.
+        row: first row of the item's results.
+        slot: of what they are joined with.
+        """
         box = self._target_box(number)
+        first = self.plan.pointwise.made(group - 1) if group else 0
+        last = min(self.plan.pointwise.made(group), box.blocks)
+        skipped = first * box.positions
+        box = dataclasses.replace(box, block=first, blocks=last - first)
+        row += skipped
         if self.links.tail is not None:
-            beside = self.plan.regions["beside"].slot(slot, 2)
-            joined = self.plan.row("joined", self._turns[number])
+            beside = self.plan.regions["beside"].slot(slot, 2) + skipped
+            joined = self.plan.row("joined", self._turns[number]) + skipped
             for instruction in self.links.tail.instructions(box.rows, row, beside, joined):
                 self.emitter.emit(instruction)
             row = joined

@@ -7,15 +7,16 @@ with the last group.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 from compiler.array.fields import Place
 from compiler.emit.emitter import Emitter
-from compiler.emit.transfers import Box, Strided, load_box, row_field, store_box
+from compiler.emit.transfers import Box, Strided, first_parts, load_box, row_field, store_box
 from compiler.emit.vector import differences, mean_frame
 from compiler.fused.plan import FusedPlan
 from compiler.fused.strips import Strip
-from compiler.tile.geometry import Range
+from compiler.tile.geometry import Range, cuts
 from hw.arch.isa import Elementwise, ElementwiseOp, Reduce, ReduceOp, UnitInstruction, deltas
 from hw.arch.layout import ceil_div
 
@@ -84,8 +85,12 @@ class OperandPath:
         blocks = self.source.layout.blocks
         result: list[UnitInstruction] = []
         if count:
-            box = Box((x, y, first), (width, lines, count), 0, blocks)
-            result += load_box(self.view, box, place.row, place.pitches)
+            whole = Box((x, y, first), (width, lines, count), 0, blocks)
+            parts = first_parts(blocks, whole.rows) if number == 0 else 1
+            for block, n in cuts(blocks, ceil_div(blocks, parts)):
+                box = dataclasses.replace(whole, block=block, blocks=n)
+                row = place.row + block * place.pitches[3]
+                result += load_box(self.view, box, row, place.pitches)
         if mean:
             assert self.mean_view is not None
             box = Box((x, y, 0), (width, lines, 1), 0, blocks)

@@ -18,6 +18,7 @@ from compiler.fused.strips import Strip
 from compiler.ir import Chain, Convolution, TemporalResidual
 from compiler.tile.geometry import Axis, Range
 from compiler.tile.regions import Region
+from hw.arch.layout import ceil_div
 from hw.arch.program import Tensor
 
 
@@ -97,6 +98,8 @@ class FusedPlan:
     strips: of every group of frames.
     temporal, window, pointwise: stages.
     split: frames and blocks of an instruction of the window stage.
+    pieces: input blocks of the pointwise stage that are summed up at a time.
+    held: groups of blocks of each stage whose weights and parameters are on chip.
     regions: by name, with one writer and one reader each: input (LOAD to VECTOR or ARRAY),
         difference (VECTOR to VECTOR or ARRAY), packed (VECTOR to ARRAY), inner and result (DRAIN
         to ARRAY), output (DRAIN to STORE, or to VECTOR with a tail), beside (LOAD to VECTOR) and
@@ -104,7 +107,6 @@ class FusedPlan:
         frames lie in the input region as well.
     slots: strips that each region holds.
     mean_tiles: boxes whose mean frame is made at a time, where there is a temporal residual.
-    pointwise_slots: groups of the pointwise weights on chip.
     cycles: estimate; parts: what it is made of.
     beats: moved between DRAM and the chip.
     vectors: activation rows that pass the array.
@@ -118,14 +120,39 @@ class FusedPlan:
     window: WindowStage
     pointwise: GemmStage
     split: tuple[int, int]
+    pieces: tuple[Range, ...]
+    held: dict[str, int]
     regions: dict[str, Region]
     slots: dict[str, int]
     mean_tiles: tuple[Box, ...]
-    pointwise_slots: int
     cycles: int
     parts: dict[str, int]
     beats: int
     vectors: int
+
+    @property
+    def groups(self) -> dict[str, int]:
+        """Groups of blocks of each stage."""
+        found = {
+            "window": ceil_div(self.window.blocks, self.split[1]),
+            "pointwise": len(self.pointwise.groups),
+        }
+        if self.temporal is not None:
+            found["temporal"] = len(self.temporal.groups)
+        return found
+
+    @property
+    def items(self) -> dict[str, tuple[int, int]]:
+        """Beats of the weights and of the parameters of a group of each stage."""
+        window, pointwise, temporal = self.window, self.pointwise, self.temporal
+        problem, blocks = window.problem, self.split[1]
+        found = {
+            "window": (blocks * problem.block_beats, blocks * problem.parameter_beats),
+            "pointwise": (pointwise.item_beats, pointwise.item_parameters),
+        }
+        if temporal is not None:
+            found["temporal"] = temporal.item_beats, temporal.item_parameters
+        return found
 
     @property
     def temporal_axis(self) -> Axis:
@@ -153,7 +180,7 @@ class FusedPlan:
         report: dict[str, Any] = {
             "load": [self.links.inner.layout.width, self.lines, self.frames[0][1]],
             "pointwise_group": self.pointwise.group,
-            "pointwise_slots": self.pointwise_slots,
+            "held": {name: f"{self.held[name]} of {n}" for name, n in self.groups.items()},
             "slots": dict(self.slots),
             "estimate": self.cycles,
             **self.parts,

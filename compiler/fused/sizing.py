@@ -12,15 +12,22 @@ from compiler.array.hfa import fold, refusal, transformed
 from compiler.emit.transfers import Box
 from compiler.fused.cost import with_cost
 from compiler.fused.plan import FusedPlan, Links, residual_frames
-from compiler.fused.stages import GemmStage, WindowStage, parameter_beats
+from compiler.fused.stages import GemmStage, WindowStage
 from compiler.fused.strips import strips_of
 from compiler.policy import OFF, SUPPORTED, Policy
-from compiler.tile.geometry import Axis, Range, balanced, cuts, product
+from compiler.tile.geometry import Axis, Range, Triple, balanced, cuts, product
 from compiler.tile.limits import MAX_COUNT
+from compiler.tile.parts import DIRECT
 from compiler.tile.regions import Region, split_banks
 from hw.arch.config import AcceleratorConfig
+from hw.arch.layout import ceil_div
 
 FRAME_CHOICES = (1, 2, 4, 8, 16)
+PARTS = (1, 2, 4)
+"""Parts that the blocks between the stages come in, at least. With one, each stage waits for the
+last drain of the one before it where nothing else is left to compute."""
+SHARES = (1, 4, 5)
+"""Parts of the weight memory that a group of blocks of a stage may take one of."""
 
 
 def merged_back(job: Job, axes: tuple[Axis, Axis, Axis]) -> Kernel:
@@ -75,9 +82,10 @@ def candidates(links: Links, config: AcceleratorConfig, policy: Policy) -> Itera
     for count in sorted(frames | {used}):
         for lines in sorted(heights | {kernel.axes[1].out}):
             for form in forms:
-                plan = _Sizing(links, config, (job, kernel), form, count, lines).plan()
-                if plan is not None:
-                    yield plan
+                for parts in PARTS if form is None or form[1].algorithm == DIRECT else (1,):
+                    plan = _Sizing(links, config, (job, kernel), form, count, lines, parts).plan()
+                    if plan is not None:
+                        yield plan
 
 
 class _Sizing:
@@ -91,7 +99,9 @@ class _Sizing:
         temporal: tuple[Job, Kernel] | None,
         count: int,
         lines: int,
+        parts: int,
     ):
+        self.parts = parts
         self.links, self.config = links, config
         self.form, self.pointwise_form = temporal, pointwise
         self.frames = tuple(cuts(pointwise[1].axes[2].out, count))
@@ -108,63 +118,68 @@ class _Sizing:
     def plan(self) -> FusedPlan | None:
         """The plan, or None where something does not fit."""
         memory = self.config.memory
-        split = self.window.block_size(self.count, max(s.outputs[1] for s in self.strips))
+        lines = max(s.outputs[1] for s in self.strips)
+        split = self.window.block_size(self.count, lines, self.parts)
         windowed = self.window.problem.window[1] > 1
         if split is None or self.window.entries(self.count) > memory.line_pixels:
             return None
         if windowed and self.window.line > memory.line_pixels:
             return None
-        if self.form is not None:
-            box = self.links.inner.layout.width, self.inner_lines, self.count
-            self.temporal = GemmStage.fitting(self.config, *self.form, box, MAX_COUNT)
-            if self.temporal is None:
-                return None
-        room = self.config.weight_beats - self.window_beats - self.temporal_beats
-        stage = self._pointwise(room)
-        if stage is None or not self._parameters_fit(stage):
-            return None
-        slots = min(len(stage.groups), room // stage.item_beats)
-        for choice in self._slot_choices():
-            regions = self._regions(stage, choice)
-            if regions is None:
+        for share in SHARES:
+            stages = self._stages(share)
+            if stages is None:
                 continue
-            rows = regions["input"].rows // choice["input"]
-            draft = FusedPlan(
-                self.links, self.frames, self.lines, self.strips, self.temporal, self.window,
-                stage, split, regions, choice, self._mean_tiles(rows), slots, 0, {}, 0, 0,
-            )  # fmt: skip
-            return with_cost(draft, self.config)
+            self.temporal, pointwise = stages
+            draft = self._draft(split, pointwise)
+            held = _held(draft, self.config)
+            if held is None:
+                continue
+            for choice in self._slot_choices():
+                regions = self._regions(pointwise, choice)
+                if regions is None:
+                    continue
+                rows = regions["input"].rows // choice["input"]
+                plan = dataclasses.replace(
+                    draft, regions=regions, slots=choice, held=held,
+                    mean_tiles=self._mean_tiles(rows),
+                )  # fmt: skip
+                return with_cost(plan, self.config)
+            return None
         return None
 
-    @property
-    def window_beats(self) -> int:
-        """Beats of the depthwise weights."""
-        return self.window.blocks * self.window.problem.block_beats
+    def _draft(self, split: tuple[int, int], pointwise: GemmStage) -> FusedPlan:
+        """A plan without memories and costs."""
+        # Each piece ends where one of the window's parts does.
+        parts = ceil_div(self.window.blocks, split[1])
+        piece = split[1] * ceil_div(parts, min(self.parts, 2))
+        return FusedPlan(
+            self.links, self.frames, self.lines, self.strips, self.temporal, self.window,
+            pointwise, split, tuple(cuts(pointwise.job.problem.reduced, piece)), {}, {}, {}, (),
+            0, {}, 0, 0,
+        )  # fmt: skip
 
-    @property
-    def temporal_beats(self) -> int:
-        """Beats of the temporal weights; all of them stay on chip."""
-        stage = self.temporal
-        return 0 if stage is None else stage.item_beats * len(stage.groups)
-
-    def _pointwise(self, room: int) -> GemmStage | None:
-        """The pointwise stage, all weights on chip or two groups of them at least."""
-        job, kernel = self.pointwise_form
+    def _stages(self, share: int) -> tuple[GemmStage | None, GemmStage] | None:
+        """Temporal and pointwise stage, whose groups of blocks take a share of the weights."""
+        temporal = None
+        if self.form is not None:
+            box = self.links.inner.layout.width, self.inner_lines, self.count
+            temporal = self._stage(self.form, box, share, self.parts)
+            if temporal is None:
+                return None
+        kernel = self.pointwise_form[1]
         box = kernel.axes[0].out, self.lines, self.count
-        stage = GemmStage.fitting(self.config, job, kernel, box, MAX_COUNT)
-        if stage is not None and stage.item_beats * len(stage.groups) <= room:
-            return stage
-        one = job.problem.reduced * self.config.weight_block_beats
-        if room < 2 * one:
-            return None
-        return GemmStage.fitting(self.config, job, kernel, box, room // (2 * one))
+        pointwise = self._stage(self.pointwise_form, box, share, 1)
+        return None if pointwise is None else (temporal, pointwise)
 
-    def _parameters_fit(self, stage: GemmStage) -> bool:
-        rows = self.window.blocks + stage.job.problem.groups
-        if self.temporal is not None:
-            rows += self.temporal.job.problem.groups
-        capacity = self.config.parameter_rows * self.config.parameter_row_beats
-        return rows * parameter_beats(self.config) <= capacity
+    def _stage(
+        self, form: tuple[Job, Kernel], box: Triple, share: int, parts: int
+    ) -> GemmStage | None:
+        job, kernel = form
+        limit = ceil_div(job.problem.groups, parts)
+        if share > 1:
+            block = job.problem.reduced * kernel.taps * self.config.weight_block_beats
+            limit = min(limit, self.config.weight_beats // (share * block))
+        return GemmStage.fitting(self.config, job, kernel, box, limit)
 
     def _slot_choices(self) -> Iterator[dict[str, int]]:
         """Strips that the regions hold, best choice first.
@@ -245,3 +260,31 @@ class _Sizing:
             for y, n in cuts(layout.height, lines)
             for block, count in cuts(layout.blocks, blocks)
         )
+
+
+def _held(plan: FusedPlan, config: AcceleratorConfig) -> dict[str, int] | None:
+    """Groups of each stage whose weights and parameters are on chip at a time.
+
+    All of them, of as many stages as can be, the largest ones first; of others two at least. None
+    where that does not fit.
+    """
+    groups, items = plan.groups, plan.items
+    capacity = config.weight_beats, config.parameter_rows * config.parameter_row_beats
+
+    def fit(held: dict[str, int]) -> bool:
+        return all(
+            sum(held[name] * items[name][memory] for name in held) <= room
+            for memory, room in enumerate(capacity)
+        )
+
+    held = {name: min(2, count) for name, count in groups.items()}
+    if not fit(held):
+        return None
+    for name in sorted(groups, key=lambda name: -groups[name] * items[name][0]):
+        whole = held | {name: groups[name]}
+        if fit(whole):
+            held = whole
+    for name in ("pointwise", "window", "temporal"):
+        while name in held and held[name] < groups[name] and fit(held | {name: held[name] + 1}):
+            held[name] += 1
+    return held

@@ -7,6 +7,7 @@ results lie (`Place`) is the schedule's business (compiler/fused/emission.py).
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
@@ -27,9 +28,11 @@ from compiler.tile.parts import DIRECT, parts_of
 from compiler.tile.tiling import accumulator_tile
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode, Drain, deltas
+from hw.arch.layout import ceil_div
 from hw.arch.program import Tensor
 
-Pair: TypeAlias = tuple[Array, Drain]
+Pair: TypeAlias = tuple[tuple[Array, ...], Drain]
+"""What one after another adds to the same accumulators, and what empties them."""
 ORDER: Triple = (0, 1, 2)
 
 
@@ -99,6 +102,11 @@ class GemmStage:
         """Lane blocks that drains write, whole accumulator rows."""
         return self.job.problem.groups * self.config.array.blocks_per_row
 
+    @property
+    def item_parameters(self) -> int:
+        """Beats of the parameters of a group of output blocks."""
+        return self.group * parameter_beats(self.config)
+
     def weights(self, number: int) -> bytes:
         """Weights of one group of output blocks."""
         first, count = self.groups[number]
@@ -106,9 +114,14 @@ class GemmStage:
             self.job.weights[first : first + count], self.kernel.algorithm, self.config
         )
 
-    def parameters(self) -> bytes:
-        """Requantization parameters of all output blocks."""
-        return b"".join(self.job.parameters)
+    def parameters(self, number: int) -> bytes:
+        """Requantization parameters of one group of output blocks."""
+        first, count = self.groups[number]
+        return b"".join(self.job.parameters[first : first + count])
+
+    def made(self, number: int) -> int:
+        """Lane blocks of the result that are there when a group and those before it are."""
+        return sum(self.groups[number]) * self.config.array.blocks_per_row
 
     def instructions(
         self,
@@ -119,6 +132,7 @@ class GemmStage:
         weight: int,
         parameter: int,
         banks: Iterator[int],
+        pieces: Sequence[Range] = (),
     ) -> Iterator[Pair]:
         """ARRAY and DRAIN of a box of results for one group of output blocks.
 
@@ -127,26 +141,32 @@ class GemmStage:
         box: first and count along x, y, t, in front of the pool.
         operand, result: where they lie; the result's coordinates are behind the pool.
         number: of the group.
-        weight, parameter: first beat of the group's weights, of the stage's parameters.
+        weight, parameter: first beat of the group's weights and parameters.
         banks: accumulator bank of each part in turn.
+        pieces: first and count of the input blocks of each ARRAY; default: all at once.
         """
         first, count = self.groups[number]
         blocks = self.config.array.blocks_per_row
         shifted = dataclasses.replace(result, row=result.row + first * blocks * result.pitches[3])
         skipped = self.job.first_block[first] * operand.pitches[3]
         operand = dataclasses.replace(operand, row=operand.row + skipped)
+        block_beats = count * self.kernel.taps * self.config.weight_block_beats
         for part in parts_of(self.kernel.axes, self.kernel.algorithm, box, self.sizes):
             bank = next(banks)
-            array = array_instruction(
-                self.config,
-                self.kernel,
-                part,
-                operand,
-                groups=count,
-                blocks=self.job.problem.reduced,
-                weight=weight,
-                bank=bank,
-                block_step=self.job.block_step,
+            arrays = tuple(
+                array_instruction(
+                    self.config,
+                    self.kernel,
+                    part,
+                    dataclasses.replace(operand, row=operand.row + begin * operand.pitches[3]),
+                    groups=count,
+                    blocks=blocks,
+                    weight=weight + begin * block_beats,
+                    bank=bank,
+                    block_step=self.job.block_step,
+                    accumulate=begin > 0,
+                )
+                for begin, blocks in pieces or [(0, self.job.problem.reduced)]
             )
             drain = drain_instruction(
                 self.config,
@@ -155,9 +175,9 @@ class GemmStage:
                 shifted,
                 groups=count,
                 bank=bank,
-                parameter=parameter + first * parameter_beats(self.config),
+                parameter=parameter,
             )
-            yield array, drain
+            yield arrays, drain
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -168,11 +188,13 @@ class Lines:
     ----------
     frames: first (counted from the group's) and count.
     blocks: first and count.
+    part: number of these blocks, whose weights come together.
     entry: first line-buffer entry.
     """
 
     frames: Range
     blocks: Range
+    part: int
     entry: int
 
 
@@ -203,22 +225,25 @@ class WindowStage:
         self.line = self.problem.line(self.axes[0].out)
         self.width = self.problem.line_outputs(self.axes[0].out)
 
-    def block_size(self, frames: int, lines: int) -> tuple[int, int] | None:
-        """Frames and blocks of an instruction whose strips have so many result lines."""
+    def block_size(self, frames: int, lines: int, parts: int) -> tuple[int, int] | None:
+        """Frames and blocks of an instruction whose strips have so many result lines.
+
+        The blocks come in so many parts at least.
+        """
         rows = self.config.memory.accumulator_rows // (lines * self.width)
         if rows < 1:
             return None
         if frames > rows:
             return balanced(frames, rows), 1
-        blocks = min(rows // frames, self.blocks)
+        blocks = min(rows // frames, ceil_div(self.blocks, parts))
         return frames, balanced(self.blocks, blocks)
 
     def lines(self, frames: int, size: tuple[int, int]) -> list[Lines]:
         """Instructions of a strip of so many frames."""
         result, entry = [], 0
-        for blocks in cuts(self.blocks, size[1]):
+        for number, blocks in enumerate(cuts(self.blocks, size[1])):
             for part in cuts(frames, size[0]):
-                result.append(Lines(part, blocks, entry))
+                result.append(Lines(part, blocks, number, entry))
                 entry += self.line * part[1] * blocks[1] * self.problem.passes
         return result
 
@@ -237,19 +262,23 @@ class WindowStage:
         """
         return self.config.array.blocks_per_row - 1
 
-    def weights(self, size: int) -> bytes:
-        """Weights of all blocks, `size` of them per instruction."""
-        blocks: npt.NDArray[np.int8] = weight_blocks(self.op, self.source, ORDER, self.config)
-        parts = [
-            # [block, t, pass, row, col] to the order of the array's nest
-            np.ascontiguousarray(blocks[first : first + count].transpose(1, 2, 0, 3, 4)).tobytes()
-            for first, count in cuts(self.blocks, size)
-        ]
-        return b"".join(parts)
+    def weights(self, first: int, count: int) -> bytes:
+        """Weights of some blocks, in the order of the array's nest."""
+        # [block, t, pass, row, col]
+        some = self._weight_blocks[first : first + count].transpose(1, 2, 0, 3, 4)
+        return np.ascontiguousarray(some).tobytes()
 
-    def parameters(self) -> bytes:
-        """Requantization parameters of all blocks."""
-        return b"".join(parameter_blocks(self.op, self.source, self.config))
+    @functools.cached_property
+    def _weight_blocks(self) -> npt.NDArray[np.int8]:
+        return weight_blocks(self.op, self.source, ORDER, self.config)
+
+    def parameters(self, first: int, count: int) -> bytes:
+        """Requantization parameters of some blocks."""
+        return b"".join(self._parameter_blocks[first : first + count])
+
+    @functools.cached_property
+    def _parameter_blocks(self) -> Sequence[bytes]:
+        return parameter_blocks(self.op, self.source, self.config)
 
     def instructions(
         self,
@@ -268,7 +297,7 @@ class WindowStage:
         strip, lines: which.
         operand: the strip's new lines of the inner map, and its frames.
         result: the lines that the pointwise convolution takes next.
-        weight, parameter: first beats of the stage's weights and parameters.
+        weight, parameter: first beats of these blocks' weights and parameters.
         bank: accumulator bank.
         """
         config = self.config
@@ -282,7 +311,7 @@ class WindowStage:
             signed=int(self.source.signed),
             zero_point=self.source.zero_point & 0xFF,
             activation=row_field(operand.at(start) + block * pitches[3]),
-            weight=weight + block * self.problem.block_beats,
+            weight=weight,
             accumulator=bank * config.memory.accumulator_rows,
             counts=nest,
             deltas=deltas(nest, (*pitches, 0, 0, 0, 0)),
@@ -306,9 +335,9 @@ class WindowStage:
             accumulator_deltas=deltas((1, 1, 1, *counts), (0, 0, 0, *rows)),
             destination=result.at(first) + block * out[3],
             destination_deltas=deltas((config.array.blocks_per_row, *counts), (1, *out)),
-            parameter=parameter + block * self.problem.parameter_beats,
+            parameter=parameter,
             zero_point=self.target.zero_point,
             low=self.op.low,
             high=self.op.high,
         )
-        return array, drain
+        return (array,), drain

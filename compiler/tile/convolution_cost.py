@@ -109,6 +109,9 @@ def estimate(
     packing = _packing_cycles(problem, config, load, tiles)
     joining = beside * config.vector_steps + joins * DRAIN_OVERHEAD
     first = loads // load_count + weights // max(weight_loads, 1) + 2 * LOAD_OVERHEAD
+    if tiles == 1 and pieces_per_group > 1 and problem.raw_axes is None:
+        # The operand comes in as many parts as the weights.
+        first -= loads - loads // pieces_per_group
     last = stores // (tiles * groups) + done.drain // drains + STORE_OVERHEAD
     last += joining // (tiles * groups)
     parts = {

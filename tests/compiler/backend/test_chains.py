@@ -26,7 +26,6 @@ from compiler.tile.geometry import Axis
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode, Load, Store
 from sim.backend import Options
-from sim.backends import make_backend
 from sim.cycle.backend import CycleBackend
 from sim.functional import FunctionalMachine, MachineError
 from sim.host import start_image
@@ -38,9 +37,7 @@ from tests.compiler.backend.harness import (
     kind,
     network,
 )
-from tests.compiler.backend.hfa_cases import CONFIGS as HFA
 from tests.compiler.backend.test_vector import residual
-from tests.ladder.compare import differences
 
 COMMON = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -159,6 +156,7 @@ CASES = {
     "strided, one strip": ("base", (20, 1, 6, 7), {"mid": 40, "out": 24, "stride": (2, 2)}),
     "strided, tiny": ("tiny", (6, 4, 17, 9), {"mid": 6, "stride": (2, 2)}),
     "strided, no temporal": ("tiny", (6, 2, 16, 20), {"temporal": False, "stride": (2, 1)}),
+    "streamed": ("tiny", (16, 1, 7, 7), {"mid": 96, "out": 16, "taps": 1}),
     "residual, tiny": ("tiny", (6, 4, 9, 10), {"mid": 6, "trg": True}),
     "transformed": ("transforms", (20, 8, 20, 24), {"mid": 32, "out": 40, "pool": (2, 2, 2)}),
     "transformed residual": ("transforms", (20, 16, 20, 24), {"mid": 32, "trg": True}),
@@ -440,24 +438,3 @@ def test_a_chain_says_why_it_is_direct():
     assert "depthwise" in without["reason"]
     assert {"direct", "F(2,3)"} <= having["candidates"].keys()
     assert said(False, CONFIGS["base"]) is said(True, CONFIGS["base"]) is None
-
-
-RTL_CASES = {
-    "strided": ((6, 1, 17, 9), {"mid": 6, "stride": (2, 2)}),
-}
-
-
-@pytest.mark.cosim
-@pytest.mark.parametrize("case", RTL_CASES)
-def test_on_rtl(case):
-    """Values, and the times of every instruction."""
-    shape, options = RTL_CASES[case]
-    config, graph = HFA["tiny"], chain(shape, **options)
-    program = generate(graph, config)
-    memory = start_image(program, feeds_of(graph))
-    rtl, model = (make_backend(b).run(program, config, memory, Options()) for b in ("rtl", "cycle"))
-    assert differences(rtl, model) == []
-    run = execute(graph, config, program)
-    assert run.differing() == []
-    y = program.tensor("y")
-    assert np.array_equal(rtl.image.read(y), run.reference["y"])
