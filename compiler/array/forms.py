@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from compiler.array.fields import Kernel
-from compiler.array.gemm import Job, Tail
+from compiler.array.gemm import Job
 from compiler.array.packing import Packing, packings
+from compiler.array.tail import Follower, Tail
 from compiler.emit.transfers import Strided
 from compiler.ir import Convolution
 from compiler.tile.geometry import Axis, AxisTriple, merge, product
@@ -136,11 +137,11 @@ def jobs(
     target: Tensor,
     config: AcceleratorConfig,
     constants: bool = True,
-    tail: Tail | None = None,
+    tail: Tail | Follower | None = None,
 ) -> list[Job]:
     """The convolution in every form worth trying; without `constants` only their sizes.
 
-    `tail` is what is done with its results before they are stored.
+    `tail` is what is done with its results before they are stored, or what follows them.
     """
     merged, levels = merge(axes_of(op, source))
     first, reduced = spans(op, source.layout, target.layout, config)
@@ -152,7 +153,8 @@ def jobs(
             groups=len(first),
             out_blocks=target.layout.blocks,
             joinable=len({b - a for a, b in itertools.pairwise(first)}) <= 1,
-            joined=tail is not None,
+            joined=isinstance(tail, Tail),
+            followed=tail.sizes(config) if isinstance(tail, Follower) else None,
         ),
         source=Strided.of(source).merged(levels),
         target=Strided.of(target).merged(levels),

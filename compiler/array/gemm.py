@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from compiler.array.fields import Kernel, Place, array_instruction, drain_instruction, weight_bytes
 from compiler.array.packing import Packing
+from compiler.array.tail import Behind, Follower, Tail
 from compiler.emit.emitter import Emitter
 from compiler.emit.schedule import Ring, Slots, Step, run
 from compiler.emit.transfers import Box, Strided, first_parts, load_box, store_box
@@ -31,21 +32,6 @@ BUSY = 0.9
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Tail:
-    """What the vector unit does with results before they are stored.
-
-    Attributes
-    ----------
-    offset: DRAM bytes from the result to a tensor of equal layout, which it is joined with.
-    instructions: for so many rows, told the first row of the results, of the other tensor's and of
-        what comes of them.
-    """
-
-    offset: int
-    instructions: Callable[[int, int, int, int], Sequence[UnitInstruction]]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class Job:
     """A convolution as the array sees it.
 
@@ -58,7 +44,7 @@ class Job:
     first_block: input block at which each output group's sum begins.
     kernel: what the array computes.
     packing: how the operand is packed first, if it is.
-    tail: what is done with results before they are stored, if anything is.
+    tail: what is done with results before they are stored, or what follows them, if anything.
     """
 
     problem: Problem
@@ -69,7 +55,7 @@ class Job:
     first_block: Sequence[int]
     kernel: Kernel
     packing: Packing | None = None
-    tail: Tail | None = None
+    tail: Tail | Follower | None = None
 
     @property
     def block_step(self) -> int:
@@ -129,6 +115,8 @@ class GemmEmission:
         self.operand = self._operand_parts()
         self._output_turn = 0
         self._accumulator_turn = 0
+        # Numbers of the steps that end with a store, and what that stores.
+        self._stores: list[tuple[int, Box]] = []
 
     def _weight_slots(self) -> int:
         """Pieces of the weights on chip at a time.
@@ -163,7 +151,7 @@ class GemmEmission:
             "weight": Ring(self.weight_slots, self._fill_weights),
             "parameter": Ring(self.parameter_slots, self._fill_parameters),
         }
-        if self.job.tail is not None:
+        if isinstance(self.job.tail, Tail):
             rings["beside"] = Ring(2, self._fill_beside)
         if self.job.packing is None:
             for number, blocks in enumerate(self.operand):
@@ -173,11 +161,17 @@ class GemmEmission:
                 )
         else:
             rings["raw"] = Ring(tiling.input_slots, self._fill_raw)
+        steps = self._steps()
+        if isinstance(self.job.tail, Follower):
+            assert tiling.beside is not None and tiling.joined is not None
+            behind = Behind(self.emitter, self.job.tail, tiling.beside, tiling.joined)
+            steps = behind.woven(steps, self.job.target, self._stores, len(self.groups))
+            rings["followed"] = behind.ring
         transformed = self.job.kernel.algorithm != DIRECT
         run(
             self.emitter,
             rings,
-            self._steps(),
+            steps,
             late=transformed or self.busy,
             short=not transformed or self.busy,
         )
@@ -201,7 +195,7 @@ class GemmEmission:
                 for piece in pieces:
                     self._array(tile, part, group, piece, 1, slots)
                 self._drain(tile, part, group, 1, 1, 0)
-            for group in groups if self.job.tail is not None else ():
+            for group in groups if isinstance(self.job.tail, Tail) else ():
                 for instruction in self._fill_beside((tile, group), 1):
                     self.emitter.emit(instruction)
                 self._join(tile, group, 1, 1)
@@ -214,7 +208,8 @@ class GemmEmission:
             order = [(tile, group) for group in range(len(self.groups)) for tile in self._numbers()]
         else:
             order = [(tile, group) for tile in self._numbers() for group in range(len(self.groups))]
-        steps = []
+        steps: list[Step] = []
+        self._stores.clear()
         packed = 0
         for tile, group in order:
             if self.job.packing is not None:
@@ -223,6 +218,7 @@ class GemmEmission:
                     steps.append(self._packing_step(packed))
                     packed += 1
             steps += self._tile_steps(tile, group)
+            self._stores.append((len(steps) - 1, self._target_box(tile, group)))
         return steps
 
     def _numbers(self) -> range:
@@ -246,7 +242,7 @@ class GemmEmission:
                     needs[f"input{piece % len(self.operand)}"] = tile
                 last = piece == len(self.pieces) - 1
                 store = last and number == len(parts) - 1
-                if store and self.job.tail is not None:
+                if store and isinstance(self.job.tail, Tail):
                     needs["beside"] = (tile, group)
 
                 def body(
@@ -358,14 +354,17 @@ class GemmEmission:
         return Box(first, size, block, blocks)
 
     def _store(self, tile: int, group: int, out_slot: int) -> None:
-        region = self.tiling.joined or self.tiling.output
+        region = self.tiling.output
+        if isinstance(self.job.tail, Tail):
+            assert self.tiling.joined is not None
+            region = self.tiling.joined
         row = region.slot(out_slot, 2)
         self.emitter.emit(store_box(self.job.target, self._target_box(tile, group), row))
 
     # The tail
 
     def _fill_beside(self, key: Hashable, slot: int) -> list[UnitInstruction]:
-        assert isinstance(key, tuple) and self.job.tail is not None
+        assert isinstance(key, tuple) and isinstance(self.job.tail, Tail)
         assert self.tiling.beside is not None
         view = self.job.target
         view = dataclasses.replace(view, address=view.address + self.job.tail.offset)
@@ -373,7 +372,7 @@ class GemmEmission:
 
     def _join(self, tile: int, group: int, out_slot: int, slot: int) -> None:
         beside, joined = self.tiling.beside, self.tiling.joined
-        assert self.job.tail is not None and beside is not None and joined is not None
+        assert isinstance(self.job.tail, Tail) and beside is not None and joined is not None
         rows = self._target_box(tile, group).rows
         result = self.tiling.output.slot(out_slot, 2)
         for instruction in self.job.tail.instructions(

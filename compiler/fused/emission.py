@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterator
 from typing import Any
 
 from compiler.array.fields import Place
-from compiler.array.gemm import Tail
+from compiler.array.tail import Tail
 from compiler.emit.emitter import Emitter
 from compiler.emit.schedule import Ring, Slots, Step, run
 from compiler.emit.transfers import Box, Strided, load_box, store_box

@@ -11,7 +11,7 @@ import dataclasses
 from typing import Any
 
 from compiler.array.forms import axes_of
-from compiler.array.gemm import Tail
+from compiler.array.tail import Tail
 from compiler.emit.transfers import Box, tensor_of
 from compiler.fused.stages import GemmStage, WindowStage
 from compiler.fused.strips import Strip

@@ -11,7 +11,7 @@ from compiler.emit.vector import mean_fields
 from compiler.ir import BorderedMean, Pool, PoolKind
 from compiler.lower.base import Lanes, Streamed
 from compiler.lower.contracts import lanes_differ
-from compiler.lower.windows import LIMITS, described, layer
+from compiler.lower.windows import LIMITS, Most, described, layer
 from compiler.tile.geometry import Axis, AxisTriple
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import ReduceOp
@@ -38,8 +38,14 @@ def pool_axes(op: Pool, source: Tensor) -> AxisTriple:
     return axes[0], axes[1], axes[2]
 
 
-def pool_layer(op: Pool, source: Tensor, target: Tensor, config: AcceleratorConfig) -> Stream:
-    """A maximum or average pool."""
+def pool_layer(
+    op: Pool,
+    source: Tensor,
+    target: Tensor,
+    config: AcceleratorConfig,
+    most: Most | None = None,
+) -> Stream:
+    """A maximum or average pool; `most` as in `windows.layer`."""
     fields = {
         "op": ReduceOp.MAX if op.kind is PoolKind.MAX else ReduceOp.SUM,
         "signed": int(source.signed),
@@ -48,7 +54,7 @@ def pool_layer(op: Pool, source: Tensor, target: Tensor, config: AcceleratorConf
         "high": op.high,
     }
     parts = [(box, {**fields, **arithmetic}) for box, arithmetic in _parts(op, target)]
-    return layer(pool_axes(op, source), source, target, parts, config)
+    return layer(pool_axes(op, source), source, target, parts, config, most)
 
 
 def _parts(op: Pool, target: Tensor) -> list[tuple[Box, dict[str, int]]]:

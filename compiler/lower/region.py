@@ -1,4 +1,7 @@
-"""Lowering of regions: results of a convolution or chain are joined with another tensor on chip."""
+"""Lowering of regions: results of a convolution or chain are taken on while the array works.
+
+They are joined with another tensor on chip; or a pool follows, which reads what is stored.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,20 @@ from typing import Any
 
 from compiler.array import choice
 from compiler.array.bound import least_cycles
-from compiler.array.gemm import Tail
+from compiler.array.tail import SLOTS, Follower, Tail
 from compiler.emit.emitter import Emitter, RefusedError
+from compiler.emit.streams import check
 from compiler.emit.transfers import tensor_of
 from compiler.emit.vector import elementwise_rows
 from compiler.fused import emission
 from compiler.fused.choice import Cost, best, cost_of
 from compiler.fused.plan import Links
-from compiler.lower import chain, convolution, pairwise
+from compiler.lower import chain, convolution, pairwise, pool
 from compiler.lower.base import Laid, Lanes, Placed
 from compiler.lower.contracts import first_of, lanes_differ, not_dense
-from compiler.ops import Chain, Convolution, Pairwise, Region
+from compiler.lower.pool import pool_layer
+from compiler.lower.windows import Most
+from compiler.ops import Chain, Convolution, Pairwise, Pool, Region
 from compiler.policy import Policy
 from compiler.tensor import TensorType
 from compiler.tile.convolution_cost import LOAD_OVERHEAD, PORT_EFFICIENCY, STORE_OVERHEAD
@@ -29,18 +35,23 @@ from hw.arch.layout import LaneMap, TensorLayout, ceil_div
 from hw.arch.program import Tensor
 from hw.arch.winograd import Algorithm
 
+FOLLOWING = (16, 4, 4)
+"""Results along x, y, t of the tile of a pool that follows, at most: it waits for few of the
+convolution's tiles, which come with x fastest."""
 
-def _parts(op: Region) -> tuple[Convolution | Chain, Pairwise]:
+
+def _parts(op: Region) -> tuple[Convolution | Chain, Pairwise | Pool]:
     first, last = op.parts
     assert isinstance(first, Convolution | Chain), "passes/region.py"
-    assert isinstance(last, Pairwise), "passes/region.py"
+    assert isinstance(last, Pairwise | Pool), "passes/region.py"
     return first, last
 
 
-def _other(op: Region) -> int:
-    """Number of the region's operand that the convolution's result is joined with."""
+def _other(op: Region) -> int | None:
+    """Number of the region's operand that the convolution's result is joined with, if any."""
     first, last = _parts(op)
-    return op.inputs.index(next(name for name in last.inputs if name != first.output))
+    others = [name for name in last.inputs if name != first.output]
+    return op.inputs.index(others[0]) if others else None
 
 
 def _makes_dense(first: Convolution | Chain) -> bool:
@@ -48,10 +59,30 @@ def _makes_dense(first: Convolution | Chain) -> bool:
     return isinstance(first, Chain) or first.groups > 1
 
 
-def _tail(op: Region, other: Tensor, target: Tensor, made: Tensor) -> Tail:
-    """What VECTOR does; the operands in the order in which they are rounded."""
-    first, last = _parts(op)
-    leads = last.inputs[0] == first.output
+def _tail(
+    op: Region, sources: Sequence[Tensor], target: Tensor, made: Tensor, config: AcceleratorConfig
+) -> Tail | Follower:
+    """What VECTOR does.
+
+    Raises
+    ------
+    RefusedError
+        If no tile of a pool fits.
+    """
+    _, last = _parts(op)
+    if isinstance(last, Pool):
+        most = Most(FOLLOWING, config.memory.activation_bank_rows // SLOTS)
+        stream = pool_layer(last, made, target, config, most)
+        check(stream, config)
+        return Follower(stream)
+    number = _other(op)
+    assert number is not None
+    return _join(op, last, sources[number], target, made)
+
+
+def _join(op: Region, last: Pairwise, other: Tensor, target: Tensor, made: Tensor) -> Tail:
+    """The operands in the order in which they are rounded."""
+    leads = last.inputs[0] == _parts(op)[0].output
     operands = (made, other) if leads else (other, made)
     fields = pairwise.arithmetic_fields(last) | {
         "signed": (int(operands[0].signed), int(operands[1].signed)),
@@ -66,15 +97,19 @@ def _tail(op: Region, other: Tensor, target: Tensor, made: Tensor) -> Tail:
     return Tail(other.address - target.address, instructions)
 
 
-def _between(op: Region, target: Tensor) -> Tensor:
-    """What the convolution makes, in the lanes of the region's result and where that goes."""
+def _between(op: Region, target: Tensor, address: int | None = None) -> Tensor:
+    """What the convolution makes, in the lanes of the region's result.
+
+    It goes where that goes, or to an address of its own.
+    """
     layout = target.layout
     made = tensor_of(op.between[0], layout.lanes, layout.lane_map)
-    return dataclasses.replace(made, name=target.name, address=target.address)
+    address = target.address if address is None else address
+    return dataclasses.replace(made, name=target.name, address=address)
 
 
 class RegionLowering(Placed[Region]):
-    """What the array makes, whose tiles VECTOR joins with a stored tensor's before they leave."""
+    """What the array makes, and what VECTOR does with it meanwhile."""
 
     operation = Region
     limits = ()
@@ -90,6 +125,8 @@ class RegionLowering(Placed[Region]):
             kind = chain.LOWERING.kind(first, config)
         else:
             kind = convolution.LOWERING.kind(first, config)
+        if isinstance(last, Pool):
+            return f"{kind} + {pool.LOWERING.kind(last, config)}"
         return f"{kind} + {pairwise.LOWERING.kind(last, config)}"
 
     def refusal(
@@ -102,7 +139,8 @@ class RegionLowering(Placed[Region]):
     ) -> str | None:
         """Equal maps, tiles that fit; with a policy, no slower than its parts apart."""
         first = _parts(op)[0]
-        if any(kind.shape != output.shape for kind in (inputs[_other(op)], op.between[0])):
+        other = _other(op)
+        if other is not None and {inputs[other].shape, op.between[0].shape} != {output.shape}:
             return "an operand is repeated"
         if "vector" not in config.features:
             return f"configuration {config.name} has no vector unit"
@@ -131,9 +169,13 @@ class RegionLowering(Placed[Region]):
     ) -> str | None:
         """Why no tile fits, for tensors that lie as they do."""
         first, made = _parts(op)[0], _between(op, target)
-        tail = _tail(op, sources[_other(op)], target, made)
+        try:
+            tail = _tail(op, sources, target, made, config)
+        except RefusedError as error:
+            return str(error)
         if isinstance(first, Convolution):
             return choice.refusal(first, sources[0], made, config, tail)
+        assert isinstance(tail, Tail), "passes/region.py"
         links = Links.of(first, sources[0], made, tail)
         if best(links, config, Policy()) is None:
             return f"no strip of its {len(first.stages)} operators fits {config.name}"
@@ -143,34 +185,39 @@ class RegionLowering(Placed[Region]):
         self, op: Region, sources: Sequence[TensorLayout], result: TensorLayout
     ) -> str | None:
         """Joined are equal lanes; chains read dense ones, and make them as grouped convolutions."""
-        first = _parts(op)[0]
+        first, other = _parts(op)[0], _other(op)
         return first_of(
             (
-                lanes_differ(sources[_other(op)], result),
+                None if other is None else lanes_differ(sources[other], result),
                 not_dense(result) if _makes_dense(first) else None,
                 not_dense(sources[0]) if isinstance(first, Chain) else None,
             )
         )
 
     def lanes(self, op: Region) -> Lanes:
-        """Those of the operand that is joined."""
+        """Those of the operand that is joined; dense where none is."""
         return Lanes.OWN
 
     def demands(self, op: Region, maps: Sequence[LaneMap]) -> list[LaneMap] | None:
         """A convolution reads any; see `contract`."""
-        wanted, first = list(maps), _parts(op)[0]
-        dense = {_other(op)} if _makes_dense(first) else set()
-        for number in dense | ({0} if isinstance(first, Chain) else set()):
+        wanted, first, other = list(maps), _parts(op)[0], _other(op)
+        dense = {0} if isinstance(first, Chain) else set()
+        if other is not None and _makes_dense(first):
+            dense.add(other)
+        for number in dense:
             wanted[number] = LaneMap.dense(maps[number].channels, maps[number].lanes)
         return wanted
 
     def result(self, op: Region, maps: Sequence[LaneMap], channels: int) -> LaneMap:
-        """Those of the operand that is joined."""
-        return maps[_other(op)]
+        """Those of the operand that is joined; dense where none is."""
+        other = _other(op)
+        return LaneMap.dense(channels, maps[0].lanes) if other is None else maps[other]
 
     def scratch(self, op: Region, source: TensorLayout) -> int:
-        """What a chain stores beside its result."""
-        first = _parts(op)[0]
+        """What a chain stores beside its result, or what a pool reads."""
+        first, last = _parts(op)
+        if isinstance(last, Pool):
+            return TensorLayout.dense(op.between[0].shape, source.lanes).nbytes
         return chain.LOWERING.scratch(first, source) if isinstance(first, Chain) else 0
 
     def bound(
@@ -195,10 +242,13 @@ class RegionLowering(Placed[Region]):
     def emit(
         self, emitter: Emitter, op: Region, sources: Sequence[Tensor], target: Tensor
     ) -> dict[str, Any]:
-        """The convolution or chain with a tail."""
-        first, made = _parts(op)[0], _between(op, target)
-        tail = _tail(op, sources[_other(op)], target, made)
+        """The convolution or chain with a tail, or a convolution that is followed."""
+        first, last = _parts(op)
+        address = emitter.scratch[target.name] if isinstance(last, Pool) else None
+        made = _between(op, target, address)
+        tail = _tail(op, sources, target, made, emitter.config)
         if isinstance(first, Chain):
+            assert isinstance(tail, Tail), "passes/region.py"
             report = emission.lower(emitter, first, sources[0], made, tail)
         else:
             report = choice.lower(emitter, first, sources[0], made, tail)
@@ -219,11 +269,12 @@ def _costs(
     RefusedError
         If no tile fits.
     """
-    first, made = _parts(op)[0], _between(op, target)
-    tail = _tail(op, sources[_other(op)], target, made)
+    (first, last), made = _parts(op), _between(op, target)
+    tail = _tail(op, sources, target, made, config)
     found = []
     for each in (tail, None):
         if isinstance(first, Chain):
+            assert not isinstance(each, Follower), "passes/region.py"
             plan = best(Links.of(first, sources[0], made, each), config, policy)
             if plan is None:
                 raise RefusedError(f"no strip of its {len(first.stages)} operators fits")
@@ -231,8 +282,12 @@ def _costs(
         else:
             tiling = choice.plan(first, sources[0], made, config, policy, each)[0].tiling
             found.append(Cost(tiling.cycles, tiling.beats, tiling.vectors))
-    moved = 3 * target.layout.rows
-    steps = target.layout.rows * config.vector_steps
+    if isinstance(last, Pool):
+        alone = Follower(pool_layer(last, made, target, config)).sizes(config)
+        moved, steps = alone.loads + alone.stores, alone.cycles
+    else:
+        moved = 3 * target.layout.rows
+        steps = target.layout.rows * config.vector_steps
     overhead = LOAD_OVERHEAD + STORE_OVERHEAD
     return found[0], found[1] + Cost(max(moved / PORT_EFFICIENCY, steps) + overhead, moved, 0)
 

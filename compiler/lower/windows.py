@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from compiler.emit.emitter import RefusedError
 from compiler.emit.streams import Stream, Tile, slot_rows
 from compiler.emit.transfers import Box, Strided
 from compiler.emit.vector import reduction
-from compiler.tile.geometry import Axis, AxisTriple, cuts, halved_sizes, product, tile_sizes
+from compiler.tile.geometry import Axis, AxisTriple, Triple, cuts, halved_sizes, product, tile_sizes
 from compiler.tile.limits import (
     MAX_COUNT,
     MAX_REDUCE_COORDINATE,
@@ -30,6 +31,20 @@ LIMITS = (
 """What the fields of REDUCE hold."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Most:
+    """What a tile has at most.
+
+    Attributes
+    ----------
+    results: along x, y, t.
+    rows: that it reads.
+    """
+
+    results: Triple
+    rows: int
+
+
 def _source_box(axes: AxisTriple, box: Box) -> Box:
     ranges = [a.source((f, n)) for a, f, n in zip(axes, box.first, box.size, strict=True)]
     return Box(
@@ -40,8 +55,14 @@ def _source_box(axes: AxisTriple, box: Box) -> Box:
     )
 
 
-def _tiles(axes: AxisTriple, blocks: int, config: AcceleratorConfig) -> list[Tile]:
+def _tiles(
+    axes: AxisTriple, blocks: int, config: AcceleratorConfig, most: Most | None
+) -> list[Tile]:
     """The tiling that loads least; empty where no tile fits."""
+    if most is not None:
+        pairs = zip(axes, most.results, strict=True)
+        sizes = [tile_sizes(axis.out, 1, along, 10) for axis, along in pairs]
+        return _tiles_within(axes, blocks, sizes, most.rows)
     usual = [tile_sizes(axis.out, 1, MAX_COUNT, 10) for axis in axes]
     others = [[n for n in halved_sizes(axis.out, 1) if n <= MAX_COUNT] for axis in axes]
     for sizes, limit in itertools.product(
@@ -97,12 +118,14 @@ def layer(
     target: Tensor,
     parts: Sequence[tuple[Box, dict[str, Any]]],
     config: AcceleratorConfig,
+    most: Most | None = None,
 ) -> Stream:
     """Windows of a tensor, tile by tile.
 
     Parameters
     ----------
     parts: boxes of the result that fill it, and the fields of the instructions that make them.
+    most: sizes of a tile; default: as large as fits.
 
     Raises
     ------
@@ -113,11 +136,12 @@ def layer(
         why = axis_refusal(axis)
         if why is not None:
             raise RefusedError(why)
-    tiles = _tiles(axes, source.layout.blocks, config)
+    tiles = _tiles(axes, source.layout.blocks, config, most)
     if not tiles:
         rows = product([axis.source((0, 1))[1] for axis in axes])
+        room = _most_rows(config) if most is None else most.rows
         raise RefusedError(
-            f"a window of {rows} positions; {config.name} has {_most_rows(config)} scratchpad rows "
+            f"a window of {rows} positions; {config.name} has {room} scratchpad rows "
             f"beside those of the result"
         )
 

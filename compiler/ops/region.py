@@ -13,9 +13,10 @@ from compiler.ops.convolution import Convolution
 from compiler.ops.group import Softmax
 from compiler.ops.move import View
 from compiler.ops.pairwise import Pairwise
+from compiler.ops.pool import Pool
 from compiler.tensor import Codes, GraphError, Shape, TensorType
 
-Member: TypeAlias = Convolution | Chain | Pairwise | View | Softmax | BatchedMatMul
+Member: TypeAlias = Convolution | Chain | Pairwise | Pool | View | Softmax | BatchedMatMul
 """What a region can be made of."""
 
 

@@ -1,8 +1,8 @@
-"""Join operators to regions: what joins a result with another tensor, and attention pooling."""
+"""Join operators to regions: what takes a convolution's result on, and attention pooling."""
 
 from __future__ import annotations
 
-from compiler.ir import AnyOperation, Chain, Convolution, Graph, Pairwise, Region
+from compiler.ir import AnyOperation, Chain, Convolution, Graph, Pairwise, Pool, Region
 from compiler.passes.attention_pool import fuse_attention_pools
 from compiler.passes.base import Accept, Outcome, Pass
 
@@ -17,11 +17,14 @@ def _fuse_regions(graph: Graph, accept: Accept) -> Outcome:
 
 
 def _join(graph: Graph, accept: Accept) -> Outcome:
-    """A convolution or chain and what joins its result with another tensor to one region."""
+    """A convolution or chain and what takes its result on to one region.
+
+    That joins it with another tensor, or is a pool behind a convolution.
+    """
     applied: list[str] = []
     refused: list[tuple[str, str]] = []
     for op in graph.ops:
-        if not isinstance(op, Pairwise):
+        if not isinstance(op, Pairwise | Pool):
             continue
         # The later one: what the other one makes is stored by then.
         for first in reversed(_makers(graph, op)):
@@ -32,27 +35,29 @@ def _join(graph: Graph, accept: Accept) -> Outcome:
                 continue
             ops: list[AnyOperation] = [region if o is op else o for o in graph.ops]
             graph = graph.replaced(o for o in ops if o is not first)
-            applied.append(f"{first.name}, {op.name}: joined, the map between stays on chip")
+            where = "stays on chip" if isinstance(op, Pairwise) else "is read while it is made"
+            applied.append(f"{first.name}, {op.name}: joined, the map between {where}")
             break
     return Outcome(graph, tuple(applied), tuple(refused))
 
 
-def _makers(graph: Graph, op: Pairwise) -> list[Convolution | Chain]:
+def _makers(graph: Graph, op: Pairwise | Pool) -> list[Convolution | Chain]:
     """Convolutions and chains in the operator's arm whose result only it reads, in order."""
-    if op.inputs[0] == op.inputs[1]:
+    if len(set(op.inputs)) < len(op.inputs):
         return []
     uses = graph.uses()
+    kinds = (Convolution, Chain) if isinstance(op, Pairwise) else (Convolution,)
     return [
         maker
         for maker in graph.ops
-        if isinstance(maker, Convolution | Chain)
+        if isinstance(maker, kinds)
         and maker.output in op.inputs
         and uses[maker.output] == 1
         and graph.path(maker.output) == graph.path(op.output)
     ]
 
 
-def _joined(graph: Graph, first: Convolution | Chain, op: Pairwise) -> Region:
+def _joined(graph: Graph, first: Convolution | Chain, op: Pairwise | Pool) -> Region:
     others = [name for name in op.inputs if name != first.output]
     return Region(
         name=op.name,

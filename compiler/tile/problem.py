@@ -17,6 +17,26 @@ from hw.arch.winograd import Algorithm
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Followed:
+    """Sizes of a layer that follows a convolution tile by tile (compiler/array/tail.py).
+
+    Attributes
+    ----------
+    tiles: how many.
+    operand, result: rows of the largest tile.
+    loads, stores: beats of all.
+    cycles: of the vector unit.
+    """
+
+    tiles: int
+    operand: int
+    result: int
+    loads: int
+    stores: int
+    cycles: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Problem:
     """What the tiling of a convolution depends on.
 
@@ -35,6 +55,7 @@ class Problem:
     skipped: weight blocks of an output group that are never needed.
     algorithm: transform; `DIRECT` where the layer runs in mode GEMM.
     joined: results are joined with a stored tensor before they are stored.
+    followed: what follows tile by tile, if anything does.
     """
 
     axes: tuple[Axis, Axis, Axis]
@@ -49,6 +70,7 @@ class Problem:
     skipped: int = 0
     algorithm: Algorithm = DIRECT
     joined: bool = False
+    followed: Followed | None = None
 
     @property
     def taps(self) -> int:
@@ -96,7 +118,8 @@ class Tiling:
     group_outer: all tiles for one group of outputs, then the next group.
     input_slots: 2 to load the next tile while one is computed.
     output, packed, input: scratchpad regions; `packed` only where operands are packed.
-    beside, joined: regions of what results are joined with, and of what comes of it.
+    beside, joined: regions of what results are joined with, or of what follows them reads, and of
+        what comes of it.
     cycles: estimate; parts: what it is made of.
     vectors: activation rows that pass the array.
     beats: moved between DRAM and the chip.

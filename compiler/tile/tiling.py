@@ -22,7 +22,7 @@ from compiler.tile.regions import Region, split_banks
 from hw.arch.config import AcceleratorConfig
 from hw.arch.layout import ceil_div
 
-FEW_VECTORS = 2
+FEW_VECTORS = 16
 """Vectors for each beat of the weights up to which smaller pieces of them are tried."""
 WEIGHT_SLOTS = 4
 """Pieces of which each holds some taps of one input block: so many lie on chip."""
@@ -98,11 +98,17 @@ def _tilings(
 def _regions(
     problem: Problem, config: AcceleratorConfig, load: Triple, group: int, slots: int
 ) -> list[Region] | None:
-    """Output, [beside, joined,] [packed,] input regions; None where they do not fit."""
+    """Output, [beside, joined,] [packed,] input regions; None where they do not fit.
+
+    What follows has banks of its own in the place of beside and joined.
+    """
     out_positions = product([n // a.pool for n, a in zip(load, problem.axes, strict=True)])
     out = 2 * out_positions * group * config.array.blocks_per_row
     operand = product([extents(a, n)[1] for a, n in zip(problem.axes, load, strict=True)])
-    sizes = [out, *([out, out] if problem.joined else []), slots * operand * problem.blocks]
+    others = [out, out] if problem.joined else []
+    if problem.followed is not None:
+        others = [2 * problem.followed.operand, 2 * problem.followed.result]
+    sizes = [out, *others, slots * operand * problem.blocks]
     if problem.raw_axes is not None:
         raw = product([extents(a, n)[1] for a, n in zip(problem.raw_axes, load, strict=True)])
         sizes.append(slots * raw * problem.raw_blocks)
@@ -184,6 +190,7 @@ def _evaluate(
     total = max(parts["array"], parts["drain"], parts["vector"], parts["port"]) + parts["fill"]
     if slots == 1:
         total += parts["input"]
+    behind = problem.joined or problem.followed is not None
     return Tiling(
         load,
         accumulator,
@@ -194,8 +201,8 @@ def _evaluate(
         output=regions[0],
         input=regions[-1],
         packed=regions[-2] if problem.raw_blocks else None,
-        beside=regions[1] if problem.joined else None,
-        joined=regions[2] if problem.joined else None,
+        beside=regions[1] if behind else None,
+        joined=regions[2] if behind else None,
         cycles=total,
         parts=parts,
         vectors=done.vectors,

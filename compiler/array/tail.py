@@ -1,0 +1,151 @@
+"""What the vector unit does with a convolution's results while the array goes on.
+
+A `Tail` takes each tile before it is stored. A `Follower` is a layer of its own, whose operand is
+what the convolution stores: its tiles are computed between the convolution's, each as soon as all
+that it reads is stored, so that neither has to be cut as the other one is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
+
+from compiler.emit.combs import Comb
+from compiler.emit.emitter import Emitter
+from compiler.emit.schedule import Ring, Slots, Step
+from compiler.emit.streams import Stream, Tile
+from compiler.emit.transfers import Box, Strided, load_box, store_box
+from compiler.tile.problem import Followed
+from compiler.tile.regions import Region
+from hw.arch.config import AcceleratorConfig
+from hw.arch.isa import Elementwise, Fold, Load, Permute, Reduce, UnitInstruction
+from hw.arch.layout import ceil_div
+from hw.arch.timing import vector_duration
+
+SLOTS = 2
+"""Tiles of a follower's operand, and of its result."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tail:
+    """What the vector unit does with results before they are stored.
+
+    Attributes
+    ----------
+    offset: DRAM bytes from the result to a tensor of equal layout, which it is joined with.
+    instructions: for so many rows, told the first row of the results, of the other tensor's and of
+        what comes of them.
+    """
+
+    offset: int
+    instructions: Callable[[int, int, int, int], Sequence[UnitInstruction]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Follower:
+    """A layer that reads what a convolution stores.
+
+    Attributes
+    ----------
+    stream: its tiles, of one operand, without scratch and constants.
+    """
+
+    stream: Stream
+
+    def sizes(self, config: AcceleratorConfig) -> Followed:
+        """What the tiling of the convolution has to know."""
+        cycles = 0
+        for tile in self.stream.tiles:
+            for each in self.instructions(tile, 0, 0):
+                assert isinstance(each, Elementwise | Reduce | Fold | Permute)
+                cycles += vector_duration(each, config)
+        operands = [tile.sources[0].rows for tile in self.stream.tiles]
+        results = [tile.target.rows for tile in self.stream.tiles]
+        return Followed(
+            len(operands), max(operands), max(results), sum(operands), sum(results), cycles
+        )
+
+    def instructions(self, tile: Tile, operand: int, result: int) -> list[UnitInstruction]:
+        """What is done with a tile, told the first rows of its operand and result."""
+        assert self.stream.compute is not None
+        return [*self.stream.compute(tile, [operand], result)]
+
+
+class Behind:
+    """Puts a follower's steps between those of a convolution.
+
+    Parameters
+    ----------
+    emitter: takes its instructions.
+    follower: what is computed.
+    operand, result: regions of `SLOTS` tiles.
+    """
+
+    def __init__(self, emitter: Emitter, follower: Follower, operand: Region, result: Region):
+        self.emitter, self.follower = emitter, follower
+        self.operand, self.result = operand, result
+        self.tiles: list[Tile] = []
+        self._first: dict[Hashable, int] = {}
+
+    @property
+    def ring(self) -> Ring:
+        """Tiles of the operand; of what `woven` has put in order."""
+        return Ring(SLOTS, self._fill, not_before=self._first)
+
+    def woven(
+        self, steps: Sequence[Step], target: Strided, stores: Sequence[tuple[int, Box]], lag: int
+    ) -> list[Step]:
+        """The convolution's steps with the follower's.
+
+        Parameters
+        ----------
+        steps: of the convolution.
+        target: where it stores.
+        stores: numbers of the steps that end with a store, and what that stores; in order.
+        lag: stores that a tile is computed behind the last one that it needs, so that the vector
+            unit and the load unit have other work meanwhile.
+        """
+        beat = self.emitter.config.port.bytes
+        ends = [number for number, _ in stores]
+        combs = [Comb.of(store_box(target, box, 0), beat) for _, box in stores]
+        ready = []
+        for tile in self.follower.stream.tiles:
+            reads = [Comb.of(load, beat) for load in self._loads(tile, 0)]
+            needed = (n for n, c in enumerate(combs) if any(c.meets(read) for read in reads))
+            ready.append((max(needed), tile))
+        ready.sort(key=lambda each: each[0])
+        behind: dict[int, list[int]] = defaultdict(list)
+        # Evenly: many tiles at once would keep the vector unit from what the array waits for.
+        most, place = ceil_div(len(ready), len(ends)), 0
+        for number, (needed_store, _) in enumerate(ready):
+            place = max(place, needed_store + lag)
+            if place < len(ends) and len(behind[ends[place]]) == most:
+                place += 1
+            behind[ends[min(place, len(ends) - 1)]].append(number)
+        self.tiles = [tile for _, tile in ready]
+        result, places = list[Step](), list[int]()
+        for number, step in enumerate(steps):
+            places.append(len(result))
+            result.append(step)
+            result += [self._step(tile) for tile in behind[number]]
+        for number, (needed_store, _) in enumerate(ready):
+            self._first[number] = places[ends[needed_store]] + 1
+        return result
+
+    def _loads(self, tile: Tile, row: int) -> list[Load]:
+        return load_box(self.follower.stream.sources[0], tile.sources[0], row)
+
+    def _fill(self, key: Hashable, slot: int) -> list[UnitInstruction]:
+        assert isinstance(key, int)
+        return [*self._loads(self.tiles[key], self.operand.slot(slot, SLOTS))]
+
+    def _step(self, number: int) -> Step:
+        def body(slots: Slots) -> None:
+            tile, result = self.tiles[number], self.result.slot(number % SLOTS, SLOTS)
+            operand = self.operand.slot(slots["followed"], SLOTS)
+            for instruction in self.follower.instructions(tile, operand, result):
+                self.emitter.emit(instruction)
+            self.emitter.emit(store_box(self.follower.stream.target, tile.target, result))
+
+        return Step({"followed": number}, body)
