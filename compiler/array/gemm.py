@@ -235,11 +235,12 @@ class GemmEmission:
             bank = self._accumulator_turn
             self._accumulator_turn = 1 - bank
             for piece in range(len(self.pieces)):
-                # Transfers come in this order: the operand may have to wait for the layer before.
+                # Transfers come in this order: the operand may have to wait for the layer before,
+                # and so may parameters, whose memory is small; they are needed last.
                 needs: dict[str, Hashable] = {"weight": (group, piece)}
-                needs["parameter"] = group // self.chunk
                 if self.job.packing is None:
                     needs[f"input{piece % len(self.operand)}"] = tile
+                needs["parameter"] = group // self.chunk
                 last = piece == len(self.pieces) - 1
                 store = last and number == len(parts) - 1
                 if store and isinstance(self.job.tail, Tail):

@@ -124,7 +124,7 @@ def run(
     emitter, rings, steps: see above.
     late: transfers that run ahead come behind a step's computation. A port that is full of them
         starves the instruction fetch, which would keep the first steps waiting.
-    short: only `AHEAD_BEATS` run ahead. Unless `late`, where the port may be the slower one, what
+    short: only `AHEAD_BEATS` run ahead, or what comes while the step before computes. Unless `late`, where the port may be the slower one, what
         has come while the array worked does not count.
     """
     arrivals, places = _plan(rings, steps)
@@ -132,7 +132,7 @@ def run(
     ahead = max(1, emitter.config.queue_depth - 2)
     waiting: list[_Transfer] = []
     early: list[_Early] = []
-    position = 0
+    position = cycles = 0
     for number, step in enumerate(steps):
         while position < len(arrivals) and arrivals[position].earliest <= number:
             arrival = arrivals[position]
@@ -142,7 +142,8 @@ def run(
         early = [each for each in early if each.transfer.due > number]
         needed = sum(transfer.due <= number for transfer in waiting)
         count = needed
-        while count < len(waiting) and _runs_ahead(waiting[count], early, ahead, short):
+        limit = max(AHEAD_BEATS, cycles) if short else None
+        while count < len(waiting) and _runs_ahead(waiting[count], early, ahead, limit):
             early.append(_Early(waiting[count], _beats(waiting[count])))
             count += 1
         emitted = waiting[:count]
@@ -151,8 +152,9 @@ def run(
             emitter.emit(transfer.instruction)
         begin = len(emitter.instructions)
         step.body(places[number])
+        cycles = _cycles(emitter, begin)
         if short and not late:
-            early = _after(early, _cycles(emitter, begin))
+            early = _after(early, cycles)
         for transfer in emitted[needed:] if late else ():
             emitter.emit(transfer.instruction)
 
@@ -182,10 +184,12 @@ def _after(early: Sequence[_Early], cycles: int) -> list[_Early]:
     return left
 
 
-def _runs_ahead(transfer: _Transfer, early: Sequence[_Early], ahead: int, short: bool) -> bool:
-    """Whether one more transfer is emitted before it is due."""
+def _runs_ahead(
+    transfer: _Transfer, early: Sequence[_Early], ahead: int, limit: int | None
+) -> bool:
+    """Whether one more transfer is emitted before it is due; `limit` is in beats."""
     beats = sum(other.beats for other in early) + _beats(transfer)
-    return not early or (len(early) < ahead and (not short or beats <= AHEAD_BEATS))
+    return not early or (len(early) < ahead and (limit is None or beats <= limit))
 
 
 def _beats(transfer: _Transfer) -> int:
