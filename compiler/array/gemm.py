@@ -148,7 +148,7 @@ class GemmEmission:
         tiling = self.tiling
         spread = self.weight_slots < len(self.groups) * len(self.pieces)
         rings = {
-            "weight": Ring(self.weight_slots, self._fill_weights),
+            "weight": Ring(self.weight_slots, self._fill_weights, free=True),
             "parameter": Ring(self.parameter_slots, self._fill_parameters),
         }
         if isinstance(self.job.tail, Tail):

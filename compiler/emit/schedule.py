@@ -40,12 +40,15 @@ class Ring:
     fill: the instructions that bring an item (key) into a slot.
     spread: distribute them over the steps before the first use instead of all at once.
     not_before: number of a step by item: what an earlier step makes cannot be brought before it.
+    free: items depend on no layer before: in the first step, those that run ahead come first, while
+        others may have to wait.
     """
 
     slots: int
     fill: Callable[[Key, int], Sequence[UnitInstruction]]
     spread: bool = False
     not_before: Mapping[Key, int] = dataclasses.field(default_factory=dict)
+    free: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,10 +78,11 @@ class _Arrival:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Transfer:
-    """One instruction of an arrival and the step before which it has to be emitted."""
+    """One instruction of an arrival, the step before which it has to be emitted, `Ring.free`."""
 
     instruction: UnitInstruction
     due: int
+    free: bool
 
 
 def _plan(rings: Mapping[str, Ring], steps: Sequence[Step]) -> tuple[list[_Arrival], list[Slots]]:
@@ -124,8 +128,9 @@ def run(
     emitter, rings, steps: see above.
     late: transfers that run ahead come behind a step's computation. A port that is full of them
         starves the instruction fetch, which would keep the first steps waiting.
-    short: only `AHEAD_BEATS` run ahead, or what comes while the step before computes. Unless `late`, where the port may be the slower one, what
-        has come while the array worked does not count.
+    short: only `AHEAD_BEATS` run ahead, or what comes while the step before computes. Unless
+        `late`, where the port may be the slower one, what has come while the array worked does not
+        count.
     """
     arrivals, places = _plan(rings, steps)
     arrivals.sort(key=lambda a: (a.earliest, a.deadline))
@@ -148,6 +153,8 @@ def run(
             count += 1
         emitted = waiting[:count]
         del waiting[:count]
+        if number == 0 and not late:
+            emitted.sort(key=lambda t: not t.free)
         for transfer in emitted[: needed if late else count]:
             emitter.emit(transfer.instruction)
         begin = len(emitter.instructions)
@@ -202,6 +209,8 @@ def _transfers(ring: Ring, arrival: _Arrival) -> list[_Transfer]:
     instructions = ring.fill(arrival.key, arrival.slot)
     window = arrival.deadline - arrival.earliest if ring.spread else 0
     return [
-        _Transfer(instruction, arrival.deadline - window + window * n // len(instructions))
+        _Transfer(
+            instruction, arrival.deadline - window + window * n // len(instructions), ring.free
+        )
         for n, instruction in enumerate(instructions)
     ]

@@ -67,7 +67,7 @@ class FusedEmission:
             rings[name] = Ring(held, functools.partial(self._fill_constants, name))
         if self.links.tail is not None:
             rings["beside"] = Ring(2, self._fill_beside)
-        run(self.emitter, rings, steps)
+        run(self.emitter, rings, steps, short=True)
 
     # Order
 

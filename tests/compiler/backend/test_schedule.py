@@ -87,6 +87,47 @@ def test_what_has_come_while_the_array_worked_leaves_room(cycles, ahead):
     assert kinds[:third].count(Load) == 1 + ahead
 
 
+@pytest.mark.parametrize(("cycles", "ahead"), [(2100, 2), (1900, 1)])
+def test_more_runs_ahead_of_a_long_step(cycles, ahead):
+    """What comes while the step before computes, where that is more than the fixed bound."""
+    emitter = Emitter(CONFIG, {}, ConstantPool(0))
+
+    def step(number):
+        def body(places):
+            emitter.emit(Array(counts=(cycles // 4, 1, 1, 1, 1, 1, 1, 4)))
+
+        return Step({"ring": number + 2 if number > 1 else 0}, body)
+
+    def fill(key, slot):
+        return [Load(dram=16384 * key, local=slot, beats=1000)]
+
+    # Late: what has come does not count.
+    run(emitter, {"ring": Ring(6, fill)}, [step(n) for n in range(6)], late=True, short=True)
+    kinds = [type(i) for i in emitter.instructions]
+    second = [n for n, found in enumerate(kinds) if found is Array][2]
+    assert kinds[:second].count(Load) == 1 + ahead
+
+
+def test_what_depends_on_no_layer_comes_first():
+    """In the first step: weights that run ahead, then the operand, which may have to wait."""
+    for free in (False, True):
+        emitter = Emitter(CONFIG, {}, ConstantPool(0))
+
+        def step(number, emitter=emitter):
+            def body(places):
+                emitter.emit(Store(dram=1 << 20, local=number))
+
+            return Step({"weight": number, "input": 0}, body)
+
+        def fill(first):
+            return lambda key, slot: [Load(dram=first + 64 * key, local=slot)]
+
+        rings = {"weight": Ring(3, fill(0), free=free), "input": Ring(1, fill(4096))}
+        run(emitter, rings, [step(n) for n in range(3)])
+        loads = [i.dram for i in emitter.instructions if isinstance(i, Load)]
+        assert loads == ([0, 64, 128, 4096] if free else [0, 4096, 64, 128])
+
+
 def test_a_ring_placer_wraps():
     placer = RingPlacer(10)
     assert [placer.take(4), placer.take(4), placer.take(4)] == [0, 4, 0]
