@@ -11,7 +11,7 @@ from compiler.array.gemm import GemmEmission, Job
 from compiler.array.hfa import Candidate, decide, fold, general_refusal, sizes, transformed, turned
 from compiler.array.hfa import refusal as algorithm_refusal
 from compiler.array.packing import names
-from compiler.array.tail import Follower, Tail
+from compiler.array.tail import Tail, Trailer
 from compiler.emit.emitter import Emitter, Probe, RefusedError, holds
 from compiler.ir import Convolution
 from compiler.policy import SUPPORTED, Policy
@@ -44,7 +44,7 @@ def refusal(
     source: Tensor,
     target: Tensor,
     config: AcceleratorConfig,
-    tail: Tail | Follower | None = None,
+    tail: Tail | Trailer | None = None,
 ) -> str | None:
     """Why no direct form of a convolution (with a tail) runs, or None if one does."""
     axes = axes_of(op, source)
@@ -100,11 +100,11 @@ def plan(
     target: Tensor,
     config: AcceleratorConfig,
     policy: Policy | None = None,
-    tail: Tail | Follower | None = None,
+    tail: Tail | Trailer | None = None,
 ) -> tuple[Candidate, dict[str, Any]]:
     """The best form, algorithm and tiling, and the record of the choice (empty without hfa).
 
-    `tail` is what is done with the results before they are stored, or what follows them.
+    `tail` is what is done with the results before they are stored, or what trails them.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def lower(
     op: Convolution,
     source: Tensor,
     target: Tensor,
-    tail: Tail | Follower | None = None,
+    tail: Tail | Trailer | None = None,
 ) -> dict[str, Any]:
     """Emit a convolution, and what is done with its results; returns the tiling for the report."""
     chosen, record = plan(op, source, target, emitter.config, emitter.policy, tail)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from compiler.array.fields import Kernel
 from compiler.array.gemm import Job
 from compiler.array.packing import Packing, packings
-from compiler.array.tail import Follower, Tail
+from compiler.array.tail import Tail, Trailer
 from compiler.emit.transfers import Strided
 from compiler.ir import Convolution
 from compiler.tile.geometry import Axis, AxisTriple, merge, product
@@ -137,11 +137,11 @@ def jobs(
     target: Tensor,
     config: AcceleratorConfig,
     constants: bool = True,
-    tail: Tail | Follower | None = None,
+    tail: Tail | Trailer | None = None,
 ) -> list[Job]:
     """The convolution in every form worth trying; without `constants` only their sizes.
 
-    `tail` is what is done with its results before they are stored, or what follows them.
+    `tail` is what is done with its results before they are stored, or what trails them.
     """
     merged, levels = merge(axes_of(op, source))
     first, reduced = spans(op, source.layout, target.layout, config)
@@ -154,7 +154,7 @@ def jobs(
             out_blocks=target.layout.blocks,
             joinable=len({b - a for a, b in itertools.pairwise(first)}) <= 1,
             joined=isinstance(tail, Tail),
-            followed=tail.sizes(config) if isinstance(tail, Follower) else None,
+            trailed=tail.sizes(config) if isinstance(tail, Trailer) else None,
         ),
         source=Strided.of(source).merged(levels),
         target=Strided.of(target).merged(levels),

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from compiler.array.fields import Kernel, Place, array_instruction, drain_instruction, weight_bytes
 from compiler.array.packing import Packing
-from compiler.array.tail import Behind, Follower, Tail
+from compiler.array.tail import Behind, Tail, Trailer
 from compiler.emit.emitter import Emitter
 from compiler.emit.schedule import Ring, Slots, Step, run
 from compiler.emit.transfers import Box, Strided, first_parts, load_box, store_box
@@ -44,7 +44,7 @@ class Job:
     first_block: input block at which each output group's sum begins.
     kernel: what the array computes.
     packing: how the operand is packed first, if it is.
-    tail: what is done with results before they are stored, or what follows them, if anything.
+    tail: what is done with results before they are stored, or what trails them, if anything.
     """
 
     problem: Problem
@@ -55,7 +55,7 @@ class Job:
     first_block: Sequence[int]
     kernel: Kernel
     packing: Packing | None = None
-    tail: Tail | Follower | None = None
+    tail: Tail | Trailer | None = None
 
     @property
     def block_step(self) -> int:
@@ -162,11 +162,11 @@ class GemmEmission:
         else:
             rings["raw"] = Ring(tiling.input_slots, self._fill_raw)
         steps = self._steps()
-        if isinstance(self.job.tail, Follower):
+        if isinstance(self.job.tail, Trailer):
             assert tiling.beside is not None and tiling.joined is not None
             behind = Behind(self.emitter, self.job.tail, tiling.beside, tiling.joined)
             steps = behind.woven(steps, self.job.target, self._stores, len(self.groups))
-            rings["followed"] = behind.ring
+            rings["trailed"] = behind.ring
         transformed = self.job.kernel.algorithm != DIRECT
         run(
             self.emitter,

@@ -1,6 +1,6 @@
 """What the vector unit does with a convolution's results while the array goes on.
 
-A `Tail` takes each tile before it is stored. A `Follower` is a layer of its own, whose operand is
+A `Tail` takes each tile before it is stored. A `Trailer` is a layer of its own, whose operand is
 what the convolution stores: its tiles are computed between the convolution's, each as soon as all
 that it reads is stored, so that neither has to be cut as the other one is.
 """
@@ -16,7 +16,7 @@ from compiler.emit.emitter import Emitter
 from compiler.emit.schedule import Ring, Slots, Step
 from compiler.emit.streams import Stream, Tile
 from compiler.emit.transfers import Box, Strided, load_box, store_box
-from compiler.tile.problem import Followed
+from compiler.tile.problem import Trailed
 from compiler.tile.regions import Region
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Elementwise, Fold, Load, Permute, Reduce, UnitInstruction
@@ -24,7 +24,7 @@ from hw.arch.layout import ceil_div
 from hw.arch.timing import vector_duration
 
 SLOTS = 2
-"""Tiles of a follower's operand, and of its result."""
+"""Tiles of a trailer's operand, and of its result."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Tail:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Follower:
+class Trailer:
     """A layer that reads what a convolution stores.
 
     Attributes
@@ -53,7 +53,7 @@ class Follower:
 
     stream: Stream
 
-    def sizes(self, config: AcceleratorConfig) -> Followed:
+    def sizes(self, config: AcceleratorConfig) -> Trailed:
         """What the tiling of the convolution has to know."""
         cycles = 0
         for tile in self.stream.tiles:
@@ -62,7 +62,7 @@ class Follower:
                 cycles += vector_duration(each, config)
         operands = [tile.sources[0].rows for tile in self.stream.tiles]
         results = [tile.target.rows for tile in self.stream.tiles]
-        return Followed(
+        return Trailed(
             len(operands), max(operands), max(results), sum(operands), sum(results), cycles
         )
 
@@ -73,17 +73,17 @@ class Follower:
 
 
 class Behind:
-    """Puts a follower's steps between those of a convolution.
+    """Puts a trailer's steps between those of a convolution.
 
     Parameters
     ----------
     emitter: takes its instructions.
-    follower: what is computed.
+    trailer: what is computed.
     operand, result: regions of `SLOTS` tiles.
     """
 
-    def __init__(self, emitter: Emitter, follower: Follower, operand: Region, result: Region):
-        self.emitter, self.follower = emitter, follower
+    def __init__(self, emitter: Emitter, trailer: Trailer, operand: Region, result: Region):
+        self.emitter, self.trailer = emitter, trailer
         self.operand, self.result = operand, result
         self.tiles: list[Tile] = []
         self._first: dict[Hashable, int] = {}
@@ -96,7 +96,7 @@ class Behind:
     def woven(
         self, steps: Sequence[Step], target: Strided, stores: Sequence[tuple[int, Box]], lag: int
     ) -> list[Step]:
-        """The convolution's steps with the follower's.
+        """The convolution's steps with the trailer's.
 
         Parameters
         ----------
@@ -110,7 +110,7 @@ class Behind:
         ends = [number for number, _ in stores]
         combs = [Comb.of(store_box(target, box, 0), beat) for _, box in stores]
         ready = []
-        for tile in self.follower.stream.tiles:
+        for tile in self.trailer.stream.tiles:
             reads = [Comb.of(load, beat) for load in self._loads(tile, 0)]
             needed = (n for n, c in enumerate(combs) if any(c.meets(read) for read in reads))
             ready.append((max(needed), tile))
@@ -134,7 +134,7 @@ class Behind:
         return result
 
     def _loads(self, tile: Tile, row: int) -> list[Load]:
-        return load_box(self.follower.stream.sources[0], tile.sources[0], row)
+        return load_box(self.trailer.stream.sources[0], tile.sources[0], row)
 
     def _fill(self, key: Hashable, slot: int) -> list[UnitInstruction]:
         assert isinstance(key, int)
@@ -143,9 +143,9 @@ class Behind:
     def _step(self, number: int) -> Step:
         def body(slots: Slots) -> None:
             tile, result = self.tiles[number], self.result.slot(number % SLOTS, SLOTS)
-            operand = self.operand.slot(slots["followed"], SLOTS)
-            for instruction in self.follower.instructions(tile, operand, result):
+            operand = self.operand.slot(slots["trailed"], SLOTS)
+            for instruction in self.trailer.instructions(tile, operand, result):
                 self.emitter.emit(instruction)
-            self.emitter.emit(store_box(self.follower.stream.target, tile.target, result))
+            self.emitter.emit(store_box(self.trailer.stream.target, tile.target, result))
 
-        return Step({"followed": number}, body)
+        return Step({"trailed": number}, body)

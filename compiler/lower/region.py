@@ -1,6 +1,6 @@
 """Lowering of regions: results of a convolution or chain are taken on while the array works.
 
-They are joined with another tensor on chip; or a pool follows, which reads what is stored.
+They are joined with another tensor on chip; or a pool trails, which reads what is stored.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from compiler.array import choice
 from compiler.array.bound import least_cycles
-from compiler.array.tail import SLOTS, Follower, Tail
+from compiler.array.tail import SLOTS, Tail, Trailer
 from compiler.emit.emitter import Emitter, RefusedError
 from compiler.emit.streams import check
 from compiler.emit.transfers import tensor_of
@@ -35,8 +35,8 @@ from hw.arch.layout import LaneMap, TensorLayout, ceil_div
 from hw.arch.program import Tensor
 from hw.arch.winograd import Algorithm
 
-FOLLOWING = (16, 4, 4)
-"""Results along x, y, t of the tile of a pool that follows, at most: it waits for few of the
+TRAILING = (16, 4, 4)
+"""Results along x, y, t of the tile of a pool that trails, at most: it waits for few of the
 convolution's tiles, which come with x fastest."""
 
 
@@ -61,7 +61,7 @@ def _makes_dense(first: Convolution | Chain) -> bool:
 
 def _tail(
     op: Region, sources: Sequence[Tensor], target: Tensor, made: Tensor, config: AcceleratorConfig
-) -> Tail | Follower:
+) -> Tail | Trailer:
     """What VECTOR does.
 
     Raises
@@ -71,10 +71,10 @@ def _tail(
     """
     _, last = _parts(op)
     if isinstance(last, Pool):
-        most = Most(FOLLOWING, config.memory.activation_bank_rows // SLOTS)
+        most = Most(TRAILING, config.memory.activation_bank_rows // SLOTS)
         stream = pool_layer(last, made, target, config, most)
         check(stream, config)
-        return Follower(stream)
+        return Trailer(stream)
     number = _other(op)
     assert number is not None
     return _join(op, last, sources[number], target, made)
@@ -242,7 +242,7 @@ class RegionLowering(Placed[Region]):
     def emit(
         self, emitter: Emitter, op: Region, sources: Sequence[Tensor], target: Tensor
     ) -> dict[str, Any]:
-        """The convolution or chain with a tail, or a convolution that is followed."""
+        """The convolution or chain with a tail, or a convolution that is trailed."""
         first, last = _parts(op)
         address = emitter.scratch[target.name] if isinstance(last, Pool) else None
         made = _between(op, target, address)
@@ -274,7 +274,7 @@ def _costs(
     found = []
     for each in (tail, None):
         if isinstance(first, Chain):
-            assert not isinstance(each, Follower), "passes/region.py"
+            assert not isinstance(each, Trailer), "passes/region.py"
             plan = best(Links.of(first, sources[0], made, each), config, policy)
             if plan is None:
                 raise RefusedError(f"no strip of its {len(first.stages)} operators fits")
@@ -283,7 +283,7 @@ def _costs(
             tiling = choice.plan(first, sources[0], made, config, policy, each)[0].tiling
             found.append(Cost(tiling.cycles, tiling.beats, tiling.vectors))
     if isinstance(last, Pool):
-        alone = Follower(pool_layer(last, made, target, config)).sizes(config)
+        alone = Trailer(pool_layer(last, made, target, config)).sizes(config)
         moved, steps = alone.loads + alone.stores, alone.cycles
     else:
         moved = 3 * target.layout.rows

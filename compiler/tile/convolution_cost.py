@@ -5,7 +5,7 @@ from __future__ import annotations
 from compiler.tile.geometry import Triple, cuts, product
 from compiler.tile.hfa_cost import Work, work
 from compiler.tile.parts import DIRECT
-from compiler.tile.problem import Followed, Pieces, Problem, extents, tile_count
+from compiler.tile.problem import Pieces, Problem, Trailed, extents, tile_count
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import INSTRUCTION_BYTES
 from hw.arch.layout import ceil_div
@@ -20,8 +20,8 @@ PORT_EFFICIENCY = 0.97
 FETCH_STALL = 64
 """Cycles that a busy port gives to each fill of the instruction FIFO: the fetch comes last, when
 the queues run dry, and then takes a read latency and the dispatches."""
-LAST_FOLLOWED = 4
-"""Tiles of what follows a convolution that are left when its last tile is stored."""
+LAST_TRAILED = 4
+"""Tiles of what trails a convolution that are left when its last tile is stored."""
 SHORT_RUN = 6
 """Beats below which runs do not hide their bursts' latency."""
 
@@ -93,16 +93,16 @@ def estimate(
     weight_loads = groups * pieces_per_group * again
     stores = positions // product([a.pool for a in axes]) * problem.out_blocks
     beside, joins = (stores, tiles * groups) if problem.joined else (0, 0)
-    followed = problem.followed or Followed(0, 0, 0, 0, 0, 0)
+    trailed = problem.trailed or Trailed(0, 0, 0, 0, 0, 0)
     instructions = load_count + weight_loads + arrays + drains + tiles * groups + 2 * joins
-    instructions += 3 * followed.tiles
+    instructions += 3 * trailed.tiles
     fetch: float = INSTRUCTION_BYTES // config.port.bytes
     if problem.algorithm == DIRECT:  # others stream for long with each instruction
         fetch += FETCH_STALL / FETCH_FIFO
-    brought, kept = loads + weights + beside + followed.loads, stores + followed.stores
+    brought, kept = loads + weights + beside + trailed.loads, stores + trailed.stores
     shared = (brought + kept) / PORT_EFFICIENCY + fetch * instructions
-    load_serial = brought + (load_count + weight_loads + joins + followed.tiles) * LOAD_OVERHEAD
-    store_serial = kept + (tiles * groups + followed.tiles) * STORE_OVERHEAD
+    load_serial = brought + (load_count + weight_loads + joins + trailed.tiles) * LOAD_OVERHEAD
+    store_serial = kept + (tiles * groups + trailed.tiles) * STORE_OVERHEAD
 
     switches = 0
     if outer and tiles > 1 and not pieces.resident:
@@ -118,12 +118,12 @@ def estimate(
         first -= loads - loads // pieces_per_group
     last = stores // (tiles * groups) + done.drain // drains + STORE_OVERHEAD
     last += joining // (tiles * groups)
-    if problem.followed is not None:
-        last += LAST_FOLLOWED * followed.cycles // followed.tiles
+    if problem.trailed is not None:
+        last += LAST_TRAILED * trailed.cycles // trailed.tiles
     parts = {
         "array": done.array,
         "drain": done.drain,
-        "vector": packing + joining + followed.cycles,
+        "vector": packing + joining + trailed.cycles,
         "port": int(max(shared, load_serial, store_serial)),
         "input": loads,
         "fill": first + packing // tiles + last + switches,

@@ -17,8 +17,8 @@ from hw.arch.winograd import Algorithm
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Followed:
-    """Sizes of a layer that follows a convolution tile by tile (compiler/array/tail.py).
+class Trailed:
+    """Sizes of a layer that trails a convolution tile by tile (compiler/array/tail.py).
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class Problem:
     skipped: weight blocks of an output group that are never needed.
     algorithm: transform; `DIRECT` where the layer runs in mode GEMM.
     joined: results are joined with a stored tensor before they are stored.
-    followed: what follows tile by tile, if anything does.
+    trailed: what trails tile by tile, if anything does.
     """
 
     axes: tuple[Axis, Axis, Axis]
@@ -70,7 +70,7 @@ class Problem:
     skipped: int = 0
     algorithm: Algorithm = DIRECT
     joined: bool = False
-    followed: Followed | None = None
+    trailed: Trailed | None = None
 
     @property
     def taps(self) -> int:
@@ -118,7 +118,7 @@ class Tiling:
     group_outer: all tiles for one group of outputs, then the next group.
     input_slots: 2 to load the next tile while one is computed.
     output, packed, input: scratchpad regions; `packed` only where operands are packed.
-    beside, joined: regions of what results are joined with, or of what follows them reads, and of
+    beside, joined: regions of what results are joined with, or of what trails them reads, and of
         what comes of it.
     cycles: estimate; parts: what it is made of.
     vectors: activation rows that pass the array.

@@ -100,14 +100,14 @@ def _regions(
 ) -> list[Region] | None:
     """Output, [beside, joined,] [packed,] input regions; None where they do not fit.
 
-    What follows has banks of its own in the place of beside and joined.
+    What trails has banks of its own in the place of beside and joined.
     """
     out_positions = product([n // a.pool for n, a in zip(load, problem.axes, strict=True)])
     out = 2 * out_positions * group * config.array.blocks_per_row
     operand = product([extents(a, n)[1] for a, n in zip(problem.axes, load, strict=True)])
     others = [out, out] if problem.joined else []
-    if problem.followed is not None:
-        others = [2 * problem.followed.operand, 2 * problem.followed.result]
+    if problem.trailed is not None:
+        others = [2 * problem.trailed.operand, 2 * problem.trailed.result]
     sizes = [out, *others, slots * operand * problem.blocks]
     if problem.raw_axes is not None:
         raw = product([extents(a, n)[1] for a, n in zip(problem.raw_axes, load, strict=True)])
@@ -190,7 +190,7 @@ def _evaluate(
     total = max(parts["array"], parts["drain"], parts["vector"], parts["port"]) + parts["fill"]
     if slots == 1:
         total += parts["input"]
-    behind = problem.joined or problem.followed is not None
+    behind = problem.joined or problem.trailed is not None
     return Tiling(
         load,
         accumulator,

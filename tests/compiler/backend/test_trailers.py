@@ -1,4 +1,4 @@
-"""A pool that follows a convolution: it reads what is stored while the array goes on."""
+"""A pool that trails a convolution: it reads what is stored while the array goes on."""
 
 from __future__ import annotations
 
