@@ -48,6 +48,8 @@ from sim.functional.legality import Legality
 ScalarReader = Callable[[Scalar], int]
 """Returns the byte that a SCALAR instruction names, sign-extended if it says so."""
 
+NOTHING = (0,) * len(Unit)
+"""Awaited of the units."""
 IDLE_LIMIT = 1 << 20
 """Control instructions in a row without a dispatch before the watchdog ends the run."""
 
@@ -126,6 +128,7 @@ class Sequencer:
         self._config = config
         self._read_scalar = read_scalar
         self._legality = Legality(config)
+        self._legal: set[int] = set()
         self._registers = [0] * REGISTERS
         self._loops: list[tuple[int, int] | None] = [None] * LOOP_LEVELS
         self.dispatched = [0] * len(Unit)
@@ -199,12 +202,15 @@ class Sequencer:
 
     def _checked(self, pc: int, instruction: Instruction) -> Step:
         """The step of an instruction without faults; the gravest one is raised."""
-        check = self._legality.check
-        check(instruction, ErrorCode.FINGERPRINT, ErrorCode.UNSUPPORTED)
-        awaits = (0,) * len(Unit)
+        check, known = self._legality.check, pc in self._legal
+        if not known:
+            check(instruction, ErrorCode.FINGERPRINT, ErrorCode.UNSUPPORTED)
+        awaits = NOTHING
         if isinstance(instruction, WAITING):
             awaits = self._awaits(instruction)
-        check(instruction, ErrorCode.FIELD, ErrorCode.ADDRESS)
+        if not known:
+            check(instruction, ErrorCode.FIELD, ErrorCode.ADDRESS)
+            self._legal.add(pc)  # a program does not change: trips of a loop ask once
         if isinstance(instruction, UnitInstruction):
             unit = instruction.UNIT
             self.dispatched[unit] += 1
@@ -221,7 +227,7 @@ class Sequencer:
                 return self._control(pc, instruction)
 
     def _control(self, pc: int, instruction: ControlInstruction, taken: bool = False) -> Step:
-        return Step(pc, instruction, None, (0,) * len(Unit), 0, taken)
+        return Step(pc, instruction, None, NOTHING, 0, taken)
 
     def _awaits(self, instruction: Waiting) -> tuple[int, ...]:
         counts = []
