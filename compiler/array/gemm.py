@@ -20,7 +20,7 @@ from compiler.emit.transfers import Box, Strided, first_parts, load_box, store_b
 from compiler.tile.geometry import Axis, Range, Triple, cuts, product
 from compiler.tile.parts import DIRECT, Part, parts_of
 from compiler.tile.problem import Problem, Tiling
-from hw.arch.isa import Reduce, Space, UnitInstruction
+from hw.arch.isa import Reduce, Space, Unit, UnitInstruction
 from hw.arch.layout import ceil_div
 
 Ranges: TypeAlias = tuple[Range, Range, Range]
@@ -110,6 +110,7 @@ class GemmEmission:
         self.parameter_base = emitter.parameters.take(
             self.parameter_slots * self.chunk * parameter_slot
         )
+        self.late_parameters = emitter.parameters.meets
         self.parameter_slot = parameter_slot
         self.busy = tiling.parts["port"] > BUSY * tiling.parts["array"]
         self.operand = self._operand_parts()
@@ -130,6 +131,17 @@ class GemmEmission:
         half = self.config.weight_beats // 2 // self.piece_beats
         return min(pieces.slots, max(2, half, 2 * per_group))
 
+    @property
+    def _just_stored(self) -> bool:
+        """Whether the operand's last row is one of those that were stored last."""
+        view = self.job.source
+        last = sum((n - 1) * pitch for n, pitch in zip(view.sizes, view.pitches, strict=False))
+        block = (
+            view.places[-1] if view.places else view.address + (view.blocks - 1) * view.pitches[3]
+        )
+        number, _ = self.emitter.stored(block + last)
+        return number > 0 and number + self.config.queue_depth > self.emitter.dispatched(Unit.STORE)
+
     def _operand_parts(self) -> list[Range]:
         """Blocks of the operand that come together.
 
@@ -148,7 +160,7 @@ class GemmEmission:
         tiling = self.tiling
         spread = self.weight_slots < len(self.groups) * len(self.pieces)
         rings = {
-            "weight": Ring(self.weight_slots, self._fill_weights, free=True),
+            "weight": Ring(self.weight_slots, self._fill_weights, free=self._just_stored),
             "parameter": Ring(self.parameter_slots, self._fill_parameters),
         }
         if isinstance(self.job.tail, Tail):
@@ -235,12 +247,15 @@ class GemmEmission:
             bank = self._accumulator_turn
             self._accumulator_turn = 1 - bank
             for piece in range(len(self.pieces)):
-                # Transfers come in this order: the operand may have to wait for the layer before,
-                # and so may parameters, whose memory is small; they are needed last.
+                # Transfers come in this order: the operand may have to wait for the layer before.
+                # So may parameters, whose memory is small; then they come last.
                 needs: dict[str, Hashable] = {"weight": (group, piece)}
+                parameter: dict[str, Hashable] = {"parameter": group // self.chunk}
+                if not self.late_parameters:
+                    needs |= parameter
                 if self.job.packing is None:
                     needs[f"input{piece % len(self.operand)}"] = tile
-                needs["parameter"] = group // self.chunk
+                needs |= parameter
                 last = piece == len(self.pieces) - 1
                 store = last and number == len(parts) - 1
                 if store and isinstance(self.job.tail, Tail):

@@ -49,20 +49,29 @@ class ConstantPool:
 
 
 class RingPlacer:
-    """Hands out places of a small memory, or of a part of it from `first` on, round robin."""
+    """Hands out places of a small memory, or of a part of it from `first` on, round robin.
+
+    Members
+    -------
+    meets: whether the latest place meets the one before it.
+    """
 
     def __init__(self, capacity: int, first: int = 0):
         self.capacity = capacity
+        self.meets = False
         self._first = first
         self._next = 0
+        self._begin = 0
 
     def take(self, size: int) -> int:
         """First unit of a place of `size` units."""
         assert size <= self.capacity, (size, self.capacity)
-        if self._next + size > self.capacity:
-            self._next = 0
-        place = self._next
-        self._next += size
+        place, end = self._next, self._next
+        if place + size > self.capacity:
+            place = 0
+        self.meets = place < end and self._begin < place + size
+        self._begin = place
+        self._next = place + size
         return self._first + place
 
 

@@ -133,6 +133,12 @@ def test_a_ring_placer_wraps():
     assert [placer.take(4), placer.take(4), placer.take(4)] == [0, 4, 0]
 
 
+def test_a_ring_placer_knows_whether_a_place_meets_the_one_before():
+    placer = RingPlacer(10)
+    found = [(placer.take(n), placer.meets) for n in (4, 4, 4, 7, 2, 10)]
+    assert found == [(0, False), (4, False), (0, False), (0, True), (7, False), (0, True)]
+
+
 def test_regions_take_whole_banks():
     bank = CONFIG.memory.activation_bank_rows
     regions = split_banks([1, bank + 1], CONFIG)
