@@ -59,7 +59,7 @@ class Decoder:
         self.fault = Signal(6, reset_less=True)
         self.sound = Signal(reset_less=True)
         self._early = Signal(len(Unit), reset_less=True)  # waits that reach too far back
-        self._found: dict[tuple[type[Encodable], ErrorCode], Signal] = {}
+        self._found: dict[tuple[type[Encodable], ErrorCode], list[Signal]] = {}
 
     def take(self, m: Module, word: Signal, seen: dict[Unit, Signal]) -> None:
         """First step; to be called in the context of the cycles in which `word` is taken.
@@ -91,13 +91,13 @@ class Decoder:
         for unit in Unit:
             m.d.sync += self._early[unit].eq(waits[unit] > seen[unit])
         for kind in CLASSES.values():
-            conditions: dict[ErrorCode, list[Value]] = {}
-            for code, condition in faults(kind, word, self._config):
-                conditions.setdefault(code, []).append(condition)
-            for code, met in conditions.items():
-                name = f"{kind.__name__.lower()}_{code.name.lower()}"
-                found = self._found[kind, code] = Signal(name=name, reset_less=True)
-                m.d.sync += found.eq(Cat(*met).any())
+            # A register for each rule: which are met is asked in the second step, since the rules
+            # themselves take most of the first.
+            for number, (code, condition) in enumerate(faults(kind, word, self._config)):
+                name = f"{kind.__name__.lower()}_{code.name.lower()}{number}"
+                found = Signal(name=name, reset_less=True)
+                self._found.setdefault((kind, code), []).append(found)
+                m.d.sync += found.eq(condition)
 
     def check(self, m: Module, begun: Value) -> None:
         """Second step, in every cycle; to be called after `take`.
@@ -109,7 +109,7 @@ class Decoder:
         assert self._found
         conditions: dict[ErrorCode, list[Value]] = {code: [] for code in _GRAVITY}
         for (kind, code), found in self._found.items():
-            conditions[code].append(self.kinds[kind] & found)
+            conditions[code].append(self.kinds[kind] & Cat(*found).any())
         with_waits = Cat(self.kinds[kind] for kind in _WITH_WAITS).any()
         conditions[ErrorCode.OPCODE].append(~Cat(self.kinds.values()).any())
         conditions[ErrorCode.FINGERPRINT].append(~begun & ~self.kinds[Begin])
