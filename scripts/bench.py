@@ -44,6 +44,23 @@ LAYERS = (
 first two are those published for a 16×16 Gemmini."""
 
 
+NETWORKS = (
+    ("vtn_mobilenetv2", "part=encoder", 1.51e6),
+    ("vtn_resnet34", "part=encoder", 5.25e6),
+    ("vtn_resnet50", "part=encoder", 12.15e6),
+    ("vtn_decoder", "", 0.505e6),
+    ("liteeval_coarse", "", None),
+    ("liteeval_fine", "", 21.7e6),
+    ("xwisenet", "", 6.4e6),
+    ("fasttrg", "", 39.6e6),
+    ("r3d18_x", "", None),
+    ("fsb_c3d", "", 17.0e6),
+    ("c3d", "", 28.5e6),
+    ("eacnet_r50", "", 388e6),
+)
+"""Name, --variant and most cycles at paper size on `base`; the last one takes longest."""
+
+
 @dataclasses.dataclass
 class Row:
     """One line of the table; `met` is None where there is nothing to reach."""
@@ -270,6 +287,30 @@ def c3d(rows: list[Row], quick: bool) -> None:
         network("c3d", ["cycle"], rows, hfa="off")
 
 
+def networks(rows: list[Row], quick: bool) -> None:
+    """Networks of five families at paper size: proven, and their cycles by the cycle model."""
+    for name, variant, most in NETWORKS[: -1 if quick else None]:
+        build = f"{BUILD}/networks/{name}"
+        wanted = ["--variant", variant] if variant else []
+        command("models", "export", name, *wanted, "-o", f"{build}.onnx")
+        built, wall, peak = command("compiler", "build", f"{build}.onnx", "-o", build)
+        label, proof = f"{name} {variant}".strip(), built["proof"]
+        cycles = proof["cycles"]
+        rate = built["macs"] / cycles / LANES**2
+        rows += [
+            Row(
+                f"{label}: proven",
+                f"{proof['tensors']} tensors equal; {wall:.0f} s, {peak:.0f} MiB",
+            ),
+            Row(
+                f"{label}: cycles (cycle model)",
+                f"{cycles:,}, {rate:.2f} MAC/mult/cycle, {built['dram_bytes'] / 1e6:.1f} MB DRAM",
+                f"{most / 1e6:g} M" if most else "",
+                cycles <= most if most else None,
+            ),
+        ]
+
+
 PARTS: dict[str, Callable[[list[Row], bool], None]] = {
     "fused": fused,
     "hfa_off": hfa_off,
@@ -277,6 +318,7 @@ PARTS: dict[str, Callable[[list[Row], bool], None]] = {
     "direct": direct,
     "layers": single_layers,
     "c3d": c3d,
+    "networks": networks,
     "onnxruntime": lambda rows, quick: onnxruntime(rows),
 }
 
@@ -290,7 +332,7 @@ def main() -> int:
     unknown = sorted(set(args.parts) - set(PARTS))
     if unknown:
         parser.error(f"no part {unknown[0]}; there are {', '.join(PARTS)}")
-    BUILD.mkdir(parents=True, exist_ok=True)
+    (BUILD / "networks").mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     for name in args.parts or PARTS:
         PARTS[name](rows, args.quick)
