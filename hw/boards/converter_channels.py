@@ -54,7 +54,11 @@ class Bursts(wiring.Component):
         length = Signal(8, reset_less=True)
         known = Signal(reset_less=True)
         passes = ~self.valid | self.taken
-        m.d.comb += self.i_ready.eq(~held | passes)
+        # Not `passes`: from the memory controller's ready through `taken` to the core's grants
+        # there would be no register. A burst waits a cycle longer when both registers were full.
+        m.d.comb += self.i_ready.eq(~held | ~self.valid)
+        with m.If(passes):
+            m.d.sync += held.eq(0)
         with m.If(self.i_ready):
             m.d.sync += [
                 held.eq(self.i_valid),
