@@ -46,17 +46,6 @@ class Job:
     watchdog: int = DEFAULT_WATCHDOG
     dram_base: int = 0
 
-    def arguments(self) -> list[str]:
-        """Command-line words of the harness."""
-        return [
-            *("--program-base", str(self.program_base)),
-            *("--program-length", str(self.program_length)),
-            *("--store-base", str(self.store_window[0])),
-            *("--store-limit", str(self.store_window[1])),
-            *("--dram-base", str(self.dram_base)),
-            *("--watchdog", str(self.watchdog)),
-        ]
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Keep:
@@ -183,10 +172,15 @@ def run(
             *("--memory", str(folder / "memory.bin")),
             *("--trace", str(folder / "trace.bin")),
             *("--report", str(folder / "report.json")),
+            *("--program-base", str(job.program_base)),
+            *("--program-length", str(job.program_length)),
+            *("--store-base", str(job.store_window[0])),
+            *("--store-limit", str(job.store_window[1])),
+            *("--dram-base", str(job.dram_base)),
             *("--memory-base", str(base)),
             *("--keep", str(folder / "keep.bin")),
             *("--kept", str(folder / "kept.bin")),
-            *job.arguments(),
+            *("--watchdog", str(job.watchdog)),
             *settings.arguments(),
         ]
         stream = None if settings.progress else subprocess.PIPE

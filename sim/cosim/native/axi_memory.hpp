@@ -72,7 +72,6 @@ class AxiMemory {
     void sample(uint64_t now) {
         if (top_.m_axi_rvalid && top_.m_axi_rready) {
             r_held_ = false;
-            ++read_beats_;
             finish_beat(now);
         }
         if (top_.m_axi_wready && top_.m_axi_wvalid) {
@@ -89,22 +88,6 @@ class AxiMemory {
         if (top_.m_axi_awvalid && top_.m_axi_awready)
             accept(now, true, top_.m_axi_awaddr, top_.m_axi_awlen, top_.m_axi_awsize,
                    top_.m_axi_awburst);
-    }
-
-    // Answer one beat of reads, or one burst of writes, with `code`, counted from now on; memory that
-    // was written stays written.
-    void fail(bool write, uint64_t number, uint32_t code) {
-        fail_code_ = code;
-        fail_read_ = write ? ~uint64_t(0) : number;
-        fail_write_ = write ? number : ~uint64_t(0);
-        read_beats_ = writes_ended_ = 0;
-    }
-
-    // As after a reset of the memory, too.
-    void forget() {
-        bursts_.clear();
-        responses_.clear();
-        r_held_ = b_held_ = any_ = false;
     }
 
     bool idle() const { return bursts_.empty() && responses_.empty(); }
@@ -163,7 +146,6 @@ class AxiMemory {
         const bool inside = address + parameters::PORT_BYTES <= size_;
         if (inside) std::memcpy(&top_.m_axi_rdata, data_ + address, parameters::PORT_BYTES);
         top_.m_axi_rresp = inside ? OKAY : DECODE_ERROR;
-        if (read_beats_ == fail_read_) top_.m_axi_rresp = fail_code_;
         top_.m_axi_rlast = burst.done + 1 == burst.beats;
     }
 
@@ -185,10 +167,7 @@ class AxiMemory {
     void finish_beat(uint64_t now) {
         Burst& head = bursts_.front();
         if (++head.done < head.beats) return;
-        if (head.write) {
-            if (writes_ended_++ == fail_write_) head.code = fail_code_;
-            responses_.push_back({now + parameters::WRITE_RESPONSE, head.code});
-        }
+        if (head.write) responses_.push_back({now + parameters::WRITE_RESPONSE, head.code});
         last_write_ = head.write;
         any_ = true;
         free_ = now + 1;
@@ -209,9 +188,4 @@ class AxiMemory {
     uint64_t free_ = 0;
     uint64_t read_bursts_ = 0;
     uint64_t write_bursts_ = 0;
-    uint64_t read_beats_ = 0;
-    uint64_t writes_ended_ = 0;
-    uint64_t fail_read_ = ~uint64_t(0);
-    uint64_t fail_write_ = ~uint64_t(0);
-    uint32_t fail_code_ = OKAY;
 };

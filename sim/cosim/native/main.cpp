@@ -1,8 +1,7 @@
 // Runs one job on the core: start over AXI4-Lite, wait for the interrupt, read the counters.
 //
 // The DRAM is a file, mapped and changed in place. Everything else that the run gives is written
-// to `--report` (JSON) and `--trace` (64-bit words, see Simulation::trace). With `--trials` it runs the
-// job many times instead, disturbed (trials.hpp).
+// to `--report` (JSON) and `--trace` (64-bit words, see Simulation::trace).
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -16,7 +15,6 @@
 #include "options.hpp"
 #include "parameters.hpp"
 #include "simulation.hpp"
-#include "trials.hpp"
 
 namespace {
 
@@ -91,6 +89,7 @@ struct Outcome {
 };
 
 void start(Simulation& simulation, const Options& options, Outcome& outcome) {
+    simulation.reset();
     simulation.write(registers::IRQ_ENABLE, 1);
     simulation.write(registers::PROGRAM_BASE, uint32_t(options.number("program-base")));
     simulation.write(registers::PROGRAM_LENGTH, uint32_t(options.number("program-length")));
@@ -179,20 +178,11 @@ void run(const Options& options) {
     if (!waves.empty())
         simulation.open_waves(waves, options.number("waves-first", 0),
                               options.number("waves-last", ~uint64_t(0)));
-    const std::string trials = options.text("trials", "");
-    if (!trials.empty()) {
-        Outcome outcome;
-        const auto begin = [&] { start(simulation, options, outcome); };
-        Trials(simulation, memory.data(), memory.size(), begin)
-            .run(trials, options.text("outcomes"));
-        return;
-    }
     Keeper keeper(options.text("keep"), options.text("kept"), memory);
     keeper.completed(0);
     simulation.on_store([&keeper](uint64_t stores) { keeper.completed(stores); });
     Outcome outcome;
     try {
-        simulation.reset();
         start(simulation, options, outcome);
         wait_for_interrupt(simulation, options, outcome);
     } catch (const CycleLimit&) {

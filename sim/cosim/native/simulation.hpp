@@ -114,7 +114,6 @@ class Simulation {
     uint64_t cycle() const { return cycle_; }
     uint64_t last_write_cycle() const { return lite_write_cycle_; }
     const AxiMemory<Vtop>& memory() const { return memory_; }
-    AxiMemory<Vtop>& memory() { return memory_; }
     // Called with the number of STOREs that have completed, whenever one has.
     void on_store(std::function<void(uint64_t)> call) { on_store_ = std::move(call); }
     // One word per cycle with an event: cycle << 16 | issue strobes << 8 | done strobes.
