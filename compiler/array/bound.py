@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from compiler.array.phases import least_share
 from compiler.ir import Convolution, TensorType
 from compiler.tile.depthwise import suits
 from hw.arch.config import AcceleratorConfig
@@ -32,7 +33,8 @@ def _array_cycles(
         blocks = ceil_div(source.channels * taps, lanes)
     else:
         blocks = source.blocks * taps
-    return positions * blocks * ceil_div(op.out_channels, cols)
+    passes = positions * blocks * ceil_div(op.out_channels, cols)
+    return math.ceil(passes * least_share(op, config))
 
 
 def _tiles(results: int, outputs: int, dilation: int) -> int:

@@ -141,6 +141,8 @@ def lower(
     report = tiling.describe()
     if job.packing is not None:
         report["packed"] = names(job.packing)
+    if job.phases is not None:
+        report["together"] = f"{job.phases.count} along {'xyt'[job.phases.axis]}"
     report["alternatives"] = [other.describe() for other in chosen.others]
     if record:
         report["hfa"] = record

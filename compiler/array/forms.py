@@ -11,6 +11,7 @@ import numpy.typing as npt
 from compiler.array.fields import Kernel
 from compiler.array.gemm import Job
 from compiler.array.packing import Packing, packings
+from compiler.array.phases import Phases, phases
 from compiler.array.tail import Tail, Trailer
 from compiler.emit.transfers import Strided
 from compiler.ir import Convolution
@@ -74,14 +75,13 @@ def gathered_weights(op: Convolution, source: TensorLayout) -> npt.NDArray[np.in
 
 
 def blocked_weights(
-    dense: npt.NDArray[np.int8], target: TensorLayout, config: AcceleratorConfig
+    dense: npt.NDArray[np.int8], columns: Channels, config: AcceleratorConfig
 ) -> npt.NDArray[np.int8]:
     """Channels to columns: [Cout, lanes, ...] to [groups, blocks, kt, ky, kx, rows, cols].
 
-    A column computes what its lane of the result holds; zero where that is no channel.
+    `columns`: the channel of each; zero where it has none.
     """
     rows, cols = config.array.rows, config.array.cols
-    columns = target.lane_channels()
     groups = ceil_div(columns.size, cols)
     wide = np.zeros((groups * cols, *dense.shape[1:]), np.int8)
     used = np.flatnonzero(columns >= 0)
@@ -164,31 +164,57 @@ def jobs(
         kernel=Kernel(merged, source.signed, source.zero_point, target.zero_point, op.low, op.high),
         tail=tail,
     )
-    packed = _packings(op, source, merged, config)
-    forms = [plain, *(_packed_job(packing, plain) for packing in packed)]
+    shared = () if tail is not None else phases(op, target.layout, merged, config)
+    forms = [
+        form
+        for wide in (plain, *(_phased_job(each, plain) for each in shared))
+        for form in (
+            wide,
+            *(_packed_job(p, wide) for p in _packings(op, source, wide.problem.axes, config)),
+        )
+    ]
     if not constants:
         return forms
-    dense = gathered_weights(op, source.layout)
-    parameters = packed_parameters(op, target.layout.lane_channels(), config.array.cols)
+    dense, channels = gathered_weights(op, source.layout), target.layout.lane_channels()
     return [
         dataclasses.replace(
-            job, parameters=parameters, weights=_weights(dense, job, target.layout, config)
+            job,
+            parameters=packed_parameters(op, _columns(job, channels, config), config.array.cols),
+            weights=_weights(dense, job, channels, config),
         )
         for job in forms
     ]
 
 
+def _columns(job: Job, channels: Channels, config: AcceleratorConfig) -> Channels:
+    """Channel of every column of a form."""
+    return channels if job.phases is None else job.phases.columns(channels, config.array.cols)
+
+
 def _weights(
-    dense: npt.NDArray[np.int8], job: Job, target: TensorLayout, config: AcceleratorConfig
+    dense: npt.NDArray[np.int8], job: Job, channels: Channels, config: AcceleratorConfig
 ) -> npt.NDArray[np.int8]:
     """Weights of a form, int8 [groups, reduced, kt, ky, kx, rows, cols]."""
+    if job.phases is not None:
+        dense = job.phases.weights(dense, channels, config.array.cols)
+        channels = np.arange(config.array.cols)
     if job.packing is not None:
         dense = job.packing.weights(dense, config.lane_block)
-    blocks = blocked_weights(dense, target, config)
+    blocks = blocked_weights(dense, channels, config)
     reduced = job.problem.reduced
     if reduced == blocks.shape[1]:
         return blocks
     return np.stack([b[f : f + reduced] for b, f in zip(blocks, job.first_block, strict=True)])
+
+
+def _phased_job(each: Phases, plain: Job) -> Job:
+    axes = each.axes(plain.problem.axes)
+    return dataclasses.replace(
+        plain,
+        problem=dataclasses.replace(plain.problem, axes=axes, phases=each.count),
+        kernel=dataclasses.replace(plain.kernel, axes=axes),
+        phases=each,
+    )
 
 
 def _packed_job(packing: Packing, plain: Job) -> Job:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from compiler.array.fields import Kernel, Place, array_instruction, drain_instruction, weight_bytes
 from compiler.array.packing import Packing
+from compiler.array.phases import Phases
 from compiler.array.tail import Behind, Tail, Trailer
 from compiler.emit.emitter import Emitter
 from compiler.emit.schedule import Ring, Slots, Step, run
@@ -45,6 +46,7 @@ class Job:
     kernel: what the array computes.
     packing: how the operand is packed first, if it is.
     tail: what is done with results before they are stored, or what trails them, if anything.
+    phases: how several results share a pass, if they do.
     """
 
     problem: Problem
@@ -56,6 +58,7 @@ class Job:
     kernel: Kernel
     packing: Packing | None = None
     tail: Tail | Trailer | None = None
+    phases: Phases | None = None
 
     @property
     def block_step(self) -> int:
@@ -211,6 +214,7 @@ class GemmEmission:
                 for instruction in self._fill_beside((tile, group), 1):
                     self.emitter.emit(instruction)
                 self._join(tile, group, 1, 1)
+            self._apart(tile, 1)
             self._store(tile, 0, 1)
 
     # Steps
@@ -275,6 +279,7 @@ class GemmEmission:
                     if "beside" in slots:
                         self._join(tile, group, out_slot, slots["beside"])
                     if store:
+                        self._apart(tile, out_slot)
                         self._store(tile, group, out_slot)
 
                 steps.append(Step(needs, body))
@@ -370,12 +375,26 @@ class GemmEmission:
         return Box(first, size, block, blocks)
 
     def _store(self, tile: int, group: int, out_slot: int) -> None:
-        region = self.tiling.output
-        if isinstance(self.job.tail, Tail):
+        region, pitches = self.tiling.output, None
+        box, phases = self._target_box(tile, group), self.job.phases
+        if isinstance(self.job.tail, Tail) or phases is not None:
             assert self.tiling.joined is not None
             region = self.tiling.joined
+        if phases is not None:
+            pitches, box = phases.pitches(box.size), phases.box(box)
         row = region.slot(out_slot, 2)
-        self.emitter.emit(store_box(self.job.target, self._target_box(tile, group), row))
+        self.emitter.emit(store_box(self.job.target, box, row, pitches))
+
+    def _apart(self, tile: int, out_slot: int) -> None:
+        """Take results that shared a pass apart, if they did."""
+        phases, joined, kernel = self.job.phases, self.tiling.joined, self.job.kernel
+        if phases is None:
+            return
+        assert joined is not None
+        row, _, size = self._output(tile, out_slot)
+        result = joined.slot(out_slot, 2)
+        for instruction in phases.apart(self.config, size, row, result, kernel.out_zero_point):
+            self.emitter.emit(instruction)
 
     # The tail
 

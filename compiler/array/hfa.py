@@ -118,6 +118,8 @@ def refusal(
         return f"configuration {config.name} is built without nested hfa"
     if job.packing is not None and job.packing.across is not None:
         return "its lines are packed in pairs"
+    if job.phases is not None:
+        return "several results share a pass"
     if len(set(job.first_block)) > 1:
         return "its output blocks do not share the input blocks"
     axes = job.problem.axes
@@ -168,7 +170,7 @@ def turned(job: Job) -> Job | None:
     """A layer along x or y alone (Conv1d), laid along t, where a single axis can be transformed."""
     axes = job.problem.axes
     long = [d for d in range(3) if axes[d].size > 1 or axes[d].kernel > 1]
-    if job.packing is not None or long not in ([0], [1]):
+    if job.packing is not None or job.phases is not None or long not in ([0], [1]):
         return None
     (d,) = long
 

@@ -46,7 +46,7 @@ def temporal_forms(
     assert op is not None
     axes = axes_of(op, links.operand)
     for job in jobs(op, links.operand, links.inner, config):
-        if job.packing is not None and job.packing.axis != 2:
+        if job.phases is not None or (job.packing is not None and job.packing.axis != 2):
             continue
         if policy.forced is None or refusal(op, job, policy.forced, config) is not None:
             yield job, merged_back(job, axes)

@@ -91,11 +91,12 @@ def estimate(
             again = computed
     weights = blocks * config.weight_block_beats * again
     weight_loads = groups * pieces_per_group * again
-    stores = positions // product([a.pool for a in axes]) * problem.out_blocks
+    stores = positions // product([a.pool for a in axes]) * problem.out_blocks * problem.phases
     beside, joins = (stores, tiles * groups) if problem.joined else (0, 0)
+    parted = tiles * groups * problem.phases if problem.phases > 1 else 0
     trailed = problem.trailed or Trailed(0, 0, 0, 0, 0, 0)
     instructions = load_count + weight_loads + arrays + drains + tiles * groups + 2 * joins
-    instructions += 3 * trailed.tiles
+    instructions += 3 * trailed.tiles + parted
     fetch: float = INSTRUCTION_BYTES // config.port.bytes
     if problem.algorithm == DIRECT:  # others stream for long with each instruction
         fetch += FETCH_STALL / FETCH_FIFO
@@ -111,7 +112,8 @@ def estimate(
             pieces, pieces_per_group, weights // weight_loads, beside_weights, done.array // drains
         )
     packing = _packing_cycles(problem, config, load, tiles)
-    joining = beside * config.vector_steps + joins * DRAIN_OVERHEAD
+    joining = (beside or stores * bool(parted)) * config.vector_steps
+    joining += (joins + parted) * DRAIN_OVERHEAD
     first = loads // load_count + weights // max(weight_loads, 1) + 2 * LOAD_OVERHEAD
     if tiles == 1 and pieces_per_group > 1 and problem.raw_axes is None:
         # The operand comes in as many parts as the weights.

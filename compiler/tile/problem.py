@@ -56,6 +56,7 @@ class Problem:
     algorithm: transform; `DIRECT` where the layer runs in mode GEMM.
     joined: results are joined with a stored tensor before they are stored.
     trailed: what trails tile by tile, if anything does.
+    phases: results that share a pass and are taken apart before they are stored.
     """
 
     axes: tuple[Axis, Axis, Axis]
@@ -71,6 +72,7 @@ class Problem:
     algorithm: Algorithm = DIRECT
     joined: bool = False
     trailed: Trailed | None = None
+    phases: int = 1
 
     @property
     def taps(self) -> int:
@@ -119,7 +121,7 @@ class Tiling:
     input_slots: 2 to load the next tile while one is computed.
     output, packed, input: scratchpad regions; `packed` only where operands are packed.
     beside, joined: regions of what results are joined with, or of what trails them reads, and of
-        what comes of it.
+        what comes of it, or of results that shared a pass.
     cycles: estimate; parts: what it is made of.
     vectors: activation rows that pass the array.
     beats: moved between DRAM and the chip.

@@ -100,7 +100,8 @@ def _regions(
 ) -> list[Region] | None:
     """Output, [beside, joined,] [packed,] input regions; None where they do not fit.
 
-    What trails has banks of its own in the place of beside and joined.
+    What trails has banks of its own in the place of beside and joined; results that shared a pass
+    are taken apart to `joined` alone.
     """
     out_positions = product([n // a.pool for n, a in zip(load, problem.axes, strict=True)])
     out = 2 * out_positions * group * config.array.blocks_per_row
@@ -108,6 +109,8 @@ def _regions(
     others = [out, out] if problem.joined else []
     if problem.trailed is not None:
         others = [2 * problem.trailed.operand, 2 * problem.trailed.result]
+    if problem.phases > 1:
+        others = [problem.phases * out]
     sizes = [out, *others, slots * operand * problem.blocks]
     if problem.raw_axes is not None:
         raw = product([extents(a, n)[1] for a, n in zip(problem.raw_axes, load, strict=True)])
@@ -202,7 +205,7 @@ def _evaluate(
         input=regions[-1],
         packed=regions[-2] if problem.raw_blocks else None,
         beside=regions[1] if behind else None,
-        joined=regions[2] if behind else None,
+        joined=regions[2] if behind else regions[1] if problem.phases > 1 else None,
         cycles=total,
         parts=parts,
         vectors=done.vectors,
