@@ -43,6 +43,15 @@ LAYERS = (
 """Kernel, channels, map, --hfa, most cycles, least MAC per multiplier and cycle. The cycles of the
 first two are those published for a 16×16 Gemmini."""
 
+STEMS = (
+    ("7x7", "64", "224x224", "2x2", 0.8),
+    ("1x7x7", "64", "16x112x112", "1x2x2", 0.8),
+    ("7x7x7", "64", "16x112x112", "1x2x2", 0.75),
+    ("5x7x7", "8", "8x224x224", "1x2x2", None),
+)
+"""Kernel, channels, map, stride, least MAC per multiplier and cycle of convolutions of 3 channels:
+ResNets, XwiseNet, 3D-ResNets, and SlowFast, the fast path of which has half as many as columns."""
+
 
 NETWORKS = (
     ("vtn_mobilenetv2", "part=encoder", 1.51e6),
@@ -226,6 +235,25 @@ def single_layers(rows: list[Row], quick: bool) -> None:
         )
 
 
+def stems(rows: list[Row], quick: bool) -> None:
+    """First layers of the video networks, by the cycle model."""
+    for kernel, cout, size, stride, least in STEMS:
+        build = f"{BUILD}/stem{kernel}_{cout}_{size}"
+        words = [f"{build}.onnx", "3", cout, kernel, size, stride]
+        subprocess.run([sys.executable, "-m", "scripts.single_layer", *words], check=True)
+        command("compiler", "build", f"{build}.onnx", "--config", "base", "-o", build)
+        run, _, _ = command("sim", "run", build, "--on", "cycle")
+        rate = run["mac_per_multiplier_cycle"]
+        rows.append(
+            Row(
+                f"stem {kernel} 3->{cout} at {size}, stride {stride}",
+                f"{run['cycles']:,} cycles, {rate:.3f} MAC/mult/cycle",
+                "" if least is None else f"{least}",
+                None if least is None else rate >= least,
+            )
+        )
+
+
 def onnxruntime(rows: list[Row]) -> None:
     """Operators fed with ONNX Runtime's own inputs."""
     fsb_c3d()
@@ -317,6 +345,7 @@ PARTS: dict[str, Callable[[list[Row], bool], None]] = {
     "fuse_off": fuse_off,
     "direct": direct,
     "layers": single_layers,
+    "stems": stems,
     "c3d": c3d,
     "networks": networks,
     "onnxruntime": lambda rows, quick: onnxruntime(rows),

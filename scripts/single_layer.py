@@ -1,7 +1,7 @@
 """Write one quantized convolution as ONNX, for single-layer benchmarks.
 
-Usage: python -m scripts.single_layer OUT.onnx INPUT_CHANNELS OUTPUT_CHANNELS KERNEL SIZE
-KERNEL and SIZE are [T x] H x W, e.g. 3x3 and 56x56, or 3x1x1 and 16x56x56.
+Usage: python -m scripts.single_layer OUT.onnx INPUT_CHANNELS OUTPUT_CHANNELS KERNEL SIZE [STRIDE]
+KERNEL, SIZE and STRIDE are [T x] H x W, e.g. 3x3 and 56x56, or 3x1x1 and 16x56x56.
 """
 
 from __future__ import annotations
@@ -19,8 +19,15 @@ from models.ortcheck import session
 Shape = tuple[int, ...]
 
 
-def single_convolution(cin: int, cout: int, kernel: Shape, size: Shape) -> onnx.ModelProto:
-    """QDQ graph of a convolution of stride 1 with same padding."""
+def single_convolution(
+    cin: int, cout: int, kernel: Shape, size: Shape, stride: Shape | None = None
+) -> onnx.ModelProto:
+    """QDQ graph of a convolution, of stride 1 unless given, padded by half its kernel."""
+    strides = stride or (1,) * len(kernel)
+    pads = [k // 2 for k in kernel]
+    results = [
+        (n + 2 * p - k) // s + 1 for n, p, k, s in zip(size, pads, kernel, strides, strict=True)
+    ]
     rng = np.random.default_rng(0)
     weight = rng.integers(-127, 128, (cout, cin, *kernel)).astype(np.int8)
     weight_scale = rng.uniform(0.002, 0.004, cout).astype(np.float32)
@@ -44,7 +51,7 @@ def single_convolution(cin: int, cout: int, kernel: Shape, size: Shape) -> onnx.
         make("DequantizeLinear", ["x_q", "x_scale", "x_zero"], ["x"], "dequantize_x"),
         make("DequantizeLinear", ["w", "w_scale", "w_zero"], ["wf"], "dequantize_w", axis=0),
         make("DequantizeLinear", ["b", "b_scale", "b_zero"], ["bf"], "dequantize_b", axis=0),
-        make("Conv", ["x", "wf", "bf"], ["y"], "conv", pads=[k // 2 for k in kernel] * 2),
+        make("Conv", ["x", "wf", "bf"], ["y"], "conv", pads=pads * 2, strides=strides),
         make("QuantizeLinear", ["y", "y_scale", "y_zero"], ["y_q"], "quantize_y"),
         make("DequantizeLinear", ["y_q", "y_scale", "y_zero"], ["out"], "dequantize_y"),
     ]
@@ -52,7 +59,7 @@ def single_convolution(cin: int, cout: int, kernel: Shape, size: Shape) -> onnx.
         nodes,
         f"conv{_name(kernel)}_{cin}_{cout}_{_name(size)}",
         [helper.make_tensor_value_info("clip", TensorProto.FLOAT, [1, cin, *size])],
-        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, cout, *size])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, cout, *results])],
         [numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
@@ -69,9 +76,9 @@ def main() -> None:
     """Write the model and, beside it, a recorded input and ONNX Runtime's output."""
     out = Path(sys.argv[1])
     cin, cout = map(int, sys.argv[2:4])
-    kernel, size = (tuple(map(int, word.split("x"))) for word in sys.argv[4:6])
+    kernel, size, *stride = (tuple(map(int, word.split("x"))) for word in sys.argv[4:7])
     out.parent.mkdir(parents=True, exist_ok=True)
-    model = single_convolution(cin, cout, kernel, size)
+    model = single_convolution(cin, cout, kernel, size, *stride)
     onnx.save(model, out)
     clip = np.random.default_rng(1).normal(0, 1.2, (1, cin, *size)).astype(np.float32)
     (result,) = session(model).run(["out"], {"clip": clip})
