@@ -32,6 +32,7 @@ from compiler.passes.fold import DEAD_CODE, FOLD
 from compiler.passes.fuse import FUSE_CLAMPS, FUSE_POOLS, FUSE_RESIDUALS
 from compiler.passes.hoist import HOIST
 from compiler.passes.region import FUSE_REGIONS
+from compiler.passes.steps import FUSE_STEPS
 from compiler.policy import REUSE, SHARING, Policy
 from hw.arch.config import AcceleratorConfig
 from hw.arch.listing import listing
@@ -41,7 +42,7 @@ from hw.arch.registers import DRAM_ALIGNMENT
 
 LEGALIZE: tuple[Pass, ...] = (FOLD, DEAD_CODE, HOIST)
 """Always run. FOLD makes code dead, and what is dead keeps HOIST away from what it reads."""
-FUSE: tuple[Pass, ...] = (FUSE_CLAMPS, COMPOSE, FUSE_POOLS, FUSE_RESIDUALS)
+FUSE: tuple[Pass, ...] = (FUSE_CLAMPS, COMPOSE, FUSE_POOLS, FUSE_RESIDUALS, FUSE_STEPS)
 """Only with `fuse`. Clamps first: a clamp may stand between convolution and pool, and costs nothing
 in a convolution."""
 
