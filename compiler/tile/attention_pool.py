@@ -19,13 +19,14 @@ from compiler.tile.regions import Region, banks_needed, last_banks
 from hw.arch.config import AcceleratorConfig
 from hw.arch.instructions.fold import STATISTICS
 from hw.arch.layout import ceil_div
+from hw.arch.timing import FOLD_LATENCY, TOKEN_LATENCY, VECTOR_START
 
 SLOTS = 2
 """Tiles of the operand on chip: one arrives and is scored while the other one is added up."""
 PIECE_ROWS = 512
 """Of what of a tile arrives, is scored and is added up together, at least."""
-VECTOR_OVERHEAD = 24
-"""Cycles of an instruction of VECTOR beside its streaming: issue, pipeline, token."""
+FOLD_OVERHEAD = VECTOR_START + FOLD_LATENCY + TOKEN_LATENCY
+"""Cycles of a FOLD beside its streaming."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ def _cycles(sizes: Sizes, config: AcceleratorConfig, groups: int, piece: int, ma
     port = sizes.blocks * rows / PORT_EFFICIENCY
     array = sizes.blocks * rows + pieces * ARRAY_OVERHEAD
     folded = groups * maxima + 2 * rows + sizes.blocks * rows
-    vector = folded * config.vector_steps + (3 + pieces) * VECTOR_OVERHEAD
+    vector = folded * config.vector_steps + (3 + pieces) * FOLD_OVERHEAD
     tiles = ceil_div(sizes.groups, groups)
     # Scores of a piece are computed while the next one arrives.
     first = max(port, array) + piece * rows + rows * config.requantize_steps
