@@ -10,6 +10,7 @@ one another and not for the next tile.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Hashable, Iterator, Sequence
 
 from compiler.array.fields import Place, array_instruction, drain_instruction, weight_bytes
@@ -112,12 +113,12 @@ def places_of(layer: Stream, follower: Follower, config: AcceleratorConfig) -> P
         return None
     made = 2 * problem.groups * config.array.blocks_per_row * positions
     sizes = [DEPTH * rows for rows in operands]
-    room = _room(layer, config)
     # A few rows go behind the scratch, where no other unit writes but to bring them.
-    guests = [n for n, rows in enumerate(sizes) if rows <= room][:1]
-    hosts = [rows for n, rows in enumerate(sizes) if n not in guests]
+    least = min(range(len(sizes)), key=sizes.__getitem__)
+    guests = (None, least) if sizes[least] <= _room(layer, config) else (None,)
     own = layer.beside
-    for slots in SLOTS:
+    for slots, guest in itertools.product(SLOTS, guests):
+        hosts = [rows for n, rows in enumerate(sizes) if n != guest]
         regions = last_banks([made, *[result] * slots, *own, *hosts], config)
         if regions is None:
             continue
@@ -125,8 +126,8 @@ def places_of(layer: Stream, follower: Follower, config: AcceleratorConfig) -> P
         beside = regions[slots + 1 : slots + 1 + len(own)]
         others = iter(regions[slots + 1 + len(own) :])
         sources = [
-            Region(beside[0].row + layer.scratch, sizes[n]) if n in guests else next(others)
-            for n in range(len(sizes))
+            Region(beside[0].row + layer.scratch, rows) if n == guest else next(others)
+            for n, rows in enumerate(sizes)
         ]
         cycles, beats = _estimate(layer, follower, config, group, slots)
         return Places(results, regions[0], beside, sources, group, cycles, beats)

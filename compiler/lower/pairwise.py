@@ -175,8 +175,8 @@ def whole_layer(
         scratch = rows[2] if parting.made else 0
         whole = dataclasses.replace(tile.target, blocks=blocks)
         steps = [_strides(box, whole) for box in tile.sources]
-        results = list(parting.results(n, scratch, result, bank))
-        yield from computed(fields, tile, rows[:2], steps, results)
+        for results in parting.results(n, scratch, result, bank):
+            yield from computed(fields, tile, rows[:2], steps, results)
         yield from parting.selects(n, scratch, result, target.zero_point, config)
 
     largest = max(tile.target.positions for tile in tiles)

@@ -114,10 +114,18 @@ class Parting:
         """Of a tile, at most: what a bank holds of the scratch."""
         return config.memory.activation_bank_rows // ((len(self._kept) + 1) // 2 + 1)
 
-    def results(self, n: int, scratch: int, result: int, bank: int) -> Iterator[tuple[int, int]]:
-        """(Block of the operands, row of its result) for all that is computed."""
-        yield from ((block, result + made * n) for block, made in self.direct)
-        yield from ((block, self._place(block, n, scratch, bank)) for block in self._kept)
+    def results(
+        self, n: int, scratch: int, result: int, bank: int
+    ) -> Iterator[list[tuple[int, int]]]:
+        """(Block of the operands, row of its result) for all that is computed.
+
+        What goes to the result, then what goes to either bank of the scratch: an instruction that
+        wrote here and there would seem to write all that lies between.
+        """
+        yield [(block, result + made * n) for block, made in self.direct]
+        for first in (0, 1):
+            blocks = self._kept[first::2]
+            yield [(block, self._place(block, n, scratch, bank)) for block in blocks]
 
     def _place(self, block: int, n: int, scratch: int, bank: int) -> int:
         number = self._kept.index(block)
