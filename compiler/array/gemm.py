@@ -113,9 +113,10 @@ class GemmEmission:
         self.parameter_base = emitter.parameters.take(
             self.parameter_slots * self.chunk * parameter_slot
         )
-        self.late_parameters = emitter.parameters.meets
         self.parameter_slot = parameter_slot
         self.busy = tiling.parts["port"] > BUSY * tiling.parts["array"]
+        # A busy port has no time to lose behind the operand.
+        self.late_parameters = emitter.parameters.meets and not self.busy
         self.operand = self._operand_parts()
         self._output_turn = 0
         self._accumulator_turn = 0

@@ -115,8 +115,9 @@ def estimate(
     joining = (beside or stores * bool(parted)) * config.vector_steps
     joining += (joins + parted) * DRAIN_OVERHEAD
     first = loads // load_count + weights // max(weight_loads, 1) + 2 * LOAD_OVERHEAD
-    if tiles == 1 and pieces_per_group > 1 and problem.raw_axes is None:
-        # The operand comes in as many parts as the weights.
+    port = int(max(shared, load_serial, store_serial))
+    if tiles == 1 and pieces_per_group > 1 and problem.raw_axes is None and port < done.array:
+        # The operand comes in as many parts as the weights; a busy port brings it all the same.
         first -= loads - loads // pieces_per_group
     last = stores // (tiles * groups) + done.drain // drains + STORE_OVERHEAD
     last += joining // (tiles * groups)
@@ -126,7 +127,7 @@ def estimate(
         "array": done.array,
         "drain": done.drain,
         "vector": packing + joining + trailed.cycles,
-        "port": int(max(shared, load_serial, store_serial)),
+        "port": port,
         "input": loads,
         "fill": first + packing // tiles + last + switches,
     }
