@@ -32,6 +32,7 @@ from models.values import (
     InsideNorm,
     Integers,
     Pending,
+    Place,
     Shape,
     Tensors,
     Value,
@@ -319,7 +320,17 @@ class QuantizedGraph:
         )
         copied = isinstance(value, Codes) and value.params.same_as(params)
         viewed = value.place if isinstance(value, Codes) and copied else None
+        if isinstance(value, Host):
+            viewed = self._written_before(value, params, shape)
         return Integers(output, kind, shape, params, viewed=viewed)
+
+    def _written_before(self, value: Host, params: QParams, shape: Shape) -> Place | None:
+        """Where the same codes of a graph input lie: of a QuantizeLinear for another reader."""
+        for group in self.groups[:-1]:
+            same = group.params is not None and group.params.same_as(params)
+            if group.op == "QuantizeLinear" and group.reads == (value.name,) and same:
+                return Place(group.output, shape)
+        return None
 
     def _output(self, name: str) -> None:
         """Last group of a float output of the graph."""

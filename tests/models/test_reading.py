@@ -5,6 +5,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from compiler import interpreter
+from compiler.onnx_import import import_model
 from models.quantgraph import QuantizedGraph, UnsupportedGraph
 from models.reference import ModelsError, Reference
 from tests.models.net import S8, Net, agree, by_onnx_runtime, differ
@@ -308,6 +310,28 @@ def test_an_input_quantized_once_per_reader():
     net.end(net.op("Conv", [coarse, net.weight((5, 4, 1, 1))]), Q(0.5, 0, np.int8))
     net.end(net.op("Relu", [again]), S8)
     agree(net, limit=1, share=0.02)
+
+
+def test_an_input_quantized_alike_for_two_readers_meets_itself():
+    """Both are one tensor, as they are for the compiler: x + x is a function of it, by table."""
+    net = Net()
+    q = Q(np.float32(0.009411764331161976), 128, np.uint8)
+    x = net.input((1, 256), "x")
+    net.end(
+        net.op("Add", [net.through(x, q), net.through(x, q)]), Q(0.01842302829027176, 128, np.uint8)
+    )
+    model = net.model()
+    codes = np.arange(256, dtype=np.float32)[None]
+    feeds = {"x": (codes - 128) * np.float32(q.scale)}
+    made = Reference(model).run(feeds)
+    as_written = by_onnx_runtime(model, feeds)["ORT_DISABLE_ALL"][0]
+    found = made[model.graph.output[0].name]
+    assert np.array_equal(found, as_written)
+    graph = import_model(model, "net").graph
+    values = interpreter.run(graph, feeds)
+    assert all(
+        np.array_equal(values[n].reshape(-1), made[n].reshape(-1)) for n in values if n in made
+    )
 
 
 def test_an_input_that_nothing_reads_need_not_be_given():
