@@ -46,26 +46,29 @@ def place(settled: Settled, base: int, mode: str = REUSE) -> Placement:
     shared = {piece.key for piece in pieces} if mode == REUSE else set()
     results = {op.output for op in graph.ops}
     states = {state.target for state in graph.states}
+    # Rows of a Loop lie in the tensor that stacks them: the room is that tensor's.
+    sizes = {lies[name]: layouts[name].nbytes for name in graph.values if lies[name] == (name,)}
+    sizes |= {piece.key: piece.size for piece in pieces}
     addresses: dict[tuple[str, ...], int] = {}
     address = base
 
-    def put(key: tuple[str, ...], size: int) -> None:
+    def put(key: tuple[str, ...]) -> None:
         nonlocal address
         if key not in shared and key not in addresses:
             addresses[key] = address
-            address = align(address + size, PAGE)
+            address = align(address + sizes[key], PAGE)
 
     outside = [name for name in graph.values if name not in results and name not in states]
     inside = [name for name in graph.values if name in states]
     inside += [op.output for op in graph.ops]
     own = [name for name in inside if name not in settled.views]
     for name in outside:
-        put(lies[name], layouts[name].nbytes)
+        put(lies[name])
     start = address
     for name in own:
-        put(lies[name], layouts[name].nbytes)
+        put(lies[name])
     for piece in pieces:
-        put(piece.key, piece.size)
+        put(piece.key)
     found, size = best_fit((piece for piece in pieces if piece.key in shared), PAGE)
     addresses |= {key: address + offset for key, offset in found.items()}
     address += size

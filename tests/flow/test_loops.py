@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from compiler.arms import Trips
+from compiler.emit.allocate import PAGE
 from compiler.emit.emitter import Emitter
 from compiler.flow import loops as flow_loops
 from compiler.frontend import loops
@@ -17,6 +18,7 @@ from compiler.ir import CompilerError
 from compiler.lower import trip_parts
 from compiler.onnx_import import FileError, import_model
 from compiler.pipeline import build as pipeline_build
+from compiler.policy import ALL, REUSE
 from fuzz.structured import WIDTH, File, feeds
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Drain, Elementwise
@@ -154,6 +156,20 @@ def _numbered(net):
         helper.make_node("Add", ["sum_real", "part"], ["later"]),
         helper.make_node("Tanh", ["later"], ["tanh"]),
     ]
+
+
+@pytest.mark.parametrize("mode", [REUSE, ALL])
+def test_rows_have_room_for_all_trips(mode, tmp_path):
+    """More than a page of them: nothing else lies there."""
+    net = counted(PAGE // WIDTH)
+    onnx.save(net.model(), tmp_path / "net.onnx")
+    build(tmp_path / "net.onnx", TINY, tmp_path / "build", verify=False, dram=mode)
+    program = Program.load(tmp_path / "build" / "program.bin")
+    (stack,) = [t for t in program.tensors if t.shape[0] == PAGE // WIDTH]
+    room = range(stack.address, stack.address + stack.layout.nbytes)
+    assert len(room) > PAGE
+    inside = {t.name for t in program.tensors if t.address in room}
+    assert all(name == stack.name or name.startswith("row") for name in inside), inside
 
 
 def test_a_loop_is_its_trips(tmp_path):
