@@ -36,6 +36,9 @@ ADAPTED = (
 """What is run in place of what is shown."""
 ELSEWHERE = {
     "hw synth": "tests/hw/boards",
+    "fuzz.arms": "tests/fuzz/test_arms.py",
+    "proof.board_memory": "tests/cosim/test_soc_cycles.py",
+    "proof.clip": "tests/proof/test_clip.py",
     "proof.families": "tests/proof/test_families.py",
     "proof.top1": "tests/proof/test_top1.py",
     "compiler build cell.onnx": "tests of states",
@@ -110,12 +113,15 @@ def test_commands_run(tmp_path, monkeypatch, capsys):
 
 
 COMMANDS = {
-    "models": ("list", "table", "export", "cells", "stats", "run", "ortcheck"),
+    "models": ("list", "table", "export", "cells", "cut", "stats", "run", "ortcheck"),
     "compiler": ("build", "check"),
     "sim": ("run", "image"),
     "reports": (),
     "hw": ("verilog", "synth", "config", "header", "bitstream"),
     "fuzz": (),
+    "fuzz.arms": (),
+    "proof.board_memory": (),
+    "proof.clip": (),
     "proof.families": (),
     "proof.limits": (),
     "proof.operators": (),
@@ -143,7 +149,7 @@ def test_help_names_every_command(package, capsys):
 def test_no_command_is_missing():
     """What is run as `python -m` says so: by a __main__.py, or by its last lines."""
     found = {path.parent.name for path in ROOT.glob("*/__main__.py")}
-    for path in (*ROOT.glob("proof/*.py"), *ROOT.glob("examples/*.py")):
+    for path in (p for room in ("examples", "fuzz", "proof") for p in ROOT.glob(f"{room}/*.py")):
         if "leave(main)" in path.read_text() and path.name != "__main__.py":
             found.add(f"{path.parent.name}.{path.stem}")
     assert found == set(COMMANDS)

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The wrapper for other vendors' tools: Verilator has nothing to say about it, and it joins all."""
 
 from __future__ import annotations
