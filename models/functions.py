@@ -30,10 +30,12 @@ def _erf(x: Real) -> Real:
 
 def _gelu(x: Real, attributes: Attributes) -> Real:
     if attributes.get("approximate", "none") != "none":
-        inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
-        gelu: Real = 0.5 * x * (1 + np.tanh(inner))
-        return gelu
-    return 0.5 * x * (1 + _erf(x / math.sqrt(2)))
+        part = np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))
+    else:
+        part = _erf(x / math.sqrt(2))
+    # The sum as float32: far below 0 nothing is left of it, which a Floor behind it sees.
+    gelu: Real = 0.5 * x * (F32(1) + part.astype(F32)).astype(np.float64)
+    return gelu
 
 
 def _sigmoid(x: Real) -> Real:

@@ -104,7 +104,8 @@ def means(lives: _Times, interval: float, cycles: int) -> npt.NDArray[np.float64
     ----------
     lives: begin, end and number of rows, [3, n].
     """
-    count = int(np.ceil(cycles / interval))
+    # Of whole intervals the quotient may be a little more than their number.
+    count = max(1, int(np.ceil(cycles / interval - 1e-6)))
     total = np.zeros(count + 1)
     level = np.zeros(count + 2)
     for times, sign in ((lives[0], 1), (lives[1], -1)):

@@ -289,3 +289,15 @@ def test_moved_values_are_those_that_onnx_runtime_moves():
     assert np.array_equal(ours, theirs) and not np.array_equal(
         ours.reshape(-1)[::-1], theirs.reshape(-1)
     )
+
+
+def test_nothing_is_left_of_gelu_far_below_zero():
+    """Floor makes a step of the least that is left: ONNX Runtime's float32 leaves nothing."""
+    net = Net(20)
+    codes = Q(np.float32(0.04351864010095596), 138, np.uint8)
+    gelu = net.op("Gelu", [net.start((1, 256), codes)])
+    net.end(net.op("Floor", [gelu]), Q(np.float32(0.02), 60, np.uint8))
+    model = net.model()
+    feeds = {"x": (np.arange(256, dtype=np.float32)[None] - codes.zero) * np.float32(codes.scale)}
+    made = Reference(model).run(feeds)[model.graph.output[0].name]
+    assert np.array_equal(made, by_onnx_runtime(model, feeds)["ORT_DISABLE_ALL"][0])

@@ -73,3 +73,12 @@ def test_a_run_keeps_it(relu_build):
     assert 48 < max(activation) <= 96 and activation[0] == 0
     assert max(live["rows"]["weight"]) == 0
     assert "live" not in run(folder, "functional").result.scratchpads
+
+
+@pytest.mark.parametrize("cycles", [17_764, *range(16_001, 16_400, 7)])
+def test_intervals_that_divide_a_run_are_so_many(cycles):
+    """17,764 / (17,764 / 400) is a little more than 400: no interval without width."""
+    lives = np.array([[0, 5], [cycles, 9], [3, 2]])
+    found = means(lives, cycles / INTERVALS, cycles)
+    assert len(found) == INTERVALS and np.isfinite(found).all()
+    assert found[-1] == pytest.approx(3)
