@@ -7,9 +7,10 @@ from typing import Any
 
 from compiler.array.energy import layer_picojoules
 from compiler.array.forms import axes_of, axis_refusal, jobs, packed_parameters
-from compiler.array.gemm import GemmEmission, Job
+from compiler.array.gemm import GemmEmission
 from compiler.array.hfa import Candidate, decide, fold, general_refusal, sizes, transformed, turned
 from compiler.array.hfa import refusal as algorithm_refusal
+from compiler.array.job import Job
 from compiler.array.packing import names
 from compiler.array.tail import Tail, Trailer
 from compiler.emit.emitter import Emitter, Probe, RefusedError, holds

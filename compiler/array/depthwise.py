@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from compiler.array.depthwise_choice import DepthwiseWay, plan
 from compiler.array.forms import axes_of, packed_parameters
-from compiler.array.gemm import Ranges
+from compiler.array.job import Ranges
 from compiler.emit.emitter import Emitter
 from compiler.emit.schedule import Ring, Slots, Step, run
 from compiler.emit.transfers import Box, Strided, load_box, row_field, store_box

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 
-from compiler.array.gemm import Job
+from compiler.array.job import Job
 from compiler.tile.depthwise import DepthwiseProblem, DepthwiseTiling
 from compiler.tile.parts import DIRECT
 from compiler.tile.problem import Tiling

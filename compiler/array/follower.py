@@ -14,7 +14,7 @@ import itertools
 from collections.abc import Hashable, Iterator, Sequence
 
 from compiler.array.fields import Place, array_instruction, drain_instruction, weight_bytes
-from compiler.array.gemm import Job
+from compiler.array.job import Job
 from compiler.emit.emitter import Emitter
 from compiler.emit.schedule import Ring, Slots, Step, run
 from compiler.emit.streams import Stream, Tile, largest_boxes, operand_ring

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from compiler.array.fields import Kernel
-from compiler.array.gemm import Job
+from compiler.array.job import Job
 from compiler.array.packing import Packing, packings
 from compiler.array.phases import Phases, phases
 from compiler.array.tail import Tail, Trailer

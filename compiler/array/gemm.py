@@ -5,78 +5,25 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Hashable, Sequence
-from typing import TypeAlias
+from collections.abc import Hashable
 
 import numpy as np
 import numpy.typing as npt
 
-from compiler.array.fields import Kernel, Place, array_instruction, drain_instruction, weight_bytes
-from compiler.array.packing import Packing
-from compiler.array.phases import Phases
+from compiler.array.fields import Place, array_instruction, drain_instruction, weight_bytes
+from compiler.array.job import Job, Piece, boxes
 from compiler.array.tail import Behind, Tail, Trailer
 from compiler.emit.emitter import Emitter
 from compiler.emit.schedule import Ring, Slots, Step, run
-from compiler.emit.transfers import Box, Strided, first_parts, load_box, store_box
+from compiler.emit.transfers import Box, first_parts, load_box, store_box
 from compiler.tile.geometry import Axis, Range, Triple, cuts, product
 from compiler.tile.parts import DIRECT, Part, parts_of
-from compiler.tile.problem import Problem, Tiling
+from compiler.tile.problem import Tiling
 from hw.arch.isa import Reduce, Space, Unit, UnitInstruction
 from hw.arch.layout import ceil_div
 
-Ranges: TypeAlias = tuple[Range, Range, Range]
-"""First and count along x, y, t."""
-
-
 BUSY = 0.9
 """Cycles of the port for each of the array from which on transfers make the array wait."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Job:
-    """A convolution as the array sees it.
-
-    Attributes
-    ----------
-    problem: sizes.
-    source, target: tensors in DRAM, axes merged as in `problem.axes`.
-    weights: int8 [groups, reduced, kt, ky, kx, rows, cols].
-    parameters: packed requantization parameters of each output group.
-    first_block: input block at which each output group's sum begins.
-    kernel: what the array computes.
-    packing: how the operand is packed first, if it is.
-    tail: what is done with results before they are stored, or what trails them, if anything.
-    phases: how several results share a pass, if they do.
-    """
-
-    problem: Problem
-    source: Strided
-    target: Strided
-    weights: npt.NDArray[np.int8]
-    parameters: Sequence[bytes]
-    first_block: Sequence[int]
-    kernel: Kernel
-    packing: Packing | None = None
-    tail: Tail | Trailer | None = None
-    phases: Phases | None = None
-
-    @property
-    def block_step(self) -> int:
-        """Input blocks from one output group's first to the next one's."""
-        return self.first_block[1] - self.first_block[0] if len(self.first_block) > 1 else 0
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Piece:
-    """Weights of one transfer: first and count of input blocks, and of taps along x, y, t."""
-
-    blocks: Range
-    taps: Ranges
-
-
-def _boxes(ranges: Sequence[Sequence[Range]]) -> list[Ranges]:
-    """All combinations of ranges along x, y, t; x varies fastest."""
-    return [(x, y, t) for t, y, x in itertools.product(ranges[2], ranges[1], ranges[0])]
 
 
 class GemmEmission:
@@ -89,10 +36,10 @@ class GemmEmission:
         self.tiling = tiling
         self.problem = job.problem
         self.axes = job.problem.axes
-        self.tiles = _boxes([cuts(a.out, n) for a, n in zip(self.axes, tiling.load, strict=True)])
+        self.tiles = boxes([cuts(a.out, n) for a, n in zip(self.axes, tiling.load, strict=True)])
         self.groups = cuts(job.problem.groups, tiling.group)
         config, pieces = emitter.config, tiling.pieces
-        taps = _boxes([cuts(a.kernel, n) for a, n in zip(self.axes, pieces.taps, strict=True)])
+        taps = boxes([cuts(a.kernel, n) for a, n in zip(self.axes, pieces.taps, strict=True)])
         whole = [
             Piece(blocks, box)
             for blocks in cuts(job.problem.reduced, pieces.blocks)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from compiler.array.gemm import Job
+from compiler.array.job import Job
 from compiler.emit.transfers import Strided
 from compiler.ir import Convolution
 from compiler.policy import NAMES, OFF, Policy, nested, plain

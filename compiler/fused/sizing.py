@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from compiler.array.fields import Kernel
 from compiler.array.forms import axes_of, jobs, packed_parameters
-from compiler.array.gemm import Job
 from compiler.array.hfa import fold, refusal, transformed
+from compiler.array.job import Job
 from compiler.emit.transfers import Box
 from compiler.fused.cost import with_cost
 from compiler.fused.plan import FusedPlan, Links, residual_frames

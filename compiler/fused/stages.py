@@ -17,7 +17,7 @@ import numpy.typing as npt
 from compiler.array.depthwise import parameter_blocks, weight_blocks
 from compiler.array.fields import Kernel, Place, array_instruction, drain_instruction, weight_bytes
 from compiler.array.forms import axes_of
-from compiler.array.gemm import Job
+from compiler.array.job import Job
 from compiler.emit.transfers import row_field
 from compiler.fused.strips import Strip
 from compiler.ir import Convolution

@@ -16,8 +16,9 @@ import numpy as np
 
 from compiler.array.choice import evaluate, expressible
 from compiler.array.fields import Kernel
-from compiler.array.gemm import GemmEmission, Job
+from compiler.array.gemm import GemmEmission
 from compiler.array.hfa import Candidate
+from compiler.array.job import Job
 from compiler.emit.emitter import Emitter, RefusedError
 from compiler.emit.moves import block_layers
 from compiler.emit.select import LANES, merges, select_cycles, select_layers
