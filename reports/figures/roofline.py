@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -18,6 +20,8 @@ from reports.figures.common import one, prefixed, short
 from reports.report import LayerRow, Report
 from reports.units import count, ratio, share
 
+ROOF_STEPS = 400
+"""Places on each piece of a roof that names keep away from."""
 NAMED_LAYERS = 8
 """Layers with their names; those of the others show when the pointer is held over them."""
 PLACES = (
@@ -98,6 +102,12 @@ def _name_points(axes: Axes, report: Report, points: list[tuple[float, float]]) 
     legend = axes.get_legend()
     taken = [axes.transData.transform(point) for point in points]
     boxes = [Bbox.from_bounds(x - 3, y - 3, 6, 6) for x, y in taken]
+    for line in axes.lines:
+        corners = np.asarray(line.get_xydata())
+        if len(corners) > 1:  # a roof: a name across it would be struck through
+            ends = axes.transData.transform(corners)
+            along = [np.linspace(a, b, ROOF_STEPS) for a, b in itertools.pairwise(ends)]
+            boxes += [Bbox.from_bounds(x - 2, y - 2, 4, 4) for x, y in np.concatenate(along)]
     boxes += [text.get_window_extent() for text in axes.texts]
     boxes += [legend.get_window_extent()] if legend is not None else []
     inside = axes.get_window_extent()
