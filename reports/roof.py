@@ -11,6 +11,9 @@ from __future__ import annotations
 import dataclasses
 import math
 
+OVER = 1.0005
+"""A share from here on reads as more than 100.0 %, and so needs its reason."""
+
 
 def intensity(macs: int, dram_bytes: int) -> float:
     """Multiply-accumulates per byte; infinite when nothing crosses the port."""

@@ -14,6 +14,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from csv import writer as csv_writer
 
+from reports import roof
 from reports.report import Report
 from reports.units import NO_VALUE, count, ratio, share, si
 
@@ -74,7 +75,7 @@ def number(value: float | None, shown: str) -> Cell:
 
 def marked(value: float | None, shown: str) -> Cell:
     """A share; over 100 % it refers to the table's remark."""
-    return number(value, shown + MARK if value is not None and value > 1.0005 else shown)
+    return number(value, shown + MARK if value is not None and value > roof.OVER else shown)
 
 
 def headline(reports: Sequence[Report]) -> Table:

@@ -15,7 +15,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import NullFormatter
 from matplotlib.transforms import Bbox
 
-from reports import bounds, theme
+from reports import bounds, roof, theme
 from reports.figures.common import one, prefixed, short
 from reports.report import LayerRow, Report
 from reports.units import count, ratio, share
@@ -65,7 +65,7 @@ def roofline(report: Report) -> Figure:
         for layer, (x, y) in zip(shown, points, strict=True):
             words = (
                 f"{layer.label} ({layer.op}): {ratio(x)} MAC/B, {ratio(y, 1)} MAC/cycle, "
-                f"{share(layer.roofline_share)} of its bound"
+                f"{share(layer.roofline_share)} of its bound{above(report, layer)}"
             )
             axes.plot(
                 [x],
@@ -88,6 +88,23 @@ def roofline(report: Report) -> Figure:
         axes.legend(handles=handles, loc="lower right", ncols=1 + len(ops) // 9)
         _name_points(axes, report, points)
     return figure
+
+
+def above(report: Report, layer: LayerRow) -> str:
+    """Why a layer lies above the roof, for its tooltip; empty for one that does not.
+
+    The roof counts every byte that the layer moved. A bound counts those that it must move, so
+    that a layer may keep within its bound and still lie above the roof.
+    """
+    rate, allowed = layer.macs / layer.cycles, report.roof.bound(layer.intensity)
+    if rate <= roof.OVER * allowed:
+        return ""
+    if rate > roof.OVER * report.roof.port_bytes * layer.intensity:
+        moved = share(rate / allowed - 1)
+        return f"; {moved} above the roof: bytes of it moved ahead, under an earlier layer"
+    if bounds.gain(layer.choice) > 1:
+        return f"; above the roof: {layer.algorithm} needs fewer products than MAC"
+    return "; above the roof: a part of its work was done ahead, under an earlier layer"
 
 
 def _name_points(axes: Axes, report: Report, points: list[tuple[float, float]]) -> None:

@@ -150,6 +150,10 @@ def test_work_of_both_paths_is_the_tables(exported, variant):
 def test_a_clip_is_its_steps(exported, variant):
     model, arrays = exported("liteeval_clip", variant)
     clip = ENTRIES["liteeval_clip"].config("tiny", variant)
+    # The same runtime on both sides: the recording is of integer kernels, which `run` leaves out,
+    # and on some processors a product's float sum lies on the other side of a tie.
+    feeds = {name[6:]: arrays[name] for name in arrays if name.startswith("input:")}
+    whole = run(model, feeds)
     step = _step_of(model, clip)
     config = replace(clip, part="step", budget=0)
     states, rows, gates, fine = zero_states(config.signature), [], [], 0
@@ -167,11 +171,11 @@ def test_a_clip_is_its_steps(exported, variant):
             break
     assert 0 < fine < len(rows), "both arms ran"
     if not clip.budget:
-        assert np.array_equal(arrays["output:logits"], np.stack(rows))
-        assert np.array_equal(arrays["output:gates"], np.stack(gates))
+        assert np.array_equal(whole["logits"], np.stack(rows))
+        assert np.array_equal(whole["gates"], np.stack(gates))
         return
-    assert np.array_equal(arrays["output:logits"], rows[-1][None]), "the step that ended the clip"
-    assert arrays["output:reads"].tolist() == [[fine]]
+    assert np.array_equal(whole["logits"], rows[-1][None]), "the step that ended the clip"
+    assert whole["reads"].tolist() == [[fine]]
     if clip.budget == 3:
         assert fine == 3 and len(rows) < clip.steps, "the budget ended the clip"
 

@@ -8,8 +8,10 @@ import pytest
 from matplotlib.patches import Rectangle
 
 from reports import theme
+from reports.choice import Choice
 from reports.figures import FIGURES, energy, layers, roofline, stalls, timeline
 from reports.figures.common import MOST_ROWS, short
+from reports.figures.roofline import above
 
 
 def widths(axes):
@@ -134,3 +136,21 @@ def test_long_names_leave_room():
     long = "/blocks.0/attention/mix/MatMul_output_0_QuantizeLinear_Output:lanes1"
     assert short(long).startswith("…") and long.endswith(short(long)[1:])
     assert len(short(long)) == 34 and len(short(long, 10)) == 10
+
+
+def test_a_dot_above_the_roof_says_why(report):
+    """The three ways in which a layer gets there, and none for a layer below it."""
+    layer = dataclasses.replace(
+        report.layers[0], macs=4096, read_bytes=256, write_bytes=0, choice=None
+    )
+    inside = above(report, dataclasses.replace(layer, cycles=16))
+    ahead = above(report, dataclasses.replace(layer, cycles=15))
+    assert inside == ""
+    assert ahead == "; 6.7 % above the roof: bytes of it moved ahead, under an earlier layer"
+    many = dataclasses.replace(layer, macs=8192, cycles=20)
+    assert "done ahead" in above(report, many)
+    fast = dataclasses.replace(many, choice=Choice("F(4,3)", "cycles", "auto", "", (), {}))
+    assert "needs fewer products" in above(report, fast)
+    shown = dataclasses.replace(report, layers=(dataclasses.replace(layer, cycles=15),))
+    words = [x.get_gid() or "" for x in roofline(shown).axes[0].lines]
+    assert any("% above the roof" in x for x in words)
