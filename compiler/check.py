@@ -10,6 +10,7 @@ from typing import Any
 
 from compiler.advice import Hint, hints
 from compiler.frontend.reading import HOW_TO_GO_ON
+from compiler.frontend.replacements import advice
 from compiler.ir import Graph
 from compiler.onnx_import import Imported, import_onnx
 from compiler.pipeline import back_end_accepts, optimize
@@ -57,9 +58,11 @@ class Report:
         lines = [f"{f.node} ({f.op}): {f.reason}" for f in self.unsupported]
         if self.remark:
             unknown = [f.op for f in self.unsupported if f.reason.startswith(HOW_TO_GO_ON)]
-            names = ", ".join(f"{op} ({n})" if n > 1 else op for op, n in Counter(unknown).items())
-            also = f"quantized or not, these operators are not supported: {names}"
-            return [self.remark, *([also] if unknown else [])]
+            counts = Counter(unknown)
+            names = ", ".join(f"{op} ({n})" if n > 1 else op for op, n in counts.items())
+            also = [f"quantized or not, these operators are not supported: {names}"]
+            also += [f"{op}: {advice(op).removeprefix('; ')}" for op in counts if advice(op)]
+            return [self.remark, *(also if unknown else [])]
         if self.following:
             names = ", ".join(name for name, _ in self.following[:FOLLOWING])
             more = ", ..." if len(self.following) > FOLLOWING else ""

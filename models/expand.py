@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper, shape_inference
+from onnx.reference import ReferenceEvaluator
 
+from models.constants import declared
 from models.errors import ModelsError
 from models.onnxfile import STANDARD, UnsupportedGraph, attributes_of, constant_value, label, load
 
@@ -26,6 +28,8 @@ GATES = {"GRU": 3, "LSTM": 4, "RNN": 1}
 FUNCTIONS = {"GRU": ("Sigmoid", "Tanh"), "LSTM": ("Sigmoid", "Tanh", "Tanh"), "RNN": ("Tanh",)}
 PLAIN = ("Relu", "Sigmoid", "Softplus", "Softsign", "Tanh")
 """Activations without parameters."""
+DRAWN = ("Bernoulli", "Dropout", "Multinomial", "RandomNormalLike", "RandomUniformLike")
+"""Nodes that need not make the same of the same constants again."""
 MOST = 512
 """Steps of a sequence that are written one after another."""
 
@@ -52,6 +56,7 @@ def expand(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
             work.cell(node)
         else:
             made.graph.node.append(node)
+    _prune(made.graph)
     read = {name for node in made.graph.node for name in _reads(node)}
     for tensor in [t for t in made.graph.initializer if t.name not in read]:
         made.graph.initializer.remove(tensor)
@@ -71,6 +76,37 @@ def expand_file(path: Path, target: Path) -> list[str]:
         raise ModelsError(f"{path} holds no {', '.join(CELLS)} node")
     target.write_bytes(made.SerializeToString(deterministic=True))
     return names
+
+
+def _prune(graph: onnx.GraphProto) -> None:
+    """Drop nodes that nothing reads: what has made initial states that are zero."""
+    wanted = {value.name for value in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if wanted & set(node.output):
+            wanted |= _reads(node)
+            kept.append(node)
+    del graph.node[:]
+    graph.node.extend(reversed(kept))
+
+
+def _evaluated(
+    node: onnx.NodeProto, constants: dict[str, np.ndarray], opsets: Sequence[Any]
+) -> dict[str, np.ndarray]:
+    """Results of a node that reads constants alone; {} where onnx does not evaluate it."""
+    results = [name for name in node.output if name]
+    feeds = {name: constants[name] for name in node.input if name}
+    graph = helper.make_graph(
+        [node],
+        "constant",
+        [declared(name, array.dtype) for name, array in feeds.items()],
+        [helper.make_tensor_value_info(name, 0, None) for name in results],
+    )
+    try:
+        model = helper.make_model(graph, opset_imports=opsets)
+        return dict(zip(results, ReferenceEvaluator(model).run(None, feeds), strict=True))
+    except Exception:  # the evaluator raises whatever its kernels raise
+        return {}
 
 
 def _reads(node: onnx.NodeProto) -> set[str]:
@@ -108,15 +144,29 @@ class _Expansion:
     def __init__(self, inferred: onnx.ModelProto, graph: onnx.GraphProto) -> None:
         self.graph, self.names = graph, list[str]()
         self.constants = {t.name: numpy_helper.to_array(t) for t in inferred.graph.initializer}
-        for node in inferred.graph.node:
-            if node.op_type == "Constant":
-                self.constants[node.output[0]] = constant_value(node)
         self.shapes = {
             v.name: [d.dim_value for d in v.type.tensor_type.shape.dim]
             for v in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output)
+            if v.type.tensor_type.HasField("shape")
         }
+        self._evaluate(inferred)
         self._count = itertools.count()
         self._prefix = ""
+
+    def _evaluate(self, inferred: onnx.ModelProto) -> None:
+        """Find what nodes make of constants and shapes, as exporters write initial states."""
+        for node in inferred.graph.node:
+            if node.op_type == "Constant":
+                self.constants[node.output[0]] = constant_value(node)
+            elif node.op_type == "Shape" and all(self.shapes.get(node.input[0], [0])):
+                shape = np.array(self.shapes[node.input[0]], np.int64)
+                ends = attributes_of(node)
+                self.constants[node.output[0]] = shape[ends.get("start", 0) : ends.get("end")]
+            elif node.op_type in DRAWN or not _reads(node):
+                continue
+            elif all(n in self.constants for n in _reads(node) if n):
+                found = _evaluated(node, self.constants, inferred.opset_import)
+                self.constants.update(found)
 
     # Nodes
 

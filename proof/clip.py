@@ -3,6 +3,8 @@
     python -m proof.clip [--size tiny|paper] [--on functional|cycle|rtl]   a clip of 129 steps
     python -m proof.clip --single [--size tiny|paper] [--on cycle|rtl]     a skipped, a fine step
 
+With --build FOLDER a build of an earlier call is taken (build/families/liteeval_paper).
+
 A clip is one program with a Loop around an If: the host starts it and reads the scores of all
 steps. Every stored tensor of every step is compared with the oracle, on the functional simulator
 (which the cycle model runs) or on RTL; there every instruction's times with the cycle model's, too.
@@ -141,9 +143,9 @@ def cell(build: Path, result: Mapping[str, Any]) -> float:
     return float(beats / cycles)
 
 
-def single(size: str, on: str) -> list[str]:
+def single(size: str, on: str, built: Path | None = None) -> list[str]:
     """A skipped and a fine step of the step graph; what is wrong."""
-    build = made("liteeval", size, "")
+    build = built or made("liteeval", size, "")
     config = entry("liteeval").config(size)
     feeds = samples(config.signature, SEED, LOOKED_AT)
     before = zero_states(config.signature)
@@ -191,12 +193,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", choices=tuple(CONFIGS), default="tiny")
     parser.add_argument("--on", choices=("functional", "cycle", "rtl"), default="functional")
     parser.add_argument("--steps", type=int, default=129)
-    parser.add_argument("--build", type=Path, help="of such a clip, its recording beside it")
+    parser.add_argument(
+        "--build", type=Path, help="of such a clip or step, its recording beside it"
+    )
     parser.add_argument("--single", action="store_true", help="the step graph: one of each kind")
     args = parser.parse_args(arguments)
     try:
         if args.single:
-            wrong = single(args.size, "rtl" if args.on == "rtl" else "cycle")
+            wrong = single(args.size, "rtl" if args.on == "rtl" else "cycle", args.build)
         else:
             wrong = clip(args.size, args.on, args.steps, args.build)
     except StepError as error:

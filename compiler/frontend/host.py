@@ -12,9 +12,12 @@ from collections.abc import Iterable, Sequence
 import onnx
 from onnx import numpy_helper
 
+from compiler.frontend.catalogue import UNREAD
 from compiler.frontend.functions import ELEMENTWISE
 from compiler.frontend.model import Model, is_standard, refuse
 from compiler.frontend.moves import MOVES
+from compiler.frontend.reading import HOW_TO_GO_ON
+from compiler.frontend.replacements import REPLACEMENTS
 from hw.arch.program import Input
 
 PREPROCESSING = frozenset(
@@ -31,12 +34,15 @@ PREPROCESSING = frozenset(
 
 def check(node: onnx.NodeProto) -> None:
     """Refuse what is no preprocessing."""
-    if not is_standard(node) or node.op_type not in PREPROCESSING:
-        raise refuse(
-            node,
-            "runs in float before the first QuantizeLinear and is no preprocessing: put "
-            "QuantizeLinear and DequantizeLinear before it",
-        )
+    if is_standard(node) and node.op_type in PREPROCESSING:
+        return
+    if node.op_type in REPLACEMENTS and node.op_type not in UNREAD:
+        raise refuse(node, HOW_TO_GO_ON)  # quantizing what it reads would not help
+    raise refuse(
+        node,
+        "runs in float before the first QuantizeLinear and is no preprocessing: put "
+        "QuantizeLinear and DequantizeLinear before it",
+    )
 
 
 def part(model: Model, nodes: Sequence[onnx.NodeProto], sources: Iterable[str]) -> bytes:

@@ -102,9 +102,49 @@ def test_what_torch_exports(kind):
     assert sum(node.op_type in GATES for node in model.graph.node) == 2
     made, names = expand(model)
     assert len(names) == 2
+    # Its zeros, which it expands to a shape that it computes, are states that cost nothing.
+    kinds = [node.op_type for node in made.graph.node]
+    assert kinds.count("Gemm") == 2 * 2 * (T + T - 1)
+    assert not {"Expand", "Shape", "ConstantOfShape"} & set(kinds)
     with torch.no_grad():
         theirs = network(x)[0].numpy()
     np.testing.assert_allclose(ran(made, {"x": x.numpy()})[0], theirs, atol=2e-6)
+
+
+@pytest.mark.parametrize("start", [0.0, 0.5])
+def test_a_state_that_nodes_make_of_constants(start):
+    """It is left out where it is zero, and nowhere else."""
+    model, feeds = cell("LSTM", states=True)
+    node = model.graph.node[0]
+    shape = numpy_helper.from_array(np.array([1, N, WIDTH], np.int64), "shape")
+    value = numpy_helper.from_array(np.array([[start]], np.float32), "start")
+    model.graph.initializer.extend([shape, value])
+    for name in ("h", "c"):
+        model.graph.node.insert(0, helper.make_node("Expand", ["start", "shape"], [f"{name}_0"]))
+    node = model.graph.node[2]
+    node.input[5], node.input[6] = "h_0", "c_0"
+    made, _ = expand(model)
+    assert sum(each.op_type == "Gemm" for each in made.graph.node) == 2 * T - (start == 0)
+    for mine, its in zip(ran(made, feeds), ran(model, feeds), strict=True):
+        np.testing.assert_allclose(mine, its, atol=2e-6)
+
+
+def test_a_network_of_two_bidirectional_layers_builds(tmp_path):
+    """As torch exports it; a zero state that were computed with would have no scale."""
+    torch.manual_seed(3)
+    network = torch.nn.LSTM(INPUTS, WIDTH, num_layers=2, bidirectional=True, batch_first=True)
+    file, source, target = (tmp_path / name for name in ("torch.onnx", "x.npz", "int8.onnx"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter, about itself
+        torch.onnx.export(
+            network.eval(), (torch.randn(1, T, INPUTS),), file, dynamo=False, opset_version=17,
+            input_names=["x"],
+        )  # fmt: skip
+    np.savez(source, x=np.random.default_rng(0).normal(size=(1, T, INPUTS)).astype(np.float32))
+    words = ["cells", str(file), "-o", str(target), "--calibration", str(source)]
+    assert main(words) == 0
+    done = build(target, AcceleratorConfig.load("tiny"), tmp_path / "build")
+    assert done.proof["tensors"] > 2 * 2 * T * 8
 
 
 def test_refusals():

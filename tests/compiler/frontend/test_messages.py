@@ -191,4 +191,27 @@ def test_a_float_file_gets_the_line_that_matters(tmp_path, capsys):
     assert main(["check", str(path)]) == 1
     first, *others = capsys.readouterr().out.splitlines()
     assert first.startswith("this file is not quantized")
-    assert others == ["quantized or not, these operators are not supported: CumSum"]
+    assert others == [
+        "quantized or not, these operators are not supported: CumSum (2)",
+        "CumSum: in its place: MatMul with a constant triangular matrix",
+    ]
+
+
+def test_a_float_cell_gets_the_command_that_writes_it_out(tmp_path, capsys):
+    """Also the first one of a file, which stands where preprocessing does."""
+    rng = np.random.default_rng(0)
+    weights = {"w": [1, 9, 4], "r": [1, 9, 3]}
+    graph = helper.make_graph(
+        [helper.make_node("GRU", ["x", "w", "r"], ["y"], "gru", hidden_size=3)],
+        "float",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [5, 1, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [5, 1, 1, 3])],
+        [onnx.numpy_helper.from_array(rng.random(s, np.float32), n) for n, s in weights.items()],
+    )
+    path = tmp_path / "float.onnx"
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+    assert main(["check", str(path)]) == 1
+    *_, names, instead = capsys.readouterr().out.splitlines()
+    assert names.endswith("not supported: GRU")
+    assert instead.startswith("GRU: ") and "`python -m models cells FLOAT.onnx" in instead
