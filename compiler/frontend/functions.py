@@ -18,6 +18,7 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 
 from compiler.frontend.builder import Operand
+from compiler.frontend.last_bits import shifted
 from compiler.frontend.model import Array, Model, attributes_of, is_standard, refuse
 
 UNARY = frozenset(
@@ -76,8 +77,13 @@ class Function:
         """The node that is named in messages."""
         return self.nodes[-1]
 
-    def __call__(self, real: Array, opset: int) -> Array:
-        """Evaluate on float32 values of any shape; float32."""
+    def __call__(self, real: Array, opset: int, shift: float = 0) -> Array:
+        """Evaluate on float32 values of any shape; float32.
+
+        Parameters
+        ----------
+        shift: of the last bits that no standard fixes (`compiler.frontend.last_bits`).
+        """
         values = {n: value.reshape(-1)[:1].reshape(()) for n, value in self.constants.items()}
         values |= dict.fromkeys(self.source, real)
         values |= dict.fromkeys(self.indices, real.astype(np.int64))
@@ -85,7 +91,8 @@ class Function:
             if node.output[0] not in values:
                 names = [self.moved.get(name, name) for name in node.input]
                 operands = [values.get(name) if name else None for name in names]
-                values[node.output[0]] = _evaluated(node, operands, opset)
+                value = _evaluated(node, operands, opset)
+                values[node.output[0]] = shifted(node.op_type, operands, value, shift)
         with np.errstate(over="ignore"):
             return np.asarray(values[self.result], np.float32)
 

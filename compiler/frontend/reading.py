@@ -11,12 +11,8 @@ import onnx
 from compiler.frontend import batched, channelwise, control, groups, moves, pairs, products, windows
 from compiler.frontend.builder import Builder, Operand
 from compiler.frontend.functions import Function
-from compiler.frontend.model import (
-    Array,
-    Model,
-    Unsupported,
-    refuse,
-)
+from compiler.frontend.last_bits import INEXACT, uncertain
+from compiler.frontend.model import Array, Model, Unsupported, refuse
 from compiler.frontend.norms import Moments
 from compiler.frontend.prelu import prelu
 from compiler.frontend.quantization import Quantization, of_type, parameters
@@ -25,7 +21,7 @@ from compiler.frontend.trips import in_loop
 from compiler.ir import COMPILER, FILE, Port, Value
 from compiler.ops import UnaryTable, make_table, stored_codes
 from compiler.tensor import CompilerError, TensorType
-from hw.arch.numerics import NumericsError
+from hw.arch.numerics import NumericsError, quantize
 
 CONVERTERS: dict[str, Callable[[Site], Operand]] = {
     "AveragePool": windows.average_pool,
@@ -215,6 +211,8 @@ class Readings:
         kind, result = source.kind, target.like(source.kind)
         applied = [] if function is None else [self._real(function)]
         names = "requantize" if function is None else " ".join(n.op_type for n in function.nodes)
+        if function is not None:
+            self._certain(function, kind, result)
         table = UnaryTable(
             name=self.builder.op_name(node),
             inputs=(source.name,),
@@ -223,6 +221,27 @@ class Readings:
             function=names,
         )
         return self.builder.emit(table, result, node)
+
+    def _certain(self, function: Function, kind: TensorType, result: TensorType) -> None:
+        """Refuse a function whose codes hang on bits that no standard fixes."""
+        if not any(node.op_type in INEXACT for node in function.nodes):
+            return
+        centred = np.unique(stored_codes(kind) - kind.zero_point).astype(np.float32)
+        reals = centred * np.float32(kind.scale)
+
+        def codes(shift: float) -> Array:
+            made = function(reals, self.model.opset, shift)
+            return quantize(made, result.scale, result.zero_point, result.low, result.high)
+
+        found = uncertain(codes)
+        if found is not None:
+            at, low, high = found
+            names = " and ".join(dict.fromkeys(node.op_type for node in function.nodes))
+            raise refuse(
+                function.last,
+                f"the last bits of a float32 decide its result: at {reals[at]:.6g} it is code "
+                f"{low} or {high}; put QuantizeLinear and DequantizeLinear between {names}",
+            )
 
     def _dequantized(self, node: onnx.NodeProto) -> Operand:
         """The integers behind a DequantizeLinear."""
