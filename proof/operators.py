@@ -44,8 +44,8 @@ of the elements elsewhere."""
 FUNCTIONS = """Any graph of these with one activation in it, between one DequantizeLinear and one
 QuantizeLinear, is a function of one code. It is evaluated on all 256 codes by onnx's reference
 evaluator, with all attributes, and becomes a lookup table. Constants have one value. It is refused
-where bits that no standard fixes (of exp, tanh, erf and their like) decide more than one step of its
-result: Floor behind Gelu, far below zero.
+where bits that no standard fixes (of exp, tanh, erf and their like) decide more than one step of
+its result: Floor behind Gelu, far below zero.
 A Where by such a function, between two tensors of one scale, selects among their codes."""
 
 HOST = """What stands before the first QuantizeLinear is preprocessing: the host evaluates it in

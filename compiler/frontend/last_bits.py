@@ -42,11 +42,11 @@ def shifted(op: str, operands: Sequence[Array | None], value: Array, shift: floa
 
     At 0 all of them return what their definition says.
     """
-    if not shift or op not in INEXACT or operands[0] is None:
+    if not shift or op not in INEXACT:
         return value
-    if op == "Pow" and np.isin(operands[1], EXACT_POWERS).all():
+    x, *others = (np.asarray(each, np.float64) for each in operands if each is not None)
+    if op == "Pow" and np.isin(others[0], EXACT_POWERS).all():
         return value
-    x = np.asarray(operands[0], np.float64)
     with np.errstate(all="ignore"):
         unit = LAST_BITS * np.maximum(1, np.maximum(np.abs(x), np.abs(value)))
         moved = np.clip(np.where(x == 0, value, value + shift * unit), *INEXACT[op])
