@@ -238,10 +238,12 @@ class WindowStage:
         blocks = min(rows // frames, ceil_div(self.blocks, parts))
         return frames, balanced(self.blocks, blocks)
 
-    def lines(self, frames: int, size: tuple[int, int]) -> list[Lines]:
-        """Instructions of a strip of so many frames."""
+    def lines(self, frames: int, size: tuple[int, int], chosen: Range | None = None) -> list[Lines]:
+        """Instructions of a strip of so many frames, of some blocks or all."""
         result, entry = [], 0
-        for number, blocks in enumerate(cuts(self.blocks, size[1])):
+        begin, count = chosen or (0, self.blocks)
+        for number, (first, some) in enumerate(cuts(count, size[1])):
+            blocks = begin + first, some
             for part in cuts(frames, size[0]):
                 result.append(Lines(part, blocks, number, entry))
                 entry += self.line * part[1] * blocks[1] * self.problem.passes

@@ -3,7 +3,7 @@
 | operator | operands | result |
 |---|---|---|
 | convolution in mode GEMM | any: weights are gathered by lane | any: columns are, too |
-| depthwise convolution, table, pool, mean, temporal residual | any | the operand's |
+| depthwise convolution, pair of them, table, pool, mean, residual | any | the operand's |
 | two tensors; concat and slice along T, H, W | equal maps; one channel spread | the operands' |
 | concat of channels | any | their blocks one after another |
 | slice of channels | any | the blocks that hold the channels |

@@ -16,11 +16,11 @@ Stage: TypeAlias = Convolution | TemporalResidual
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class Chain(Operation):
+class Joined(Operation):
     """Operators of one operand each, applied one after another.
 
     The values between them are no values of the graph: nothing else reads them and they are not
-    stored. Numerically the chain is its stages.
+    stored. Numerically it is its stages.
 
     Attributes
     ----------
@@ -63,3 +63,34 @@ class Chain(Operation):
     def macs(self, inputs: Sequence[TensorType]) -> int:
         kinds = (inputs[0], *self.between)
         return sum(s.macs([kind]) for s, kind in zip(self.stages, kinds, strict=True))
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Chain(Joined):
+    """[Temporal residual,] [temporal,] depthwise and pointwise convolution."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class DepthwisePair(Joined):
+    """A depthwise convolution of each frame, and one over time alone."""
+
+    @property
+    def spatial(self) -> Convolution:
+        """The first one."""
+        first = self.stages[0]
+        assert isinstance(first, Convolution), self.name
+        return first
+
+    @property
+    def temporal(self) -> Convolution:
+        """The second one."""
+        last = self.stages[-1]
+        assert isinstance(last, Convolution), self.name
+        return last
+
+    def check(self, inputs: Sequence[TensorType], output: TensorType) -> None:
+        super().check(inputs, output)
+        if len(self.stages) != 2 or not all(
+            isinstance(stage, Convolution) and stage.depthwise for stage in self.stages
+        ):
+            raise self.error("it is two depthwise convolutions")

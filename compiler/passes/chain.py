@@ -2,12 +2,71 @@
 
 from __future__ import annotations
 
-from compiler.ir import AnyOperation, Chain, Concat, Convolution, Graph, TemporalResidual
+from compiler.ir import (
+    AnyOperation,
+    Chain,
+    Concat,
+    Convolution,
+    DepthwisePair,
+    Graph,
+    TemporalResidual,
+)
 from compiler.ops.chain import Stage
 from compiler.passes.base import Accept, Outcome, Pass
 
 
 def _fuse_chains(graph: Graph, accept: Accept) -> Outcome:
+    """Chains, then pairs of what is left."""
+    chains = _fuse_pointwise(graph, accept)
+    pairs = _fuse_pairs(chains.graph, accept)
+    return Outcome(
+        pairs.graph, (*chains.applied, *pairs.applied), (*chains.refused, *pairs.refused)
+    )
+
+
+def _fuse_pairs(graph: Graph, accept: Accept) -> Outcome:
+    """A depthwise convolution of frames and the one over time behind it to one operator."""
+    applied: list[str] = []
+    refused: list[tuple[str, str]] = []
+    for op in graph.ops:
+        if not isinstance(op, Convolution) or not _over_time(op):
+            continue
+        first = _only_reader(graph, op)
+        if first is None or not _window(first):
+            continue
+        assert isinstance(first, Convolution)
+        if graph.path(first.output) != graph.path(op.output):
+            continue
+        pair = DepthwisePair(
+            name=op.name,
+            inputs=first.inputs,
+            output=op.output,
+            stages=(first, op),
+            between=(graph.type(first.output),),
+        )
+        why = accept(pair, graph.input_types(pair), graph.type(pair.output))
+        if why is not None:
+            refused.append((f"{first.name}, {op.name}", why))
+            continue
+        ops: list[AnyOperation] = [pair if o is op else o for o in graph.ops]
+        graph = graph.replaced(o for o in ops if o is not first)
+        applied.append(f"{first.name}, {op.name}: joined, the map between stays on chip")
+    return Outcome(graph, tuple(applied), tuple(refused))
+
+
+def _over_time(op: Convolution) -> bool:
+    """Depthwise, with taps along time alone."""
+    return (
+        op.depthwise
+        and op.pool is None
+        and op.kernel[0] > 1
+        and op.kernel[1:] == op.stride[1:] == (1, 1)
+        and op.dilation == (1, 1, 1)
+        and not any((*op.pad_begin[1:], *op.pad_end[1:]))
+    )
+
+
+def _fuse_pointwise(graph: Graph, accept: Accept) -> Outcome:
     """[Temporal residual,] temporal, depthwise and pointwise convolution to one operator."""
     applied: list[str] = []
     refused: list[tuple[str, str]] = []
