@@ -28,6 +28,7 @@ from compiler.onnx_import import Imported, import_onnx
 from compiler.passes.base import Accept, Outcome, Pass, accept_all
 from compiler.passes.chain import FUSE_CHAINS
 from compiler.passes.compose import COMPOSE
+from compiler.passes.extrema import FUSE_EXTREMA
 from compiler.passes.fold import DEAD_CODE, FOLD
 from compiler.passes.fuse import FUSE_CLAMPS, FUSE_POOLS, FUSE_RESIDUALS
 from compiler.passes.hoist import HOIST
@@ -42,7 +43,14 @@ from hw.arch.registers import DRAM_ALIGNMENT
 
 LEGALIZE: tuple[Pass, ...] = (FOLD, DEAD_CODE, HOIST)
 """Always run. FOLD makes code dead, and what is dead keeps HOIST away from what it reads."""
-FUSE: tuple[Pass, ...] = (FUSE_CLAMPS, COMPOSE, FUSE_POOLS, FUSE_RESIDUALS, FUSE_STEPS)
+FUSE: tuple[Pass, ...] = (
+    FUSE_CLAMPS,
+    COMPOSE,
+    FUSE_EXTREMA,
+    FUSE_POOLS,
+    FUSE_RESIDUALS,
+    FUSE_STEPS,
+)
 """Only with `fuse`. Clamps first: a clamp may stand between convolution and pool, and costs nothing
 in a convolution."""
 
