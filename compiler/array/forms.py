@@ -121,14 +121,19 @@ def spans(
 
 
 def _packings(
-    op: Convolution, source: Tensor, axes: AxisTriple, config: AcceleratorConfig
+    op: Convolution, source: Tensor, form: Job, config: AcceleratorConfig
 ) -> list[Packing]:
-    """Ways to fill the lanes of a thin input; the vector unit packs them."""
+    """Ways to fill the lanes of a thin input; the vector unit packs them.
+
+    Columns cost it twice the rows. Where results share a pass, it takes them apart as well, and the
+    array has half as much to do.
+    """
     used = int(source.layout.lane_map.first_lanes().max()) + 1
     thin = source.layout.blocks == 1 and 2 * used <= config.lane_block and op.groups == 1
     if not thin or "vector" not in config.features:
         return []
-    return packings(axes, used, config.lane_block)
+    found = packings(form.problem.axes, used, config.lane_block)
+    return [each for each in found if not each.columns or form.phases is None]
 
 
 def jobs(
@@ -170,7 +175,7 @@ def jobs(
         for wide in (plain, *(_phased_job(each, plain) for each in shared))
         for form in (
             wide,
-            *(_packed_job(p, wide) for p in _packings(op, source, wide.problem.axes, config)),
+            *(_packed_job(p, wide) for p in _packings(op, source, wide, config)),
         )
     ]
     if not constants:
@@ -220,7 +225,10 @@ def _phased_job(each: Phases, plain: Job) -> Job:
 def _packed_job(packing: Packing, plain: Job) -> Job:
     axes = packing.axes(plain.problem.axes)
     blocks = len(packing.rectangles)
-    taps = product([axis.kernel for d, axis in enumerate(axes) if d != packing.across])
+    skipped = 0
+    if packing.across is not None:
+        taps = product([axis.kernel for d, axis in enumerate(axes) if d != packing.across])
+        skipped = (blocks * axes[packing.across].kernel - packing.products) * taps
     problem = dataclasses.replace(
         plain.problem,
         axes=axes,
@@ -228,8 +236,10 @@ def _packed_job(packing: Packing, plain: Job) -> Job:
         reduced=blocks,
         raw_blocks=1,
         raw_axes=plain.problem.axes,
-        pack_rows=packing.rows,
-        skipped=(blocks - packing.last_blocks) * taps,
+        pack_rows=packing.rows(),
+        pack_once=packing.rows(once=True),
+        pack_across=packing.across,
+        skipped=skipped,
     )
     return dataclasses.replace(
         plain,

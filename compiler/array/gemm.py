@@ -16,7 +16,7 @@ from compiler.array.tail import Behind, Tail, Trailer
 from compiler.emit.emitter import Emitter
 from compiler.emit.schedule import Ring, Slots, Step, run
 from compiler.emit.transfers import Box, first_parts, load_box, store_box
-from compiler.tile.geometry import Axis, Range, Triple, cuts, product
+from compiler.tile.geometry import Axis, Range, Triple, common, cuts, product
 from compiler.tile.parts import DIRECT, Part, parts_of
 from compiler.tile.problem import Tiling
 from hw.arch.isa import Reduce, Space, Unit, UnitInstruction
@@ -278,23 +278,17 @@ class GemmEmission:
         return self.job.weights[groups, blocks, t, y, x]
 
     def _parts(self, piece: Piece) -> list[Piece]:
-        """What of a piece an ARRAY instruction takes: lines packed in pairs may lack a last one."""
+        """What of a piece each ARRAY instruction takes: packed blocks serve some lines each."""
         packing = self.job.packing
         if packing is None or packing.across is None:
             return [piece]
-        axis, taps = packing.across, list(piece.taps)
-        first, count = taps[axis]
-        if first + count < self.axes[axis].kernel:
-            return [piece]
         parts = []
-        if count > 1:
-            taps[axis] = first, count - 1
-            parts.append(Piece(piece.blocks, (taps[0], taps[1], taps[2])))
-        begin, blocks = piece.blocks
-        blocks = min(blocks, packing.last_blocks - begin)
-        if blocks > 0:
-            taps[axis] = first + count - 1, 1
-            parts.append(Piece((begin, blocks), (taps[0], taps[1], taps[2])))
+        for pairs, some in packing.spans:
+            taps = list(piece.taps)
+            taps[packing.across] = common(piece.taps[packing.across], pairs)
+            blocks = common(piece.blocks, some)
+            if blocks[1] > 0 and taps[packing.across][1] > 0:
+                parts.append(Piece(blocks, (taps[0], taps[1], taps[2])))
         return parts
 
     def _fill_parameters(self, key: Hashable, slot: int) -> list[UnitInstruction]:

@@ -3,7 +3,10 @@
 A row holds as many neighbours along one axis as its lanes allow. What remains of a window at its
 end leaves lanes empty (7 pixels of 3 channels on 16 lanes: 5, then 2). Where two such remainders
 fit one row, the lines of a second axis are taken in pairs: 5 of one line, 2 of both, 5 of the
-other, so that a 7×7 window of 3 channels takes 11 rows and not 14.
+other, so that a 7×7 window of 3 channels takes 11 rows and not 14. Or what remains goes down the
+columns: 5 pixels of each of 7 lines, 5 lines of each of the two columns that are left, and the 2×2
+pixels in the corner, 10 rows. Rows of a line serve every line of the window; those of a column or
+the corner only the window that they begin with.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from compiler.emit.transfers import Box, row_field
-from compiler.tile.geometry import Axis, AxisTriple
+from compiler.tile.geometry import Axis, AxisTriple, Range, Triple
 from hw.arch.isa import Reduce, ReduceOp, deltas
 from hw.arch.layout import ceil_div
 
@@ -25,12 +28,18 @@ PAIR = 2
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rectangle:
-    """What a packed block holds: first and number of lines of a pair, and of taps."""
+    """What a packed block holds: first and number of lines of a pair (of the window), and of taps.
+
+    Attributes
+    ----------
+    once: it serves the first pair of a window's lines, and no other.
+    """
 
     line: int
     lines: int
     tap: int
     taps: int
+    once: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,6 +54,7 @@ class Packing:
     kernel: taps of the window along `axis`.
     across: the axis whose lines are packed in pairs; None if they are not.
     lines: taps of the window along `across`.
+    columns: what remains at the window's end goes along `across`, and not two lines to a row.
     """
 
     axis: int
@@ -53,31 +63,70 @@ class Packing:
     kernel: int
     across: int | None = None
     lines: int = 1
+    columns: bool = False
 
     @property
     def rectangles(self) -> tuple[Rectangle, ...]:
-        """What each packed block holds; of a pair's second line alone come last."""
+        """What each packed block holds.
+
+        First those that serve one pair of lines, last those of a pair's second line alone.
+        """
         first = [
             Rectangle(0, 1, tap, min(self.taps, self.kernel - tap))
             for tap in range(0, self.kernel, self.taps)
         ]
         if self.across is None:
             return tuple(first)
+        if self.columns:
+            lines = [each for each in first if each.taps == self.taps]
+            second = [dataclasses.replace(each, line=1) for each in lines]
+            return (*self._ends(len(lines) * self.taps), *lines, *second)
         *whole, rest = first
         second = [dataclasses.replace(each, line=1) for each in whole]
         return (*whole, dataclasses.replace(rest, lines=PAIR), *second)
 
-    @property
-    def last_blocks(self) -> int:
-        """Blocks that the last pair of lines needs: of an odd number of lines it has one."""
-        if self.across is None or self.lines % PAIR == 0:
-            return len(self.rectangles)
-        return sum(each.line == 0 for each in self.rectangles)
+    def _ends(self, tap: int) -> list[Rectangle]:
+        """From a tap on, column by column; of what is left of them, one block or one a line."""
+        whole, left = divmod(self.lines, self.taps)
+        ends = [
+            Rectangle(line * self.taps, self.taps, column, 1, once=True)
+            for column in range(tap, self.kernel)
+            for line in range(whole)
+        ]
+        wide, first = self.kernel - tap, whole * self.taps
+        if left * wide <= self.taps:
+            corners = [(first, left)] if left else []
+        else:
+            corners = [(first + line, 1) for line in range(left)]
+        return ends + [Rectangle(line, n, tap, wide, once=True) for line, n in corners]
 
     @property
-    def rows(self) -> int:
-        """Rows that are read for a row of every block."""
-        return sum(each.lines * each.taps for each in self.rectangles)
+    def spans(self) -> tuple[tuple[Range, Range], ...]:
+        """What the array multiplies: ranges of pairs of lines, and the blocks that they need."""
+        blocks, pairs = len(self.rectangles), ceil_div(self.lines, PAIR)
+        once = sum(each.once for each in self.rectangles)
+        # Of an odd number of lines the last pair has one.
+        single = sum(each.line > 0 and not each.once for each in self.rectangles)
+        found: list[tuple[Range, Range]] = []
+        for pair in range(pairs):
+            begin = once if pair else 0
+            end = blocks - (single if pair == pairs - 1 and self.lines % PAIR else 0)
+            some = begin, end - begin
+            if found and found[-1][1] == some:
+                (first, count), _ = found.pop()
+                found.append(((first, count + 1), some))
+            else:
+                found.append(((pair, 1), some))
+        return tuple(found)
+
+    @property
+    def products(self) -> int:
+        """Blocks that the array multiplies for a line of its other axes' taps."""
+        return sum(pairs[1] * blocks[1] for pairs, blocks in self.spans)
+
+    def rows(self, once: bool = False) -> int:
+        """Rows read for a row of every block: of those that serve one pair, or of the others."""
+        return sum(each.lines * each.taps for each in self.rectangles if each.once == once)
 
     def axes(self, raw: AxisTriple) -> AxisTriple:
         """What the array sees of the axes of the operand."""
@@ -120,7 +169,7 @@ class Packing:
             for place, (line, tap) in enumerate(self._places(each)):
                 part = np.take(source, [tap], axis=along)
                 if across is not None:
-                    part = _every(part, across, line, shape[across])
+                    part = _every(part, across, line, shape[across], each.once)
                 wide[:, place * self.lanes : (place + 1) * self.lanes] = part
             blocks.append(wide)
         return np.concatenate(blocks, axis=1)
@@ -171,7 +220,7 @@ class Packing:
             # A line that no window needs need not be on chip.
             bounds[axis] = min(own.size, raw.first[axis] + raw.size[axis])
             window[axis] = taken
-        counts = (*box.size, 1)
+        counts = (*self._size(each, raw_axes, box), 1)
         source = rows[0] + sum(n * pitch for n, pitch in zip(offset, pitches, strict=False))
         strides = (*pitches[:3], *(p * s for p, s in zip(pitches[:3], steps, strict=True)), 0)
         return Reduce(
@@ -192,10 +241,20 @@ class Packing:
             high=127 if signed else 255,
         )
 
+    def _size(self, each: Rectangle, raw: AxisTriple, box: Box) -> Triple:
+        """What is made of a box: what serves the first pair of lines is no use beyond the last."""
+        size = list(box.size)
+        if each.once and self.across is not None:
+            axis = self.axes(raw)[self.across]
+            size[self.across] -= (axis.kernel - 1) * axis.dilation
+        return size[0], size[1], size[2]
 
-def _every(part: npt.NDArray[np.int8], axis: int, first: int, count: int) -> npt.NDArray[np.int8]:
-    """Every second element along an axis, filled up with zeros."""
-    taken = np.take(part, range(first, part.shape[axis], PAIR), axis=axis)
+
+def _every(
+    part: npt.NDArray[np.int8], axis: int, first: int, count: int, once: bool
+) -> npt.NDArray[np.int8]:
+    """Every second element along an axis, or one, filled up with zeros."""
+    taken = np.take(part, [first] if once else range(first, part.shape[axis], PAIR), axis=axis)
     widths = [(0, 0)] * part.ndim
     widths[axis] = (0, count - taken.shape[axis])
     return np.pad(taken, widths)
@@ -210,13 +269,25 @@ def packings(axes: AxisTriple, used: int, lanes: int) -> list[Packing]:
         one = Packing(axis, used, min(along.kernel, lanes // used), along.kernel)
         found.append(one)
         rest = along.kernel % one.taps
-        if rest and PAIR * rest * used <= lanes and along.kernel > one.taps:
-            found += [
-                dataclasses.replace(one, across=other, lines=lines.kernel)
-                for other, lines in enumerate(axes)
-                if other != axis and lines.kernel > 1 and lines.dilation == 1
-            ]
+        if not rest or along.kernel <= one.taps:
+            continue
+        for other, lines in enumerate(axes):
+            if other == axis or lines.kernel == 1 or lines.dilation > 1:
+                continue
+            pairs = dataclasses.replace(one, across=other, lines=lines.kernel)
+            if PAIR * rest * used <= lanes:
+                found.append(pairs)
+            columns = dataclasses.replace(pairs, columns=True)
+            if lines.kernel >= one.taps and columns.products < _least(pairs, rest * used, lanes):
+                found.append(columns)
     return found
+
+
+def _least(pairs: Packing, rest: int, lanes: int) -> int:
+    """Products of a window in pairs of lines; line by line, where two remainders fit no row."""
+    if PAIR * rest <= lanes:
+        return pairs.products
+    return pairs.lines * ceil_div(pairs.kernel, pairs.taps)
 
 
 def names(packing: Packing) -> str:

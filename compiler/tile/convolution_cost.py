@@ -168,4 +168,8 @@ def _packing_cycles(problem: Problem, config: AcceleratorConfig, load: Triple, t
         return 0
     along = [extents(a, n)[0] for a, n in zip(problem.axes, load, strict=True)]
     rows = product(along) * problem.pack_rows
+    if problem.pack_across is not None:
+        axis, size = problem.axes[problem.pack_across], load[problem.pack_across]
+        along[problem.pack_across] -= tile_count(axis, size) * (axis.kernel - 1) * axis.dilation
+        rows += product(along) * problem.pack_once
     return rows * config.vector_steps + tiles * DRAIN_OVERHEAD

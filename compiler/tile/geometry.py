@@ -75,6 +75,12 @@ def cuts(total: int, size: int) -> list[Range]:
     return [(first, min(size, total - first)) for first in range(0, total, size)]
 
 
+def common(one: Range, other: Range) -> Range:
+    """What lies in both; a count of 0 or less where nothing does."""
+    first = max(one[0], other[0])
+    return first, min(sum(one), sum(other)) - first
+
+
 def balanced(total: int, limit: int, unit: int = 1) -> int:
     """Equal parts of a multiple of `unit`, at most `limit`: their size."""
     parts = ceil_div(total, max(limit // unit * unit, unit))

@@ -51,7 +51,8 @@ class Problem:
     joinable: several output blocks can share one ARRAY instruction.
     raw_blocks: lane blocks loaded, where the array's operand is packed from them first; else 0.
     raw_axes: the axes of that load.
-    pack_rows: rows read for a packed row of every block.
+    pack_rows: rows read for a packed row of every block that serves all taps along `pack_across`;
+    pack_once: of those that serve the first one.
     skipped: weight blocks of an output group that are never needed.
     algorithm: transform; `DIRECT` where the layer runs in mode GEMM.
     joined: results are joined with a stored tensor before they are stored.
@@ -68,6 +69,8 @@ class Problem:
     raw_blocks: int = 0
     raw_axes: tuple[Axis, Axis, Axis] | None = None
     pack_rows: int = 0
+    pack_once: int = 0
+    pack_across: int | None = None
     skipped: int = 0
     algorithm: Algorithm = DIRECT
     joined: bool = False
