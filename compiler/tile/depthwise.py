@@ -7,6 +7,7 @@ F(2×2,3×3)) streams it once, in strips of two lines; ragged parts are computed
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -314,7 +315,11 @@ class DepthwiseProblem:
         ----------
         merit: what is minimized; default: cycles.
         """
-        return sorted(self._candidates(), key=merit or (lambda t: t.cycles))[:4]
+        return sorted(self._candidates(), key=merit)[:4] if merit else [*self._fastest()]
+
+    @functools.lru_cache(maxsize=256)  # noqa: B019 - networks repeat their layers
+    def _fastest(self) -> tuple[DepthwiseTiling, ...]:
+        return tuple(sorted(self._candidates(), key=lambda t: t.cycles)[:4])
 
     def fits(self) -> bool:
         """Whether there is a tiling."""

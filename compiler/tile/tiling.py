@@ -9,6 +9,8 @@ where the taps of one are too many, of some taps.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import heapq
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
@@ -26,6 +28,8 @@ FEW_VECTORS = 16
 """Vectors for each beat of the weights up to which smaller pieces of them are tried."""
 WEIGHT_SLOTS = 4
 """Pieces of which each holds some taps of one input block: so many lie on chip."""
+KEPT = 256
+"""Candidates of a problem that are kept for the next layer that poses it."""
 TRAFFIC_WEIGHT = 16
 """Hidden port cycles count for one sixteenth: they cost energy, and others may need the port."""
 
@@ -214,6 +218,17 @@ def _evaluate(
     )
 
 
+def _cycles(tiling: Tiling) -> float:
+    """What is minimized if nothing else is asked for."""
+    return tiling.cycles + tiling.parts["port"] // TRAFFIC_WEIGHT
+
+
+@functools.lru_cache(maxsize=256)
+def _cheapest(problem: Problem, config: AcceleratorConfig) -> tuple[Tiling, ...]:
+    """The first few of all candidates by cycles; networks repeat their layers."""
+    return tuple(heapq.nsmallest(KEPT, candidates(problem, config), _cycles))
+
+
 def choose(
     problem: Problem,
     config: AcceleratorConfig,
@@ -228,15 +243,12 @@ def choose(
     merit: what is minimized; default: cycles, and a little of what hides behind them.
     accept: whether instructions can express a tiling.
     """
-
-    def cycles(tiling: Tiling) -> float:
-        return tiling.cycles + tiling.parts["port"] // TRAFFIC_WEIGHT
-
-    ranked = sorted(candidates(problem, config), key=merit or cycles)
+    ranked: Sequence[Tiling] = () if merit is not None else _cheapest(problem, config)
     first = next((n for n, tiling in enumerate(ranked) if accept(tiling)), None)
-    if first is None:
-        return None
-    return ranked[first], _distinct(ranked[first + 1 :], 3)
+    if first is None and (merit is not None or len(ranked) == KEPT):
+        ranked = sorted(candidates(problem, config), key=merit or _cycles)
+        first = next((n for n, tiling in enumerate(ranked) if accept(tiling)), None)
+    return None if first is None else (ranked[first], _distinct(ranked[first + 1 :], 3))
 
 
 def _distinct(tilings: Sequence[Tiling], count: int) -> list[Tiling]:
