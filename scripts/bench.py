@@ -70,6 +70,12 @@ NETWORKS = (
 """Name, --variant and most cycles at paper size on `base`; the last one takes longest."""
 
 
+CONTEXT = {"ss": 0.03, "none": None}
+"""Context blocks of XwiseNet that are measured, and the most that they may add to the cycles."""
+CONTEXT_PARTS = ("attention_pool", "conv", "norm", "add")
+"""Operators of a context block that are layers of their own in reports."""
+
+
 @dataclasses.dataclass
 class Row:
     """One line of the table; `met` is None where there is nothing to reach."""
@@ -339,6 +345,38 @@ def networks(rows: list[Row], quick: bool) -> None:
         ]
 
 
+def context(rows: list[Row], quick: bool) -> None:
+    """What XwiseNet's context blocks take: as layers of their own, and against the net without."""
+    cycles = {}
+    for kind in CONTEXT:
+        build = f"{BUILD}/networks/xwisenet_{kind}"
+        command(
+            "models", "export", "xwisenet", "--variant", f"context={kind}", "-o", build + ".onnx"
+        )
+        command("compiler", "build", build + ".onnx", "-o", build, "--no-verify")
+        run, _, _ = command("sim", "run", build, "--on", "cycle")
+        cycles[kind] = run["cycles"]
+        rows.append(Row(f"XwiseNet, context={kind}: cycles (cycle model)", f"{run['cycles']:,}"))
+        if kind == "none":
+            continue
+        layers = json.loads(Path(run["files"][0]).read_text())["layers"]
+        blocks = [layer for layer in layers if "/context/" in layer["name"]]
+        alone = [layer for layer in blocks if layer["op"] in CONTEXT_PARTS]
+        for op in CONTEXT_PARTS:
+            some = sum(layer["cycles"] for layer in alone if layer["op"] == op)
+            rows.append(Row(f"  {op} of context blocks", f"{some:,}, {some / run['cycles']:.2%}"))
+        share = sum(layer["cycles"] for layer in alone) / run["cycles"]
+        most = CONTEXT[kind]
+        assert most is not None
+        what = "  layers that are context blocks' alone"
+        rows.append(Row(what, f"{share:.2%}", f"{most:.0%}", share <= most))
+        shared = sum(layer["cycles"] for layer in blocks if layer not in alone)
+        what = "  sums with the convolution that follows them"
+        rows.append(Row(what, f"{shared:,}, {shared / run['cycles']:.2%}"))
+    more = cycles["ss"] / cycles["none"] - 1
+    rows.append(Row("  cycles beyond those of the network without", f"{more:.2%}"))
+
+
 PARTS: dict[str, Callable[[list[Row], bool], None]] = {
     "fused": fused,
     "hfa_off": hfa_off,
@@ -348,6 +386,7 @@ PARTS: dict[str, Callable[[list[Row], bool], None]] = {
     "stems": stems,
     "c3d": c3d,
     "networks": networks,
+    "context": context,
     "onnxruntime": lambda rows, quick: onnxruntime(rows),
 }
 
