@@ -154,6 +154,7 @@ def make_bitstream(
             NETLISTS,
             is_unit=is_board_unit,
             operands=(config.array.activation_bits, config.array.weight_bits),
+            outer=True,
             say=say,
         )
         (directory / "soc.lpf").write_text(parts.constraints)

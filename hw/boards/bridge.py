@@ -78,8 +78,10 @@ class SerialBridge(wiring.Component):
         self._word = Signal(32, reset_less=True)
         self._status = Signal(len(LinkStatus))
         self._reads = Signal()
+        # Both terms stand still in the cycle before an access. Behind the address lie all of the
+        # SoC's decoders, and its answer is wanted in the same cycle.
+        m.d.sync += self.adr.eq(self._header[26:] + self._number)
         m.d.comb += [
-            self.adr.eq(self._header[26:] + self._number),
             self.dat_w.eq(self._read.data),
             self.we.eq(~self._reads),
             self.stb.eq(self.cyc),
@@ -177,16 +179,23 @@ class SerialBridge(wiring.Component):
                     m.next = "FETCH"
 
     def _act(self, m: Module) -> None:
-        """Rule 4."""
-        ends = self.ack | self.err
+        """Rule 4. Neither the request nor what follows the answer waits for the bus's decoders.
+
+        So an access takes two cycles more than its slave does.
+        """
+        answered, failed = Signal(), Signal(reset_less=True)
         final = self._number + 1 == self._count
+        ends = self.cyc & (self.ack | self.err)
+        m.d.sync += [answered.eq(ends), failed.eq(self.err), self.cyc.eq(0)]
         with m.State("FETCH"):
             m.next = "ACCESS"
         with m.State("ACCESS"):
-            m.d.comb += self.cyc.eq(1)
-            with m.If(ends):
-                m.d.sync += [self._word.eq(self.dat_r), self._number.eq(self._number + 1)]
-                with m.If(self.err):
+            m.d.sync += self.cyc.eq(~ends & ~answered)
+            with m.If(self.cyc):
+                m.d.sync += self._word.eq(self.dat_r)
+            with m.If(answered):
+                m.d.sync += self._number.eq(self._number + 1)
+                with m.If(failed):
                     m.d.sync += self._status.eq(self._status | LinkStatus.BUS_ERROR)
                 with m.If(self._reads):
                     m.next = "WORD"

@@ -137,21 +137,30 @@ class BurstConverter(wiring.Component):
         error = Signal(2)  # of a write; what it writes is dropped here
         word = Signal(self._word_bits, reset_less=True)
         left = Signal(range(256 * self._ratio), reset_less=True)  # words behind this one
+        # A command that the controller did not take: its ready, which it finds out late, ends here,
+        # and the splitter goes on by registers alone.
+        kept = Signal()
+        kept_we, kept_word = Signal(reset_less=True), Signal.like(word)
+        asks = Signal()
         drops = Signal()
         steps = Signal()
         ends = Signal()
         m.d.comb += [
-            self.port.cmd_valid.eq(active & ~error.any() & Mux(we, writes.waits, reads.room)),
-            self.port.cmd_we.eq(we),
-            self.port.cmd_addr.eq(word),
+            asks.eq(active & ~error.any() & Mux(we, writes.waits, reads.room)),
+            self.port.cmd_valid.eq(kept | asks),
+            self.port.cmd_we.eq(Mux(kept, kept_we, we)),
+            self.port.cmd_addr.eq(Mux(kept, kept_word, word)),
             drops.eq(active & error.any() & writes.waits & writes.idle),
-            steps.eq((self.port.cmd_valid & self.port.cmd_ready) | drops),
+            steps.eq((asks & ~kept) | drops),
             ends.eq(~active | (steps & (left == 0))),
             writes.ask.eq(steps & we),
             writes.take.eq(self.port.wdata_ready | drops),
             writes.error.eq(Mux(drops, error, OKAY)),
             reads.ask.eq(steps & ~we),
         ]
+        m.d.sync += kept.eq(self.port.cmd_valid & ~self.port.cmd_ready)
+        with m.If(~kept):
+            m.d.sync += [kept_we.eq(we), kept_word.eq(word)]
         with m.If(steps):
             m.d.sync += [word.eq(word + 1), left.eq(left - 1)]
 

@@ -34,7 +34,7 @@ class Bursts(wiring.Component):
         super().__init__(
             {
                 "i_valid": In(1),
-                "i_ready": Out(1),
+                "i_ready": Out(1, init=1),
                 "address": In(32),
                 "beats": In(8),
                 "beat_size": In(3),
@@ -49,19 +49,19 @@ class Bursts(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        held = Signal()
+        # What the first register holds waits for the second one. `i_ready` is a register itself:
+        # the core's grants, and what follows them, wait for it. So bursts are accepted in every
+        # other cycle; one beat of two words takes as long.
+        held = ~self.i_ready
         first = Signal(32 - self._shift, reset_less=True)
         length = Signal(8, reset_less=True)
         known = Signal(reset_less=True)
         passes = ~self.valid | self.taken
-        # Not `passes`: from the memory controller's ready through `taken` to the core's grants
-        # there would be no register. A burst waits a cycle longer when both registers were full.
-        m.d.comb += self.i_ready.eq(~held | ~self.valid)
         with m.If(passes):
-            m.d.sync += held.eq(0)
+            m.d.sync += self.i_ready.eq(1)
         with m.If(self.i_ready):
             m.d.sync += [
-                held.eq(self.i_valid),
+                self.i_ready.eq(~self.i_valid),
                 first.eq(self.address >> self._shift),
                 length.eq(self.beats),
                 known.eq((self.kind == INCREMENT) & (self.beat_size == self._shift)),

@@ -36,6 +36,8 @@ NO_CHECK = re.compile(
 )
 READ_PORT = re.compile(r"^  cell \$memrd_v2 .*\n(?:    .*\n)*", re.MULTILINE)
 COLLISIONS = re.compile(r"(parameter \\COLLISION_X_MASK \d+')([01x]+)")
+INSIDE, BLACK_BOX = "attribute \\keep_hierarchy 1", "attribute \\blackbox 1"
+"""Of a unit inside another one: ABC leaves it alone; ABC9 needs both."""
 RUN = "import sys; from pyosys import libyosys as y; y.run_pass(sys.argv[1], y.Design())"
 """Yosys from the package index as a program."""
 
@@ -156,7 +158,7 @@ def _modules(rtlil: str) -> dict[str, _Module]:
         lines = body.splitlines()
         ports = [line for line in lines if re.match(r"  wire .*\b(input|output|inout) \d+ ", line)]
         cells = dict.fromkeys(re.findall(r"^  cell (\\\S+) ", body, re.MULTILINE))
-        stub = "\n".join(["attribute \\keep_hierarchy 1", f"module {name}", *ports, "end", ""])
+        stub = "\n".join([INSIDE, f"module {name}", *ports, "end", ""])
         result[name] = _Module(name, collisions_do_not_matter(match[0]), stub, tuple(cells))
     return result
 
@@ -216,6 +218,7 @@ def map_netlist(
     is_unit: Callable[[str], bool],
     operands: tuple[int, int] | None = None,
     wrapper: str = "",
+    outer: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Map a design to ECP5 cells: `design.json`, `cells.json` and `units.json` in `directory`.
@@ -232,6 +235,7 @@ def map_netlist(
     operands: widths of the modules `product...` (hw.compute.parts.product), which become multiplier
         blocks with their registers; None if there are none.
     wrapper: Verilog around the top module; its last module is the top then.
+    outer: the top module holds logic of its own, on the longest paths: ABC9 maps it, too.
     say: told each unit when it is mapped.
 
     Raises
@@ -257,6 +261,8 @@ def map_netlist(
     jobs = {}
     for name in units:
         text = _closure(modules, name, units)
+        if outer and name == f"\\{top}":
+            text = text.replace(INSIDE, f"{INSIDE}\n{BLACK_BOX}")
         settings = f"{LEAST_ENABLED} {LEAST_RESET}"
         content = "\n".join((text, UNIT_SCRIPT, settings, multipliers))
         key = hashlib.sha256(content.encode()).hexdigest()[:24]
@@ -300,14 +306,16 @@ def _map_unit(name: str, folder: Path, text: str, multipliers: str) -> None:
     if multipliers and PRODUCT.search(text):
         (folder / "multiplier.v").write_text(multipliers)
         commands = ("techmap -map multiplier.v",)
-    # ABC9 stumbles over modules that hold other units; there is little logic in them.
+    # ABC9 stumbles over the core, whose units it takes for boxes of its own; there is little logic
+    # between units.
+    plain = INSIDE in text and BLACK_BOX not in text
     script = UNIT_SCRIPT.format(
         name="unit",
         top=name,
         multipliers="\n".join(commands),
         least=LEAST_ENABLED,
         least_reset=LEAST_RESET,
-        abc="abc -lut 4 -dress" if "keep_hierarchy" in text else "abc9 -W 300",
+        abc="abc -lut 4 -dress" if plain else "abc9 -W 300",
     )
     text = run_yosys(script, folder, "unit")
     if commands and "Using template _product_to_multiplier" not in text:

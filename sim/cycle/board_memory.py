@@ -49,14 +49,13 @@ class _Channel:
     accepted: int = 0
     """When the first register took the last burst: the core's own register is free again."""
     free: int = 0
-    """When the first register takes the next one: behind a burst that waited, a cycle later."""
+    """When the first register takes the next one: a cycle after it has passed one on."""
 
     def accept(self, cycle: int) -> int:
         """A burst is valid from `cycle` on; returns the first cycle in which it can begin."""
         self.accepted = max(cycle, self.free)
-        earliest = self.accepted + CONVERTER_ACCEPT
-        self.moved = max(earliest, self.begun)
-        self.free = self.moved + (self.begun >= earliest)
+        self.moved = max(self.accepted + CONVERTER_ACCEPT, self.begun)
+        self.free = self.moved + 1
         return self.moved + 1
 
 

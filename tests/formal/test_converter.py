@@ -134,8 +134,14 @@ MUTANTS = [
     (
         "commands_keep",
         converter,
-        "self.port.cmd_valid.eq(active & ~error.any() & Mux",
-        "self.port.cmd_valid.eq(active & ~self.bus.arvalid & Mux",
+        "self.port.cmd_valid.eq(kept | asks)",
+        "self.port.cmd_valid.eq((kept & ~self.bus.arvalid) | asks)",
+    ),
+    (
+        "commands_keep",
+        converter,
+        "with m.If(~kept):",
+        "with m.If(~kept | self.bus.awvalid):",
     ),
     (
         "responses_keep",

@@ -47,7 +47,7 @@ class Outer(wiring.Component):
         return m
 
 
-def run(tmp_path, operands):
+def run(tmp_path, operands, outer=False):
     map_netlist(
         rtlil.convert(Outer(), name="outer", emit_src=False),
         "outer",
@@ -55,6 +55,7 @@ def run(tmp_path, operands):
         tmp_path / "cache",
         is_unit=lambda name: name == "outer.inner",
         operands=operands,
+        outer=outer,
     )
     netlist = json.loads((tmp_path / "out/design.json").read_text())
     return netlist["modules"]["outer"]["cells"]
@@ -70,6 +71,17 @@ def test_blocks_registers_and_cache(tmp_path):
     assert len(kept) == 2
     run(tmp_path, (9, 9))
     assert kept == {p: p.stat().st_mtime_ns for p in tmp_path.glob("cache/*/unit.mapped.il")}
+
+
+@pytest.mark.parametrize("outer", [False, True])
+def test_abc9_maps_the_outer_module_too_where_it_is_asked_to(tmp_path, outer):
+    """And leaves the unit inside whole."""
+    cells = run(tmp_path, (9, 9), outer)
+    kinds = collections.Counter(cell["type"] for cell in cells.values())
+    assert (kinds["MULT18X18D"], kinds["TRELLIS_FF"]) == (1, 8 + 18)
+    logs = [path.read_text() for path in tmp_path.glob("cache/*/unit.log")]
+    assert sum("Executing ABC9 pass" in log for log in logs) == 1 + outer
+    assert sum("Executing ABC pass" in log for log in logs) == 1 - outer
 
 
 def test_operands_of_another_width_are_an_error(tmp_path):
