@@ -16,7 +16,7 @@ from amaranth.lib.wiring import In
 from hw.accelerator import Accelerator
 from hw.arch.config import AcceleratorConfig
 from hw.boards.converter import BurstConverter
-from hw.common.verilog import convert
+from hw.export import readable_verilog
 
 
 class OnChipSystem(wiring.Component):  # type: ignore[misc]
@@ -59,4 +59,4 @@ class OnChipSystem(wiring.Component):  # type: ignore[misc]
 
 if __name__ == "__main__":
     system = OnChipSystem(AcceleratorConfig.load(sys.argv[1]), 1 << 16)
-    Path(sys.argv[2]).write_text(convert(system, name="system", readable=True))
+    Path(sys.argv[2]).write_text("\n".join(readable_verilog(system, "system").values()))

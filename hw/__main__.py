@@ -18,12 +18,14 @@ from shell import leave
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m hw", description="The accelerator's circuit.")
     commands = parser.add_subparsers(dest="command", required=True)
-    verilog = commands.add_parser("verilog", help="write the Verilog of a configuration")
+    verilog = commands.add_parser(
+        "verilog", help="write the Verilog of a configuration, a file for each module"
+    )
     verilog.add_argument(
         "--config", default="base", help="preset (tiny, base, ...) or a YAML file; default: base"
     )
     verilog.add_argument(
-        "-o", "--output", type=Path, help="file to write; default: build/<config>.v"
+        "-o", "--output", type=Path, help="folder to write to; default: build/verilog/<config>"
     )
     verilog.add_argument(
         "--top", default="accelerator", help="name of the top module; default: accelerator"
@@ -131,20 +133,26 @@ def _config(options: argparse.Namespace) -> None:
 
 
 def _verilog(options: argparse.Namespace) -> None:
-    from hw.accelerator import verilog  # elaboration is not needed for --help
+    from hw.accelerator import Accelerator  # elaboration is not needed for --help
     from hw.common.vendor_wrapper import vendor_wrapper
+    from hw.export import readable_verilog
 
     config = AcceleratorConfig.load(options.config)
-    path: Path = options.output or Path("build") / f"{config.name}.v"
-    text = verilog(config, name=options.top, readable=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    print(f"{path}: {config.name}, {len(text) / 1e6:.1f} MB")
-    outer = path.with_name(f"{path.stem}_axi.v")
-    outer.write_text(vendor_wrapper(options.top, f"{options.top}_axi", 8 * config.port.bytes))
-    listed = path.with_suffix(".f")
-    listed.write_text(f"{path.name}\n{outer.name}\n")
-    print(f"{outer}: {options.top}_axi around it, for other vendors' tools\n{listed}: both files")
+    folder: Path = options.output or Path("build/verilog") / config.name
+    if folder.suffix == ".v":
+        raise ValueError(f"{folder}: a folder is wanted, every module has a file of its own")
+    top, outer = options.top, f"{options.top}_axi"
+    texts = readable_verilog(Accelerator(config), top)
+    texts[outer] = vendor_wrapper(top, outer, 8 * config.port.bytes)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        (folder / f"{name}.v").write_text(text)
+    listed = folder / f"{top}.f"
+    listed.write_text("".join(f"{name}.v\n" for name in texts))
+    size = sum(map(len, texts.values())) / 1e6
+    print(f"{folder}: {config.name}, {len(texts)} modules, {size:.1f} MB")
+    print(f"{folder / outer}.v: {outer} around {top}, for other vendors' tools")
+    print(f"{listed}: all files")
 
 
 COMMANDS = {

@@ -150,6 +150,6 @@ class Accelerator(wiring.Component):
         ]
 
 
-def verilog(config: AcceleratorConfig, name: str = "accelerator", *, readable: bool = False) -> str:
-    """Verilog of the accelerator; `name` is the top module's, `readable` as in `convert`."""
-    return convert(Accelerator(config), name=name, readable=readable)
+def verilog(config: AcceleratorConfig, name: str = "accelerator") -> str:
+    """Verilog of the accelerator for simulators; `name` is the top module's."""
+    return convert(Accelerator(config), name=name)

@@ -7,12 +7,11 @@ first (`opt_dff`), so that an idle unit costs next to nothing: the 16×16 array 
 fast under Verilator. Ports, names of registers and behaviour are the same.
 Multiplexers with many choices come as functions of all choices side by side; here they become
 chains of conditions, of which a simulator evaluates what it needs. Memories of zeros are cleared in
-a loop.
+a loop. For people and other tools there is hw.export.
 """
 
 import re
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from amaranth._toolchain.yosys import find_yosys
@@ -20,8 +19,6 @@ from amaranth.back import rtlil
 from amaranth.lib import wiring
 
 __all__ = ["convert", "versions"]
-
-ROOT = Path(__file__).resolve().parents[2]
 
 _CLEARED = re.compile(
     r"  initial begin\n"
@@ -48,22 +45,17 @@ def _yosys() -> Any:
     return find_yosys(lambda version: version >= (0, 40))
 
 
-def convert(
-    component: wiring.Component, name: str, *, readable: bool = False, **options: Any
-) -> str:
+def convert(component: wiring.Component, name: str, **options: Any) -> str:
     """Return the Verilog of a component, whose top module is called `name`.
 
     Parameters
     ----------
     component: becomes the top module; its signature gives the ports.
     name: of the top module.
-    readable: for people and other tools: lines say where in hw/ they come from, and no module has a
-        name that must be escaped. Simulators do not need it, and read less without.
     options: passed to amaranth.back.rtlil.convert.
     """
-    text = rtlil.convert(component, name=name, emit_src=readable, **options)
-    kept = ("src",) if readable else ()
-    removed = " ".join(f"-remove {name}" for name in _ATTRIBUTES if name not in kept)
+    text = rtlil.convert(component, name=name, emit_src=False, **options)
+    removed = " ".join(f"-remove {name}" for name in _ATTRIBUTES)
     script = [
         f"read_rtlil <<rtlil\n{text}\nrtlil",
         "proc",
@@ -77,30 +69,7 @@ def convert(
         "write_verilog -norename",
     ]
     written = _yosys().run(["-q", "-"], "\n".join(script), ignore_warnings=True)
-    written = _CLEARED.sub(_clear, _CHOICE.sub(_choose, written))
-    return _plain_modules(_relative(written)) if readable else written
-
-
-def _relative(text: str) -> str:
-    """Source locations in hw/, as paths from the repository; others say nothing to a reader."""
-
-    def located(match: re.Match[str]) -> str:
-        places = [place for place in match[1].split("|") if place.startswith(f"{ROOT}/hw/")]
-        short = [place.removeprefix(f"{ROOT}/") for place in places]
-        return f'(* src = "{"|".join(short)}" *)' if short else ""
-
-    text = re.sub(r'\(\* src = "([^"]*)" \*\)', located, text)
-    return re.sub(r"^ +\n", "", text, flags=re.MULTILINE)
-
-
-def _plain_modules(text: str) -> str:
-    """Modules called a.b.c, which Verilog must escape, are called a__b__c."""
-    names = re.findall(r"^module (\\\S+) ?\(", text, re.MULTILINE)
-    plain = {name: re.sub(r"\W", "_", name[1:].replace(".", "__")) for name in names}
-    if len(set(plain.values())) < len(plain):
-        raise ValueError("two modules get the same plain name")
-    pattern = re.compile(r"^( *(?:module )?)(\\\S+) +(?=\(|[\w\\])", re.MULTILINE)
-    return pattern.sub(lambda m: f"{m[1]}{plain.get(m[2], m[2])} ", text)
+    return _CLEARED.sub(_clear, _CHOICE.sub(_choose, written))
 
 
 def _clear(match: re.Match[str]) -> str:

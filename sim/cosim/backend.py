@@ -29,12 +29,13 @@ class RtlBackend:
     Parameters
     ----------
     max_cycles: give up after so many.
+    verilog: another circuit with the core's ports, as of `verilate.build`.
     """
 
     name = "rtl"
 
-    def __init__(self, max_cycles: int = 1 << 34):
-        self._max_cycles = max_cycles
+    def __init__(self, max_cycles: int = 1 << 34, verilog: Path | None = None):
+        self._max_cycles, self._verilog = max_cycles, verilog
 
     def run(
         self, program: Program, config: AcceleratorConfig, memory: Bytes, options: Options
@@ -55,7 +56,9 @@ class RtlBackend:
                 job.run(model, job_of(program), memory, beginning)
 
         waveform = None
-        if options.trace_file is None:
+        if self._verilog is not None:
+            model = verilate.build(config, verilog=self._verilog, say=options.say)
+        elif options.trace_file is None:
             model = verilate.build(config, training=train, say=options.say)
         else:
             kind = verilate.waveform_kind()

@@ -31,7 +31,7 @@ def source_key(config: AcceleratorConfig) -> str:
     digest.update(json.dumps(content, sort_keys=True).encode())
     digest.update(versions().encode())
     for path in sorted((ROOT / "hw").rglob("*.py")):
-        if path.relative_to(ROOT / "hw").parts[0] != "boards":
+        if path.relative_to(ROOT / "hw").parts[0] not in ("boards", "export"):
             digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:24]
 
