@@ -26,6 +26,14 @@ from hw.memory.store import StoreUnit
 __all__ = ["Core"]
 
 
+def count_completed(m: Module, completed: Value, reset: Value, done: Value) -> None:
+    """Let `completed` count the instructions of a unit that are done since a reset, modulo 2^16."""
+    with m.If(reset):
+        m.d.sync += completed.eq(0)
+    with m.Elif(done):
+        m.d.sync += completed.eq(completed + 1)
+
+
 class Core(wiring.Component):
     """Fetch, sequencer, queues, units, memories and memory port.
 
@@ -144,10 +152,7 @@ class Core(wiring.Component):
                 self.issue[unit].eq(queue.o.valid & queue.o.ready),
                 self.done[unit].eq(side.done),
             ]
-            with m.If(reset):
-                m.d.sync += completed[unit].eq(0)
-            with m.Elif(side.done):
-                m.d.sync += completed[unit].eq(completed[unit] + 1)
+            count_completed(m, completed[unit], reset, side.done)
         return waiting
 
     def _scratchpad(self, m: Module) -> list[tuple[int, Value]]:

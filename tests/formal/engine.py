@@ -102,14 +102,18 @@ class Proof:
     Parameters
     ----------
     harness: the circuit. folder: for files.
+    merge: find registers that are always equal first: counters and those that follow them.
+    only: the one claim that will be judged.
     """
 
-    def __init__(self, harness: Harness, folder: Path):
-        self._folder, self._names = folder, harness.names()
+    def __init__(
+        self, harness: Harness, folder: Path, *, merge: bool = False, only: str | None = None
+    ):
+        self._folder, self._merge = folder, merge
         (folder / "top.il").write_text(rtlil.convert(harness, name="top", emit_src=False))
         script = SCRIPT
-        for name in self._names:
-            others = " ".join(f"w:{other}" for other in self._names if other != name)
+        for name in harness.names() if only is None else [only]:
+            others = " ".join(f"w:{other}" for other in harness.names() if other != name)
             script += ONE.format(name=name, others=others)
         run_yosys(script, folder, "aiger")
 
@@ -121,21 +125,30 @@ class Proof:
         UndecidedError
             After so many seconds.
         """
-        script = f"read_aiger {name}.aig; strash; pdr -T {seconds}"
+        merge = "scorr; " if self._merge else ""
+        script = f"read_aiger {name}.aig; strash; {merge}write_aiger left.aig; pdr -T {seconds}"
         said = subprocess.run(
             [str(ABC), "-c", script], cwd=self._folder, capture_output=True, text=True
         ).stdout
-        if "Property proved" in said:
+        # `pdr` calls a constant undecided, which is what may be left of a claim.
+        if "Property proved" in said or self._nothing_left():
             return None
         for line in said.splitlines():
             if "was asserted in frame" in line:
                 return int(line.split("in frame")[1].split(".")[0].split()[0])
         raise UndecidedError(f"{name}: {said[-400:]}")
 
+    def _nothing_left(self) -> bool:
+        """Whether the circuit that was judged is the constant 0."""
+        head, output = (self._folder / "left.aig").read_bytes().split(b"\n")[:2]
+        latches, outputs, gates = head.split()[3:6]
+        assert outputs == b"1"
+        return (latches, gates, output) == (b"0", b"0", b"0")
 
-def prove(harness: Harness, folder: Path, *, covers: tuple[str, ...]) -> None:
-    """Prove every claim and reach every cover of a harness."""
-    proof = Proof(harness, folder)
+
+def prove(harness: Harness, folder: Path, *, covers: tuple[str, ...], merge: bool = False) -> None:
+    """Prove every claim and reach every cover of a harness; `merge` as of `Proof`."""
+    proof = Proof(harness, folder, merge=merge)
     for name in harness.names():
         frame = proof.reachable(name)
         if name in covers:
@@ -144,9 +157,10 @@ def prove(harness: Harness, folder: Path, *, covers: tuple[str, ...]) -> None:
             assert frame is None, f"{name} is wrong in cycle {frame}"
 
 
-def refute(harness: Harness, folder: Path, name: str) -> None:
+def refute(harness: Harness, folder: Path, name: str, *, merge: bool = False) -> None:
     """The claim must be found wrong."""
-    assert Proof(harness, folder).reachable(name) is not None, f"{name} holds all the same"
+    proof = Proof(harness, folder, merge=merge, only=name)
+    assert proof.reachable(name) is not None, f"{name} holds all the same"
 
 
 def mutant(module: types.ModuleType, old: str, new: str) -> Any:
