@@ -104,8 +104,10 @@ class Bench {
 
     void reset(uint32_t cycles) {
         top_->rst = 1;
-        for (uint32_t i = 0; i < cycles; ++i) tick();
-        connect_memory();  // what hangs behind the port is reset with the core
+        for (uint32_t i = 0; i < cycles; ++i) {
+            tick();
+            connect_memory();  // what hangs behind the port is reset with the core
+        }
         top_->rst = 0;
     }
 
