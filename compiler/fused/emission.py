@@ -9,6 +9,7 @@ from collections.abc import Hashable, Iterator
 from typing import Any
 
 from compiler.array.fields import Place
+from compiler.array.gemm import BUSY
 from compiler.array.tail import Tail
 from compiler.emit.emitter import Emitter
 from compiler.emit.schedule import Ring, Slots, Step, run
@@ -25,6 +26,8 @@ from hw.arch.isa import Space, UnitInstruction
 from hw.arch.program import Tensor
 
 STAGES = ("temporal", "window", "pointwise")
+PIECE_BEATS = 768
+"""Of constants in a transfer: one that runs ahead holds up what the array waits for."""
 
 
 class FusedEmission:
@@ -67,7 +70,8 @@ class FusedEmission:
             rings[name] = Ring(held, functools.partial(self._fill_constants, name))
         if self.links.tail is not None:
             rings["beside"] = Ring(2, self._fill_beside)
-        run(self.emitter, rings, steps, short=True)
+        busy = plan.parts["port"] > BUSY * plan.parts["array"]
+        run(self.emitter, rings, steps, late=busy, short=True)
 
     # Order
 
@@ -124,7 +128,16 @@ class FusedEmission:
         places = zip(
             data, (Space.WEIGHT, Space.PARAMETER), self._constants(name, slot), strict=True
         )
-        return [self.emitter.load_constant(*each) for each in places]
+        return [load for each in places for load in self._constant_loads(*each)]
+
+    def _constant_loads(self, data: bytes, space: Space, local: int) -> list[UnitInstruction]:
+        """Transfers of constants that are short enough to let others in between."""
+        size = PIECE_BEATS * self.config.port.bytes
+        pieces = (data[first : first + size] for first in range(0, len(data), size))
+        return [
+            self.emitter.load_constant(piece, space, local + number * PIECE_BEATS)
+            for number, piece in enumerate(pieces)
+        ]
 
     def _constants(self, name: str, slot: int) -> tuple[int, int]:
         """First beats of the weights and parameters in a slot."""

@@ -1,9 +1,11 @@
 """The order in which the array computes the stages of a chain's strips.
 
 S(n), T(n + 1), P(n): the temporal convolution's drain writes the inner map as soon as the window
-has read it, and the pointwise convolution hides the drains of both. Without a temporal convolution
-and with two results S(n + 1), P(n). In the first strip T and S take turns, blocks by blocks: the
-window of what one group of T has made while the next one is computed.
+has read it, and the pointwise convolution hides the drains of both. Where the array is no longer
+busy with a part of T than the drain is (one input block), T and P take turns, the latter in smaller
+parts: the drain of one is over when the next but one begins. Without a temporal convolution and
+with two results S(n + 1), P(n). In the first strip T and S take turns, blocks by blocks: the window
+of what one group of T has made while the next one is computed.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ def turns(
             works = _opening(plan, items)
         else:
             window = _window(plan, items, number) if number else []
-            works = [*window, *_temporal(plan, items, following), *last]
+            works = [*window, *_together(plan, _temporal(plan, items, following), last)]
         yield following, works
 
 
@@ -77,6 +79,18 @@ def _pointwise(plan: FusedPlan, items: Sequence[tuple[Range, Strip]], item: int)
     if item < 0 or items[item][1].pointwise is None:
         return []
     return [Work("pointwise", item, part) for part in range(len(plan.pointwise.groups))]
+
+
+def _together(plan: FusedPlan, temporal: list[Work], last: list[Work]) -> list[Work]:
+    """T and P of a turn, by turns where that hides drains."""
+    assert plan.temporal is not None
+    if not (temporal and plan.temporal.brief and plan.pointwise.rows < plan.temporal.rows):
+        return [*temporal, *last]
+    works: list[Work] = []
+    for number, work in enumerate(temporal):
+        begin, end = (len(last) * n // len(temporal) for n in (number, number + 1))
+        works += [work, *last[begin:end]]
+    return works
 
 
 def _opening(plan: FusedPlan, items: Sequence[tuple[Range, Strip]]) -> list[Work]:

@@ -18,9 +18,10 @@ from compiler.emit.schedule import Ring, Slots, Step, run
 from compiler.emit.transfers import Box, Strided, first_parts, load_box, store_box
 from compiler.fused.choice import Cost
 from compiler.fused.operand import dense
-from compiler.fused.stages import Lines, Pair, WindowStage
+from compiler.fused.stages import Pair
 from compiler.fused.strips import Strip, strips_of
 from compiler.fused.temporal import TemporalStage
+from compiler.fused.window import Lines, WindowStage
 from compiler.ir import DepthwisePair
 from compiler.tile.convolution_cost import (
     ARRAY_OVERHEAD,

@@ -13,8 +13,9 @@ from typing import Any
 from compiler.array.forms import axes_of
 from compiler.array.tail import Tail
 from compiler.emit.transfers import Box, tensor_of
-from compiler.fused.stages import GemmStage, WindowStage
+from compiler.fused.stages import GemmStage
 from compiler.fused.strips import Strip
+from compiler.fused.window import WindowStage
 from compiler.ir import Chain, Convolution, TemporalResidual
 from compiler.tile.geometry import Axis, Range
 from compiler.tile.regions import Region

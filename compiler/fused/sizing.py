@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 
 from compiler.array.fields import Kernel
@@ -12,8 +13,9 @@ from compiler.array.job import Job
 from compiler.emit.transfers import Box
 from compiler.fused.cost import with_cost
 from compiler.fused.plan import FusedPlan, Links, residual_frames
-from compiler.fused.stages import GemmStage, WindowStage
+from compiler.fused.stages import GemmStage
 from compiler.fused.strips import strips_of
+from compiler.fused.window import WindowStage
 from compiler.policy import OFF, SUPPORTED, Policy
 from compiler.tile.geometry import Axis, Range, Triple, balanced, cuts, product
 from compiler.tile.limits import MAX_COUNT
@@ -26,6 +28,12 @@ FRAME_CHOICES = (1, 2, 4, 8, 16)
 PARTS = (1, 2, 4)
 """Parts that the blocks between the stages come in, at least. With one, each stage waits for the
 last drain of the one before it where nothing else is left to compute."""
+DRAINED = 64
+"""Rows that a drain falls behind the array by, of equally many rows."""
+WORTH = 4
+"""Times as many rows as that a part must have for others to be cut because of it."""
+INSTRUCTION = 6
+"""Cycles that one more instruction of the array costs."""
 SHARES = (1, 4, 5)
 """Parts of the weight memory that a group of blocks of a stage may take one of."""
 
@@ -168,18 +176,42 @@ class _Sizing:
                 return None
         kernel = self.pointwise_form[1]
         box = kernel.axes[0].out, self.lines, self.count
-        pointwise = self._stage(self.pointwise_form, box, share, 1)
+        parts = self._pointwise_parts(box)
+        pointwise = self._stage(self.pointwise_form, box, share, parts)
+        if temporal is not None and temporal.brief and temporal.rows > WORTH * DRAINED:
+            # Parts whose drain is over while the array works on one of the temporal stage.
+            rows = temporal.rows - DRAINED
+            pointwise = self._stage(self.pointwise_form, box, share, parts, rows) or pointwise
         return None if pointwise is None else (temporal, pointwise)
 
+    def _pointwise_parts(self, box: Triple) -> int:
+        """Parts of the pointwise stage's output blocks, beside those that the memories ask for.
+
+        What comes of a layer's last one is drained, joined and stored while the array waits; each
+        one more is an instruction more in every strip.
+        """
+        problem = self.pointwise_form[0].problem
+        positions = product(box)
+        passes = ceil_div(positions, self.config.memory.accumulator_rows)
+        strips = len(self.frames) * len(self.strips)
+        behind = positions * problem.groups * (2 if self.links.tail is None else 3)
+        best = math.isqrt(behind // (strips * passes * INSTRUCTION))
+        return max(1, min(problem.groups, best))
+
     def _stage(
-        self, form: tuple[Job, Kernel], box: Triple, share: int, parts: int
+        self,
+        form: tuple[Job, Kernel],
+        box: Triple,
+        share: int,
+        parts: int,
+        rows: int | None = None,
     ) -> GemmStage | None:
         job, kernel = form
         limit = ceil_div(job.problem.groups, parts)
         if share > 1:
             block = job.problem.reduced * kernel.taps * self.config.weight_block_beats
             limit = min(limit, self.config.weight_beats // (share * block))
-        return GemmStage.fitting(self.config, job, kernel, box, limit)
+        return GemmStage.fitting(self.config, job, kernel, box, limit, rows)
 
     def _slot_choices(self) -> Iterator[dict[str, int]]:
         """Strips that the regions hold, best choice first.

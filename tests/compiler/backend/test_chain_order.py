@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from compiler.backend.build import generate
+from compiler.fused import emission, stages
+from compiler.fused.stages import GemmStage
 from compiler.ir import Graph
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode, Load, Space
@@ -66,9 +68,61 @@ def test_the_first_strip_takes_stages_in_turns():
     assert execute(graph, config, twin).differing() == ["y"]
 
 
+def cycles_of(graph: Graph, config: AcceleratorConfig) -> int:
+    """By the cycle model, of a program whose values are right."""
+    program = generate(graph, config)
+    assert execute(graph, config, program).differing() == []
+    memory = start_image(program, feeds_of(graph))
+    return make_backend("cycle").run(program, config, memory, Options()).cycles or 0
+
+
+def brief() -> tuple[Graph, AcceleratorConfig]:
+    """A first stage of one input block: its drain takes as long as the array."""
+    return chain((16, 1, 28, 28), mid=64, out=32, taps=1), HFA["base"]
+
+
+def test_parts_take_turns_where_the_array_is_no_longer_busy_than_the_drain(monkeypatch):
+    """The twin, one stage behind the other, waits for drains."""
+    graph, config = brief()
+    program = generate(graph, config)
+    order = [
+        "S" if i.mode == ArrayMode.DEPTHWISE else "T" if i.counts[7] == 1 else "P"
+        for i in program.instructions
+        if isinstance(i, Array)
+    ]
+    behind = "".join(order[len(order) // 2 :])
+    assert "TPPT" in behind and "TT" not in behind
+    taken = cycles_of(graph, config)
+    monkeypatch.setattr(GemmStage, "brief", False)
+    assert taken < cycles_of(graph, config)
+
+
+def test_a_transform_that_nothing_hides_is_short(monkeypatch):
+    """The first part of a transformed stage is small: the array has had other work before it."""
+    graph, config = chain((64, 4, 14, 28), mid=64, out=64), HFA["base"]
+    program = generate(graph, config)
+    parts = [i for i in program.instructions if isinstance(i, Array) and i.mode == ArrayMode.HFA]
+    assert parts and all(i.counts[3] > 1 for i in parts)
+    taken = cycles_of(graph, config)
+    monkeypatch.setattr(stages, "CUTS", (1,))
+    assert taken < cycles_of(graph, config)
+
+
+def test_transfers_of_constants_are_short(monkeypatch):
+    """They let what the array waits for in between; together they are the same constants."""
+    graph, config = streamed()
+    monkeypatch.setattr(emission, "PIECE_BEATS", 7)
+    program = generate(graph, config)
+    spaces = (Space.WEIGHT, Space.PARAMETER)
+    loads = [i for i in program.instructions if isinstance(i, Load) and i.space in spaces]
+    assert max(i.beats for i in loads) == 7
+    assert execute(graph, config, program).differing() == []
+
+
 RTL_CASES = {
     "streamed": ((8, 1, 7, 7), {"mid": 48, "out": 8, "taps": 1}),
     "strided": ((6, 1, 17, 9), {"mid": 6, "stride": (2, 2)}),
+    "by turns": ((4, 1, 17, 9), {"mid": 16, "out": 8, "taps": 1}),
 }
 
 
