@@ -4,8 +4,8 @@
 
 Each is built and proven: every tensor of every arm and trip equals the oracle's on the functional
 simulator. The first ones run on RTL: every byte of DRAM, every overwritten tensor and every
-instruction's times are those of the cycle model. A twin of each leaves out the FENCE behind the
-last join; where the join orders DRAM, the hazard checker has to notice.
+instruction's times are those of the cycle model. A twin of each waits for nothing that stands
+before the last join; where the join orders DRAM, the hazard checker has to notice.
 
 Exit code 0: all are equal, every twin was noticed, every form occurred.
 """
@@ -29,7 +29,7 @@ from compiler.tensor import CompilerError
 from fuzz.product import workplace
 from fuzz.structured import FORMS, File, feeds
 from hw.arch.config import AcceleratorConfig
-from hw.arch.isa import Fence, Set, Store
+from hw.arch.isa import Fence, Load, Scalar, Set, Store, Unit, UnitInstruction
 from hw.arch.program import Program
 from hw.arch.walk import Memory, accesses
 from proof.build import build
@@ -39,7 +39,7 @@ from sim.backend import BackendResult, Options
 from sim.backends import make_backend
 from sim.build import Build
 from sim.functional.backend import dynamic_trace
-from sim.functional.hazards import HazardError, check_hazards
+from sim.functional.hazards import HazardChecker, HazardError, check_hazards
 from sim.functional.sequencer import Step
 
 
@@ -116,18 +116,15 @@ def _same(name: str, made: Build, rtl: BackendResult, model: BackendResult) -> b
 
 
 def twin(program: Program, config: AcceleratorConfig, memory: np.ndarray) -> bool | None:
-    """Whether the hazard checker notices that the FENCE of the last block is left out.
+    """Whether the hazard checker notices that the last block waits for nothing before it.
 
-    None where it orders nothing in DRAM on the path that the data choose.
+    None where that orders nothing in DRAM on the path that the data choose.
     """
     trace = dynamic_trace(program, config, memory)
     check_hazards(trace, config, program.memory_bytes)
-    fence = program.blocks[-1].first
-    if not isinstance(program.instructions[fence], Fence):
+    if not reads_what_is_in_flight(program, config, trace):
         return None
-    if not reads_what_an_arm_wrote(program, config, trace):
-        return None
-    wrong = without(program, fence)
+    wrong = forgetful(program, len(program.blocks) - 1)
     try:
         check_hazards(dynamic_trace(wrong, config, memory), config, program.memory_bytes)
     except HazardError:
@@ -135,39 +132,50 @@ def twin(program: Program, config: AcceleratorConfig, memory: np.ndarray) -> boo
     return False
 
 
-def reads_what_an_arm_wrote(
+def reads_what_is_in_flight(
     program: Program, config: AcceleratorConfig, trace: Sequence[Step]
 ) -> bool:
-    """Whether a LOAD behind the last join reads DRAM that its arm's STORE wrote in this run.
+    """Whether a LOAD of the last block reads what a STORE before it may not have written yet.
 
-    What other fences order does not count. Of the LOADs only those before the block's first
-    STORE count: a wait for that would be one for the arm's.
+    What other units have waited for does not count. Of the LOADs only those before the block's
+    first STORE count: a wait for that would be one for all STOREs before it.
     """
-    last = program.blocks[-1]
-    behind = range(last.first, last.last)
-    stores = (i for i in behind if isinstance(program.instructions[i], Store))
-    early = range(last.first, next(stores, last.last))
-    arms = [b for b in program.blocks if b.name.endswith((": then", ": else"))]
-    wrote: list[tuple[int, int]] = []
-    read: list[tuple[int, int]] = []
+    first = program.blocks[-1].first
+    checker, stores = HazardChecker(config, program.memory_bytes), list[tuple[int, int]]()
+    known: tuple[int, ...] | None = None
     for step in trace:
-        if isinstance(step.instruction, Fence) and step.pc < last.first:
-            wrote.clear()
-        if step.unit is None:
+        if known is None and step.pc >= first:
+            known = checker.known()
+        checker.add(step)
+        instruction = step.instruction
+        if isinstance(instruction, Store) and known is not None:
+            return False
+        if not isinstance(instruction, Load | Store):
             continue
-        inside = any(b.first <= step.pc < b.last for b in arms)
-        for access in accesses(step.instruction, config):  # type: ignore[arg-type]
-            if access.memory is Memory.DRAM and (inside if access.write else step.pc in early):
-                (wrote if access.write else read).append((access.low, access.high))
-    return any(a <= d and c <= b for a, b in wrote for c, d in read)
+        (touched,) = (a for a in accesses(instruction, config) if a.memory is Memory.DRAM)
+        if isinstance(instruction, Store):
+            stores.append((touched.low, touched.high))
+        elif known is not None:
+            late = stores[known[Unit.STORE] :]
+            if any(low <= touched.high and touched.low <= high for low, high in late):
+                return True
+    return False
 
 
-def without(program: Program, fence: int) -> Program:
-    """The program with the FENCE at an index left out."""
+def forgetful(program: Program, number: int) -> Program:
+    """The program with a block that waits for nothing that stands before it."""
+    block, given = program.blocks[number], dict.fromkeys(Unit, 0)
     code = list(program.instructions)
-    if not isinstance(code[fence], Fence):
-        raise ValueError(f"instruction {fence} is no FENCE")
-    code[fence] = Set()
+    for index in range(block.first, block.last):
+        each = code[index]
+        if isinstance(each, Fence):
+            code[index] = Set()
+        elif isinstance(each, Scalar | UnitInstruction):
+            pairs = zip(Unit, each.waits, strict=True)
+            waits = tuple(wait if wait <= given[unit] else 0 for unit, wait in pairs)
+            code[index] = dataclasses.replace(each, waits=waits)
+            if isinstance(each, UnitInstruction):
+                given[each.UNIT] += 1
     return dataclasses.replace(program, instructions=tuple(code))
 
 

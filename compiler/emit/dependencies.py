@@ -15,6 +15,9 @@ that issues before its predecessor is done, touches accumulators in stream order
 
 Waits that follow from other waits are left out. Each instruction carries a *clock*: how many
 instructions of each unit have certainly completed when it issues.
+
+Where a block of a program can be reached on several paths, it starts from the union of what may be
+in flight at their ends (compiler/emit/flight.py).
 """
 
 from __future__ import annotations
@@ -22,35 +25,41 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import TypeAlias
 
 from compiler.emit.combs import Comb
+from compiler.emit.flight import UNITS, ZERO, Clock, Flight, Port, Use
 from hw.arch.config import AcceleratorConfig
-from hw.arch.isa import MAX_WAIT, Load, Store, Unit, UnitInstruction
+from hw.arch.isa import MAX_WAIT, Load, Scalar, Store, Unit, UnitInstruction
 from hw.arch.walk import Access, Memory, accesses, bank_rows
 
-Clock: TypeAlias = tuple[int, ...]
-Use: TypeAlias = tuple[int, int, int, Comb | None]
-"""Number of the instruction in its unit (from 1), low, high; of DRAM, what of that."""
-
-UNITS = len(Unit)
-ZERO: Clock = (0,) * UNITS
+SEQUENCER = -1
+"""In the place of a unit: SCALAR, which the sequencer itself executes."""
 
 
 class DependencyTracker:
-    """Fills in the `waits` of unit instructions, given in dispatch order."""
+    """Fills in the `waits` of unit instructions and SCALAR, given in dispatch order.
 
-    def __init__(self, config: AcceleratorConfig):
+    Parameters
+    ----------
+    flight: what may be in flight before the first of them; nothing at a program's start.
+    """
+
+    def __init__(self, config: AcceleratorConfig, flight: Flight | None = None):
+        flight = flight or Flight()
         self._config = config
         # Per unit: clocks of its instructions at their issue.
-        self._clocks: list[list[Clock]] = [[] for _ in Unit]
+        self._clocks: list[list[Clock]] = [list(clocks) for clocks in flight.clocks]
+        # What the sequencer has waited for itself: all that is dispatched from here on knows it.
+        self._floor = list(flight.floor)
+        self._unnamed = set(flight.unnamed)
         # (memory, write) -> per unit: uses in dispatch order.
         self._uses: dict[tuple[Memory, bool], list[list[Use]]] = defaultdict(
             lambda: [[] for _ in Unit]
         )
-        # (memory, bank, write) -> per unit: number of the last instruction on that port. A bank of
-        # accumulators is as one port.
-        self._ports: dict[tuple[Memory, int, bool], list[int]] = defaultdict(lambda: [0] * UNITS)
+        self._uses |= {key: [list(own) for own in uses] for key, uses in flight.uses.items()}
+        # Per unit: number of the last instruction on a port. A bank of accumulators is as one port.
+        self._ports: dict[Port, list[int]] = defaultdict(lambda: [0] * UNITS)
+        self._ports |= {port: list(numbers) for port, numbers in flight.ports.items()}
 
     def dispatched(self, unit: Unit) -> int:
         """How many instructions the unit has been given so far."""
@@ -63,27 +72,73 @@ class DependencyTracker:
             (number for number, low, high, _ in reversed(uses) if low <= address <= high), 0
         )
 
-    def add(self, instruction: UnitInstruction) -> UnitInstruction:
-        """Return the instruction with its waits, and remember what it touches."""
+    def add(self, instruction: UnitInstruction, reach: int = 0) -> UnitInstruction:
+        """Return the instruction with its waits, and remember what it touches.
+
+        Parameters
+        ----------
+        reach: bytes by which a register may move its transfer on in DRAM.
+        """
         unit = instruction.UNIT
         touched = accesses(instruction, self._config)
         clocks = self._clocks[unit]
-        known = clocks[-1] if clocks else ZERO
+        known = self._known(unit)
         needed = list(known)
         comb = None
-        if isinstance(instruction, Load | Store):
+        if reach:
+            touched = [_moved(access, reach) for access in touched]
+        elif isinstance(instruction, Load | Store):
             comb = Comb.of(instruction, self._config.port.bytes)
         for access in touched:
             self._conflicts(unit, access, comb, needed)
         needed[unit] = known[unit]
-        waits, clock = self._waits(unit, known, needed)
+        waits, clock = self._waits(known, needed)
         clocks.append(clock)
         number = len(clocks)
         for access in touched:
             self._remember(unit, number, access, comb)
         return dataclasses.replace(instruction, waits=waits)
 
-    def _conflicts(self, unit: Unit, access: Access, comb: Comb | None, needed: list[int]) -> None:
+    def scalar(self, instruction: Scalar) -> Scalar:
+        """Return a SCALAR with its waits. What follows is dispatched when it has its byte."""
+        known = self._known(SEQUENCER)
+        needed = list(known)
+        for access in accesses(instruction, self._config):
+            self._conflicts(SEQUENCER, access, None, needed)
+        waits, clock = self._waits(known, needed)
+        _raise(self._floor, clock)
+        return dataclasses.replace(instruction, waits=waits)
+
+    def fence(self, units: int) -> None:
+        """All that is dispatched from here on knows what the units of a mask have been given."""
+        for unit in Unit:
+            clocks = self._clocks[unit]
+            if units >> unit & 1 and clocks:
+                _raise(self._floor, clocks[-1])
+                self._floor[unit] = len(clocks)
+        self._unnamed -= {unit for unit in Unit if units >> unit & 1}
+
+    def flight(self) -> Flight:
+        """What may be in flight here."""
+        return Flight(
+            tuple(tuple(clocks) for clocks in self._clocks),
+            tuple(self._floor),
+            {key: tuple(tuple(own) for own in uses) for key, uses in self._uses.items()},
+            {port: tuple(numbers) for port, numbers in self._ports.items()},
+            frozenset(self._unnamed),
+        ).recent()
+
+    def _known(self, unit: int) -> Clock:
+        """What an instruction of a unit (or of the sequencer) knows without waiting."""
+        if self._unnamed:
+            names = ", ".join(Unit(each).name for each in sorted(self._unnamed))
+            raise RuntimeError(f"{names} may be in flight, and no wait can name them: FENCE first")
+        clocks = [] if unit == SEQUENCER else self._clocks[unit]
+        known = list(clocks[-1] if clocks else ZERO)
+        _raise(known, self._floor)
+        return tuple(known)
+
+    def _conflicts(self, unit: int, access: Access, comb: Comb | None, needed: list[int]) -> None:
         """Raise `needed` to the latest conflicting instruction of every other unit."""
         directions = (True, False) if access.write else (True,)
         for write in directions:
@@ -109,7 +164,7 @@ class DependencyTracker:
                 needed[other] = number
                 return
 
-    def _waits(self, unit: Unit, known: Clock, needed: list[int]) -> tuple[Clock, Clock]:
+    def _waits(self, known: Clock, needed: list[int]) -> tuple[Clock, Clock]:
         """Distances to the needed instructions, without those implied by others; new clock."""
         targets = {}
         for u in range(UNITS):
@@ -135,12 +190,19 @@ class DependencyTracker:
         for port in self._ports_of(access):
             self._ports[port][unit] = number
 
-    def _ports_of(self, access: Access) -> Iterator[tuple[Memory, int, bool]]:
+    def _ports_of(self, access: Access) -> Iterator[Port]:
         rows = bank_rows(access.memory, self._config)
         if rows is not None:
             write = access.write or access.memory is Memory.ACCUMULATOR
             for bank in range(access.low // rows, access.high // rows + 1):
                 yield access.memory, bank, write
+
+
+def _moved(access: Access, reach: int) -> Access:
+    """An access to DRAM on all the places to which a register may move it."""
+    if access.memory is not Memory.DRAM:
+        return access
+    return dataclasses.replace(access, high=access.high + reach)
 
 
 def _meet(mine: Comb | None, theirs: Comb | None) -> bool:

@@ -15,7 +15,6 @@ from compiler.tile.limits import MAX_BEATS
 from hw.arch.config import AcceleratorConfig
 from hw.arch.encoding import EncodingError
 from hw.arch.isa import (
-    Fence,
     Instruction,
     Load,
     Space,
@@ -49,6 +48,8 @@ class Emitter:
         lies behind that of the first trip.
     in_place: values that are read where their part lies: their own address, that of the first
         trip's part, and how many bytes.
+    spans: by register, how far it moves on at most.
+    reaches: the same by index of an instruction that one moves.
     weights, parameters: places in the weight and parameter memories, handed out round robin so
         that a layer's constants can arrive while the layer before still computes.
     vector_weights: places in the last bank of the weight memory, for weights that the vector unit
@@ -70,6 +71,8 @@ class Emitter:
         self.instructions: list[Instruction] = []
         self.registers: dict[str, int] = {}
         self.in_place: dict[str, tuple[int, int, int]] = {}
+        self.spans: dict[int, int] = {}
+        self.reaches: dict[int, int] = {}
         self._moving: dict[Unit, int] = {}
         self.weights = RingPlacer(config.weight_beats)
         bank = config.weight_bank_beats
@@ -81,7 +84,10 @@ class Emitter:
 
     def emit(self, instruction: UnitInstruction) -> None:
         """Append an instruction; its waits are filled in here, and what moves it with the trips."""
-        self.instructions.append(self._tracker.add(self._moved(instruction)))
+        moved = self._moved(instruction)
+        if isinstance(moved, Load | Store) and moved.dram_register:
+            self.reaches[len(self.instructions)] = self.spans[moved.dram_register]
+        self.instructions.append(self._tracker.add(moved))
 
     def lies(self, name: str) -> bool:
         """Whether a value's bytes are where its tensor says; not where it is read in place."""
@@ -114,13 +120,8 @@ class Emitter:
                     )
         return instruction
 
-    def fence(self) -> None:
-        """Wait for everything; what follows depends on nothing that stands before."""
-        self.instructions.append(Fence())
-        self.restart()
-
     def restart(self) -> None:
-        """Forget what was dispatched: it has completed wherever the next instruction is reached."""
+        """A block begins here: its waits are filled in when all of them stand (flow/waits.py)."""
         self._tracker = DependencyTracker(self.config)
 
     def dispatched(self, unit: Unit) -> int:

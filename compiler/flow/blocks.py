@@ -1,8 +1,8 @@
 """Instructions of a graph with arms and Loops: basic blocks, decisions, joins and trips.
 
-A block that can be entered by a jump starts with nothing in flight: a FENCE stands before every
-decision, at every join, at the start of every trip and behind the last, and waits are counted from
-there on. So distances hold on every path (decision 0016).
+Work goes on across them: waits are filled in when all blocks stand, for every path (flow/waits.py).
+A wait can only name an instruction of a unit that was given one on every path from the program's
+start. For units of which that is not so, a FENCE stands where paths meet.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from compiler.arms import Fork, Item, Trips, flattened
 from compiler.emit.emitter import Emitter
+from compiler.flow.waits import filled
 from compiler.ir import AnyOperation, CompilerError, Graph, Join, Pick, Predicate, Put
 from compiler.lower import trip_parts
 from hw.arch.isa import (
@@ -28,6 +29,8 @@ from hw.arch.isa import (
     Scalar,
     Set,
     Space,
+    Unit,
+    UnitInstruction,
 )
 from hw.arch.program import Block, Layer, Tensor
 from hw.arch.program import Trips as Body
@@ -77,12 +80,23 @@ class BlockWriter:
         self._picked = {emitter.tensors[op.inputs[0]].address for op in picks}
         self._level = 0
         self._free = list(MOVING)
+        # Units that have an instruction on every path to here, and up to where that was counted.
+        self._sure: set[Unit] = set()
+        self._counted = 0
 
     def write(self, items: Iterable[Item]) -> tuple[Block, ...]:
         """Emit a whole graph; its blocks, () where it is a straight line. HALT is still to come."""
         self._items(items)
-        if self._blocks:
-            self._close((), halt=1)
+        if not self._blocks:
+            return ()
+        self._close((), halt=1)
+        emitter = self._emitter
+        emitter.instructions[:] = filled(
+            emitter.instructions,
+            [dataclasses.replace(b, last=min(b.last, self._here)) for b in self._blocks],
+            emitter.reaches,
+            emitter.config,
+        )
         return tuple(self._blocks)
 
     @property
@@ -114,21 +128,28 @@ class BlockWriter:
         tested = emitter.tensors[join.inputs[2]]
         entry, decision = self._decide(fork.branch, tested, join.predicate, join.condition)
         deciding = len(self._blocks) - 1
+        before = self._count()
         then = self._here
         self._open(f"{fork.branch}: then")
         self._items(fork.then)
         skip = self._here
-        emitter.instructions.append(Fence())  # place of the jump to the join
+        emitter.instructions.append(Set())  # place of the jump to the join
         leaving = len(self._blocks)
         self._close(())
         emitter.restart()
+        sure, self._sure = self._count(), set(before)
         otherwise = self._here
         self._open(f"{fork.branch}: else")
         self._items(fork.otherwise)
+        if self._here == self._first > otherwise:
+            emitter.instructions.append(Set())  # of a join in front of this one: where it begins
         joined = self._here
         self._close((joined,))
         self._open(f"after {fork.branch}")
-        emitter.fence()
+        emitter.restart()
+        self._sure = sure & self._count()
+        fence = _fence(self._units(then) - self._sure)
+        emitter.instructions += [fence] if fence else []
         emitter.instructions[skip] = Branch(condition=Condition.ALWAYS, target=joined)
         emitter.instructions[entry:then] = linked(decision, {True: then, False: otherwise})
         for place, following in ((deciding, (then, otherwise)), (leaving, (joined,))):
@@ -140,7 +161,7 @@ class BlockWriter:
         """A block that decides: where it begins, and its instructions, whose places are kept."""
         first, emitter = self._here, self._emitter
         rows = self._load_rows(tested, predicate)
-        emitter.fence()
+        emitter.restart()
         self._close((self._here,))
         self._open(f"{name}?")
         entry = self._here
@@ -157,7 +178,7 @@ class BlockWriter:
                 block=len(self._blocks),
             )
         )
-        emitter.instructions += [Fence()] * len(decision)
+        emitter.instructions += [Set()] * len(decision)
         self._close((), condition=condition)
         return entry, decision
 
@@ -172,7 +193,9 @@ class BlockWriter:
         first = self._here
         self._close((first,))
         self._open(item.loop)
-        emitter.fence()
+        emitter.restart()
+        emitter.instructions.append(Set())  # place of a FENCE
+        before = self._count()
         self._level += 1
         self._items(item.body)
         self._level -= 1
@@ -184,6 +207,8 @@ class BlockWriter:
             deciding = len(self._blocks) - 1
             self._open(f"{item.loop}: again")
         again = self._here
+        self._count()
+        emitter.instructions[first] = _fence(self._units(first) - before) or Set()
         for register, bytes_ in paces.items():
             emitter.instructions.append(Add(rd=register, rs=register, immediate=bytes_))
         emitter.instructions.append(Next(level=self._level))
@@ -195,8 +220,19 @@ class BlockWriter:
             self._blocks[deciding] = block
         self.loops.append(Body(item.loop, first, behind, item.count))
         self._open(f"after {item.loop}")
-        emitter.fence()
+        emitter.restart()
         self._free = sorted([*self._free, *paces])
+
+    def _units(self, first: int) -> set[Unit]:
+        """Units that have an instruction from here on."""
+        given = self._emitter.instructions[first:]
+        return {each.UNIT for each in given if isinstance(each, UnitInstruction)}
+
+    def _count(self) -> set[Unit]:
+        """Units that have an instruction on every path to here."""
+        self._sure |= self._units(self._counted)
+        self._counted = self._here
+        return set(self._sure)
 
     def _move(self, item: Trips) -> dict[int, int]:
         """Give each distance from trip to trip a register; by register.
@@ -219,7 +255,9 @@ class BlockWriter:
                         f"{item.loop} moves parts of tensors by more distances than there are "
                         f"registers ({len(MOVING)})"
                     )
-                paces[self._free.pop(0)] = step
+                register = self._free.pop(0)
+                paces[register] = step
+                emitter.spans[register] = step * (item.count - 1)
             emitter.registers[op.output] = next(r for r, s in paces.items() if s == step)
             alone = part.address not in self._picked
             if isinstance(op, Pick) and alone and trip_parts.in_place(tensor.layout, op.axis):
@@ -236,6 +274,12 @@ class BlockWriter:
                 local = rows[address]
                 self._emitter.emit(Load(dram=address, space=Space.ACTIVATION, local=local, beats=1))
         return rows
+
+
+def _fence(units: Iterable[Unit]) -> Fence | None:
+    """Waits for units that no wait behind it can name on every path; None for none."""
+    mask = sum(1 << unit for unit in units)
+    return Fence(units=mask) if mask else None
 
 
 def _row_and_lane(tensor: Tensor, place: tuple[int, int, int, int]) -> tuple[int, int]:

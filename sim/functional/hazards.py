@@ -135,6 +135,17 @@ class HazardChecker:
             self._clock_of(step, step.unit)
             self._touch(step, instruction, step.unit)  # type: ignore[arg-type]
 
+    def known(self) -> tuple[int, ...]:
+        """Of each unit, instructions that whatever is dispatched next may know to be over.
+
+        Without a wait for what stands before it: from its own unit, or from one it waits for.
+        """
+        known = list(self._sequencer)
+        for clocks in self._clocks:
+            if clocks:
+                _raise(known, clocks[-1])
+        return tuple(known[:SEQUENCER])
+
     def _fence(self, named: int) -> None:
         """Later dispatches know all that the named units have done, and what that implies."""
         for unit in Unit:

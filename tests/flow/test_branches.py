@@ -13,7 +13,7 @@ from compiler.flow import blocks, joins
 from compiler.frontend import control
 from compiler.ir import CompilerError, Predicate
 from compiler.onnx_import import import_model
-from fuzz.arms import twin, without
+from fuzz.arms import forgetful, twin
 from fuzz.structured import WIDTH, File, feeds
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Begin, Halt
@@ -115,7 +115,7 @@ def test_the_oracle_takes_the_arms_that_onnx_runtime_takes(seed):
 
 
 def test_a_join_without_its_wait_is_a_race(tmp_path):
-    """The FENCE behind the arms left out: the hazard checker notices wherever it matters."""
+    """What the join waits for left out: the hazard checker notices wherever it matters."""
     caught = 0
     for seed in range(40):
         model, _, found = made(seed, tmp_path)
@@ -129,13 +129,13 @@ def test_a_join_without_its_wait_is_a_race(tmp_path):
 
 
 def test_a_decision_without_its_wait_is_a_race(tmp_path):
-    """The FENCE before a decision left out: SCALAR reads what LOAD has not brought yet."""
+    """A decision that waits for nothing: SCALAR reads what LOAD has not brought yet."""
     for seed in range(3):
         model, _, found = made(seed, tmp_path)
         program = found.program
         memory = host.start_image(program, found.feeds(feeds(model, 0)))
-        decision = next(block for block in program.blocks if block.condition)
-        wrong = without(program, decision.first - 1)
+        decision = next(n for n, block in enumerate(program.blocks) if block.condition)
+        wrong = forgetful(program, decision)
         with pytest.raises(HazardError):
             check_hazards(dynamic_trace(wrong, TINY, memory), TINY, program.memory_bytes)
 

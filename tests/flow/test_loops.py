@@ -11,7 +11,8 @@ from onnx import TensorProto, helper
 
 from compiler.arms import Trips
 from compiler.emit.allocate import PAGE
-from compiler.emit.emitter import Emitter
+from compiler.emit.dependencies import DependencyTracker as Tracker
+from compiler.emit.flight import Flight
 from compiler.flow import loops as flow_loops
 from compiler.frontend import loops
 from compiler.ir import CompilerError
@@ -222,7 +223,7 @@ def test_a_trip_that_begins_anew_is_noticed(tmp_path, monkeypatch):
 TWINS = {
     "nothing is carried": (flow_loops._Looping, "_carry", lambda self, leaves: None, "differs"),
     "rows lie on one another": (trip_parts, "pace", lambda tensor, axis, size: 0, "differs"),
-    "a trip waits for nothing": (Emitter, "fence", lambda self: self.restart(), "race"),
+    "a trip waits for nothing": (Tracker, "flight", lambda self: Flight(), "race"),
     "one trip less": (
         Trips,
         "count",
@@ -264,7 +265,7 @@ def test_a_wrong_element_of_a_trip_is_named(tmp_path):
 
 
 def test_what_each_trip_took(tmp_path):
-    """Trips are counted apart: all take as long, but nothing is fetched behind the last one."""
+    """Trips are counted apart: inner ones take as long; behind the last, nothing is fetched."""
     onnx.save(counted(6).model(), tmp_path / "net.onnx")
     build(tmp_path / "net.onnx", TINY, tmp_path / "build")
     given = {"x": np.random.default_rng(0).normal(0, 1, (1, WIDTH)).astype(np.float32)}
@@ -273,7 +274,7 @@ def test_what_each_trip_took(tmp_path):
     result = run_build(found, make_backend("cycle"), given, Options(), table, True).result
     assert len(result.trips) == 6 and result.equal
     cycles = [trip.cycles for trip in result.trips]
-    assert len(set(cycles[:-1])) == 1 and 0.7 * cycles[0] < cycles[-1] <= cycles[0]
+    assert len(set(cycles[1:-2])) == 1 and 0.5 * cycles[1] < cycles[-1] <= cycles[1]
     assert 0.8 * result.cycles < sum(cycles) < result.cycles
     assert len({trip.dram_bytes for trip in result.trips}) == 1
     assert sum(trip.dram_bytes for trip in result.trips) < result.dram_bytes
