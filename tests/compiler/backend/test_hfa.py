@@ -149,7 +149,7 @@ def test_what_no_tile_fits_is_refused():
     check_random((graph, "F(2x2,3x3)"), "tiny")
 
 
-@settings(max_examples=80, **RANDOM)
+@settings(max_examples=30, **RANDOM)
 @given(dense(), st.sampled_from(sorted(CONFIGS)))
 def test_random_layers(example, config):
     check_random(example, config)

@@ -90,7 +90,7 @@ def test_halves_stay_dense():
     assert sorted(blocks) == [3] * (len(blocks) - 1) + [4]  # the first unit's: of a dense result
 
 
-@settings(parent=COMMON, max_examples=60)
+@settings(parent=COMMON, max_examples=30)
 @given(st.data())
 def test_blocks_hold_channels_of_one_part(data):
     lanes = data.draw(st.sampled_from([4, 8, 16]))

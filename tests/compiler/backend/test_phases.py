@@ -95,7 +95,7 @@ def layers(draw):
     return shape, draw(st.integers(1, 2)), kernel, stride, pads
 
 
-@settings(parent=COMMON, max_examples=60)
+@settings(parent=COMMON, max_examples=30)
 @given(layers(), st.sampled_from(sorted(SQUARE)))
 def test_any_layer(case, machine):
     shape, out, kernel, stride, pads = case

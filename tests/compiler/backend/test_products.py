@@ -30,7 +30,7 @@ def products(draw):
     return sizes, layout, draw(st.booleans()), draw(st.booleans())
 
 
-@settings(parent=COMMON, max_examples=60)
+@settings(parent=COMMON, max_examples=30)
 @given(products(), NAMES)
 def test_product(case, name):
     assert execute(product(*case), CONFIGS[name]).differing() == []
