@@ -5,6 +5,7 @@ The same class makes the board's SoC and one with plain pads for a simulator.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib
 import json
@@ -23,6 +24,7 @@ SHELL = "board_shell"
 REGISTERS, MEMORY = 0x3000_0000, 0x4000_0000
 SILENCE_S = 0.02
 """Of the line on a board: a USB bridge may pause for some milliseconds within a request."""
+ROUND = 1 << 20
 SIMULATED_DIVISOR, SIMULATED_SILENCE = 4, 4000
 
 
@@ -51,6 +53,16 @@ def _litex(name: str) -> Any:
     for logger in ("SoCBusHandler", "SoCCSRHandler", "SoCIRQHandler", "ECP5PLL"):
         logging.getLogger(logger).setLevel(logging.ERROR)
     return importlib.import_module(name)
+
+
+def _count_anew() -> None:
+    """Let Migen number its signals from a round number on.
+
+    It names them in the order of sets, which is that of these numbers in powers of two; else a
+    second SoC of the same process would be named otherwise, and be another bitstream.
+    """
+    numbers = _litex("migen.fhdl.structure").DUID
+    numbers._DUID__next_uid = numbers._DUID__next_uid // ROUND * ROUND + ROUND
 
 
 def _shell(config: AcceleratorConfig, board: Board, divisor: int, silence: int) -> Any:
@@ -90,9 +102,11 @@ def _soc(
     rate = f"1:{board.sdram_rate}"
     phy = phys.GENSDRPHY if board.sdram_rate == 1 else phys.HalfRateGENSDRPHY
     soc.sdrphy = phy(platform.request("sdram"), clock_hz)
+    if board.sdram_rate != 1:
+        soc.sdrborder = _registered(soc.sdrphy)
     soc.add_sdram(
         "sdram",
-        phy=soc.sdrphy,
+        phy=soc.sdrphy if board.sdram_rate == 1 else soc.sdrborder,
         module=getattr(modules, board.module)(clock_hz, rate),
         origin=MEMORY,
         l2_cache_size=0,  # its data would be hidden from the core, which has a port of its own
@@ -121,6 +135,29 @@ def _soc(
     )
     soc.comb += port.rdata.ready.eq(1)
     return soc
+
+
+def _registered(phy: Any) -> Any:
+    """A PHY whose DFI has registers both ways, a cycle each.
+
+    Between the controller's clock and the SDRAM's, which is twice as fast, lies half a cycle: a
+    register's way to a pin's register, and no logic of the controller's or of who reads.
+    """
+    migen = _litex("migen")
+    dfi = _litex("litedram.phy.dfi")
+    module = migen.Module()
+    module.settings = copy.copy(phy.settings)
+    module.settings.read_latency += 2
+    first = phy.dfi.phases[0]
+    module.dfi = dfi.Interface(
+        len(first.address), len(first.bank), len(first.cs_n), len(first.wrdata), len(phy.dfi.phases)
+    )
+    for outer, inner in zip(module.dfi.phases, phy.dfi.phases, strict=True):
+        for name, _, direction in outer.layout:
+            ends = getattr(inner, name), getattr(outer, name)
+            target, source = ends if direction == migen.DIR_M_TO_S else ends[::-1]
+            module.sync += target.eq(source)
+    return module
 
 
 PORT = {
@@ -234,6 +271,7 @@ def board_parts(config: AcceleratorConfig, board: Board, clock_hz: int) -> Parts
     """
     target = _litex("litex_boards.targets.radiona_ulx3s")
     platforms = _litex("litex_boards.platforms.radiona_ulx3s")
+    _count_anew()
     divisor = divisor_of(clock_hz, board.baud)
     silence = round(SILENCE_S * clock_hz)
     shell = _shell(config, board, divisor, silence)

@@ -34,18 +34,18 @@ def stream(found, write, bursts=512, beats=16):
 def test_a_read_by_hand():
     service = memory().serve(0, False, 4, 0)
     # Granted in 0, accepted in 1, begun in 3, its first word asked for in 4 and at its bank's head
-    # in 6. The row opens in 7 and is open in 9; a word comes 3 later, and a beat 3 behind its
+    # in 6. The row opens in 7 and is open in 9; a word comes 5 later, and a beat 3 behind its
     # second word, which is issued in 10. Two words a beat: beats come every second cycle.
-    assert (service.first, service.last, service.end) == (16, 22, 22)
-    assert [service.passes(k) for k in range(4)] == [16, 18, 20, 22]
+    assert (service.first, service.last, service.end) == (18, 24, 24)
+    assert [service.passes(k) for k in range(4)] == [18, 20, 22, 24]
 
 
 def test_a_write_by_hand():
     service = memory().serve(0, True, 4, 0)
     # Beats pass from 1 on, so that the burst begins in 3; the controller has looked for reads.
     assert (service.first, service.last) == (1, 4)
-    # Words are issued from 11 on, the eighth in 18; it is taken in 19 and answered in 20.
-    assert service.end == 20
+    # Words are issued from 13 on, the eighth in 20; it is taken in 21 and answered in 22.
+    assert service.end == 22
 
 
 @pytest.mark.parametrize("write", [False, True])
