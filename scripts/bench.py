@@ -373,8 +373,11 @@ def context(rows: list[Row], quick: bool) -> None:
         shared = sum(layer["cycles"] for layer in blocks if layer not in alone)
         what = "  sums with the convolution that follows them"
         rows.append(Row(what, f"{shared:,}, {shared / run['cycles']:.2%}"))
-    more = cycles["ss"] / cycles["none"] - 1
-    rows.append(Row("  cycles beyond those of the network without", f"{more:.2%}"))
+    more, most = cycles["ss"] - cycles["none"], CONTEXT["ss"]
+    assert most is not None
+    share = more / cycles["ss"]
+    what = "  cycles beyond those of the network without"
+    rows.append(Row(what, f"{more:,}, {share:.2%}", f"{most:.0%}", share <= most))
 
 
 PARTS: dict[str, Callable[[list[Row], bool], None]] = {
