@@ -155,7 +155,12 @@ def exported(unit: str) -> str:
 
 def differ(unit: str, text: str, folder: Path) -> bool:
     """Whether the outputs of a unit and of its exported text ever differ."""
-    (folder / "gold.il").write_text(rtlil.convert(UNITS[unit](), name="gold", emit_src=False))
+    return differ_from(UNITS[unit](), text, folder)
+
+
+def differ_from(component: wiring.Component, text: str, folder: Path) -> bool:
+    """Whether the outputs of a component and of Verilog with a module `gate` ever differ."""
+    (folder / "gold.il").write_text(rtlil.convert(component, name="gold", emit_src=False))
     (folder / "gate.v").write_text(text)
     run_yosys(BOTH, folder, "miter")
     script = "read_aiger miter.aig; strash; fraig; scorr; write_aiger left.aig; pdr -T 120"
