@@ -19,6 +19,8 @@ from sim.functional.backend import dynamic_trace
 from sim.image import Complete, image, overwritten
 
 PROGRESS_CYCLES = 1_000_000
+QUICK = "-O0"
+"""Of another circuit, which runs for seconds only."""
 TRAINING_CYCLES = 30_000
 """Of a network, that its model is optimised for (verilate.build)."""
 
@@ -57,7 +59,7 @@ class RtlBackend:
 
         waveform = None
         if self._verilog is not None:
-            model = verilate.build(config, verilog=self._verilog, say=options.say)
+            model = verilate.build(config, verilog=self._verilog, optimise=QUICK, say=options.say)
         elif options.trace_file is None:
             model = verilate.build(config, training=train, say=options.say)
         else:

@@ -81,6 +81,7 @@ def build(
     threads: int = 1,
     verilog: Path | None = None,
     training: Training | None = None,
+    optimise: str = OPTIMISE,
     say: Callable[[str], None] = silent,
 ) -> Path:
     """Return the program that simulates a configuration, built if it is not there yet.
@@ -93,6 +94,7 @@ def build(
     verilog: another circuit with the core's ports, e.g. a netlist after synthesis.
     training: what the model is optimised for; any training gives the same results, and a model
         that was trained with another one is as good.
+    optimise: the compiler's flag without training.
     say: told each step of a compilation before it starts, with the seconds gone by.
 
     Raises
@@ -113,10 +115,10 @@ def build(
     if waves != "none":
         flags += [f"--trace-{waves}"]
         defines = f" -DWAVES_{waves.upper()}"
-    compiler = [OPTIMISE] if training is None else [COUNT, USE_COUNTS]
+    compiler = [optimise] if training is None else [COUNT, USE_COUNTS]
 
     def make(partial: Path) -> None:
-        _build(config, circuit, flags, defines, partial, training, tell)
+        _build(config, circuit, flags, defines, partial, training, optimise, tell)
 
     folder = store.entry(
         "verilator", _key(config, circuit, [*flags, *compiler]), make, kept=KEPT, busy=_runs
@@ -131,6 +133,7 @@ def _build(
     defines: str,
     partial: Path,
     training: Training | None,
+    optimise: str,
     tell: Callable[[str], None],
 ) -> None:
     with toolchain.bench(native=NATIVE) as bench:
@@ -146,7 +149,7 @@ def _build(
         toolchain.verilate(bench, words)
         if training is None:
             tell("compile the model")
-            toolchain.make(bench, f"OPT_FAST={OPTIMISE}")
+            toolchain.make(bench, f"OPT_FAST={optimise}")
         else:
             tell("compile a model that counts branches")
             toolchain.make(bench, f"OPT_FAST={COUNT}", "LDFLAGS=--coverage")

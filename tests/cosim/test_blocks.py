@@ -102,20 +102,18 @@ class Ram:
     def clock(self, ports: list[tuple[bool, bool, bool, int, int]]) -> None:
         """A rising edge; a port is (enable, write, reset, address, data)."""
         old = list(self.bits)
-        writes = []
         for (enable, write, _, address, data), width in zip(ports, self.widths, strict=True):
             cells = self.cells(address, width)
             for place, cell in enumerate(cells):
                 byte = place // 9 if width >= 18 else None
                 if enable and write and (byte is None or address >> byte & 1):
                     self.bits[cell] = data >> place & 1
-            writes.append(cells if enable and write else [])
         for side, (enable, write, reset, address, data) in enumerate(ports):
             width = self.widths[side]
             cells = self.cells(address, width)
             value = sum(old[cell] << place for place, cell in enumerate(cells))
             # Nothing is promised of what the other port writes: the model's is the complement.
-            if set(cells) & set(writes[1 - side]) or self.near(ports, side):
+            if self.near(ports, side):
                 value = ~value & ((1 << 36) - 1)
             if reset:
                 self.outputs[side] = 0
@@ -128,7 +126,10 @@ class Ram:
         """Whether the other port writes inside the wider one's word."""
         shift = {1: 0, 2: 1, 4: 2, 9: 3, 18: 4, 36: 5}[max(self.widths)]
         enable, write, _, address, _ = ports[1 - side]
-        return enable and write and address >> shift == ports[side][3] >> shift
+        width = self.widths[1 - side]
+        some = width < 18 or address & (15 if width == 36 else 3)  # bytes enabled
+        meet = address >> shift == ports[side][3] >> shift
+        return bool(enable and write and some and meet)
 
 
 def signed(value: int, is_signed: int) -> int:

@@ -33,11 +33,17 @@ module ecp5_ram #(
       $display("DP16KD: a setting that is not modelled");
       $fatal;
     end
-    for (row = 0; row < 1024; row = row + 1)
-      rows[row] = INIT[320 * (row / 16) + 20 * (row % 16) +: 18];
     a = 0;
     b = 0;
   end
+  generate
+    if (INIT == 0) begin
+      initial for (row = 0; row < 1024; row = row + 1) rows[row] = 0;
+    end else begin
+      initial for (row = 0; row < 1024; row = row + 1)
+        rows[row] = INIT[320 * (row / 16) + 20 * (row % 16) +: 18];
+    end
+  endgenerate
 
   // Bits of an address below a word's own.
   function integer below(input integer width);
@@ -72,6 +78,9 @@ module ecp5_ram #(
   wire [17:0] changed_a = changed(ada, DATA_WIDTH_A, 1'b0);
   wire [17:0] upper_a = changed(ada, DATA_WIDTH_A, 1'b1);
   wire [17:0] changed_b = changed(adb, DATA_WIDTH_B, 1'b0);
+  // A write of no byte is none.
+  wire writes_a = on_a && wea && {upper_a & {18{DATA_WIDTH_A == 36}}, changed_a} != 0;
+  wire writes_b = on_b && web && changed_b != 0;
 
   always @(posedge clka) begin
     if (on_a && wea) begin
@@ -82,7 +91,7 @@ module ecp5_ram #(
     if (rsta) a <= 0;
     else if (on_a && wea && WRITEMODE_A == "WRITETHROUGH") a <= {18'd0, dia};
     else if (on_a && !(wea && WRITEMODE_A == "NORMAL"))
-      a <= on_b && web && meet ? ~word(ada, DATA_WIDTH_A) : word(ada, DATA_WIDTH_A);
+      a <= writes_b && meet ? ~word(ada, DATA_WIDTH_A) : word(ada, DATA_WIDTH_A);
   end
 
   always @(posedge clkb) begin
@@ -91,7 +100,7 @@ module ecp5_ram #(
     if (rstb) b <= 0;
     else if (on_b && web && WRITEMODE_B == "WRITETHROUGH") b <= {18'd0, dib};
     else if (on_b && !(web && WRITEMODE_B == "NORMAL"))
-      b <= on_a && wea && meet ? ~word(adb, DATA_WIDTH_B) : word(adb, DATA_WIDTH_B);
+      b <= writes_a && meet ? ~word(adb, DATA_WIDTH_B) : word(adb, DATA_WIDTH_B);
   end
 endmodule
 
