@@ -18,6 +18,7 @@ import onnxruntime as ort
 from onnx import helper, numpy_helper
 
 from fuzz.kernels import Written, written
+from models.exactness import exact_session
 
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
@@ -47,11 +48,8 @@ def session(model: onnx.ModelProto, level: str = "off") -> ort.InferenceSession:
     options.graph_optimization_level = LEVELS[level]
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
-    options.add_session_config_entry("session.x64quantprecision", "1")
     try:
-        return ort.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        return exact_session(model, options)
     except Exception as error:
         raise Refused(str(error)) from error
 

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
+from models.exactness import exact_session
 from models.onnxfile import OnnxFile
 
 ElementType = np.dtype | None
@@ -59,9 +60,7 @@ def as_written(model: onnx.ModelProto) -> ort.InferenceSession:
     options.intra_op_num_threads = 1
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
-    return ort.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    return exact_session(model, options)
 
 
 def in_double(model: onnx.ModelProto, real: str) -> onnx.ModelProto:

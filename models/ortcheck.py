@@ -17,8 +17,8 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
-from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as KernelMissing
 
+from models.exactness import exact_session
 from models.extract import submodel
 from models.quantgraph import Group, QuantizedGraph
 from models.reference import Reference, evaluate
@@ -67,35 +67,13 @@ def platform_figures() -> dict[str, Any]:
     }
 
 
-def exact_session(data: bytes | str, options: ort.SessionOptions) -> ort.InferenceSession:
-    """Session whose integer sums are exact on CPUs without VNNI, too.
-
-    There the kernels for U8 activations and S8 weights saturate sums of two products. With the
-    precision mode U8 weights take their place; S8 activations have no kernel of that kind, and
-    theirs does not saturate (tests compare both).
-
-    Parameters
-    ----------
-    data: a serialized model, or a path.
-    options: of the session; `session.x64quantprecision` is set.
-    """
-    providers = ["CPUExecutionProvider"]
-    options.add_session_config_entry("session.x64quantprecision", "1")
-    try:
-        return ort.InferenceSession(data, options, providers=providers)
-    except KernelMissing:
-        options.add_session_config_entry("session.x64quantprecision", "0")
-        return ort.InferenceSession(data, options, providers=providers)
-
-
 def session(model: onnx.ModelProto | str) -> ort.InferenceSession:
     """Session under ENABLE_ALL on the CPU; S8 activations with two consumers stay integer."""
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.add_session_config_entry("session.qdqisint8allowed", "1")
     options.log_severity_level = 3
-    data = model if isinstance(model, str) else model.SerializeToString()
-    return exact_session(data, options)
+    return exact_session(model, options)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from models.ortcheck import exact_session
+from models.exactness import exact_session
 from models.reference import Reference
 from proof.limits import PAGE
 from shell import leave

@@ -26,7 +26,7 @@ from hw.arch.numerics import (
     split_scale,
     unpack_parameters,
 )
-from models.ortcheck import exact_session
+from models.exactness import exact_session
 
 
 def float32_requantize(acc, scale, zero_point, low, high):

@@ -5,7 +5,7 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
-from models.ortcheck import exact_session
+from models.exactness import exact_session
 from models.reference import Reference
 from tests.models.qdq import Q
 

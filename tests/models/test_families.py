@@ -1,5 +1,6 @@
 """Every network at tiny: the float graph is the module, and its work is the table's."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -51,6 +52,14 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
+def _lost(network, inputs, at):
+    """What float32 loses of one output; norms over few elements lose much, each library its own."""
+    exact = copy.deepcopy(network).double()
+    with torch.no_grad():
+        reals = outputs_of(exact(*(x.double() if x.is_floating_point() else x for x in inputs)))
+        return (outputs_of(network(*inputs))[at] - reals[at]).abs().max()
+
+
 def _check(config, network, path):
     """Float graph against module on samples that the weights were not made from."""
     signature = config.signature
@@ -63,9 +72,10 @@ def _check(config, network, path):
         inputs = [torch.from_numpy(feeds[each.name]) for each in signature.inputs]
         with torch.no_grad():
             expected = outputs_of(network(*inputs))
-        for name, tensor in zip(signature.outputs, expected, strict=True):
+        for at, (name, tensor) in enumerate(zip(signature.outputs, expected, strict=True)):
             assert tensor.abs().max() > 0.01, "the network says nothing"
-            assert np.abs(found[name] - tensor.numpy()).max() <= 1e-4 * max(1, tensor.abs().max())
+            off = np.abs(found[name] - tensor.numpy()).max() / max(1, tensor.abs().max())
+            assert off <= 1e-4 or off <= 1e-4 + 8 * min(_lost(network, inputs, at), 1e-4)
     assert graph_macs(inferred(model).graph) == count(config).macs()
     return model, feeds, found
 

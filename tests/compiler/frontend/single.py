@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 from compiler import interpreter
 from compiler.ir import Graph
 from compiler.onnx_import import Imported, import_model
-from models.ortcheck import exact_session
+from models.exactness import exact_session
 
 MICROSOFT = "com.microsoft"
 

@@ -15,8 +15,8 @@ from compiler.onnx_import import import_onnx
 from compiler.pipeline import optimize
 from models import fsb
 from models.data import synthetic_clip
+from models.exactness import exact_session
 from models.initialise import initialise
-from models.ortcheck import exact_session
 from models.quantize import Clips, export_float, quiet
 from models.reference import Reference
 
