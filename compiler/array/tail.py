@@ -119,7 +119,7 @@ class Behind:
         # Evenly: many tiles at once would keep the vector unit from what the array waits for.
         most, place = ceil_div(len(ready), len(ends)), 0
         for number, (needed_store, _) in enumerate(ready):
-            place = max(place, needed_store + lag)
+            place = max(place, needed_store + lag, number * len(ends) // len(ready))
             if place < len(ends) and len(behind[ends[place]]) == most:
                 place += 1
             behind[ends[min(place, len(ends) - 1)]].append(number)

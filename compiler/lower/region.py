@@ -71,7 +71,10 @@ def _tail(
     """
     _, last = _parts(op)
     if isinstance(last, Pool):
-        most = Most(TRAILING, config.memory.activation_bank_rows // SLOTS)
+        x, y, t = TRAILING
+        if last.window.kernel[0] == 1:
+            t = 1  # Frames that share nothing would only be waited for.
+        most = Most((x, y, t), config.memory.activation_bank_rows // SLOTS)
         stream = pool_layer(last, made, target, config, most)
         check(stream, config)
         return Trailer(stream)

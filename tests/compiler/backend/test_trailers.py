@@ -122,6 +122,25 @@ def test_the_pool_runs_while_the_array_works():
     assert sum(n < last for n in pools) > len(pools) / 2
 
 
+def cycles(graph, config):
+    """Of a program, by the cycle model."""
+    program = generate(graph, config)
+    memory = start_image(program, feeds_of(graph))
+    return make_backend("cycle").run(program, config, memory, Options()).cycles
+
+
+def test_a_stem_does_not_wait_for_its_pool():
+    """VECTOR packs the operand, too: the pool's tiles may not keep it from that for long.
+
+    What is left is the pool of the last frame's last lines, of six frames.
+    """
+    _, out, kernel, window, attributes = CASES["stem"]
+    graph = apart((3, 6, 64, 64), 64, kernel, window, **attributes)
+    port = dataclasses.replace(graph.outputs[0], value="c")
+    alone = dataclasses.replace(graph, ops=graph.ops[:1], outputs=(port,))
+    assert cycles(joined(graph), CONFIGS["base"]) < 1.06 * cycles(alone, CONFIGS["base"])
+
+
 def test_a_tile_from_elsewhere_shows():
     graph, config, program, loads = many_tiles()
     code = list(program.instructions)
