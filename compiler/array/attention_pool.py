@@ -10,20 +10,31 @@ slot has banks of its own, for ARRAY and VECTOR read at the same time.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 
 import numpy as np
 
 from compiler.array.forms import gathered_weights
+from compiler.array.tail import Banks
 from compiler.emit.emitter import Emitter
 from compiler.emit.schedule import Ring, Slots, Step, run
 from compiler.emit.softmax import Counts, Passes
 from compiler.emit.transfers import Box, Strided, load_box, store_box
 from compiler.ops import AttentionPool
-from compiler.tile.attention_pool import SLOTS, PoolTiling
+from compiler.tile.attention_pool import PoolTiling
 from compiler.tile.geometry import cuts, product
 from hw.arch.fold_numerics import Dot
-from hw.arch.isa import Array, ArrayMode, Drain, Fold, FoldOp, Space, UnitInstruction, deltas
+from hw.arch.isa import (
+    Array,
+    ArrayMode,
+    Drain,
+    Fold,
+    FoldOp,
+    Load,
+    Space,
+    UnitInstruction,
+    deltas,
+)
 from hw.arch.numerics import pack_parameters
 from hw.arch.program import Tensor
 
@@ -36,6 +47,7 @@ class PoolEmission:
     emitter, op, tiling: to where, what, how.
     source, target: its operand and its result.
     dot: how sums become codes.
+    banks: of accumulators.
     """
 
     def __init__(
@@ -46,6 +58,7 @@ class PoolEmission:
         source: Tensor,
         target: Tensor,
         dot: Dot,
+        banks: Banks | None = None,
     ):
         self.emitter, self.config = emitter, emitter.config
         self.op, self.tiling, self.dot = op, tiling, dot
@@ -61,46 +74,56 @@ class PoolEmission:
         beats = self.config.requantize_steps * self.config.parameter_row_beats
         self.parameters = emitter.parameters.take(beats)
         self.score, self.share = op.score_type, op.weight_type
+        self.banks, self._bank = banks or Banks(), 0
 
-    def emit(self) -> None:
-        """Emit the whole layer."""
-        emitter = self.emitter
+    def begin(self) -> None:
+        """Bring the softmax's table."""
         exponentials = self.op.softmax.constants.exponentials
-        table = emitter.table(np.asarray(exponentials, "<u4").tobytes())
+        table = self.emitter.table(np.asarray(exponentials, "<u4").tobytes())
         self.passes = Passes(
             self.op.softmax, self.score.signed, table, self.count, self.share.zero_point
         )
-        rings = {
-            "weights": Ring(1, self._fill_weights),
-            "x": Ring(SLOTS * len(self.pieces), self._fill),
+
+    def rings(self, not_before: Mapping[Hashable, int]) -> dict[str, Ring]:
+        """Of the scores' weights and of the operand; `not_before` as in `Ring`, of its pieces."""
+        return {
+            "scoring": Ring(1, self._fill_weights),
+            "scored": Ring(len(self.tiling.places), self._fill, not_before=not_before),
         }
-        run(emitter, rings, self._steps())
+
+    def emit(self) -> None:
+        """Emit the whole layer."""
+        self.begin()
+        run(self.emitter, self.rings({}), self._steps())
+        self.store()
+
+    def store(self) -> None:
+        """Store all means."""
         first = self._sums(0, 0)
         whole = Box((0, 0, 0), (self.total, 1, 1), 0, self.blocks)
-        emitter.emit(store_box(Strided.of(self.target).merged(2), whole, first))
+        self.emitter.emit(store_box(Strided.of(self.target).merged(2), whole, first))
 
     def _steps(self) -> list[Step]:
         """Scores of a tile come before the sums of the one before."""
         steps = []
         for tile in range(len(self.tiles)):
-            steps += self._scored(tile)
+            steps += self.scored(tile)
             if tile > 0:
-                steps += self._summed(tile - 1)
-        return steps + self._summed(len(self.tiles) - 1)
+                steps += self.summed(tile - 1)
+        return steps + self.summed(len(self.tiles) - 1)
 
     # Transfers
+
+    def loads(self, tile: int, piece: int, row: int) -> list[Load]:
+        """What brings a piece of a tile."""
+        (first, groups), (block, blocks) = self.tiles[tile], self.pieces[piece]
+        box = Box((first * self.count, 0, 0), (groups * self.count, 1, 1), block, blocks)
+        return load_box(self.line, box, row)
 
     def _fill(self, key: Hashable, slot: int) -> list[UnitInstruction]:
         assert isinstance(key, tuple)
         tile, piece = key
-        (first, groups), (block, blocks) = self.tiles[tile], self.pieces[piece]
-        box = Box((first * self.count, 0, 0), (groups * self.count, 1, 1), block, blocks)
-        return [*load_box(self.line, box, self._row(slot, groups))]
-
-    def _row(self, slot: int, groups: int) -> int:
-        """First row of a piece."""
-        place, piece = divmod(slot, len(self.pieces))
-        return self.tiling.source[place].row + self.pieces[piece][0] * groups * self.count
+        return [*self.loads(tile, piece, self.tiling.places[slot])]
 
     def _fill_weights(self, key: Hashable, slot: int) -> list[UnitInstruction]:
         """The scores' weights in every column, and their requantization."""
@@ -116,22 +139,24 @@ class PoolEmission:
 
     # Scores
 
-    def _scored(self, tile: int) -> list[Step]:
+    def scored(self, tile: int) -> list[Step]:
+        """Steps that make a tile's scores."""
         steps = []
         for piece in range(len(self.pieces)):
 
             def body(slots: Slots, piece: int = piece) -> None:
-                self._array(tile, piece, slots["x"])
+                self._array(tile, piece, slots["scored"])
                 if piece == len(self.pieces) - 1:
                     self._drain(tile)
 
-            steps.append(Step({"weights": 0, "x": (tile, piece)}, body))
+            steps.append(Step({"scoring": 0, "scored": (tile, piece)}, body))
         return steps
 
     def _array(self, tile: int, piece: int, slot: int) -> None:
+        if piece == 0:
+            self._bank = self.banks.take()
         first, blocks = self.pieces[piece]
-        groups = self.tiles[tile][1]
-        rows = groups * self.count
+        rows = self.tiles[tile][1] * self.count
         counts = (rows, 1, 1, 1, 1, 1, 1, blocks)
         self.emitter.emit(
             Array(
@@ -139,9 +164,9 @@ class PoolEmission:
                 accumulate=int(piece > 0),
                 signed=int(self.source.signed),
                 zero_point=self.source.zero_point & 0xFF,
-                activation=self._row(slot, groups),
+                activation=self.tiling.places[slot],
                 weight=self.weights + first * self.config.weight_block_beats,
-                accumulator=tile % 2 * self.config.memory.accumulator_rows,
+                accumulator=self._bank * self.config.memory.accumulator_rows,
                 counts=counts,
                 deltas=deltas(counts, (1, 0, 0, 0, 0, 0, 0, rows)),
                 bounds=(rows, 1, 1),
@@ -169,7 +194,7 @@ class PoolEmission:
             # Where a row of sums has several rows of lanes, all of them are the same.
             self.emitter.emit(
                 Drain(
-                    accumulator=tile % 2 * self.config.memory.accumulator_rows,
+                    accumulator=self._bank * self.config.memory.accumulator_rows,
                     counts=counts,
                     window=window,
                     accumulator_deltas=deltas((*window, *counts), walk),
@@ -186,7 +211,9 @@ class PoolEmission:
 
     # Sums
 
-    def _summed(self, tile: int) -> list[Step]:
+    def summed(self, tile: int) -> list[Step]:
+        """Steps that make a tile's shares and means."""
+
         def weigh(slots: Slots) -> None:
             for instruction in self._softmax(tile):
                 self.emitter.emit(instruction)
@@ -195,9 +222,9 @@ class PoolEmission:
         for piece in range(len(self.pieces)):
 
             def body(slots: Slots, piece: int = piece) -> None:
-                self.emitter.emit(self._dot(tile, piece, slots["x"]))
+                self.emitter.emit(self._dot(tile, piece, slots["scored"]))
 
-            steps.append(Step({"x": (tile, piece)}, body))
+            steps.append(Step({"scored": (tile, piece)}, body))
         return steps
 
     def _shares(self) -> int:
@@ -231,7 +258,7 @@ class PoolEmission:
             op=FoldOp.DOT,
             signed=(int(self.source.signed), int(self.share.signed)),
             counts=counts,
-            source0=self._row(slot, groups),
+            source0=self.tiling.places[slot],
             source0_deltas=deltas(counts, (1, 0, self.count, rows)),
             source1=self._shares(),
             source1_deltas=deltas(counts, (1, 0, self.count, 0)),

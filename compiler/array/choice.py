@@ -12,7 +12,7 @@ from compiler.array.hfa import Candidate, decide, fold, general_refusal, sizes, 
 from compiler.array.hfa import refusal as algorithm_refusal
 from compiler.array.job import Job
 from compiler.array.packing import names
-from compiler.array.tail import Tail, Trailer
+from compiler.array.tail import Tail, Trailing
 from compiler.emit.emitter import Emitter, Probe, RefusedError, holds
 from compiler.ir import Convolution
 from compiler.policy import SUPPORTED, Policy
@@ -45,7 +45,7 @@ def refusal(
     source: Tensor,
     target: Tensor,
     config: AcceleratorConfig,
-    tail: Tail | Trailer | None = None,
+    tail: Tail | Trailing | None = None,
 ) -> str | None:
     """Why no direct form of a convolution (with a tail) runs, or None if one does."""
     axes = axes_of(op, source)
@@ -101,7 +101,7 @@ def plan(
     target: Tensor,
     config: AcceleratorConfig,
     policy: Policy | None = None,
-    tail: Tail | Trailer | None = None,
+    tail: Tail | Trailing | None = None,
 ) -> tuple[Candidate, dict[str, Any]]:
     """The best form, algorithm and tiling, and the record of the choice (empty without hfa).
 
@@ -133,7 +133,7 @@ def lower(
     op: Convolution,
     source: Tensor,
     target: Tensor,
-    tail: Tail | Trailer | None = None,
+    tail: Tail | Trailing | None = None,
 ) -> dict[str, Any]:
     """Emit a convolution, and what is done with its results; returns the tiling for the report."""
     chosen, record = plan(op, source, target, emitter.config, emitter.policy, tail)

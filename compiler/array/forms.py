@@ -12,7 +12,7 @@ from compiler.array.fields import Kernel
 from compiler.array.job import Job
 from compiler.array.packing import Packing, packings
 from compiler.array.phases import Phases, phases
-from compiler.array.tail import Tail, Trailer
+from compiler.array.tail import Tail, Trailing
 from compiler.emit.transfers import Strided
 from compiler.ir import Convolution
 from compiler.tile.geometry import Axis, AxisTriple, merge, product
@@ -142,7 +142,7 @@ def jobs(
     target: Tensor,
     config: AcceleratorConfig,
     constants: bool = True,
-    tail: Tail | Trailer | None = None,
+    tail: Tail | Trailing | None = None,
 ) -> list[Job]:
     """The convolution in every form worth trying; without `constants` only their sizes.
 
@@ -159,7 +159,7 @@ def jobs(
             out_blocks=target.layout.blocks,
             joinable=len({b - a for a, b in itertools.pairwise(first)}) <= 1,
             joined=isinstance(tail, Tail),
-            trailed=tail.sizes(config) if isinstance(tail, Trailer) else None,
+            trailed=None if tail is None or isinstance(tail, Tail) else tail.sizes(config),
         ),
         source=Strided.of(source).merged(levels),
         target=Strided.of(target).merged(levels),

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from compiler.array.fields import Place, array_instruction, drain_instruction, weight_bytes
 from compiler.array.job import Job, Piece, boxes
-from compiler.array.tail import Behind, Tail, Trailer
+from compiler.array.tail import Banks, Tail
 from compiler.emit.emitter import Emitter
 from compiler.emit.schedule import Ring, Slots, Step, run
 from compiler.emit.transfers import Box, first_parts, load_box, store_box
@@ -66,7 +66,7 @@ class GemmEmission:
         self.late_parameters = emitter.parameters.meets and not self.busy
         self.operand = self._operand_parts()
         self._output_turn = 0
-        self._accumulator_turn = 0
+        self._banks, self._bank = Banks(), 0
         # Numbers of the steps that end with a store, and what that stores.
         self._stores: list[tuple[int, Box]] = []
 
@@ -125,11 +125,11 @@ class GemmEmission:
         else:
             rings["raw"] = Ring(tiling.input_slots, self._fill_raw)
         steps = self._steps()
-        if isinstance(self.job.tail, Trailer):
-            assert tiling.beside is not None and tiling.joined is not None
-            behind = Behind(self.emitter, self.job.tail, tiling.beside, tiling.joined)
-            steps = behind.woven(steps, self.job.target, self._stores, len(self.groups))
-            rings["trailed"] = behind.ring
+        if self.job.tail is not None and not isinstance(self.job.tail, Tail):
+            behind = self.job.tail.behind(self.emitter, tiling.trailing, self._banks)
+            cycles = self._array_cycles() // len(steps)
+            steps = behind.woven(steps, self.job.target, self._stores, len(self.groups), cycles)
+            rings |= behind.rings
         transformed = self.job.kernel.algorithm != DIRECT
         run(
             self.emitter,
@@ -138,6 +138,11 @@ class GemmEmission:
             late=transformed or self.busy,
             short=not transformed or self.busy,
         )
+
+    def _array_cycles(self) -> int:
+        """Of the convolution alone."""
+        trailed = self.problem.trailed
+        return self.tiling.parts["array"] - (0 if trailed is None else trailed.array)
 
     def probe(self) -> None:
         """Emit a few instructions of every kind: the first, the largest and the last tile's."""
@@ -196,8 +201,6 @@ class GemmEmission:
         out_slot = self._output_turn
         self._output_turn = 1 - out_slot
         for number, part in enumerate(parts):
-            bank = self._accumulator_turn
-            self._accumulator_turn = 1 - bank
             for piece in range(len(self.pieces)):
                 # Transfers come in this order: the operand may have to wait for the layer before.
                 # So may parameters, whose memory is small; then they come last.
@@ -217,13 +220,14 @@ class GemmEmission:
                     slots: Slots,
                     part: Part = part,
                     piece: int = piece,
-                    bank: int = bank,
                     last: bool = last,
                     store: bool = store,
                 ) -> None:
-                    self._array(tile, part, group, piece, bank, slots)
+                    if piece == 0:
+                        self._bank = self._banks.take()
+                    self._array(tile, part, group, piece, self._bank, slots)
                     if last:
-                        self._drain(tile, part, group, bank, out_slot, slots["parameter"])
+                        self._drain(tile, part, group, self._bank, out_slot, slots["parameter"])
                     if "beside" in slots:
                         self._join(tile, group, out_slot, slots["beside"])
                     if store:

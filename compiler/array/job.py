@@ -13,7 +13,7 @@ import numpy.typing as npt
 from compiler.array.fields import Kernel
 from compiler.array.packing import Packing
 from compiler.array.phases import Phases
-from compiler.array.tail import Tail, Trailer
+from compiler.array.tail import Tail, Trailing
 from compiler.emit.transfers import Strided
 from compiler.tile.geometry import Range
 from compiler.tile.problem import Problem
@@ -47,7 +47,7 @@ class Job:
     first_block: Sequence[int]
     kernel: Kernel
     packing: Packing | None = None
-    tail: Tail | Trailer | None = None
+    tail: Tail | Trailing | None = None
     phases: Phases | None = None
 
     @property

@@ -1,15 +1,17 @@
 """What the vector unit does with a convolution's results while the array goes on.
 
-A `Tail` takes each tile before it is stored. A `Trailer` is a layer of its own, whose operand is
-what the convolution stores: its tiles are computed between the convolution's, each as soon as all
-that it reads is stored, so that neither has to be cut as the other one is.
+A `Tail` takes each tile before it is stored. What is `Trailing` is a layer of its own, whose
+operand is what the convolution stores: its tiles are computed between the convolution's, each as
+soon as all that it reads is stored, so that neither has to be cut as the other one is. A `Trailer`
+is such a layer of VECTOR alone; attention pooling (compiler/array/trailing_pool.py) is another.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Protocol
 
 from compiler.emit.combs import Comb
 from compiler.emit.emitter import Emitter
@@ -25,6 +27,10 @@ from hw.arch.timing import vector_duration
 
 SLOTS = 2
 """Tiles of a trailer's operand, and of its result."""
+LAST_TRAILED = 4
+"""Tiles of a trailer that are left when the convolution's last tile is stored."""
+TRANSFERS = 3
+"""Instructions of a trailer's tile."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,6 +46,56 @@ class Tail:
 
     offset: int
     instructions: Callable[[int, int, int, int], Sequence[UnitInstruction]]
+
+
+class Banks:
+    """The two banks of accumulators, in turns, whoever takes the next one."""
+
+    def __init__(self) -> None:
+        self._next = 0
+
+    def take(self) -> int:
+        """The next bank."""
+        bank, self._next = self._next, 1 - self._next
+        return bank
+
+
+class Weaver(Protocol):
+    """Puts the steps of what trails between those of a convolution."""
+
+    def woven(
+        self,
+        steps: Sequence[Step],
+        target: Strided,
+        stores: Sequence[tuple[int, Box]],
+        lag: int,
+        cycles: int,
+    ) -> list[Step]:
+        """The convolution's steps with the others.
+
+        Parameters
+        ----------
+        steps: of the convolution.
+        target: where it stores.
+        stores: numbers of the steps that end with a store, and what that stores; in order.
+        lag: stores that a tile is computed behind the last one that it needs, so that the units
+            have other work meanwhile.
+        cycles: that a step of the convolution takes the array, about.
+        """
+
+    @property
+    def rings(self) -> Mapping[str, Ring]:
+        """Of what the woven steps need beside the convolution's."""
+
+
+class Trailing(Protocol):
+    """A layer that reads what a convolution stores."""
+
+    def sizes(self, config: AcceleratorConfig) -> Trailed:
+        """What the tiling of the convolution has to know."""
+
+    def behind(self, emitter: Emitter, regions: Sequence[Region], banks: Banks) -> Weaver:
+        """What puts it behind a convolution, in its regions (`Trailed.regions`)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,9 +118,21 @@ class Trailer:
                 cycles += vector_duration(each, config)
         operands = [tile.sources[0].rows for tile in self.stream.tiles]
         results = [tile.target.rows for tile in self.stream.tiles]
+        tiles = len(operands)
         return Trailed(
-            len(operands), max(operands), max(results), sum(operands), sum(results), cycles
+            tiles=tiles,
+            regions=(SLOTS * max(operands), SLOTS * max(results)),
+            loads=sum(operands),
+            stores=sum(results),
+            instructions=TRANSFERS * tiles,
+            vector=cycles,
+            last=LAST_TRAILED * cycles // tiles,
         )
+
+    def behind(self, emitter: Emitter, regions: Sequence[Region], banks: Banks) -> Behind:
+        """With the places of its operand and its result."""
+        operand, result = regions
+        return Behind(emitter, self, operand, result)
 
     def instructions(self, tile: Tile, operand: int, result: int) -> list[UnitInstruction]:
         """What is done with a tile, told the first rows of its operand and result."""
@@ -89,23 +157,19 @@ class Behind:
         self._first: dict[Hashable, int] = {}
 
     @property
-    def ring(self) -> Ring:
+    def rings(self) -> Mapping[str, Ring]:
         """Tiles of the operand; of what `woven` has put in order."""
-        return Ring(SLOTS, self._fill, not_before=self._first)
+        return {"trailed": Ring(SLOTS, self._fill, not_before=self._first)}
 
     def woven(
-        self, steps: Sequence[Step], target: Strided, stores: Sequence[tuple[int, Box]], lag: int
+        self,
+        steps: Sequence[Step],
+        target: Strided,
+        stores: Sequence[tuple[int, Box]],
+        lag: int,
+        cycles: int,
     ) -> list[Step]:
-        """The convolution's steps with the trailer's.
-
-        Parameters
-        ----------
-        steps: of the convolution.
-        target: where it stores.
-        stores: numbers of the steps that end with a store, and what that stores; in order.
-        lag: stores that a tile is computed behind the last one that it needs, so that the vector
-            unit and the load unit have other work meanwhile.
-        """
+        """The convolution's steps with the trailer's (`Weaver.woven`)."""
         beat = self.emitter.config.port.bytes
         ends = [number for number, _ in stores]
         combs = [Comb.of(store_box(target, box, 0), beat) for _, box in stores]

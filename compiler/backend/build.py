@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from compiler.arms import structured
 from compiler.array.hfa import possible
@@ -15,7 +16,15 @@ from compiler.emit.transfers import TransferError
 from compiler.flow.blocks import BlockWriter
 from compiler.flow.followers import emit_pair, follow
 from compiler.flow.settle import Settled, settle
-from compiler.ir import AnyOperation, CompilerError, Convolution, Graph, Pairwise
+from compiler.flow.trailers import emit_trailed, trail
+from compiler.ir import (
+    AnyOperation,
+    AttentionPool,
+    CompilerError,
+    Convolution,
+    Graph,
+    Pairwise,
+)
 from compiler.layout.assign import assign_layout, check_operator
 from compiler.lower import lowering, refusal, roofline_cycles
 from compiler.policy import REUSE, Policy
@@ -52,7 +61,9 @@ def lay_out(graph: Graph, config: AcceleratorConfig, joining: Policy | None = No
         if why is not None:
             raise CompilerError(f"{op.name} ({type(op).__name__}): {why}")
     settled = settle(assign_layout(in_order(graph), config))
-    return settled if joining is None else follow(settled, config, joining)
+    if joining is None:
+        return settled
+    return trail(follow(settled, config, joining), config, joining)
 
 
 def emit(
@@ -67,7 +78,8 @@ def emit(
     Parameters
     ----------
     settled: each operator of the graph becomes one layer that stores its result; one that follows
-        another (compiler/flow/followers.py) has its result stored by that one's layer.
+        or trails another (compiler/flow/followers.py, trailers.py) has its result stored by that
+        one's layer.
     config: the accelerator.
     progress: is told each operator's name before it is lowered.
     policy: how layers choose between direct and transformed.
@@ -130,15 +142,14 @@ def _layer(graph: Graph, op: AnyOperation, emitter: Emitter) -> Layer:
 
 
 def _both(settled: Settled, op: AnyOperation, second: AnyOperation, emitter: Emitter) -> Layer:
-    """An operator and the convolution that follows it as one layer, which stores both results."""
+    """An operator and what follows or trails it as one layer, which stores both results."""
     graph, first = settled.assigned.graph, len(emitter.instructions)
-    assert isinstance(op, Pairwise) and isinstance(second, Convolution), op.name
     names = (*op.inputs, op.output, *second.inputs, second.output)
     layouts = {name: emitter.tensors[name].layout for name in names}
     for each in (op, second):
         check_operator(each, layouts)
     try:
-        tiling = emit_pair(settled, op, second, emitter)
+        tiling = _emit_both(settled, op, second, emitter)
         for instruction in emitter.instructions[first:]:
             instruction.encode()
     except (RefusedError, TransferError, EncodingError) as error:
@@ -158,8 +169,18 @@ def _both(settled: Settled, op: AnyOperation, second: AnyOperation, emitter: Emi
     )
 
 
+def _emit_both(
+    settled: Settled, op: AnyOperation, second: AnyOperation, emitter: Emitter
+) -> dict[str, Any]:
+    if isinstance(second, AttentionPool):
+        assert isinstance(op, Convolution), op.name
+        return emit_trailed(op, second, emitter)
+    assert isinstance(op, Pairwise) and isinstance(second, Convolution), op.name
+    return emit_pair(settled, op, second, emitter)
+
+
 def _followed(op: AnyOperation, first: AnyOperation, emitter: Emitter) -> Layer:
-    """A convolution whose result another layer has stored."""
+    """What another layer has stored."""
     here = len(emitter.instructions)
     return Layer(
         name=op.name,

@@ -70,7 +70,7 @@ def _pairs(settled: Settled, config: AcceleratorConfig) -> Iterator[Pair]:
     for op in graph.ops:
         if not isinstance(op, Convolution) or not pointwise(op) or suits(op, config):
             continue
-        first = makers.get(_where(settled, op.inputs[0])[0][0])
+        first = makers.get(where(settled, op.inputs[0])[0][0])
         if first is None or op.output in placed:
             continue
         if graph.path(first.output) != graph.path(op.output):
@@ -80,7 +80,7 @@ def _pairs(settled: Settled, config: AcceleratorConfig) -> Iterator[Pair]:
             yield pair
 
 
-def _where(settled: Settled, name: str) -> Where:
+def where(settled: Settled, name: str) -> Where:
     """The value that stores each block of a value, and the block's first row there."""
     layout = settled.assigned.layouts[name]
     own = tuple((name, n * layout.positions) for n in range(layout.blocks))
@@ -90,10 +90,10 @@ def _where(settled: Settled, name: str) -> Where:
 def pair_of(settled: Settled, first: Pairwise, second: Convolution) -> Pair | None:
     """Both, if the second reads whole blocks of what the first makes, and nothing else."""
     name = second.inputs[0]
-    positions, where = settled.assigned.layouts[name].positions, _where(settled, name)
-    if any(origin != first.output or row % positions for origin, row in where):
+    positions, blocks = settled.assigned.layouts[name].positions, where(settled, name)
+    if any(origin != first.output or row % positions for origin, row in blocks):
         return None
-    return Pair(first, second, tuple(row // positions for _, row in where))
+    return Pair(first, second, tuple(row // positions for _, row in blocks))
 
 
 def pointwise(op: Convolution) -> bool:
@@ -102,9 +102,8 @@ def pointwise(op: Convolution) -> bool:
     return op.groups == 1 and {*op.kernel, *op.stride} == {1} and not any(pads) and op.pool is None
 
 
-def _laid(settled: Settled, pair: Pair, config: AcceleratorConfig) -> Mapping[str, Tensor]:
-    """The pair's tensors, which lie nowhere yet."""
-    names = (*pair.first.inputs, pair.first.output, *pair.second.inputs, pair.second.output)
+def laid(settled: Settled, names: Sequence[str], config: AcceleratorConfig) -> Mapping[str, Tensor]:
+    """Tensors, which lie nowhere yet, by name."""
     graph, layouts = settled.assigned.graph, settled.assigned.layouts
     return {
         name: tensor_of(graph.type(name), config.lane_block, layouts[name].lane_map)
@@ -114,7 +113,9 @@ def _laid(settled: Settled, pair: Pair, config: AcceleratorConfig) -> Mapping[st
 
 def _worth(pair: Pair, settled: Settled, config: AcceleratorConfig, policy: Policy) -> bool:
     """Whether it fits and is no worse than both apart."""
-    tensors = _laid(settled, pair, config)
+    first, second = pair.first, pair.second
+    names = (*first.inputs, first.output, *second.inputs, second.output)
+    tensors = laid(settled, names, config)
     planned = plan(pair, tensors, config)
     if planned is None:
         return False

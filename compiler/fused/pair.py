@@ -113,7 +113,8 @@ class PairPlan:
         return {
             "blocks": self.chunks[0][1],
             "lines": self.lines,
-            "accumulator": [list(self.window_size), list(self.temporal_size)],
+            "frames_and_blocks": list(self.window_size),
+            "positions_and_blocks": list(self.temporal_size),
             "estimate": self.cycles,
         }
 

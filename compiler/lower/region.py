@@ -287,7 +287,7 @@ def _costs(
             found.append(Cost(tiling.cycles, tiling.beats, tiling.vectors))
     if isinstance(last, Pool):
         alone = Trailer(pool_layer(last, made, target, config)).sizes(config)
-        moved, steps = alone.loads + alone.stores, alone.cycles
+        moved, steps = alone.loads + alone.stores, alone.vector
     else:
         moved = 3 * target.layout.rows
         steps = target.layout.rows * config.vector_steps

@@ -13,7 +13,7 @@ from compiler.tile.convolution_cost import (
     PORT_EFFICIENCY,
     STORE_OVERHEAD,
 )
-from compiler.tile.geometry import Triple
+from compiler.tile.geometry import Triple, product
 from compiler.tile.limits import MAX_COUNT, MAX_POOL
 from compiler.tile.regions import Region, banks_needed, last_banks
 from hw.arch.config import AcceleratorConfig
@@ -25,6 +25,10 @@ SLOTS = 2
 """Tiles of the operand on chip: one arrives and is scored while the other one is added up."""
 PIECE_ROWS = 512
 """Of what of a tile arrives, is scored and is added up together, at least."""
+LEAST_POSITIONS = 48
+"""Of a tile behind a convolution: starts of instructions cost more than smaller ones save."""
+OTHER_BANKS = 4
+"""Behind a convolution: of scores, of shares, and of its operand and result."""
 FOLD_OVERHEAD = VECTOR_START + FOLD_LATENCY + TOKEN_LATENCY
 """Cycles of a FOLD beside its streaming."""
 
@@ -54,7 +58,7 @@ class PoolTiling:
     groups: of a tile.
     piece: blocks that come together.
     window: of the maxima that DRAIN finds; a divisor of a group's positions.
-    source: places of a tile of the operand.
+    places: first rows of pieces of the operand that are on chip, in the order of their turns.
     scores: of scores and their maxima, two tiles of them: DRAIN writes, VECTOR reads.
     shares: of greatest scores, weights and all means: VECTOR writes.
     cycles, beats: estimated; moved between DRAM and the chip.
@@ -63,7 +67,7 @@ class PoolTiling:
     groups: int
     piece: int
     window: Triple
-    source: tuple[Region, ...]
+    places: tuple[int, ...]
     scores: Region
     shares: Region
     cycles: int
@@ -106,17 +110,26 @@ def candidates(sizes: Sizes, config: AcceleratorConfig) -> Iterator[PoolTiling]:
         regions = last_banks([bank, bank, *[slot] * SLOTS], config)
         if regions is None:
             return
-        piece = min(sizes.blocks, max(1, PIECE_ROWS // rows))
+        piece = _piece(sizes, rows)
         yield PoolTiling(
             groups,
             piece,
             window,
-            tuple(regions[2:]),
+            tuple(
+                region.row + first * rows
+                for region in regions[2:]
+                for first in range(0, sizes.blocks, piece)
+            ),
             regions[1],
             regions[0],
             _cycles(sizes, config, groups, piece, maxima),
             sizes.blocks * (sizes.groups * (sizes.positions + 1) + config.weight_block_beats),
         )
+
+
+def _piece(sizes: Sizes, rows: int) -> int:
+    """Blocks of a piece of a tile of so many positions."""
+    return min(sizes.blocks, max(1, PIECE_ROWS // rows))
 
 
 def _cycles(sizes: Sizes, config: AcceleratorConfig, groups: int, piece: int, maxima: int) -> int:
@@ -138,3 +151,51 @@ def _cycles(sizes: Sizes, config: AcceleratorConfig, groups: int, piece: int, ma
 def choose(sizes: Sizes, config: AcceleratorConfig) -> PoolTiling | None:
     """The cheapest; None where nothing fits."""
     return min(candidates(sizes, config), key=lambda t: t.cycles, default=None)
+
+
+def trailing(sizes: Sizes, config: AcceleratorConfig) -> PoolTiling | None:
+    """The tiling behind a convolution; None where nothing fits.
+
+    Tiles are small, for what is left of the last one when the convolution ends. The operand's
+    pieces lie in a ring, which need not hold two tiles: while the array convolves, VECTOR frees
+    what is scored next. All regions begin at row 0: where they lie depends on the convolution.
+    """
+    groups = min(sizes.groups, STATISTICS, ceil_div(LEAST_POSITIONS, sizes.positions))
+    rows = groups * sizes.positions
+    bank = config.memory.activation_bank_rows
+    maxima = rows // product(pool_window(sizes.positions))
+    if rows > min(config.memory.accumulator_rows, MAX_COUNT):
+        return None
+    shares = groups + rows + sizes.blocks * sizes.groups
+    if max(SLOTS * (rows + maxima), shares) > bank:
+        return None
+    piece = _piece(sizes, rows)
+    pieces = ceil_div(sizes.blocks, piece)
+    wanted = pieces * min(SLOTS, ceil_div(sizes.groups, groups))
+    places = _ring(piece * rows, wanted, config)
+    if len(places) < min(wanted, pieces + 1):
+        return None
+    return PoolTiling(
+        groups,
+        piece,
+        pool_window(sizes.positions),
+        places,
+        Region(0, SLOTS * (rows + maxima)),
+        Region(0, shares),
+        0,
+        0,
+    )
+
+
+def _ring(rows: int, wanted: int, config: AcceleratorConfig) -> tuple[int, ...]:
+    """First rows of pieces of so many rows, of as many as there is room for.
+
+    No piece lies in two banks that it does not fill: what one unit reads would keep another one
+    from what it reads next.
+    """
+    bank = config.memory.activation_bank_rows
+    banks = config.memory.activation_banks - OTHER_BANKS
+    if rows > bank:
+        return tuple(n * rows for n in range(min(wanted, banks * bank // rows)))
+    each = bank // rows
+    return tuple(n // each * bank + n % each * rows for n in range(min(wanted, banks * each)))

@@ -20,8 +20,6 @@ PORT_EFFICIENCY = 0.97
 FETCH_STALL = 64
 """Cycles that a busy port gives to each fill of the instruction FIFO: the fetch comes last, when
 the queues run dry, and then takes a read latency and the dispatches."""
-LAST_TRAILED = 4
-"""Tiles of what trails a convolution that are left when its last tile is stored."""
 SHORT_RUN = 6
 """Beats below which runs do not hide their bursts' latency."""
 
@@ -94,9 +92,9 @@ def estimate(
     stores = positions // product([a.pool for a in axes]) * problem.out_blocks * problem.phases
     beside, joins = (stores, tiles * groups) if problem.joined else (0, 0)
     parted = tiles * groups * problem.phases if problem.phases > 1 else 0
-    trailed = problem.trailed or Trailed(0, 0, 0, 0, 0, 0)
+    trailed = problem.trailed or Trailed()
     instructions = load_count + weight_loads + arrays + drains + tiles * groups + 2 * joins
-    instructions += 3 * trailed.tiles + parted
+    instructions += trailed.instructions + parted
     fetch: float = INSTRUCTION_BYTES // config.port.bytes
     if problem.algorithm == DIRECT:  # others stream for long with each instruction
         fetch += FETCH_STALL / FETCH_FIFO
@@ -121,17 +119,27 @@ def estimate(
         first -= loads - loads // pieces_per_group
     last = stores // (tiles * groups) + done.drain // drains + STORE_OVERHEAD
     last += joining // (tiles * groups)
-    if problem.trailed is not None:
-        last += LAST_TRAILED * trailed.cycles // trailed.tiles
+    last += trailed.last
+    switches += _turns(trailed, done.array // done.parts)
     parts = {
-        "array": done.array,
-        "drain": done.drain,
-        "vector": packing + joining + trailed.cycles,
+        "array": done.array + trailed.array,
+        "drain": done.drain + trailed.drain,
+        "vector": packing + joining + trailed.vector,
         "port": port,
         "input": loads,
         "fill": first + packing // tiles + last + switches,
     }
     return parts, done, brought + kept
+
+
+def _turns(trailed: Trailed, cycles: int) -> int:
+    """Cycles that the array waits for accumulators, which what trails takes in turn.
+
+    `cycles`: of the part of the convolution that hides the drain of a tile.
+    """
+    if not trailed.array:
+        return 0
+    return trailed.tiles * max(0, trailed.drain // trailed.tiles - cycles)
 
 
 def _switch(pieces: Pieces, per_group: int, beats: int, beside: int, cycles: int) -> int:

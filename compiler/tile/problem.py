@@ -16,24 +16,31 @@ from hw.arch.layout import ceil_div
 from hw.arch.winograd import Algorithm
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Trailed:
     """Sizes of a layer that trails a convolution tile by tile (compiler/array/tail.py).
 
     Attributes
     ----------
     tiles: how many.
-    operand, result: rows of the largest tile.
+    regions: rows of each of its regions.
+    weights: beats of its weights, which stay on chip.
     loads, stores: beats of all.
-    cycles: of the vector unit.
+    instructions: all.
+    array, drain, vector: cycles of the units.
+    last: cycles behind the convolution's last store.
     """
 
-    tiles: int
-    operand: int
-    result: int
-    loads: int
-    stores: int
-    cycles: int
+    tiles: int = 0
+    regions: tuple[int, ...] = ()
+    weights: int = 0
+    loads: int = 0
+    stores: int = 0
+    instructions: int = 0
+    array: int = 0
+    drain: int = 0
+    vector: int = 0
+    last: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -123,8 +130,9 @@ class Tiling:
     group_outer: all tiles for one group of outputs, then the next group.
     input_slots: 2 to load the next tile while one is computed.
     output, packed, input: scratchpad regions; `packed` only where operands are packed.
-    beside, joined: regions of what results are joined with, or of what trails them reads, and of
-        what comes of it, or of results that shared a pass.
+    beside, joined: regions of what results are joined with, and of what comes of it, or of results
+        that shared a pass.
+    trailing: regions of what trails.
     cycles: estimate; parts: what it is made of.
     vectors: activation rows that pass the array.
     beats: moved between DRAM and the chip.
@@ -142,6 +150,7 @@ class Tiling:
     packed: Region | None
     beside: Region | None
     joined: Region | None
+    trailing: tuple[Region, ...]
     cycles: int
     parts: dict[str, int]
     vectors: int = 0

@@ -93,6 +93,8 @@ def _tilings(
                 for some, outer in itertools.product(pieces, (False, True)):
                     if outer and (problem.groups <= group or problem.raw_blocks):
                         continue
+                    if outer and problem.trailed is not None and problem.trailed.array:
+                        continue  # All of its tiles would have to wait for the last group.
                     box = (load[0], load[1], load[2])
                     tiling = _evaluate(problem, config, box, group, some, outer, slots)
                     if tiling is not None:
@@ -112,7 +114,7 @@ def _regions(
     operand = product([extents(a, n)[1] for a, n in zip(problem.axes, load, strict=True)])
     others = [out, out] if problem.joined else []
     if problem.trailed is not None:
-        others = [2 * problem.trailed.operand, 2 * problem.trailed.result]
+        others = [*problem.trailed.regions]
     if problem.phases > 1:
         others = [problem.phases * out]
     sizes = [out, *others, slots * operand * problem.blocks]
@@ -122,9 +124,15 @@ def _regions(
     return split_banks(sizes, config)
 
 
+def _capacity(problem: Problem, config: AcceleratorConfig) -> int:
+    """Blocks of weights that lie on chip, beside those of what trails."""
+    others = 0 if problem.trailed is None else problem.trailed.weights
+    return (config.weight_beats - others) // config.weight_block_beats
+
+
 def _pieces(problem: Problem, config: AcceleratorConfig, group: int) -> Pieces | None:
     """The largest pieces of which several lie on chip; None where a single tap is too much."""
-    capacity = config.weight_beats // config.weight_block_beats
+    capacity = _capacity(problem, config)
     per_input = problem.taps * group
     total = problem.reduced * problem.taps * problem.groups
     x, y, t = (axis.kernel for axis in problem.axes)
@@ -159,7 +167,7 @@ def _all_pieces(problem: Problem, config: AcceleratorConfig, group: int) -> list
     few = product([axis.out for axis in problem.axes]) <= FEW_VECTORS * config.weight_block_beats
     if largest.resident or problem.algorithm != DIRECT or not few:
         return [largest]
-    capacity = config.weight_beats // config.weight_block_beats
+    capacity = _capacity(problem, config)
     blocks = product(largest.taps) * group
     sizes = {ceil_div(largest.blocks, n) for n in (1, 2, 4, 8, 16)}
     return [
@@ -187,7 +195,7 @@ def _evaluate(
         return None
     if pieces.resident and group * ceil_div(problem.groups, group) > problem.groups:
         # Slots are of equal size; the last group's may be larger than it needs.
-        capacity = config.weight_beats // config.weight_block_beats
+        capacity = _capacity(problem, config)
         if pieces.slots * group * problem.reduced * problem.taps > capacity:
             return None
     regions = _regions(problem, config, load, group, slots)
@@ -197,7 +205,6 @@ def _evaluate(
     total = max(parts["array"], parts["drain"], parts["vector"], parts["port"]) + parts["fill"]
     if slots == 1:
         total += parts["input"]
-    behind = problem.joined or problem.trailed is not None
     return Tiling(
         load,
         accumulator,
@@ -208,8 +215,9 @@ def _evaluate(
         output=regions[0],
         input=regions[-1],
         packed=regions[-2] if problem.raw_blocks else None,
-        beside=regions[1] if behind else None,
-        joined=regions[2] if behind else regions[1] if problem.phases > 1 else None,
+        beside=regions[1] if problem.joined else None,
+        joined=regions[2] if problem.joined else regions[1] if problem.phases > 1 else None,
+        trailing=tuple(regions[1 : 1 + len(problem.trailed.regions)]) if problem.trailed else (),
         cycles=total,
         parts=parts,
         vectors=done.vectors,

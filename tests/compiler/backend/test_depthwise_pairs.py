@@ -7,6 +7,7 @@ oracle in test_networks.py.
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from compiler.lower import depthwise_pair, refusal
 from compiler.passes.chain import FUSE_CHAINS
 from compiler.policy import Policy
 from hw.arch.isa import Array, ArrayMode, Load, Store
+from reports.tables import described
 from sim.functional import MachineError
 from sim.functional.hazards import HazardError
 from tests.compiler.backend.harness import (
@@ -289,3 +291,12 @@ def test_faster_than_both_apart(shape, options):
     }
     assert bytes_of["pair"] < bytes_of["both"]
     assert isinstance(both.ops[0], Convolution)
+
+
+def test_a_report_shows_its_tiling():
+    """Sizes that are no box of results have names of their own."""
+    (layer,) = generate(joined((44, 4, 9, 9)), BASE).layers
+    assert "accumulator" not in layer.tiling
+    text = described({key: layer.tiling[key] for key in layer.tiling if key != "hfa"})
+    for words in ("frames and blocks", "positions and blocks"):
+        assert re.search(rf"{words} \d+ × \d+", text), text

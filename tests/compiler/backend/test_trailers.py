@@ -134,7 +134,7 @@ def test_a_stem_does_not_wait_for_its_pool():
 
     What is left is the pool of the last frame's last lines, of six frames.
     """
-    _, out, kernel, window, attributes = CASES["stem"]
+    _, _, kernel, window, attributes = CASES["stem"]
     graph = apart((3, 6, 64, 64), 64, kernel, window, **attributes)
     port = dataclasses.replace(graph.outputs[0], value="c")
     alone = dataclasses.replace(graph, ops=graph.ops[:1], outputs=(port,))
