@@ -55,24 +55,36 @@ class Follower:
     ----------
     job: the convolution; its axes are merged to one.
     blocks: of the stream's result that it reads, in its order.
+    kept: blocks of the stream's result that are stored, ascending.
     view: its result, axes as they are.
     """
 
     job: Job
     blocks: tuple[int, ...]
+    kept: tuple[int, ...]
     view: Strided
 
     @property
     def runs(self) -> list[tuple[Range, int]]:
         """Consecutive blocks: first and count in its order, and the first one's number."""
-        found: list[tuple[Range, int]] = []
-        for number, block in enumerate(self.blocks):
-            if found and block == found[-1][1] + found[-1][0][1]:
-                (first, count), place = found[-1]
-                found[-1] = (first, count + 1), place
-            else:
-                found.append(((number, 1), block))
-        return found
+        return _runs(self.blocks)
+
+    @property
+    def stores(self) -> list[Range]:
+        """Consecutive blocks that are stored: number of the first, and how many."""
+        return [(block, count) for (_, count), block in _runs(self.kept)]
+
+
+def _runs(blocks: Sequence[int]) -> list[tuple[Range, int]]:
+    """Consecutive numbers: place and count of each run, and its first number."""
+    found: list[tuple[Range, int]] = []
+    for number, block in enumerate(blocks):
+        if found and block == found[-1][1] + found[-1][0][1]:
+            (first, count), place = found[-1]
+            found[-1] = (first, count + 1), place
+        else:
+            found.append(((number, 1), block))
+    return found
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -161,8 +173,8 @@ def _estimate(
         array += problem.groups * problem.reduced * block + chunks * runs * ARRAY_OVERHEAD
         drain += problem.groups * positions * config.requantize_steps + chunks * DRAIN_OVERHEAD
         loads += sum(box.rows for box in tile.sources if box not in before)
-        stores += tile.target.rows + problem.out_blocks * positions
-        instructions += count + len(tile.sources) + chunks * (runs + 1) + 2
+        stores += (len(follower.kept) + problem.out_blocks) * positions
+        instructions += count + len(tile.sources) + chunks * (runs + 1) + 1 + len(follower.stores)
         before = tile.sources
     weights = problem.groups * problem.reduced * config.weight_block_beats
     beats = loads + stores + weights
@@ -316,6 +328,8 @@ class FollowedEmission:
         )
         self._bank = 1 - self._bank
         if chunk == len(self.chunks) - 1:
-            self.emitter.emit(store_box(self.layer.target, box, result))
+            for block, blocks in self.follower.stores:
+                some = dataclasses.replace(box, block=block, blocks=blocks)
+                self.emitter.emit(store_box(self.layer.target, some, result + block * n))
             whole = dataclasses.replace(box, block=0, blocks=self.problem.out_blocks)
             self.emitter.emit(store_box(self.follower.view, whole, made))

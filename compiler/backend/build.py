@@ -14,7 +14,7 @@ from compiler.emit.allocate import PAGE, ConstantPool
 from compiler.emit.emitter import Emitter, RefusedError
 from compiler.emit.transfers import TransferError
 from compiler.flow.blocks import BlockWriter
-from compiler.flow.followers import emit_pair, follow
+from compiler.flow.followers import emit_pair, follow, unstored
 from compiler.flow.settle import Settled, settle
 from compiler.flow.trailers import emit_trailed, trail
 from compiler.ir import (
@@ -96,7 +96,9 @@ def emit(
     graph = settled.assigned.graph
     placement = place(settled, PAGE, dram)
     constants = ConstantPool(placement.end)
-    emitter = Emitter(config, placement.tensors, constants, policy, placement.scratch)
+    emitter = Emitter(
+        config, placement.tensors, constants, policy, placement.scratch, unstored(settled)
+    )
     emitter.instructions.append(Begin(config.fingerprint))
 
     seconds = {first: name for name, first in settled.followers.items()}
@@ -156,6 +158,8 @@ def _both(settled: Settled, op: AnyOperation, second: AnyOperation, emitter: Emi
         raise CompilerError(f"{op.name} and {second.name}: {error}") from error
     types = {name: graph.type(name) for name in names}
     bounds = [roofline_cycles(each, types, layouts, emitter.config) for each in (op, second)]
+    made = layouts[op.output]
+    bounds[0] -= (made.blocks - tiling.get("stored", made.blocks)) * made.positions
     kinds = [lowering(each).kind(each, emitter.config) for each in (op, second)]
     return Layer(
         name=op.name,
@@ -164,7 +168,7 @@ def _both(settled: Settled, op: AnyOperation, second: AnyOperation, emitter: Emi
         last=len(emitter.instructions),
         macs=op.macs(graph.input_types(op)) + second.macs(graph.input_types(second)),
         roofline_cycles=max(bounds),
-        tensors=(op.output, second.output),
+        tensors=tuple(each.output for each in (op, second) if stored(each, emitter)),
         tiling=tiling,
     )
 

@@ -43,6 +43,7 @@ class Emitter:
     policy: how layers choose between direct and transformed.
     tensors: where every stored tensor lies, by name.
     scratch: DRAM addresses that a layer may store to beside its result, by the result's name.
+    unstored: values that are not stored whole: parts of them are read on chip only.
     instructions: so far, waits included.
     registers: by a value of a Loop's body: the register that holds how far its part of a tensor
         lies behind that of the first trip.
@@ -63,11 +64,13 @@ class Emitter:
         constants: ConstantPool,
         policy: Policy | None = None,
         scratch: Mapping[str, int] | None = None,
+        unstored: frozenset[str] = frozenset(),
     ):
         self.config = config
         self.policy = policy or Policy()
         self.tensors = tensors
         self.scratch = scratch or {}
+        self.unstored = unstored
         self.instructions: list[Instruction] = []
         self.registers: dict[str, int] = {}
         self.in_place: dict[str, tuple[int, int, int]] = {}
@@ -91,6 +94,8 @@ class Emitter:
 
     def lies(self, name: str) -> bool:
         """Whether a value's bytes are where its tensor says; not where it is read in place."""
+        if name in self.unstored:
+            return False
         address = self.tensors[name].address
         return not any(own <= address < own + size for own, _, size in self.in_place.values())
 

@@ -3,7 +3,8 @@
 Behind an operator on two tensors that is stored for others, too (the sum of a context, a gate's
 product), stands a pointwise convolution of it, or of some of its blocks. Both are emitted as one
 layer (compiler/array/follower.py): the convolution's result is stored while the sum is, so that it
-takes memory from the sum's layer on. Neither the graph nor what is compared changes.
+takes memory from the sum's layer on. The graph does not change. Blocks of the sum that nothing else
+reads are stored nowhere (`unstored`), so that what has some of them is not compared.
 """
 
 from __future__ import annotations
@@ -42,11 +43,13 @@ class Pair:
     ----------
     first, second: both.
     blocks: of what the first makes that the second reads, in its order.
+    kept: of what the first makes that others read, ascending: these are stored.
     """
 
     first: Pairwise
     second: Convolution
     blocks: tuple[int, ...]
+    kept: tuple[int, ...]
 
 
 def follow(settled: Settled, config: AcceleratorConfig, policy: Policy) -> Settled:
@@ -93,7 +96,38 @@ def pair_of(settled: Settled, first: Pairwise, second: Convolution) -> Pair | No
     positions, blocks = settled.assigned.layouts[name].positions, where(settled, name)
     if any(origin != first.output or row % positions for origin, row in blocks):
         return None
-    return Pair(first, second, tuple(row // positions for _, row in blocks))
+    kept = _read_by_others(settled, first.output, second)
+    return Pair(first, second, tuple(row // positions for _, row in blocks), kept)
+
+
+def _read_by_others(settled: Settled, name: str, reader: Convolution) -> tuple[int, ...]:
+    """Blocks of a value that not only one operator reads."""
+    graph, positions = settled.assigned.graph, settled.assigned.layouts[name].positions
+    read = {*graph.kept(), *settled.places, *settled.places.values()}
+    for op in graph.ops:
+        if op is not reader and op.output not in settled.views:
+            read.update(op.inputs)
+    blocks = (block for each in read for block in where(settled, each))
+    return tuple(sorted({row // positions for origin, row in blocks if origin == name}))
+
+
+def unstored(settled: Settled) -> frozenset[str]:
+    """Values of which some block is stored nowhere: it is read on chip only."""
+    graph, layouts = settled.assigned.graph, settled.assigned.layouts
+    makers = graph.producers()
+    missing: set[tuple[str, int]] = set()
+    for output, name in settled.followers.items():
+        first, second = makers[name], makers[output]
+        if isinstance(first, Pairwise) and isinstance(second, Convolution):
+            layout = layouts[name]
+            kept = _read_by_others(settled, name, second)
+            missing |= {(name, n) for n in range(layout.blocks) if n not in kept}
+    return frozenset(
+        name
+        for name in graph.values
+        for origin, row in where(settled, name)
+        if (origin, row // layouts[origin].positions) in missing
+    )
 
 
 def pointwise(op: Convolution) -> bool:
@@ -143,7 +177,7 @@ def plan(
     if spread_operand(pair.first, [source.layout.lane_map for source in sources]) is not None:
         return None
     job = jobs(pair.second, read, made, config)[0]
-    follower = Follower(job, pair.blocks, Strided.of(made))
+    follower = Follower(job, pair.blocks, pair.kept, Strided.of(made))
     found = []
     for positions in _tiles(pair, sources, target, config):
         layer = whole_layer(pair.first, sources, target, config, positions)
@@ -165,13 +199,14 @@ def emit_pair(
     """
     pair = pair_of(settled, first, second)
     planned = None if pair is None else plan(pair, emitter.tensors, emitter.config)
-    if planned is None:
+    if pair is None or planned is None:
         raise RefusedError("they do not fit together")
     layer, follower, places = planned
     FollowedEmission(emitter, layer, follower, places).emit()
     return {
         "rows": layer.tiles[0].target.rows,
         "group": places.group,
+        "stored": len(pair.kept),
         "estimate": places.cycles,
         "parts": [first.name, second.name],
     }

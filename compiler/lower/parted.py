@@ -8,6 +8,7 @@ go to the result at once, the others to a scratch from which SELECT fills whole 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -24,6 +25,9 @@ from hw.arch.layout import LaneMap
 
 MOST_SOURCES = 3
 """Blocks that a block of the result is made of, at most: each beyond the first is a pass."""
+
+MOST_TRIED = 10
+"""Blocks of which every half is tried as those of one bank."""
 
 Channels = npt.NDArray[np.int64]
 
@@ -95,8 +99,7 @@ class Parting:
         parts = merges(source, target)
         self.direct = [(part.blocks[0], part.block) for part in parts if _stays(part)]
         self.made = [part for part in parts if not _stays(part)]
-        # In the order of use: neighbours, which meet in a block, lie in different banks.
-        self._kept = list(dict.fromkeys(block for part in self.made for block in part.blocks))
+        self._kept = alternating(self.made)
 
     def cycles(self, config: AcceleratorConfig) -> int:
         """Of VECTOR, for a position."""
@@ -157,6 +160,27 @@ class Parting:
                     pad=pad,
                 )
                 before = place
+
+
+def alternating(made: Sequence[Merge]) -> list[int]:
+    """Blocks that are read again, so that few which meet in a pass have both an even or odd place.
+
+    Places lie in two banks in turn, and rows of one bank are read one after another. In the order
+    of use but for that.
+    """
+    kept = list(dict.fromkeys(block for part in made for block in part.blocks))
+    pairs = [part.blocks[:2] for part in made if len(part.blocks) > 1]
+
+    def meet(even: Sequence[int]) -> int:
+        return sum((a in even) == (b in even) for a, b in pairs)
+
+    best = kept[::2]
+    if len(kept) <= MOST_TRIED:
+        best = min([best, *map(list, itertools.combinations(kept, len(best)))], key=meet)
+    odd = [block for block in kept if block not in best]
+    return [
+        block for pair in itertools.zip_longest(best, odd) for block in pair if block is not None
+    ]
 
 
 def _stays(part: Merge) -> bool:

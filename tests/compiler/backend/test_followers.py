@@ -14,8 +14,8 @@ from compiler.backend.build import emit, lay_out
 from compiler.emit.emitter import RefusedError
 from compiler.flow import followers, liveness
 from compiler.fused.choice import NEVER, Cost
-from compiler.ir import PairwiseKind
-from compiler.policy import OBJECTIVES, Policy
+from compiler.ir import PairwiseKind, Slice
+from compiler.policy import ALL, OBJECTIVES, Policy
 from hw.arch.isa import Array, Drain, Load, Space, Store, Unit
 from sim.backend import Options
 from sim.backends import make_backend
@@ -114,12 +114,67 @@ def test_what_both_read_and_write_passes_the_port_once(always):
     assert moved == (2 * 4 + 3) * 4 * 14 * 14 + 4 * 4
 
 
+def stored_beats(program, config):
+    """Of the layer that makes two results."""
+    layer = next(each for each in program.layers if "+" in each.op)
+    code = program.instructions[layer.first : layer.last]
+    return sum(i.beats * int(np.prod(i.counts)) for i in code if isinstance(i, Store))
+
+
+def test_what_is_read_on_chip_only_is_not_stored(always):
+    """Neither is it compared; the twin is the same sum with another reader."""
+    config, graph = MACHINES["tiny"], both((20, 2, 9, 7), 24)
+    positions = 2 * 9 * 7
+    program, _ = followed(graph, config)
+    assert stored_beats(program, config) == (5 + 6) * positions
+    alone = dataclasses.replace(graph, outputs=graph.outputs[:1])
+    program, found = followed(alone, config)
+    assert found == {"w": "y"} and stored_beats(program, config) == 6 * positions
+    run = execute(alone, config, program)
+    assert run.differing() == [] and {t.name for t in program.tensors} == {"x", "z", "w"}
+
+
+def test_of_a_shuffled_sum_the_half_that_others_read_is_stored(always):
+    config, graph = MACHINES["tiny"], shuffled(24, 3, "channels", False).graph()
+    settled = lay_out(graph, config, Policy())
+    missing = followers.unstored(settled)
+    sums = set(settled.followers.values())
+    assert len(sums) > 1
+    assert sums & missing and not set(settled.followers) & missing
+    program = emit(settled, config)
+    assert not {t.name for t in program.tensors} & missing
+    run = execute(graph, config, program)
+    assert run.differing() == []
+    # The other half is a slice, which is compared.
+    slices = [op.output for op in settled.assigned.graph.ops if isinstance(op, Slice)]
+    assert set(slices) & missing and set(slices) - missing <= {t.name for t in program.tensors}
+
+
+def test_what_is_stored_nowhere_cannot_be_read(always, monkeypatch):
+    """A twin: the second reader is not asked for."""
+    graph, config = _between(), MACHINES["tiny"]
+    wider, end = convolution(
+        np.random.default_rng(1), graph.type("y"), 8, (1, 3, 3), name="more", inputs=("y",),
+        output="u",
+    )  # fmt: skip
+    ops = (*graph.ops, wider)
+    types = {name: graph.type(name) for name in ("a", "b", "y", "w", "v")}
+    whole = checked({"x": graph.type("x")}, ops, types | {"u": end})
+    program, found = followed(whole, config)
+    assert found == {"w": "y"} and execute(whole, config, program).differing() == []
+    monkeypatch.setattr(followers, "_read_by_others", lambda *_: ())
+    settled = lay_out(whole, config, Policy())
+    assert settled.followers == {"w": "y"}
+    assert execute(whole, config, emit(settled, config, dram=ALL)).differing() == ["u"]
+
+
 def test_runs_of_blocks():
     def runs(blocks):
-        return Follower(None, blocks, None).runs
+        return Follower(None, blocks, (), None).runs
 
     assert runs((0, 1, 2)) == [((0, 3), 0)]
     assert runs((4, 5, 1, 3, 2)) == [((0, 2), 4), ((2, 1), 1), ((3, 1), 3), ((4, 1), 2)]
+    assert Follower(None, (), (0, 1, 4), None).stores == [(0, 2), (4, 1)]
 
 
 # Twins ---------------------------------------------------------------------------------------

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compiler.backend.build import generate, lay_out
+from compiler.emit.select import Merge
 from compiler.ir import Pairwise, Rearrange
-from compiler.lower.parted import MOST_SOURCES, Parting, parted
+from compiler.lower.parted import MOST_SOURCES, Parting, alternating, parted
 from hw.arch.axes import standard
 from hw.arch.isa import Permute
 from hw.arch.layout import LaneMap
@@ -75,6 +76,22 @@ def test_shuffled_units(channels, gate, multiply, name):
     run = execute(graph, MACHINES[name])
     assert run.differing() == []
     assert laid(graph, MACHINES[name]) == [] or name != "tiny"
+
+
+def test_blocks_that_meet_lie_in_two_banks():
+    """As in XwiseNet's first stage: in the order of use, the last two would lie in one."""
+    made = [Merge(n, blocks, ()) for n, blocks in enumerate(((0, 1, 2), (2, 3), (0, 1), (1, 3)))]
+
+    def together(kept):
+        banks = {block: place % 2 for place, block in enumerate(kept)}
+        return [part.blocks for part in made if banks[part.blocks[0]] == banks[part.blocks[1]]]
+
+    assert together((0, 1, 2, 3)) == [(1, 3)]
+    kept = alternating(made)
+    assert sorted(kept) == [0, 1, 2, 3] and together(kept) == []
+    # No better than that: three blocks of which each meets both others.
+    triangle = [Merge(n, blocks, ()) for n, blocks in enumerate(((0, 1), (1, 2), (0, 2)))]
+    assert alternating(triangle) == [0, 1, 2]
 
 
 def test_halves_stay_dense():
