@@ -16,22 +16,15 @@ from compiler.array.fields import Place
 from compiler.emit.emitter import Emitter, Probe, holds
 from compiler.emit.schedule import Ring, Slots, Step, run
 from compiler.emit.transfers import Box, Strided, first_parts, load_box, store_box
-from compiler.fused.choice import Cost
 from compiler.fused.operand import dense
+from compiler.fused.pair_plan import PairPlan, with_cost
 from compiler.fused.stages import Pair
 from compiler.fused.strips import Strip, strips_of
 from compiler.fused.temporal import TemporalStage
-from compiler.fused.window import Lines, WindowStage
+from compiler.fused.window import WindowStage
 from compiler.ir import DepthwisePair
-from compiler.tile.convolution_cost import (
-    ARRAY_OVERHEAD,
-    DRAIN_OVERHEAD,
-    LOAD_OVERHEAD,
-    PORT_EFFICIENCY,
-    STORE_OVERHEAD,
-)
 from compiler.tile.geometry import Range, balanced, cuts
-from compiler.tile.regions import Region, split_banks
+from compiler.tile.regions import split_banks
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Space, UnitInstruction
 from hw.arch.layout import ceil_div
@@ -50,73 +43,6 @@ class Tensors:
     source: Tensor
     inner: Tensor
     target: Tensor
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class PairPlan:
-    """A choice of sizes, and what it is estimated to cost.
-
-    Attributes
-    ----------
-    window, temporal: the stages.
-    chunks: blocks that pass together.
-    lines: of a strip; strips: of every chunk.
-    window_size: frames and blocks of an instruction of the first stage.
-    temporal_size: positions and blocks of one of the second.
-    input, inner, output: regions of two strips each.
-    cycles, beats, vectors: estimates, as in `Cost`.
-    """
-
-    window: WindowStage
-    temporal: TemporalStage
-    chunks: tuple[Range, ...]
-    lines: int
-    strips: tuple[Strip, ...]
-    window_size: tuple[int, int]
-    temporal_size: tuple[int, int]
-    input: Region
-    inner: Region
-    output: Region
-    cycles: int = 0
-    beats: int = 0
-    vectors: int = 0
-
-    @property
-    def cost(self) -> Cost:
-        """Its estimates."""
-        return Cost(self.cycles, self.beats, self.vectors)
-
-    @property
-    def beats_of_weights(self) -> tuple[int, int]:
-        """Beats of the weights and of the parameters of a chunk's block."""
-        weights = self.window.problem.block_beats + self.temporal.problem.block_beats
-        return weights, 2 * self.window.problem.parameter_beats
-
-    def window_lines(self, chunk: Range) -> list[Lines]:
-        """Instructions of the first stage in a strip of some blocks."""
-        return self.window.lines(self.frames, self.window_size, chunk)
-
-    @property
-    def frames(self) -> int:
-        """Of what is loaded."""
-        return self.window.source.layout.frames
-
-    def parts(self, strip: Strip, chunk: Range) -> list[tuple[Range, Range]]:
-        """Positions and blocks of each instruction of the second stage."""
-        positions = strip.outputs[1] * self.window.axes[0].out
-        size = min(self.temporal_size[0], positions)
-        blocks = [(chunk[0] + first, n) for first, n in cuts(chunk[1], self.temporal_size[1])]
-        return [(part, some) for some in blocks for part in cuts(positions, size)]
-
-    def describe(self) -> dict[str, Any]:
-        """For the report."""
-        return {
-            "blocks": self.chunks[0][1],
-            "lines": self.lines,
-            "frames_and_blocks": list(self.window_size),
-            "positions_and_blocks": list(self.temporal_size),
-            "estimate": self.cycles,
-        }
 
 
 def plans(op: DepthwisePair, tensors: Tensors, config: AcceleratorConfig) -> Iterator[PairPlan]:
@@ -178,12 +104,25 @@ def _plan(
     plan = PairPlan(
         window, temporal, chunks, lines, strips, first, second, regions[2], regions[1], regions[0]
     )
-    weights, parameters = (min(len(chunks), 2) * blocks * n for n in plan.beats_of_weights)
-    if weights > config.weight_beats:
-        return None
-    if parameters > config.parameter_rows * config.parameter_row_beats:
-        return None
-    return _with_cost(plan, config)
+    slots = _constant_slots(plan, config)
+    return None if slots is None else with_cost(dataclasses.replace(plan, slots=slots), config)
+
+
+def _constant_slots(plan: PairPlan, config: AcceleratorConfig) -> int | None:
+    """Chunks whose constants are on chip; None where two are too many.
+
+    Positions of a strip are computed behind the frames of the next one: if that is another chunk's
+    only one, constants of the chunk after it would be late, and LOAD brings its operand behind
+    them.
+    """
+    room = config.weight_beats, config.parameter_rows * config.parameter_row_beats
+    chunks, blocks = len(plan.chunks), plan.chunks[0][1]
+    most = 2 if len(plan.strips) > 1 else 3
+    for slots in sorted({min(chunks, n) for n in (2, most)}, reverse=True):
+        needed = (slots * blocks * n for n in plan.beats_of_weights)
+        if all(n <= beats for n, beats in zip(needed, room, strict=True)):
+            return slots
+    return None
 
 
 def _window_size(
@@ -198,33 +137,6 @@ def _window_size(
     return frames, balanced(blocks, rows // frames)
 
 
-def _with_cost(plan: PairPlan, config: AcceleratorConfig) -> PairPlan:
-    """The plan with its estimates: of the busiest unit, and of the first and last strip's way."""
-    window, temporal = plan.window, plan.temporal
-    array = drain = loads = stores = vectors = 0
-    width, layout = window.axes[0].out, window.source.layout
-    for chunk in plan.chunks:
-        for strip in plan.strips:
-            many, (_, made) = plan.window_lines(chunk), strip.outputs
-            streamed = plan.frames * window.line * strip.stream[1] * window.problem.passes
-            parts = plan.parts(strip, chunk)
-            positions = made * width
-            streamed += temporal.line * positions * temporal.problem.passes
-            vectors += streamed * chunk[1]
-            array += streamed * chunk[1] + (len(many) + len(parts)) * ARRAY_OVERHEAD
-            results = (plan.frames + temporal.time.out) * positions * chunk[1]
-            drain += results * config.requantize_steps + (len(many) + len(parts)) * DRAIN_OVERHEAD
-            loads += plan.frames * layout.width * strip.inner[1] * chunk[1]
-            stores += temporal.time.out * positions * chunk[1]
-    items = len(plan.chunks) * len(plan.strips)
-    weights = sum(plan.beats_of_weights) * layout.blocks
-    port = (loads + stores + weights) / PORT_EFFICIENCY
-    port += items * (LOAD_OVERHEAD + STORE_OVERHEAD)
-    fill = (loads + array + drain + stores) // items + LOAD_OVERHEAD + STORE_OVERHEAD
-    cycles = int(max(array, drain, port)) + fill
-    return dataclasses.replace(plan, cycles=cycles, beats=loads + stores + weights, vectors=vectors)
-
-
 class PairEmission:
     """Emits one pair by a plan.
 
@@ -237,7 +149,7 @@ class PairEmission:
         self.emitter, self.config, self.plan = emitter, emitter.config, plan
         self.source, self.target = Strided.of(tensors.source), Strided.of(tensors.target)
         self.items = list(itertools.product(plan.chunks, plan.strips))
-        self.slots = min(len(plan.chunks), 2)
+        self.slots = plan.slots
         self.chunk = plan.chunks[0][1]
         weights, parameters = plan.beats_of_weights
         self.weights = emitter.weights.take(self.slots * self.chunk * weights)
@@ -294,7 +206,7 @@ class PairEmission:
         ]
 
     def _fill_constants(self, key: Hashable, slot: int) -> list[UnitInstruction]:
-        """Weights of both stages, then their parameters."""
+        """Weights of both stages in a transfer, and their parameters in one."""
         assert isinstance(key, int)
         plan, chunk = self.plan, self.plan.chunks[key]
         groups: list[tuple[WindowStage | TemporalStage, list[Range]]] = [
@@ -303,23 +215,25 @@ class PairEmission:
         ]
         loads: list[UnitInstruction] = []
         for space in (Space.WEIGHT, Space.PARAMETER):
-            for number, (stage, ranges) in enumerate(groups):
-                make = stage.weights if space == Space.WEIGHT else stage.parameters
-                data = b"".join(make(*each) for each in ranges)
-                place = self._constants(slot)[number][space == Space.PARAMETER]
-                loads.append(self.emitter.load_constant(data, space, place))
+            data = b"".join(
+                (stage.weights if space == Space.WEIGHT else stage.parameters)(*each)
+                for stage, ranges in groups
+                for each in ranges
+            )
+            place = self._constants(slot, chunk[1])[0][space == Space.PARAMETER]
+            loads.append(self.emitter.load_constant(data, space, place))
         return loads
 
-    def _constants(self, slot: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        """First beats of the weights and parameters of both stages in a slot."""
+    def _constants(self, slot: int, blocks: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """First beats of the weights and parameters of both stages, of some blocks in a slot."""
         problems = self.plan.window.problem, self.plan.temporal.problem
         weights, parameters = self.plan.beats_of_weights
         weight = self.weights + slot * self.chunk * weights
         parameter = self.parameters + slot * self.chunk * parameters
         first = weight, parameter
         second = (
-            weight + self.chunk * problems[0].block_beats,
-            parameter + self.chunk * problems[0].parameter_beats,
+            weight + blocks * problems[0].block_beats,
+            parameter + blocks * problems[0].parameter_beats,
         )
         return first, second
 
@@ -363,7 +277,7 @@ class PairEmission:
             row = self.plan.input.slot(slots["input"], SLOTS) if loaded else self.plan.input.row
             place = dense(row, (0, strip.inner[0], 0), size)
             place = dataclasses.replace(place, row=row - chunk[0] * place.pitches[3])
-            weight, parameter = self._constants(slots["constants"])[0]
+            weight, parameter = self._constants(slots["constants"], chunk[1])[0]
             for lines in self.plan.window_lines(chunk):
                 skipped = lines.blocks[0] - chunk[0]
                 self._emit(
@@ -386,7 +300,7 @@ class PairEmission:
         temporal = self.plan.temporal
 
         def body(slots: Slots) -> None:
-            weight, parameter = self._constants(slots["constants"])[1]
+            weight, parameter = self._constants(slots["constants"], chunk[1])[1]
             for positions, blocks in self.plan.parts(strip, chunk):
                 skipped = blocks[0] - chunk[0]
                 self._emit(
