@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy import sparse
+from scipy.sparse.linalg import spsolve
 
 from hw.boards.ecp5 import BLOCK_SITES
-from hw.boards.floorplan import floorplan
+from hw.boards.floorplan import _read, _settle, floorplan
 
 
 def chains(length: int, count: int) -> dict:
@@ -57,3 +59,20 @@ def test_too_many_blocks_are_refused():
     }
     with pytest.raises(ValueError, match="157 cells MULT18X18D, 156 sites"):
         floorplan(cells)
+
+
+def test_points_settle_where_their_springs_balance():
+    """As a direct solution of the same equations says; and that of other springs is another one."""
+    design = _read(chains(12, 5))
+    draw = np.random.default_rng(3)
+    anchored, anchor = draw.uniform(0.01, 0.5, design.points), draw.normal(size=(design.points, 2))
+    settled = _settle(design, anchored, anchor, np.zeros_like(anchor), 1e-10)
+
+    def direct(weights: np.ndarray) -> np.ndarray:
+        system = (design.laplacian + sparse.diags(weights)).tocsc()
+        return np.stack([spsolve(system, weights * goal) for goal in anchor.T], axis=1)
+
+    assert np.abs(settled - direct(anchored)).max() < 1e-7
+    weaker = anchored.copy()
+    weaker[7] *= 0.9
+    assert np.abs(settled - direct(weaker)).max() > 1e-4
