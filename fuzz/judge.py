@@ -27,9 +27,9 @@ Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
 SLACK = 0.02
 """Steps beyond one half by which a code may be off: what sums and products in float32 cost."""
-BIAS = 0.1
-"""The same where a bias is real or has a scale of its own: it is rounded to the accumulator's unit,
-which may be a fifth of a step; where it is more, the rounding costs too much."""
+BIAS = 0.125
+"""The same where a bias or an offset per channel is real or has a scale of its own: it is rounded to
+the accumulator's unit. The product refuses what misses an offset by more (docs/numerics.md)."""
 NORM = 0.15
 """The same behind a norm, whose constants are rounded: ε where a group is all but constant."""
 OPERATOR = re.compile(r"\(\w+\)")
@@ -263,9 +263,11 @@ def operator(nodes: Nodes, code: Code) -> str:
 
 
 def _rounds_bias(nodes: Nodes, code: Code) -> bool:
-    """Whether a product's bias is anything but int32 in units of the accumulator."""
+    """Whether an offset is anything but int32 in units of the accumulator."""
     producers = {n: node for node in nodes.model.graph.node for n in node.output}
     for node in between(nodes, code):
+        if node.op_type == "BatchNormalization":
+            return True
         if node.op_type in ("Conv", "Gemm") and len(node.input) > 2:
             made = producers.get(node.input[2])
             codes = nodes.constants.get(made.input[0]) if made is not None and made.input else None

@@ -235,10 +235,13 @@ class Builder:
         for port in [p for p in self.inputs if p.value not in read]:
             self.inputs.remove(port)
             value = self.values.pop(port.value)
+            if value.origin == COMPILER:
+                continue
             others = [
                 other
                 for other in self.inputs
                 if other.onnx_name == port.onnx_name
+                and other.value in read
                 and self.values[other.value].origin == COMPILER
                 and self.type(other.value).quantization == value.type.quantization
             ]

@@ -36,7 +36,7 @@ def gemm(b: Bench) -> None:
 def _flattened(b: Bench, x: Value) -> Value:
     """[1, C, ...] as [1, features]: with a quantizer, without, or on codes."""
     shape = (1, math.prod(x.shape[1:]))
-    if shape[1] > 2048:
+    if shape[1] > 2048 or x.shape[0] > 1:
         raise Unsuitable
     w = b.writer
 
