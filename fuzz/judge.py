@@ -28,8 +28,8 @@ Arrays = dict[str, Array]
 SLACK = 0.02
 """Steps beyond one half by which a code may be off: what sums and products in float32 cost."""
 BIAS = 0.125
-"""The same where a bias or an offset per channel is real or has a scale of its own: it is rounded to
-the accumulator's unit. The product refuses what misses an offset by more (docs/numerics.md)."""
+"""The same where a bias or an offset per channel is real or has a scale of its own: it is rounded
+to the accumulator's unit. The product refuses what misses an offset by more (docs/numerics.md)."""
 NORM = 0.15
 """The same behind a norm, whose constants are rounded: ε where a group is all but constant."""
 OPERATOR = re.compile(r"\(\w+\)")
