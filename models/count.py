@@ -20,7 +20,7 @@ from models.network import Config
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _SAME_SHAPE = (*_NORMS, nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Dropout)
-"""Skipped: on the meta device torch takes norms apart, which takes as long as all that is counted."""
+"""Skipped: on the meta device torch takes norms apart, which takes as long as all the rest."""
 
 
 @dataclass(frozen=True)
