@@ -373,6 +373,9 @@ def context(rows: list[Row], quick: bool) -> None:
         shared = sum(layer["cycles"] for layer in blocks if layer not in alone)
         what = "  sums with the convolution that follows them"
         rows.append(Row(what, f"{shared:,}, {shared / run['cycles']:.2%}"))
+        trailed = sum(each["cycles"] for each in layers if each["op"].endswith("+ attention_pool"))
+        what = "  convolutions with the pool that trails them"
+        rows.append(Row(what, f"{trailed:,}, {trailed / run['cycles']:.2%}"))
     more, most = cycles["ss"] - cycles["none"], CONTEXT["ss"]
     assert most is not None
     share = more / cycles["ss"]
