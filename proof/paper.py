@@ -31,15 +31,13 @@ class Paper:
 
 
 ENCODERS = ("vtn_resnet34", "vtn_resnet50", "vtn_mobilenetv2", "vtn_seresnext101")
-FASTTRG_LAYERS = "inside=/slow/"
 ROWS = (
     Paper("vtn_decoder"),
     Paper("vtn_resnet34", unrun=FUNCTIONAL),
     Paper("vtn_mobilenetv2", unrun=FUNCTIONAL),
     *(Paper(name, "part=encoder") for name in ENCODERS),
     Paper("xwisenet"),
-    Paper("fasttrg", unrun=FUNCTIONAL),
-    Paper("fasttrg", FASTTRG_LAYERS),
+    Paper("fasttrg"),
     *(Paper(f"r3d18_{kind}", unrun=ALONE) for kind in ("trad", "st", "dw", "x")),
     Paper("eacnet_r50", unrun=FUNCTIONAL),
     *(Paper("eacnet_r50", f"inside=/{part}/") for part in ("mgte.4", "mgte.5", "ate")),
