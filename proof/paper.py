@@ -1,6 +1,6 @@
 """What is proven at paper size, and where: rows of the table of `proof.families`.
 
-RTL runs what it can do in minutes: whole networks up to some 10 Mcycles, of larger ones a frame
+RTL runs what it can do in minutes: whole networks up to some 40 Mcycles, of larger ones a frame
 or layers of their own (`models cut`), with codes that the whole network makes there.
 """
 
