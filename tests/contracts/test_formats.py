@@ -39,7 +39,29 @@ def made(tmp_path_factory):
     data = (folder / "build" / "program.bin").read_bytes()
     size = int.from_bytes(data[12:16], "little")
     results = [run(folder / "build", on).files[0] for on in ("cycle", "functional")]
-    return json.loads(data[48 : 48 + size]), *(json.loads(path.read_text()) for path in results)
+    header, *found = (
+        json.loads(text) for text in (data[48 : 48 + size], *(path.read_text() for path in results))
+    )
+    assert len(thinned(found[0])["layers"]) > 2, "layers of several shapes"
+    return thinned(header), *map(thinned, found)
+
+
+def shape(value):
+    """Names and types of a JSON value; what a schema of these files asks about."""
+    if isinstance(value, dict):
+        return tuple((name, shape(each)) for name, each in sorted(value.items()))
+    return tuple(map(shape, value)) if isinstance(value, list) else type(value).__name__
+
+
+def thinned(value):
+    """One element of each shape in every list: jschon takes a second for some hundred values."""
+    if isinstance(value, dict):
+        return {name: thinned(each) for name, each in value.items()}
+    if not isinstance(value, list):
+        return value
+    if any(isinstance(each, dict) for each in value):
+        return [thinned(each) for each in {shape(each): each for each in value}.values()]
+    return value
 
 
 def valid(kind, content):

@@ -32,6 +32,7 @@ from sim.functional.vector import execute_elementwise, execute_reduce
 from tests.hw.compute.support import Bench, Trace, words
 from tests.ladder.folds import FoldDraws
 from tests.machines import folding
+from tests.marks import large
 
 pytestmark = pytest.mark.rtl
 ROWS = folding("tiny")
@@ -105,7 +106,7 @@ def check(config: AcceleratorConfig, code: list[UnitInstruction], seed: int = 0)
 
 @CONFIGS
 @KINDS
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *map(large, range(1, 4))])
 def test_random_instructions(config, kind, seed):
     draws = FoldDraws(config, 100 * seed + len(kind))
     for _ in range(3):
@@ -146,7 +147,7 @@ def nest(counts, **fields):
 
 @CONFIGS
 @pytest.mark.parametrize("op", list(ElementwiseOp)[1:])
-@pytest.mark.parametrize("lane", range(4))
+@pytest.mark.parametrize("lane", [0, *map(large, (1, 2)), 3])
 def test_one_lane_stands_for_all(config, op, lane):
     scales = {"multiplier_a": 1 << 23, "shift_a": 21, "multiplier_b": 1 << 23, "shift_b": 21}
     if op is ElementwiseOp.PRODUCT:
