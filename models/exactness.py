@@ -99,6 +99,7 @@ class _Rewriter:
         self.constants = {each.name: each for each in graph.initializer}
         self.makers = {name: node for node in graph.node for name in node.output}
         self.inputs = {each.name: each.type.tensor_type.elem_type for each in graph.input}
+        self.names = {*self.constants, *self.makers, *self.inputs}
         self.shifted: dict[str, str] = {}
         self.behind: dict[str, list[onnx.NodeProto]] = {}
 
@@ -115,8 +116,7 @@ class _Rewriter:
             elif node.op_type in PRODUCTS:
                 first, second = (self._dequantizer(name) for name in node.input[:2])
                 if first and second and (self._codes(first), self._codes(second)) == PAIR:
-                    for at in (0, 2):
-                        second.input[at] = self._shift(second.input[at])
+                    self._dequantize(second)
         self._place()
 
     def _place(self) -> None:
@@ -140,9 +140,12 @@ class _Rewriter:
             return self.outer._kind(name) if self.outer else 0
         if node.op_type == "Constant":
             return next((a.t.data_type for a in node.attribute if a.name == "value"), 0)
-        if node.op_type == "QuantizeLinear" and len(node.input) > 2:
+        if node.op_type != "QuantizeLinear":
+            return 0
+        if len(node.input) > 2 and node.input[2]:
             return self._kind(node.input[2])
-        return 0
+        said = next((a.i for a in node.attribute if a.name == "output_dtype"), 0)
+        return said or int(TensorProto.UINT8)
 
     def _dequantizer(self, name: str) -> onnx.NodeProto | None:
         """What dequantizes an operand, behind whatever moves it or is elementwise."""
@@ -152,17 +155,42 @@ class _Rewriter:
         return node
 
     def _codes(self, node: onnx.NodeProto) -> int:
-        """Type of what a DequantizeLinear reads; one without a zero point is left as it is."""
-        return self._kind(node.input[2]) if len(node.input) > 2 else 0
+        """Type of what a DequantizeLinear reads."""
+        zero = node.input[2] if len(node.input) > 2 else ""
+        return self._kind(zero or node.input[0])
+
+    def _dequantize(self, node: onnx.NodeProto) -> None:
+        """Let a DequantizeLinear read U8, with the same reals."""
+        codes, scale, zero = (*node.input, "")[:3]
+        shifted = self._shift(zero) if zero else self._halves(scale)
+        codes = self._shift(codes)
+        del node.input[:]
+        node.input.extend([codes, scale, shifted])
+
+    def _halves(self, scale: str) -> str:
+        """Zero points of 128, as many as there are scales."""
+        made = self._new(f"{scale}/halves")
+        value = numpy_helper.from_array(np.array([HALF], np.uint8))
+        self.behind.setdefault(scale, []).extend(
+            [
+                helper.make_node("Shape", [scale], [f"{made}/shape"]),
+                helper.make_node("ConstantOfShape", [f"{made}/shape"], [made], value=value),
+            ]
+        )
+        return made
+
+    def _new(self, name: str) -> str:
+        """A name that nothing has."""
+        while self._taken(name):
+            name += "_"
+        self.names.add(name)
+        return name
 
     def _shift(self, name: str) -> str:
         """S8 codes as U8, 128 more."""
         if name in self.shifted:
             return self.shifted[name]
-        made = f"{name}/unsigned"
-        while self._taken(made):
-            made += "_"
-        self.shifted[name] = made
+        made = self.shifted[name] = self._new(f"{name}/unsigned")
         if name in self.constants:
             codes = numpy_helper.to_array(self.constants[name]).astype(np.int16) + HALF
             self.graph.initializer.append(numpy_helper.from_array(codes.astype(np.uint8), made))
@@ -170,14 +198,15 @@ class _Rewriter:
         half = numpy_helper.from_array(np.int32(HALF), f"{made}/half")
         self.graph.initializer.append(half)
         wide, sums = f"{made}/wide", f"{made}/sum"
-        self.behind[name] = [
-            helper.make_node("Cast", [name], [wide], to=TensorProto.INT32),
-            helper.make_node("Add", [wide, half.name], [sums]),
-            helper.make_node("Cast", [sums], [made], to=TensorProto.UINT8),
-        ]
+        self.behind.setdefault(name, []).extend(
+            [
+                helper.make_node("Cast", [name], [wide], to=TensorProto.INT32),
+                helper.make_node("Add", [wide, half.name], [sums]),
+                helper.make_node("Cast", [sums], [made], to=TensorProto.UINT8),
+            ]
+        )
         return made
 
     def _taken(self, name: str) -> bool:
-        """Whether a name is one of the file's."""
-        mine = name in self.makers or name in self.constants or name in self.inputs
-        return mine or (self.outer is not None and self.outer._taken(name))
+        """Whether something has a name."""
+        return name in self.names or (self.outer is not None and self.outer._taken(name))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from compiler.emit.combs import Comb
@@ -58,6 +58,25 @@ class Banks:
         """The next bank."""
         bank, self._next = self._next, 1 - self._next
         return bank
+
+
+class Stores:
+    """What a convolution stores, in order; asked which of it a load has to wait for.
+
+    Parameters
+    ----------
+    target: where it stores. boxes: what each store takes. beat: bytes of a beat.
+    """
+
+    def __init__(self, target: Strided, boxes: Iterable[Box], beat: int):
+        self._combs = [Comb.of(store_box(target, box, 0), beat) for box in boxes]
+        self._beat = beat
+
+    def last(self, loads: Iterable[Load]) -> int:
+        """Number of the last store that loads need; -1 where they need none."""
+        reads = [Comb.of(load, self._beat) for load in loads]
+        found = (n for n, comb in enumerate(self._combs) if any(map(comb.meets, reads)))
+        return max(found, default=-1)
 
 
 class Weaver(Protocol):
@@ -170,15 +189,11 @@ class Behind:
         cycles: int,
     ) -> list[Step]:
         """The convolution's steps with the trailer's (`Weaver.woven`)."""
-        beat = self.emitter.config.port.bytes
         ends = [number for number, _ in stores]
-        combs = [Comb.of(store_box(target, box, 0), beat) for _, box in stores]
-        ready = []
-        for tile in self.trailer.stream.tiles:
-            reads = [Comb.of(load, beat) for load in self._loads(tile, 0)]
-            needed = (n for n, c in enumerate(combs) if any(c.meets(read) for read in reads))
-            ready.append((max(needed), tile))
+        made = Stores(target, (box for _, box in stores), self.emitter.config.port.bytes)
+        ready = [(made.last(self._loads(tile, 0)), tile) for tile in self.trailer.stream.tiles]
         ready.sort(key=lambda each: each[0])
+        assert ready[0][0] >= 0, "it reads what the convolution stores"
         behind: dict[int, list[int]] = defaultdict(list)
         # Evenly: many tiles at once would keep the vector unit from what the array waits for.
         most, place = ceil_div(len(ready), len(ends)), 0

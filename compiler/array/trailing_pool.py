@@ -13,11 +13,10 @@ from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 
 from compiler.array.attention_pool import PoolEmission
-from compiler.array.tail import Banks
-from compiler.emit.combs import Comb
+from compiler.array.tail import Banks, Stores
 from compiler.emit.emitter import Emitter, Probe
 from compiler.emit.schedule import Ring, Step
-from compiler.emit.transfers import Box, Strided, store_box
+from compiler.emit.transfers import Box, Strided
 from compiler.ops import AttentionPool
 from compiler.tile.attention_pool import FOLD_OVERHEAD, PoolTiling
 from compiler.tile.convolution_cost import ARRAY_OVERHEAD, DRAIN_OVERHEAD, LOAD_OVERHEAD
@@ -156,15 +155,13 @@ class PoolBehind:
         self, target: Strided, stores: Sequence[tuple[int, Box]]
     ) -> dict[tuple[int, int], int]:
         """By tile and piece: the last store that it needs, −1 where it lies there before."""
-        beat = self.emission.config.port.bytes
-        combs = [Comb.of(store_box(target, box, 0), beat) for _, box in stores]
-        found = {}
-        for tile in range(len(self.emission.tiles)):
-            for piece in range(len(self.emission.pieces)):
-                reads = [Comb.of(load, beat) for load in self.emission.loads(tile, piece, 0)]
-                meets = (n for n, c in enumerate(combs) if any(c.meets(read) for read in reads))
-                found[tile, piece] = max(meets, default=-1)
-        return found
+        made = Stores(target, (box for _, box in stores), self.emission.config.port.bytes)
+        tiles, pieces = len(self.emission.tiles), len(self.emission.pieces)
+        return {
+            (tile, piece): made.last(self.emission.loads(tile, piece, 0))
+            for tile in range(tiles)
+            for piece in range(pieces)
+        }
 
 
 class _Order:

@@ -49,6 +49,14 @@ def qdq():
     ]
 
 
+def without_zero_points():
+    """What a DequantizeLinear reads says whether it is U8 or S8."""
+    nodes = qdq()
+    for node in nodes[:2]:
+        del node.input[2:]
+    return nodes
+
+
 def branch():
     inner = helper.make_graph(
         qlinear_matmul(), "arm", [], [helper.make_tensor_value_info("y", TensorProto.UINT8, None)]
@@ -57,7 +65,7 @@ def branch():
     return [helper.make_node("If", ["yes"], ["y"], then_branch=inner, else_branch=inner)]
 
 
-FORMS = {f.__name__: f for f in (qlinear_matmul, qgemm, qdq, branch)}
+FORMS = {f.__name__: f for f in (qlinear_matmul, qgemm, qdq, without_zero_points, branch)}
 
 
 def model(form, b_is_constant):
@@ -80,8 +88,9 @@ def options(level):
     return made
 
 
-def expected():
-    sums = (A.astype(np.int64) - ZA) @ (B.astype(np.int64) - ZB)
+def expected(form="qdq"):
+    za, zb = (0, 0) if form == "without_zero_points" else (ZA, ZB)
+    sums = (A.astype(np.int64) - za) @ (B.astype(np.int64) - zb)
     return np.clip(np.rint(sums / np.float64(SCALE)) + ZY, 0, 255)
 
 
@@ -96,27 +105,27 @@ def run(made, level):
 @pytest.mark.parametrize("form", FORMS)
 def test_sums_beyond_16_bits_are_exact(form, b_is_constant, level):
     assert np.abs((A[0, :2].astype(int) - 0) @ B[:2].astype(int)).max() > 1 << 15
-    assert np.array_equal(run(model(form, b_is_constant), level), expected())
+    assert np.array_equal(run(model(form, b_is_constant), level), expected(form))
 
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("b_is_constant", [True, False], ids=["weights", "activations"])
 @pytest.mark.parametrize("form", FORMS)
 def test_rewritten_files_say_the_same_on_any_cpu(form, b_is_constant, level, monkeypatch):
-    """As where the CPU saturates; a zero point that moves by one less is seen."""
+    """As where the CPU saturates; codes that move by one less are seen."""
     made = model(form, b_is_constant)
     monkeypatch.setattr(exactness, "saturates", lambda: True)
     assert unsaturated(made) != made
-    assert np.array_equal(run(made, level), expected())
+    assert np.array_equal(run(made, level), expected(form))
     assert {v.name for v in unsaturated(made).graph.input} == {v.name for v in made.graph.input}
 
     class Off(exactness._Rewriter):
         def _shift(self, name):
-            monkeypatch.setattr(exactness, "HALF", 127 if name == "zb" else 128)
+            monkeypatch.setattr(exactness, "HALF", 127 if name == "b" else 128)
             return super()._shift(name)
 
     monkeypatch.setattr(exactness, "_Rewriter", Off)
-    assert not np.array_equal(run(made, level), expected())
+    assert not np.array_equal(run(made, level), expected(form))
 
 
 def test_signed_first_operands_stay():

@@ -432,21 +432,3 @@ NOT_NORMS = [of_other_axes, by_other_power, by_a_gain_per_group, by_the_root_of_
 def test_what_only_looks_like_a_norm_is_refused(way):
     writer = Writer(SHAPE)
     assert findings(writer.model(way(writer)))
-
-
-def test_an_input_that_is_needed_in_a_third_form_only():
-    """Neither as the file has it nor as its view is cut, but as the norm wants it."""
-    builder = Builder()
-    x = builder.dequantize("x", Q(0.0047, 0, S), shape=(1, 4, 2, 2, 2))
-    lines = builder.op("Reshape", [x, builder.constant("shape", np.array([1, 4, 8]))], "lines")
-    rng = np.random.default_rng(2)
-    constants = [rng.uniform(0.8, 1.4, 8), rng.uniform(-0.7, 0.1, 8)]
-    names = [
-        builder.constant(n, c.astype(np.float32)) for n, c in zip("gb", constants, strict=True)
-    ]
-    builder.op("LayerNormalization", [lines, *names], axis=2, epsilon=1e-3)
-    model = builder.model(Q(0.00993695, -27, S))
-    feeds = fed((1, 4, 2, 2, 2), S)
-    (port,) = imported(model).inputs
-    assert (port.value, port.onnx_name) == ("x", "x")
-    assert figures(model, feeds, "norm").beyond == 0
