@@ -53,7 +53,7 @@ def _one_thread():
 
 
 def _limit(network, inputs, at, made):
-    """How far libraries may be apart; norms over few elements lose much of float32, each its own."""
+    """How far libraries may be apart: norms over few elements lose much of float32."""
     exact = copy.deepcopy(network).double()
     with torch.no_grad():
         real = outputs_of(exact(*(x.double() if x.is_floating_point() else x for x in inputs)))[at]
