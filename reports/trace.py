@@ -104,13 +104,12 @@ def _counters(report: Report) -> list[dict[str, Any]]:
 
 def _rate(spans: list[Span], edges: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Bytes per cycle in each interval."""
-    total = np.zeros(len(edges))
-    for span in spans:
-        first, last = np.searchsorted(edges, (span.issue, span.end))
-        inside = edges[first:last]
-        total[first:last] += span.bytes * (inside - span.issue) / (span.end - span.issue)
-        total[last:] += span.bytes
-    return np.asarray(np.diff(total) / np.diff(edges))
+    issue, end, size = np.array([(s.issue, s.end, s.bytes) for s in spans], np.float64).T
+    cycle = np.concatenate([issue, end])
+    order = np.argsort(cycle, kind="stable")
+    rate = np.cumsum(np.concatenate([size, -size])[order] / np.tile(end - issue, 2)[order])
+    moved = np.concatenate([[0.0], np.cumsum(rate[:-1] * np.diff(cycle[order]))])
+    return np.asarray(np.diff(np.interp(edges, cycle[order], moved)) / np.diff(edges))
 
 
 def _series(
