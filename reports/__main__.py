@@ -52,6 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--clock", type=_megahertz, default=CLOCK_HZ, metavar="MHZ", help="for times; default: 100"
     )
+    parser.add_argument(
+        "--png", action="store_true", help="write the figures as PNG, too, besides SVG"
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     form.add_argument("--csv", action="store_true", help="print the table of layers as CSV instead")
@@ -90,7 +93,12 @@ def main(arguments: list[str] | None = None) -> int:
     args = _parser().parse_args(words)
     try:
         done = report(
-            args.build, args.output, run=args.run, direct=args.direct, clock_hz=args.clock
+            args.build,
+            args.output,
+            run=args.run,
+            direct=args.direct,
+            clock_hz=args.clock,
+            png=args.png,
         )
     except ReportError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -41,6 +41,7 @@ def report(
     run: str | None = None,
     direct: Path | None = None,
     clock_hz: float = CLOCK_HZ,
+    png: bool = False,
 ) -> Reported:
     """Write page, figures, tables and trace of a run.
 
@@ -51,6 +52,7 @@ def report(
     run: a run of the build by name, or its path.
     direct: a run of the same network built with ``hfa="off"``, to compare energy with.
     clock_hz: frequency for times and frames per second.
+    png: write the figures as PNG, too, besides SVG.
 
     Raises
     ------
@@ -61,7 +63,7 @@ def report(
     target = output or folder(result)
     found = read(result, clock_hz)
     other = None if direct is None else _direct(direct, found)
-    files = write(found, target, other)
+    files = write(found, target, other, png=png)
     return Reported(found, other, target / "index.html", tuple(files), result, tuple(others))
 
 

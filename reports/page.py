@@ -45,8 +45,8 @@ def page(report: Report, figures: Mapping[str, str], direct: Report | None = Non
     )
     footer = (
         "<footer>Written by <code>python -m reports</code>. The same figures for machines: "
-        "<code>report.json</code>, <code>layers.csv</code>; the timeline for ui.perfetto.dev: "
-        "<code>trace.json</code>.</footer>"
+        "<code>report.json</code>, <code>layers.csv</code>; the figures: <code>*.svg</code>; the "
+        "timeline for ui.perfetto.dev: <code>trace.json</code>.</footer>"
     )
     body = f"{_header(report)}<nav>{links}</nav>{_cards(report)}{parts}{footer}"
     return document(report.title, body)

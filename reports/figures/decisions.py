@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import itertools
 
-from matplotlib import rc_context
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
-
 from reports import paths, theme
-from reports.figures.common import WIDTH, prefixed
+from reports.drawing import Axes, Box, Key, Legend, Picture, linear
+from reports.figures.common import beside
 from reports.report import Report
 from reports.units import count, share
 
 COLOURS = (theme.RED, theme.MUTED, *theme.UNIT_COLOURS.values())
 """By path, the one with the most cycles first."""
+HEIGHT = 150.0
+"""Points."""
+WITHIN = 4
+"""Columns of the legend."""
 
 
-def decisions(report: Report) -> Figure:
+def decisions(report: Report) -> Picture:
     """Two parts: cycles of every step by the way that it took; how many steps took how long."""
     steps = paths.taken(report)
     kinds = sorted(
@@ -25,33 +26,42 @@ def decisions(report: Report) -> Figure:
     )
     colour = {kind: COLOURS[n % len(COLOURS)] for n, kind in enumerate(kinds)}
     letters = paths.letters(paths.kinds(report))
-    with rc_context(theme.RC):
-        figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
-        left, right = figure.subplots(1, 2, width_ratios=(4, 1), sharey=True)
-        for number, step in enumerate(steps):
-            words = f"step {number}: {paths.decisions(step.path)}, {count(step.cycles or 0)} cycles"
-            bar = left.bar(number, step.cycles or 0, 0.9, color=colour[step.path])
-            bar[0].set_gid(theme.tip(words))
-        left.set(xlabel="step of the clip", xlim=(-0.7, len(steps) - 0.3), ylabel="cycles")
-        prefixed(left.yaxis)
-        changes = sum(a.path != b.path for a, b in itertools.pairwise(steps))
-        times = "once" if changes == 1 else f"{count(changes)} times"
-        left.set_title(f"Cycles of each step; the way changes {times}", pad=24)
-        handles = []
-        for kind in kinds:
-            mine = [s.cycles or 0 for s in steps if s.path == kind]
-            words = f"{letters[kind]}: {share(len(mine) / len(steps))} of the steps"
-            handles.append(Patch(color=colour[kind], label=words))
-            low, high = min(mine), max(mine)
-            height = max(high - low, 0.02 * max(s.cycles or 1 for s in steps))
-            right.barh(
-                (low + high) / 2,
-                len(mine),
-                height,
-                color=colour[kind],
-                gid=theme.tip(f"{len(mine)} steps of {count(low)} to {count(high)} cycles"),
+    mine = {kind: [s.cycles or 0 for s in steps if s.path == kind] for kind in kinds}
+    legend = Legend(
+        [
+            Key(
+                colour[kind], f"{letters[kind]}: {share(len(mine[kind]) / len(steps))} of the steps"
             )
-        left.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4)
-        right.set(xlabel="steps")
-        right.set_title("How often", pad=24)
-    return figure
+            for kind in kinds
+        ],
+        WITHIN,
+    )
+    most = max(s.cycles or 1 for s in steps)
+    changes = sum(a.path != b.path for a, b in itertools.pairwise(steps))
+    times = "once" if changes == 1 else f"{count(changes)} times"
+    up = linear(0, 1.05 * most, "cycles", most=6)
+    left = Axes(
+        linear(-0.7, len(steps) - 0.3, "step of the clip", shown=count),
+        up,
+        f"Cycles of each step; the way changes {times}",
+        above=legend.height + 8,
+    )
+    for number, step in enumerate(steps):
+        words = f"step {number}: {paths.decisions(step.path)}, {count(step.cycles or 0)} cycles"
+        left.add(Box(number - 0.45, 0, 0.9, step.cycles or 0, colour[step.path], words))
+    longest = max(map(len, mine.values()))
+    right = Axes(
+        linear(0, 1.05 * longest, "steps", most=3, shown=count),
+        up.without_words(),
+        "How often",
+        above=legend.height + 8,
+    )
+    for kind in kinds:
+        low, high = min(mine[kind]), max(mine[kind])
+        height = max(high - low, 0.02 * most)
+        words = f"{len(mine[kind])} steps of {count(low)} to {count(high)} cycles"
+        base = (low + high - height) / 2
+        right.add(Box(0, base, len(mine[kind]), height, colour[kind], words))
+    picture = beside([left, right], (4, 1), HEIGHT)
+    picture.extra += legend.shapes(left.left, left.top - legend.height - 4)
+    return picture

@@ -5,14 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
-
 from reports import theme
-from reports.figures.common import WIDTH, prefixed
-from reports.report import LayerRow, Region, Report
+from reports.drawing import Axes, Axis, Box, Key, Legend, Line, Picture, Stairs, linear
+from reports.figures.common import stack
+from reports.report import LayerRow, Live, Region, Report
 from reports.units import count, share, si
 
 KINDS = {
@@ -21,6 +17,8 @@ KINDS = {
     "input": (theme.GREEN, "inputs"),
     "tensor": (theme.BLUE, "stored tensors"),
 }
+MAP, PAD = 215.0, 44.0
+"""Points: height of the map of DRAM, and of a scratchpad with the room above it."""
 STRIP = 0.84
 """Height of a full scratchpad; strips lie at distances of 1."""
 NEAR = 4096
@@ -29,22 +27,18 @@ OUTPUT = -2
 """`Region.last` of what no layer reads."""
 
 
-def dram(report: Report) -> Figure:
+def dram(report: Report) -> Picture:
     """A field per region: its addresses up, the cycles during which it is needed across."""
-    with rc_context(theme.RC):
-        figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
-        axes = figure.subplots()
-        for region in joined(report.regions):
-            _field(axes, report, region)
-        end = max((r.address + r.bytes for r in report.regions), default=1)
-        axes.set(xlim=(0, report.cycles), ylim=(0, end), xlabel="cycle", ylabel="address")
-        axes.set_title("DRAM: what lies where, while it is needed")
-        prefixed(axes.xaxis)
-        prefixed(axes.yaxis, "B")
-        present = [kind for kind in KINDS if any(r.kind == kind for r in report.regions)]
-        handles = [Patch(color=KINDS[kind][0], label=KINDS[kind][1]) for kind in present]
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles) or 1)
-    return figure
+    end = max((r.address + r.bytes for r in report.regions), default=1)
+    axes = Axes(
+        linear(0, report.cycles, "cycle"),
+        linear(0, end, "address", "B", most=7),
+        "DRAM: what lies where, while it is needed",
+    )
+    axes.add(*(_field(report, region) for region in joined(report.regions)))
+    present = [kind for kind in KINDS if any(r.kind == kind for r in report.regions)]
+    keys = [Key(*KINDS[kind]) for kind in present]
+    return stack([axes], [MAP], Legend(keys, len(keys)))
 
 
 def joined(regions: Sequence[Region]) -> list[Region]:
@@ -66,8 +60,7 @@ def joined(regions: Sequence[Region]) -> list[Region]:
     return found
 
 
-def _field(axes: Axes, report: Report, region: Region) -> None:
-    colour = KINDS[region.kind][0]
+def _field(report: Report, region: Region) -> Box:
     layers = report.layers
     begin = layers[region.first].first_cycle if region.first >= 0 else 0
     kept = region.last == OUTPUT or region.last >= len(layers)
@@ -76,76 +69,53 @@ def _field(axes: Axes, report: Report, region: Region) -> None:
         f"{region.name}: {si(region.bytes, 'B')} from {region.address:#x}, cycles {count(begin)} "
         f"to {count(end)}"
     )
-    axes.add_patch(
-        Rectangle(
-            (begin, region.address),
-            end - begin,
-            region.bytes,
-            facecolor=colour,
-            edgecolor=theme.SURFACE,
-            linewidth=0.4,
-            gid=theme.tip(words),
-        )
-    )
+    colour = KINDS[region.kind][0]
+    size = end - begin, region.bytes
+    return Box(begin, region.address, *size, colour, words, edge=theme.SURFACE, line=0.4)
 
 
-def scratchpads(report: Report) -> Figure:
+def scratchpads(report: Report) -> Picture:
     """A strip per scratchpad: rows that live over time, on those that each layer addresses."""
-    names = list(report.capacity)
-    with rc_context(theme.RC):
-        figure = Figure(figsize=(WIDTH, 1.5 + 0.6 * len(names)), layout="constrained")
-        axes = figure.subplots()
-        for row, name in enumerate(reversed(names)):
-            for layer, used in zip(report.layers, report.used, strict=True):
-                if used[name] and layer.cycles:
-                    _addressed(axes, report, layer, name, used[name], row)
-            if report.live:
-                _alive(axes, report, name, row)
-            axes.axhline(row + STRIP, color=theme.MUTED, linewidth=0.7)
-        axes.set(xlim=(0, report.cycles), ylim=(-0.05, len(names)), xlabel="cycle")
-        labels = [f"{name}\n{count(report.capacity[name])}" for name in reversed(names)]
-        axes.set_yticks([row + STRIP / 2 for row in range(len(names))], labels)
-        axes.tick_params(axis="y", length=0)
-        axes.set_title("Scratchpads: how full they are; the line is all of their rows")
-        prefixed(axes.xaxis)
-        handles = [Patch(color=theme.GRID, label="rows that a layer addresses")]
+    names = list(report.capacity)[::-1]
+    labels = [(row + STRIP / 2, _label(report, name)) for row, name in enumerate(names)]
+    axes = Axes(
+        linear(0, report.cycles, "cycle"),
+        Axis(-0.05, len(names), tuple(labels), marks=False),
+        "Scratchpads: how full they are; the line is all of their rows",
+    )
+    for row, name in enumerate(names):
+        for layer, used in zip(report.layers, report.used, strict=True):
+            if used[name] and layer.cycles:
+                axes.add(_addressed(report, layer, name, used[name], row))
         if report.live:
-            handles.append(Patch(color=theme.BLUE, label="rows that something still reads"))
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
-    return figure
+            axes.add(_alive(report, report.live, name, row))
+        full = row + STRIP
+        axes.add(Line(((0, full), (report.cycles, full)), theme.MUTED, 0.7))
+    keys = [Key(theme.GRID, "rows that a layer addresses")]
+    if report.live:
+        keys.append(Key(theme.BLUE, "rows that something still reads"))
+    return stack([axes], [PAD * len(names)], Legend(keys, len(keys)))
 
 
-def _addressed(axes: Axes, report: Report, layer: LayerRow, name: str, used: int, row: int) -> None:
+def _label(report: Report, name: str) -> str:
+    return f"{name}\n{count(report.capacity[name])}"
+
+
+def _addressed(report: Report, layer: LayerRow, name: str, used: int, row: int) -> Box:
     part = used / report.capacity[name]
     words = (
         f"{layer.label}: addresses {count(used)} of {count(report.capacity[name])} rows of {name}, "
         f"{share(part)}"
     )
-    axes.add_patch(
-        Rectangle(
-            (layer.last_cycle - layer.cycles, row),
-            layer.cycles,
-            STRIP * part,
-            facecolor=theme.GRID,
-            edgecolor=theme.SURFACE,
-            linewidth=0.3,
-            gid=theme.tip(words),
-        )
-    )
+    begin = layer.last_cycle - layer.cycles
+    size = layer.cycles, STRIP * part
+    return Box(begin, row, *size, theme.GRID, words, edge=theme.SURFACE, line=0.3)
 
 
-def _alive(axes: Axes, report: Report, name: str, row: int) -> None:
-    assert report.live is not None
-    values = report.live.rows[name]
-    edges = [min(i * report.live.interval, report.cycles) for i in range(len(values) + 1)]
+def _alive(report: Report, live: Live, name: str, row: int) -> Stairs:
+    values = live.rows[name]
+    edges = [min(i * live.interval, report.cycles) for i in range(len(values) + 1)]
     most = max(values)
     words = f"{name}: up to {count(round(most))} rows alive, {share(most / report.capacity[name])}"
-    axes.stairs(
-        [row + STRIP * value / report.capacity[name] for value in values],
-        edges,
-        baseline=row,
-        fill=True,
-        color=theme.BLUE,
-        linewidth=0,
-        gid=theme.tip(words),
-    )
+    heights = [row + STRIP * value / report.capacity[name] for value in values]
+    return Stairs(heights, edges, row, theme.BLUE, words)

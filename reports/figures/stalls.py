@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-from matplotlib import rc_context
-from matplotlib.figure import Figure
-
 from reports import theme
-from reports.figures.common import one
+from reports.drawing import Axes, Key, Legend, Picture, Word, linear, rows
+from reports.figures.common import bar, stack
 from reports.report import Report, UnitTime
 
 STATES: tuple[tuple[str, str, Callable[[UnitTime], int]], ...] = (
@@ -18,33 +15,34 @@ STATES: tuple[tuple[str, str, Callable[[UnitTime], int]], ...] = (
     ("token", "waiting on a token", lambda unit: unit.token),
     ("idle", "idle", lambda unit: unit.idle),
 )
+ROW = 23.0
+"""Points."""
+ROOM = 7
+"""Percent from which on a share stands in its field."""
 
 
-def stalls(report: Report) -> Figure:
+def stalls(report: Report) -> Picture:
     """Draw a bar per unit: working, waiting on memory, waiting on a token, idle."""
-    with rc_context(theme.RC):
-        figure, axes = one(1.3 + 0.32 * len(report.units))
-        at = np.arange(len(report.units))
-        base = np.zeros(len(report.units))
-        for key, label, pick in STATES:
-            values = np.array([100 * pick(u) / report.cycles for u in report.units])
-            bars = axes.barh(at, values, 0.66, base, color=theme.STATE_COLOURS[key], label=label)
-            for bar, unit, value in zip(bars, report.units, values, strict=True):
-                bar.set_gid(theme.tip(f"{unit.name} {label}: {value:.1f} % of the run"))
-                if value >= 7:
-                    axes.annotate(
-                        f"{value:.0f} %",
-                        (bar.get_x() + value / 2, bar.get_y() + bar.get_height() / 2),
-                        ha="center",
-                        va="center",
-                        fontsize=8,
-                        color=theme.INK if key == "idle" else theme.on(theme.STATE_COLOURS[key]),
-                    )
-            base += values
-        axes.set_yticks(at, [u.name for u in report.units])
-        axes.set_ylim(len(report.units) - 0.4, -0.6)
-        axes.set(xlim=(0, 100), xlabel="share of the run's cycles  [%]")
-        axes.tick_params(axis="y", length=0)
-        axes.set_title("What each unit did", pad=24)
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4, borderaxespad=0.2)
-    return figure
+    legend = Legend([Key(theme.STATE_COLOURS[key], label) for key, label, _ in STATES], len(STATES))
+    axes = Axes(
+        linear(0, 100, "share of the run's cycles [%]", most=5),
+        rows([unit.name for unit in report.units], 9),
+        "What each unit did",
+        above=legend.height + 8,
+    )
+    base = [0.0] * len(report.units)
+    for key, label, pick in STATES:
+        colour = theme.STATE_COLOURS[key]
+        for row, unit in enumerate(report.units):
+            value = 100 * pick(unit) / report.cycles
+            words = f"{unit.name} {label}: {value:.1f} % of the run"
+            axes.add(bar(row, base[row], value, colour, words))
+            if value >= ROOM:
+                ink = theme.INK if key == "idle" else theme.on(colour)
+                at = base[row] + value / 2
+                word = Word(at, row, f"{value:.0f} %", ink, 8, align="middle", level="middle")
+                axes.add(word)
+            base[row] += value
+    picture = stack([axes], [ROW * (len(report.units) + 0.2)])
+    picture.extra += legend.shapes(axes.left, axes.top - legend.height - 4)
+    return picture

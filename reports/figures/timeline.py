@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
+
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from reports import theme
-from reports.figures.common import WIDTH, prefixed, short
-from reports.report import Report, Span
+from reports.drawing import Axes, Axis, Box, Picture, Stairs, Word, letters, linear
+from reports.figures.common import EDGE, WIDTH, short, stack
+from reports.report import LayerRow, Report, Span
 from reports.timeline import occupied, visible, windows
 from reports.units import count, share
 
@@ -19,150 +18,144 @@ BINS = 480
 """Intervals of the overview."""
 NAME = 26
 """Letters of a layer's name, which stands aslant above the run."""
+SLANT = math.sqrt(0.5)
+NAME_SIZE, NUMBER_SIZE = 7.5, 7.0
 TICKS = 7
 """Numbers along a window: more would print over each other."""
+LANE = 23.0
+"""Points."""
+LEAST, STEP = 0.012, 0.024
+"""Shares of the run: a field with a name, and the distance of names."""
 
 
-def timeline(report: Report) -> Figure:
+def timeline(report: Report) -> Picture:
     """Occupancy of the units over the run, and windows in which single instructions show."""
     zooms = windows(report)
-    lanes = report.lanes
-    with rc_context(theme.RC):
-        each = 0.6 + 0.36 * len(lanes)
-        figure = Figure(figsize=(WIDTH, 1.4 + (1 + len(zooms)) * each), layout="constrained")
-        parts = figure.subplots(1 + len(zooms), 1, squeeze=False)[:, 0]
-        _overview(parts[0], report, [window for _, window in zooms])
-        for axes, (words, window) in zip(parts[1:], zooms, strict=True):
-            _zoom(axes, report, window, words)
-    return figure
+    marks = [window for _, window in zooms]
+    parts = [_overview(report, marks), *(_zoom(report, *zoom) for zoom in zooms)]
+    lanes = LANE * len(report.lanes)
+    return stack(parts, [lanes + 0.4 * LANE, *(lanes for _ in zooms)])
 
 
-def _overview(axes: Axes, report: Report, marks: list[tuple[int, int]]) -> None:
+def _overview(report: Report, marks: Sequence[tuple[int, int]]) -> Axes:
+    lanes = len(report.lanes)
+    named = list(_named(report))
+    longest = max((letters.width(words, NAME_SIZE) for _, words in named), default=0.0)
+    axes = Axes(
+        linear(0, report.cycles, "cycle"),
+        _lanes(report, lanes + 0.36),
+        "Whole run: share of time with an instruction inside, per unit",
+        above=12 + SLANT * longest,
+    )
     edges = np.linspace(0, report.cycles, BINS + 1)
     for row, unit in enumerate(report.lanes):
-        spans = [s for s in report.spans if s.unit == unit]
-        values = occupied(spans, edges)
-        base = len(report.lanes) - 1 - row
-        axes.stairs(
-            base + 0.86 * values,
-            edges,
-            baseline=base,
-            fill=True,
-            color=theme.UNIT_COLOURS.get(unit, theme.GREY),
-            gid=theme.tip(f"{unit}: an instruction inside for {share(float(values.mean()))}"),
-        )
+        values = occupied([s for s in report.spans if s.unit == unit], edges)
+        base = lanes - 1 - row
+        words = f"{unit}: an instruction inside for {share(float(values.mean()))}"
+        heights = (base + 0.86 * values).tolist()
+        axes.add(Stairs(heights, edges.tolist(), base, _colour(unit), words))
     for first, last in marks:
-        axes.axvspan(first, last, color=theme.RED, alpha=0.25, linewidth=1)
-    _lane_axis(axes, report)
-    axes.set_ylim(-0.05, len(report.lanes) + 0.36)
-    axes.set(xlim=(0, report.cycles), xlabel="cycle")
-    longest = max((len(short(layer.label, NAME)) for layer in report.layers), default=0)
-    axes.set_title(
-        "Whole run: share of time with an instruction inside, per unit", pad=10 + 3.0 * longest
-    )
-    prefixed(axes.xaxis)
-    _layer_strip(axes, report)
+        size = last - first, axes.y.high - axes.y.low
+        axes.add(Box(first, axes.y.low, *size, theme.RED, alpha=0.25, edge=theme.RED, line=0.3))
+    axes.add(*_strip(report))
+    for middle, words in named:
+        axes.add(Word(middle, lanes + 0.36, words, theme.MUTED, NAME_SIZE, (-2, 1), turn=45))
+    room = WIDTH - 2 * EDGE - axes.margins.left
+    for middle, words in named:
+        beside = room - SLANT * letters.width(words, NAME_SIZE)
+        axes.right = max(axes.right, room - beside / max(axes.x.share(middle), 0.01))
+    return axes
 
 
-def _layer_strip(axes: Axes, report: Report) -> None:
-    """A strip over the lanes: one field per layer, its name where there is room."""
-    top = len(report.lanes)
-    reached = 0.0
+def _fields(report: Report) -> Iterator[tuple[LayerRow, float]]:
+    """Every layer with the cycles until the next one begins."""
     for index, layer in enumerate(report.layers):
-        following = report.layers[index + 1 :]
-        end = min([layer.last_cycle, *(x.first_cycle for x in following[:1])])
-        width = max(end - layer.first_cycle, 0)
-        axes.add_patch(
-            Rectangle(
-                (layer.first_cycle, top + 0.05),
-                width,
-                0.28,
-                facecolor=theme.MUTED,
-                alpha=0.75 if index % 2 else 0.4,
-                linewidth=0,
-                gid=theme.tip(f"{layer.label} ({layer.op}): {count(layer.cycles)} cycles"),
-            )
+        following = report.layers[index + 1 :][:1]
+        end = min([layer.last_cycle, *(x.first_cycle for x in following)])
+        yield layer, max(end - layer.first_cycle, 0)
+
+
+def _strip(report: Report) -> Iterator[Box]:
+    """A strip over the lanes: one field per layer."""
+    top = len(report.lanes) + 0.05
+    for index, (layer, width) in enumerate(_fields(report)):
+        yield Box(
+            layer.first_cycle,
+            top,
+            width,
+            0.28,
+            theme.MUTED,
+            f"{layer.label} ({layer.op}): {count(layer.cycles)} cycles",
+            alpha=0.75 if index % 2 else 0.4,
         )
+
+
+def _named(report: Report) -> Iterator[tuple[float, str]]:
+    """Middle and name of the layers that have room for one."""
+    reached = 0.0
+    for layer, width in _fields(report):
         middle = layer.first_cycle + width / 2
-        if width < 0.012 * report.cycles or middle < reached:
-            continue
-        axes.annotate(
-            short(layer.label, NAME),
-            (middle, top + 0.36),
-            xytext=(-2, 1),
-            textcoords="offset points",
-            rotation=45,
-            rotation_mode="anchor",
-            fontsize=7.5,
-            color=theme.MUTED,
-            annotation_clip=False,
-        )
-        reached = middle + 0.024 * report.cycles
+        if width >= LEAST * report.cycles and middle >= reached:
+            yield middle, short(layer.label, NAME)
+            reached = middle + STEP * report.cycles
 
 
-def _zoom(axes: Axes, report: Report, window: tuple[int, int], words: str) -> None:
-    per_cycle = 72 * WIDTH * 0.9 / max(window[1] - window[0], 1)
-    for row, unit in enumerate(report.lanes):
-        base = len(report.lanes) - 1 - row
-        colour = theme.UNIT_COLOURS.get(unit, theme.GREY)
+def _zoom(report: Report, words: str, window: tuple[int, int]) -> Axes:
+    across = linear(*window, "cycle", most=TICKS, shown=count)
+    axes = Axes(across, _lanes(report, len(report.lanes)), f"Zoom: {words}")
+    per_cycle = 0.9 * WIDTH / max(window[1] - window[0], 1)
+    for base, unit in enumerate(reversed(report.lanes)):
         inside = visible([s for s in report.spans if s.unit == unit], window)
         after = [*(span.issue for span in inside[1:]), window[1]][: len(inside)]
+        numbers = []
         reached = window[0]
         for span, following in zip(inside, after, strict=True):
+            axes.add(_slice(report, span, base))
             free = max(span.issue, reached), min(span.end, following)
-            _slice(axes, report, span, base, colour, per_cycle, free)
+            numbers += _number(report, span, base, per_cycle, free)
             reached = max(reached, span.end)
-    _lane_axis(axes, report)
-    axes.set(xlim=window, xlabel="cycle")
-    axes.set_title(f"Zoom: {words}")
-    axes.xaxis.set_major_locator(MaxNLocator(TICKS))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
+        axes.add(*numbers)
+    return axes
 
 
-def _slice(
-    axes: Axes,
-    report: Report,
-    span: Span,
-    base: int,
-    colour: str,
-    per_cycle: float,
-    free: tuple[int, int],
-) -> None:
-    """A field for an instruction; its number where it fits between its neighbours, in `free`."""
-    name = report.span_name(span)
+def _slice(report: Report, span: Span, base: int) -> Box:
+    """A field for an instruction."""
     words = (
-        f"{span.unit} {name}, instruction {span.index}: {count(span.issue)} to {count(span.end)}"
+        f"{span.unit} {report.span_name(span)}, instruction {span.index}: {count(span.issue)} to "
+        f"{count(span.end)}"
     )
-    axes.add_patch(
-        Rectangle(
-            (span.issue, base + 0.04),
-            span.end - span.issue,
-            0.78,
-            facecolor=colour,
-            edgecolor=theme.SURFACE,
-            linewidth=0.6,
-            alpha=1.0 if span.number % 2 == 0 else 0.72,
-            gid=theme.tip(words),
-        )
+    return Box(
+        span.issue,
+        base + 0.04,
+        span.end - span.issue,
+        0.78,
+        _colour(span.unit),
+        words,
+        alpha=1.0 if span.number % 2 == 0 else 0.72,
+        edge=theme.SURFACE,
     )
+
+
+def _number(
+    report: Report, span: Span, base: int, per_cycle: float, free: tuple[int, int]
+) -> list[Word]:
+    """Name or number of an instruction, where it fits between its neighbours, in `free`."""
     first, last = free
-    room = ((last - first) * per_cycle - 4) / 4.6
-    label = next((text for text in (name, str(span.number)) if len(text) <= room), "")
-    if label:
-        axes.text(
-            (first + last) / 2,
-            base + 0.43,
-            label,
-            ha="center",
-            va="center",
-            fontsize=7,
-            color=theme.on(colour),
-            clip_on=True,
-        )
+    room = (last - first) * per_cycle - 4
+    for words in (report.span_name(span), str(span.number)):
+        if letters.width(words, NUMBER_SIZE) <= room:
+            ink = theme.on(_colour(span.unit))
+            place = (first + last) / 2, base + 0.43
+            return [Word(*place, words, ink, NUMBER_SIZE, align="middle", level="middle")]
+    return []
 
 
-def _lane_axis(axes: Axes, report: Report) -> None:
+def _colour(unit: str) -> str:
+    return theme.UNIT_COLOURS.get(unit, theme.GREY)
+
+
+def _lanes(report: Report, high: float) -> Axis:
+    """A lane for each unit, the first on top."""
     lanes = len(report.lanes)
-    axes.set_ylim(-0.05, lanes)
-    axes.set_yticks([lanes - 1 - row + 0.43 for row in range(lanes)], list(report.lanes))
-    axes.tick_params(axis="y", length=0)
+    names = tuple((lanes - 1 - row + 0.43, unit) for row, unit in enumerate(report.lanes))
+    return Axis(-0.05, high, names, marks=False)

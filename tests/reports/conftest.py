@@ -6,6 +6,8 @@ import random
 import pytest
 
 from reports.collect import summarize
+from reports.drawing.marks import Text
+from reports.drawing.room import covered, meet, within
 from reports.report import Report
 from sim.result import Instructions, LayerResult, RunResult
 
@@ -140,6 +142,20 @@ def make_result(layers: int = 9, tiles: int = 6, seed: int = 1) -> RunResult:
         ),
         energy_reference=REFERENCE,
     )
+
+
+def clashes(picture):
+    """Level words that meet others, and words that reach out of the picture."""
+    texts = [shape for shape in picture.shapes() if isinstance(shape, Text)]
+    level = [(x.words, covered(x)) for x in texts if not x.turn]
+    found = [
+        f"{words} / {other}"
+        for i, (words, box) in enumerate(level)
+        for other, beside in level[:i]
+        if meet(box, beside)
+    ]
+    page = (0, 0, picture.width, picture.height)
+    return found + [x.words for x in texts if not within(covered(x), page)]
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from matplotlib.patches import StepPatch
-from matplotlib.text import Text
 
 from reports import bounds, tables
 from reports.choice import Choice
 from reports.collect import summarize
+from reports.drawing import Stairs
+from reports.drawing.room import covered, meet
 from reports.figures import dram, roofline, scratchpads
 from reports.report import Live, Region, Span
 from reports.timeline import coverage
@@ -101,25 +101,22 @@ def test_names_in_the_roofline_overlap_nothing(make):
         )
         for i, x in enumerate(report.layers)
     ]
-    figure = roofline(dataclasses.replace(report, layers=tuple(same)))
-    figure.draw_without_rendering()
-    axes = figure.axes[0]
-    names = [text for text in axes.texts if text.get_gid() == "name"]
+    axes = roofline(dataclasses.replace(report, layers=tuple(same))).axes[0]
+    names = [word for word in axes.words if word.name == "name"]
     assert 0 < len(names) <= 8
     biggest = sorted(same, key=lambda x: -x.cycles)[:8]
-    assert {text.get_text() for text in names} <= {x.label for x in biggest}
-    boxes = [Text.get_window_extent(text) for text in axes.texts]
-    apart = [not a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i]]
-    assert all(apart)
+    assert {word.words for word in names} <= {x.label for x in biggest}
+    boxes = [covered(axes.text(word)) for word in axes.words]
+    assert not any(meet(a, b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
 def test_a_second_roof_for_transformed_layers(report):
     layers = list(report.layers)
     layers[0] = dataclasses.replace(layers[0], choice=chosen("F(4×4,3×3)"))
     axes = roofline(dataclasses.replace(report, layers=tuple(layers))).axes[0]
-    (roof,) = [line for line in axes.lines if line.get_gid() == "second roof"]
-    assert max(roof.get_ydata()) == 4 * report.multipliers
-    assert not [x for x in roofline(report).axes[0].lines if x.get_gid() == "second roof"]
+    (roof,) = [line for line in axes.lines if line.name == "second roof"]
+    assert max(y for _, y in roof.points) == 4 * report.multipliers < axes.y.high
+    assert not [x for x in roofline(report).axes[0].lines if x.name == "second roof"]
 
 
 def test_memory_shows_addresses_and_times(report):
@@ -131,28 +128,25 @@ def test_memory_shows_addresses_and_times(report):
     capacity = {"activation": 100, "weight": 10}
     used = tuple({"activation": i, "weight": 5} for i in range(len(report.layers)))
     run = dataclasses.replace(report, regions=regions, capacity=capacity, used=used)
-    code, a, y = dram(run).axes[0].patches
-    assert (code.get_x(), code.get_width(), code.get_height()) == (0, report.cycles, 640)
+    code, a, y = dram(run).axes[0].boxes
+    assert (code.x, code.width, code.height) == (0, report.cycles, 640)
     first, last = report.layers[1].first_cycle, report.layers[3].last_cycle
-    assert (a.get_x(), a.get_y(), a.get_width()) == (first, 4096, last - first)
-    assert y.get_x() + y.get_width() == report.cycles
-    bars = scratchpads(run).axes[0].patches
+    assert (a.x, a.y, a.width) == (first, 4096, last - first)
+    assert y.x + y.width == report.cycles
+    bars = scratchpads(run).axes[0].boxes
     weights = bars[: len(report.layers)]
-    assert {bar.get_height() for bar in weights} == {0.84 * 0.5}
+    assert {bar.height for bar in weights} == {0.84 * 0.5}
     activations = bars[len(report.layers) :]
-    assert [bar.get_height() for bar in activations] == pytest.approx(
+    assert [bar.height for bar in activations] == pytest.approx(
         [0.84 * i / 100 for i in range(1, len(report.layers))]
     )
-    lines = scratchpads(dataclasses.replace(run, live=None)).axes[0].get_children()
-    assert not [x for x in lines if isinstance(x, StepPatch)]
+    marks = scratchpads(dataclasses.replace(run, live=None)).axes[0].marks
+    assert not [x for x in marks if isinstance(x, Stairs)]
     live = Live(report.cycles / 4, {"activation": (10, 50, 40, 0), "weight": (0, 0, 1, 2.5)})
-    stairs = [
-        x
-        for x in scratchpads(dataclasses.replace(run, live=live)).axes[0].patches
-        if isinstance(x, StepPatch)
-    ]
-    weight, activation = sorted(stairs, key=lambda x: float(x.get_data().baseline))
-    assert activation.get_data().values - 1 == pytest.approx(
-        [0.84 * x / 100 for x in (10, 50, 40, 0)]
-    ) or weight.get_data().values == pytest.approx([0, 0, 0, 0])
-    assert "up to 50 rows alive, 50.0 %" in activation.get_gid() + weight.get_gid()
+    marks = scratchpads(dataclasses.replace(run, live=live)).axes[0].marks
+    weight, activation = [x for x in marks if isinstance(x, Stairs)]
+    assert (weight.base, activation.base) == (0, 1)
+    assert weight.values == pytest.approx([0, 0, 0.084, 0.21])
+    assert [x - 1 for x in activation.values] == pytest.approx([0.084, 0.42, 0.336, 0])
+    assert activation.edges == pytest.approx([report.cycles * i / 4 for i in range(5)])
+    assert "activation: up to 50 rows alive, 50.0 %" in activation.tip

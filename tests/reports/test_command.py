@@ -2,13 +2,13 @@ import json
 import os
 
 import pytest
-from matplotlib.figure import Figure
 
 from reports.__main__ import main
+from reports.drawing import Picture
 from reports.figures import FIGURES
 
 FILES = {
-    *(f"{name}.png" for name in FIGURES),
+    *(f"{name}.svg" for name in FIGURES),
     "layers.csv",
     "report.json",
     "trace.json",
@@ -26,7 +26,7 @@ def build(result, tmp_path):
 def quick(monkeypatch):
     """Blank figures, where the drawings do not matter."""
     for name in FIGURES:
-        monkeypatch.setitem(FIGURES, name, (lambda report: Figure(figsize=(1, 1)), "blank"))
+        monkeypatch.setitem(FIGURES, name, (lambda report: Picture(1, 1, [], []), "blank"))
 
 
 def test_writes_everything_and_names_the_page_last(build, result, capsys):
@@ -82,6 +82,19 @@ def test_a_second_report_replaces_the_first_and_nothing_else(build, make, quick)
     assert main([str(build)]) == 0
     assert (build / "report" / "notes.txt").read_text() == "mine"
     assert (build / "report" / "report.json").read_text() != before
+
+
+def test_figures_of_an_earlier_report_do_not_stay(build, quick):
+    """With --png each figure is there twice; without it, nor by another run, no old one is left."""
+    assert main([str(build), "--png"]) == 0
+    folder = build / "report"
+    pictures = {f"{name}.png" for name in FIGURES}
+    assert {p.name for p in folder.iterdir()} == FILES | pictures
+    assert (folder / "layers.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("dram.svg", "photo.png"):  # a figure that this run has not, and no figure
+        (folder / name).write_text("old")
+    assert main([str(build)]) == 0
+    assert {p.name for p in folder.iterdir()} == FILES | {"photo.png"}
 
 
 def test_no_run_is_one_message_and_no_file(tmp_path, capsys):

@@ -1,30 +1,26 @@
-"""Numbers are read back from the drawn artists, not from what the drawing was given."""
+"""Numbers are read back from what is drawn, not from what the drawing was given."""
 
 import dataclasses
-import math
 
 import numpy as np
 import pytest
-from matplotlib.patches import Rectangle
 
-from reports import theme
 from reports.choice import Choice
-from reports.figures import FIGURES, energy, layers, roofline, stalls, timeline
+from reports.collect import summarize
+from reports.drawing.png import save
+from reports.figures import FIGURES, drawn, energy, layers, roofline, stalls, timeline
 from reports.figures.common import MOST_ROWS, short
 from reports.figures.roofline import above
+from tests.reports.conftest import clashes
+from tests.reports.test_browser import example
 
 
 def widths(axes):
-    return [p.get_width() for p in axes.patches if isinstance(p, Rectangle)]
+    return [box.width for box in axes.boxes]
 
 
 def dots(axes):
-    found = {}
-    for line in axes.lines:
-        words = line.get_gid() or ""
-        if words.startswith("tip:") and line.get_marker() == "o":
-            found[words[4:].split(" (")[0]] = (line.get_xdata()[0], line.get_ydata()[0])
-    return found
+    return {dot.name: (dot.x, dot.y) for dot in axes.dots if dot.shape == "o"}
 
 
 def test_roofline_places_every_layer_with_work(report):
@@ -41,22 +37,20 @@ def test_roofline_places_every_layer_with_work(report):
 
 
 def test_roof_has_the_machine_s_peak_and_slope(report):
-    (line,) = [x for x in roofline(report).axes[0].lines if x.get_gid() == "roof"]
-    x, y = line.get_data()
+    (line,) = [x for x in roofline(report).axes[0].lines if x.name == "roof"]
+    x, y = zip(*line.points, strict=True)
     assert max(y) == 256
     assert y[0] / x[0] == pytest.approx(16)
     slower = roofline(dataclasses.replace(report, port_bytes=8))
-    (other,) = [x for x in slower.axes[0].lines if x.get_gid() == "roof"]
-    assert other.get_ydata()[0] / other.get_xdata()[0] == pytest.approx(8)
+    (other,) = [x for x in slower.axes[0].lines if x.name == "roof"]
+    assert other.points[0][1] / other.points[0][0] == pytest.approx(8)
 
 
 def test_layers_show_cycles_bound_and_utilization(report):
     left, right = layers(report).axes
     assert widths(left) == [x.cycles for x in report.layers]
-    (marks,) = [c for c in left.collections if c.get_gid() == "bound"]
-    np.testing.assert_array_equal(
-        marks.get_offsets()[:, 0], [x.roofline_cycles for x in report.layers]
-    )
+    marks = [dot.x for dot in left.dots if dot.name == "bound"]
+    assert marks == [x.roofline_cycles for x in report.layers]
     assert widths(right) == pytest.approx([100 * x.utilization for x in report.layers])
 
 
@@ -81,30 +75,31 @@ def test_stalls_fill_the_run_for_every_unit(report):
 
 def test_zoom_draws_the_instructions_at_their_cycles(report):
     axes = timeline(report).axes[1]
-    first, last = axes.get_xlim()
-    drawn = {(p.get_x(), p.get_width()) for p in axes.patches if isinstance(p, Rectangle)}
+    first, last = axes.x.low, axes.x.high
+    found = {(box.x, box.width) for box in axes.boxes}
     expected = {
         (s.issue, s.end - s.issue) for s in report.spans if s.issue < last and s.end > first
     }
-    assert drawn == expected
-    assert len(drawn) > 20
+    assert found == expected
+    assert len(found) > 20
 
 
 def test_pictures_are_the_same_every_time(report):
     for name, (draw, description) in FIGURES.items():
-        first, second = (theme.inline_svg(draw(report), name, description) for _ in range(2))
+        first, second = (draw(report).inline(description) for _ in range(2))
         assert first == second, name
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_pictures_can_be_written(report, tmp_path, name):
     draw, description = FIGURES[name]
-    figure = draw(report)
-    theme.save_png(figure, tmp_path / "x.png")
+    picture = draw(report)
+    save(picture, tmp_path / "x.png")
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
-    svg = theme.inline_svg(figure, name, description)
-    assert "var(--ink)" in svg
-    assert theme.INK not in svg
+    inline, file = picture.inline(description), picture.file(description)
+    assert "var(--ink)" in inline and "#1b1f26" not in inline
+    assert "#1b1f26" in file and "var(" not in file
+    assert file.count("<text") == inline.count("<text") > 5
 
 
 def test_a_run_without_multiplications_can_be_drawn(make):
@@ -112,9 +107,31 @@ def test_a_run_without_multiplications_can_be_drawn(make):
     rows = tuple(dataclasses.replace(x, macs=0, utilization=0.0) for x in report.layers)
     report = dataclasses.replace(report, layers=rows, macs=0)
     for draw, _ in FIGURES.values():
-        figure = draw(report)
-        assert math.prod(figure.get_size_inches()) > 0
-        assert theme.inline_svg(figure, "x", "y").startswith("<svg")
+        assert draw(report).inline("y").startswith("<svg")
+    assert "no layer has both" in roofline(report).inline("y")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (9, 6), (60, 20)])
+def test_no_word_meets_another_or_the_edge(make, size):
+    report = make(layers=size[0], tiles=size[1])
+    for name, (draw, _) in drawn(report).items():
+        assert clashes(draw(report)) == [], name
+
+
+def test_no_word_of_the_memory_meets_another():
+    report = summarize(example())
+    assert {"dram", "scratchpads"} <= drawn(report).keys()
+    for name, (draw, _) in drawn(report).items():
+        assert clashes(draw(report)) == [], name
+
+
+def test_a_word_too_long_is_noticed(report):
+    """The twin: names that are made longer behind the drawing's back."""
+    picture = stalls(report)
+    axes = picture.axes[0]
+    axes.x = dataclasses.replace(axes.x, ticks=tuple((at, "9" * 40) for at, _ in axes.x.ticks))
+    assert any(" / " in words for words in clashes(picture))
+    assert "9" * 40 in clashes(picture)
 
 
 def test_of_many_layers_the_largest_have_rows_and_the_others_one(make):
@@ -124,7 +141,7 @@ def test_of_many_layers_the_largest_have_rows_and_the_others_one(make):
     kept = sorted((x.cycles for x in report.layers), reverse=True)[: MOST_ROWS - 1]
     assert len(cycles) == MOST_ROWS and sorted(cycles[:-1], reverse=True) == kept
     assert sum(cycles) == sum(x.cycles for x in report.layers)
-    assert left.get_yticklabels()[-1].get_text() == "13 others"
+    assert left.y.ticks[-1][1] == "13 others"
     joules = sum(sum(x.energy.values()) for x in report.layers)
     assert sum(widths(energy(report).axes[1])) == pytest.approx(joules)
     used = sum(x.cycles * x.utilization for x in report.layers)
@@ -152,5 +169,4 @@ def test_a_dot_above_the_roof_says_why(report):
     fast = dataclasses.replace(many, choice=Choice("F(4,3)", "cycles", "auto", "", (), {}))
     assert "needs fewer products" in above(report, fast)
     shown = dataclasses.replace(report, layers=(dataclasses.replace(layer, cycles=15),))
-    words = [x.get_gid() or "" for x in roofline(shown).axes[0].lines]
-    assert any("% above the roof" in x for x in words)
+    assert any("% above the roof" in dot.tip for dot in roofline(shown).axes[0].dots)

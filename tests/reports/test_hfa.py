@@ -13,6 +13,7 @@ from reports.figures.hfa import hfa as figure
 from reports.page import page as build_page
 from reports.report import ReportError
 from reports.summary import summary
+from tests.reports.conftest import clashes
 
 PRICES = {"multiply": 0.3, "multiply_transformed": 0.01, "tree_add_transformed": 0.002}
 PRICES |= {"transformed_read": 20.0, "transformed_write": 30.0, "divide": 1.5}
@@ -163,7 +164,7 @@ def test_a_run_without_records_has_no_section(report, found, tmp_path):
         files = {path.name for path in bundle.write(one, tmp_path / name)}
         page = (tmp_path / name / "index.html").read_text(encoding="utf-8")
         new = one is found
-        assert ("hfa.png" in files) == new
+        assert ("hfa.svg" in files) == new
         assert ('<section id="hfa">' in page) == new
         assert ("Does it save energy?" in page) == new
     assert json.loads((tmp_path / "old" / "report.json").read_text())["hfa"] is None
@@ -198,8 +199,7 @@ def test_a_damaged_record_is_refused(result, tmp_path, change, words):
 
 def chosen_percent(report, panel):
     axes = figure(report).axes[panel]
-    dots = [line for line in axes.lines if line.get_gid() == "chosen"]
-    return [line.get_xdata()[0] for line in dots]
+    return [dot.x for dot in axes.dots if dot.name == "chosen"]
 
 
 def test_figure_draws_the_share_of_direct(found, result):
@@ -210,6 +210,10 @@ def test_figure_draws_the_share_of_direct(found, result):
     other[0]["candidates"]["F(4,3)"]["cycles"] = 750
     report = summarize(with_records(result, other))
     assert chosen_percent(report, 0) == pytest.approx([75, 100 / 3, 87.5])
+
+
+def test_no_word_of_the_figure_meets_another(found):
+    assert clashes(figure(found)) == []
 
 
 def test_words_follow_the_sign_of_the_energy(found, result):

@@ -42,10 +42,10 @@ def test_trips_of_a_clip_are_its_steps(branched):
     clip = dataclasses.replace(branched, steps=(), trips=branched.steps)
     assert paths.paths(clip) == paths.paths(branched)
     figure = decisions(clip)
-    bars = [patch.get_height() for patch in figure.axes[0].patches]
+    bars = [box.height for box in figure.axes[0].boxes]
     assert bars == [100, 98, 30, 30, 104]
-    assert figure.axes[0].get_title(loc="left") == "Cycles of each step; the way changes 2 times"
-    assert [patch.get_width() for patch in figure.axes[1].patches] == [3, 2]
+    assert figure.axes[0].title == "Cycles of each step; the way changes 2 times"
+    assert [box.width for box in figure.axes[1].boxes] == [3, 2]
 
 
 def test_layers_that_did_not_run_have_no_row(report, branched):
