@@ -180,7 +180,7 @@ class Axes:
         reached, height = left, floor
         for edge, value in zip(stairs.edges[1:], stairs.values, strict=True):
             right, up = self.at(edge, self.y.clip(value))
-            up = round(up, 1)
+            up = floor - round(floor - up, 1)  # nothing is exactly nothing, not a thin line
             if up != height:
                 corners += [(reached, height), (reached, up)]
                 height = up

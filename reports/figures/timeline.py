@@ -24,6 +24,8 @@ TICKS = 7
 """Numbers along a window: more would print over each other."""
 LANE = 23.0
 """Points."""
+WIDE = 0.05
+"""Share of the run."""
 LEAST, STEP = 0.012, 0.024
 """Shares of the run: a field with a name, and the distance of names."""
 
@@ -47,6 +49,7 @@ def _overview(report: Report, marks: Sequence[tuple[int, int]]) -> Axes:
         "Whole run: share of time with an instruction inside, per unit",
         above=12 + SLANT * longest,
     )
+    axes.add(*(_band(axes, window) for window in marks if _wide(report, window)))
     edges = np.linspace(0, report.cycles, BINS + 1)
     for row, unit in enumerate(report.lanes):
         values = occupied([s for s in report.spans if s.unit == unit], edges)
@@ -54,9 +57,7 @@ def _overview(report: Report, marks: Sequence[tuple[int, int]]) -> Axes:
         words = f"{unit}: an instruction inside for {share(float(values.mean()))}"
         heights = (base + 0.86 * values).tolist()
         axes.add(Stairs(heights, edges.tolist(), base, _colour(unit), words))
-    for first, last in marks:
-        size = last - first, axes.y.high - axes.y.low
-        axes.add(Box(first, axes.y.low, *size, theme.RED, alpha=0.25, edge=theme.RED, line=0.3))
+    axes.add(*(_band(axes, window) for window in marks if not _wide(report, window)))
     axes.add(*_strip(report))
     for middle, words in named:
         axes.add(Word(middle, lanes + 0.36, words, theme.MUTED, NAME_SIZE, (-2, 1), turn=45))
@@ -65,6 +66,17 @@ def _overview(report: Report, marks: Sequence[tuple[int, int]]) -> Axes:
         beside = room - SLANT * letters.width(words, NAME_SIZE)
         axes.right = max(axes.right, room - beside / max(axes.x.share(middle), 0.01))
     return axes
+
+
+def _wide(report: Report, window: tuple[int, int]) -> bool:
+    """Whether a window's band would cover much of the run; such ones lie behind."""
+    return window[1] - window[0] > WIDE * report.cycles
+
+
+def _band(axes: Axes, window: tuple[int, int]) -> Box:
+    """Where a window lies."""
+    size = window[1] - window[0], axes.y.high - axes.y.low
+    return Box(window[0], axes.y.low, *size, theme.RED, alpha=0.25, edge=theme.RED, line=0.3)
 
 
 def _fields(report: Report) -> Iterator[tuple[LayerRow, float]]:

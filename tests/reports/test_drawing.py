@@ -94,6 +94,10 @@ def test_stairs_have_the_heights_of_their_values():
     axes.add(Stairs((2, 2, 6, 0), (0, 1, 2, 4, 10), 0, theme.SKY))
     (area,) = [x for x in elements(axes, "path") if x.get("fill") == theme.SKY]
     assert area.get("d") == "M20 60V50H40V30H60V60H120z"
+    level = plain()
+    level.add(Stairs((0.123, 3), (0, 4, 10), 0.123, theme.SKY))
+    (area,) = [x for x in elements(level, "path") if x.get("fill") == theme.SKY]
+    assert area.get("d").startswith("M20 59.38H60V"), "no sliver where the value is the base"
     other = plain()
     other.add(Stairs((2, 3, 6, 0), (0, 1, 2, 4, 10), 0, theme.SKY))
     (changed,) = [x for x in elements(other, "path") if x.get("fill") == theme.SKY]

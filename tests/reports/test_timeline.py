@@ -5,6 +5,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reports import theme
+from reports.drawing import Box, Stairs
+from reports.figures import timeline
 from reports.report import Span
 from reports.timeline import occupied, visible, windows
 
@@ -64,3 +67,13 @@ def test_the_layer_that_loses_most_is_shown(make):
     found = windows(dataclasses.replace(report, layers=tuple(rows)))
     (window,) = [w for words, w in found if words.endswith("which exceeds its bound most")]
     assert rows[4].first_cycle < sum(window) / 2 < rows[4].last_cycle
+
+
+def test_a_window_over_much_of_the_run_hides_nothing(make):
+    """A band that covers a curve takes its tooltip; a narrow one lies on top, to be seen."""
+    for size, over in (({"layers": 1, "tiles": 1}, False), ({"layers": 9, "tiles": 60}, True)):
+        marks = timeline(make(**size)).axes[0].marks
+        bands = [i for i, x in enumerate(marks) if isinstance(x, Box) and x.colour == theme.RED]
+        curves = [i for i, x in enumerate(marks) if isinstance(x, Stairs)]
+        assert bands and (min(bands) > max(curves)) == over
+        assert (max(bands) < min(curves)) != over
