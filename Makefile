@@ -48,8 +48,8 @@ fuzz: setup      ## random graphs through everything: make fuzz N=10000
 bench: setup     ## print every figure that README and docs claim
 	$(BIN)/python scripts/bench.py
 
-cycles: setup    ## cycles of every network by the model, against scripts/cycles.json
-	$(BIN)/python scripts/cycles.py
+cycles: setup    ## cycles of every network by the model, against proof/cycles.json
+	$(RUN) proof.cycles
 
 families: setup  ## every variant of every family at tiny: tensors compared, cycles, functional, RTL
 	$(RUN) proof.families

@@ -29,7 +29,8 @@ from hw.arch.isa import Fence, Set
 from hw.arch.program import Program
 from models.registry import entry
 from models.samples import samples, zero_states
-from proof.families import CONFIGS, FOLDER, StepError, command, differing
+from proof.families import CONFIGS, FOLDER, differing
+from proof.steps import StepError, command
 from shell import leave
 from sim import host
 from sim.backend import Options

@@ -17,22 +17,16 @@ import argparse
 import contextlib
 import dataclasses
 import functools
-import importlib
-import io
 import itertools
 import json
-import multiprocessing
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from models.registry import ENTRIES
 from proof import paper
+from proof.steps import StepError, command, workers
 from shell import leave
 
 FOLDER = Path("build/families")
@@ -41,10 +35,6 @@ CONFIGS = {"tiny": "tiny", "paper": "base"}
 """Where the networks of a size run if nothing else is asked for."""
 TIMES = ("unit", "pc", "issue", "start", "end")
 """Columns of a run's instructions that the cycle model and RTL have in common."""
-
-
-class StepError(Exception):
-    """A command that failed: what it said."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -90,28 +80,6 @@ HEAD = (
     f"{'network, variant':42} {'tensors':>7} {'cycles':>12} {'seconds':>7}  {'functional':10} "
     f"{'times off':>14}  RTL"
 )
-
-
-def command(package: str, *words: str) -> dict[str, Any]:
-    """The object that `python -m package words --json` prints, run in this process.
-
-    A variant at tiny takes seconds; loading PyTorch and ONNX Runtime anew for each of its four
-    commands would take more.
-
-    Raises
-    ------
-    StepError
-        The command failed; with its last words.
-    """
-    main = importlib.import_module(f"{package}.__main__").main
-    out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        code = main([*words, "--json"])
-    if code:
-        said = (err.getvalue().strip() or out.getvalue().strip() or "nothing").splitlines()
-        raise StepError(said[-1][-300:])
-    content: dict[str, Any] = json.loads(out.getvalue())
-    return content
 
 
 def wanted(size: str, networks: Sequence[str], variants: Sequence[str]) -> Iterator[Row]:
@@ -165,11 +133,6 @@ def _export(row: Row, size: str, source: Path) -> None:
     prefixes = row.variant.removeprefix(paper.INSIDE).split("+")
     words = [word for prefix in prefixes for word in ("--inside", prefix)]
     command("models", "cut", str(whole), *words, "-o", str(source))
-
-
-def _one_thread() -> None:
-    """In each of several processes: threads of theirs would wait for one another."""
-    torch.set_num_threads(1)
 
 
 def _named(proof: dict[str, Any]) -> int:
@@ -235,9 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with contextlib.ExitStack() as stack:
         every: Iterable[Row] = map(fill, rows)
         if args.jobs > 1:
-            context = multiprocessing.get_context("spawn")
-            pool = ProcessPoolExecutor(args.jobs, context, _one_thread)
-            every = stack.enter_context(pool).map(fill, rows)
+            every = stack.enter_context(workers(args.jobs)).map(fill, rows)
         for row in every:
             found.append(row)
             if not args.json:

@@ -28,7 +28,7 @@ from models.export import config_of
 from models.network import Signature
 from models.ortcheck import session
 from models.samples import samples
-from proof.families import StepError, command
+from proof.steps import StepError, command
 from shell import leave
 from sim.build import Build
 from sim.command import run

@@ -122,6 +122,7 @@ COMMANDS = {
     "fuzz.arms": (),
     "proof.board_memory": (),
     "proof.clip": (),
+    "proof.cycles": (),
     "proof.families": (),
     "proof.limits": (),
     "proof.operators": (),

@@ -6,7 +6,7 @@ import pytest
 
 from hw.arch.isa import Branch, Condition
 from proof import clip
-from proof.families import StepError
+from proof.steps import StepError
 from sim.build import Build
 
 

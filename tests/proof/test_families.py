@@ -8,7 +8,8 @@ import pytest
 
 from compiler.output import write_config
 from proof import families, paper
-from proof.families import EQUAL, StepError, main
+from proof.families import EQUAL, main
+from proof.steps import StepError
 from tests.machines import folding
 
 SUBSET = ("vtn_decoder", "vtn_online", "xwisenet")

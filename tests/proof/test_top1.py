@@ -9,7 +9,7 @@ import pytest
 
 from compiler.output import write_config
 from proof import top1
-from proof.families import StepError
+from proof.steps import StepError
 from proof.top1 import Clip, lines, main, summary
 from tests.machines import folding
 

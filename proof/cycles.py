@@ -1,24 +1,26 @@
-"""Cycles of every exportable network by the cycle model, against the table scripts/cycles.json.
+"""Cycles of every exportable network by the cycle model, against the table cycles.json.
 
 A network may not get slower: more than TOLERANCE above the table, or refused where the table has
 cycles, is an error; so is a network that the table does not know. `--update` writes the table.
 
-Usage: cycles.py [--sizes tiny,paper] [--networks a,b] [--update]
+    python -m proof.cycles [--sizes tiny,paper] [--networks a,b] [--jobs 2] [--update]
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+
+from models.registry import ENTRIES
+from proof.steps import command, refused, workers
+from shell import leave
 
 TABLE = Path(__file__).with_name("cycles.json")
 BUILD = Path("build/cycles")
@@ -28,16 +30,6 @@ PAPER = ("fsb_c3d", "c3d")
 """Networks that are exported at paper size when it is asked for; others take too long here."""
 Cycles = dict[str, int | None]
 """By network and size; None: refused."""
-
-
-def command(*words: str) -> tuple[int, dict[str, Any]]:
-    """Run `python -m words --json` in a process of its own; exit code and object."""
-    done = subprocess.run(
-        [sys.executable, "-m", *words, "--json"], capture_output=True, text=True, check=False
-    )
-    if done.returncode not in (0, 1):
-        raise RuntimeError(f"python -m {' '.join(words)}: {done.stderr.strip()[-400:]}")
-    return done.returncode, json.loads(done.stdout)
 
 
 def zeros_for(source: Path) -> dict[str, Any]:
@@ -50,27 +42,25 @@ def zeros_for(source: Path) -> dict[str, Any]:
     return found
 
 
-def cycles_of(network: str, size: str) -> int | None:
-    """Cycles of one network; None if the compiler refuses it."""
+def cycles_of(row: tuple[str, str]) -> int | None:
+    """Cycles of a network at a size; None if the compiler refuses it."""
+    network, size = row
     source, target = BUILD / f"{network}_{size}.onnx", BUILD / f"{network}_{size}"
     command("models", "export", network, "--size", size, "-o", str(source))
-    refused, _ = command("compiler", "check", str(source), "--config", CONFIG)
-    if refused:
+    if refused(str(source), CONFIG):
         return None
     words = ("--golden", "report", "--no-verify", "--config", CONFIG, "-o", str(target))
     command("compiler", "build", str(source), *words)
     # Times do not depend on values, but for branches, which then are those of zeros.
     zeros = target.with_suffix(".npz")
     np.savez(zeros, **zeros_for(source))
-    _, result = command("sim", "run", str(target), "--on", "cycle", "--input", str(zeros))
+    result = command("sim", "run", str(target), "--on", "cycle", "--input", str(zeros))
     return int(result["cycles"])
 
 
 def wanted(sizes: Sequence[str], only: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Network and size of every row that is asked for."""
-    _, listed = command("models", "list")
-    for row in listed["networks"]:
-        name = str(row["network"])
+    for name in ENTRIES:
         for size in sizes:
             if (not only or name in only) and (size != "paper" or name in PAPER):
                 yield name, size
@@ -89,17 +79,24 @@ def verdict(found: int | None, known: int | None, is_known: bool) -> tuple[str, 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table; exit code 1 if a network has become slower."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m proof.cycles", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--sizes", default="tiny,paper")
     parser.add_argument("--networks", default="")
-    parser.add_argument("--update", action="store_true")
+    parser.add_argument("--jobs", type=int, default=2, help="networks at a time")
+    parser.add_argument("--update", action="store_true", help="write the table")
     args = parser.parse_args(arguments)
+    rows = list(wanted(args.sizes.split(","), [n for n in args.networks.split(",") if n]))
+    if not rows:
+        parser.error(f"no network {args.networks}")
     BUILD.mkdir(parents=True, exist_ok=True)
     table: Cycles = json.loads(TABLE.read_text()) if TABLE.is_file() else {}
-    rows = list(wanted(args.sizes.split(","), [n for n in args.networks.split(",") if n]))
     passed = True
-    with ThreadPoolExecutor(2) as pool:
-        results = pool.map(lambda row: cycles_of(*row), rows)
+    with contextlib.ExitStack() as stack:
+        results: Iterable[int | None] = map(cycles_of, rows)
+        if args.jobs > 1:
+            results = stack.enter_context(workers(args.jobs)).map(cycles_of, rows)
         for (network, size), found in zip(rows, results, strict=True):
             key = f"{network} {size}"
             text, fine = verdict(found, table.get(key), key in table)
@@ -115,4 +112,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main)
