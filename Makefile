@@ -6,7 +6,7 @@ RUN := $(BIN)/python -m
 N ?= 1000
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test cosim formal browser slow fuzz bench cycles families lint clean
+.PHONY: help setup demo test cosim large formal browser slow fuzz bench cycles families lint clean
 
 help:            ## list the targets
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -29,8 +29,11 @@ demo: setup      ## FSB-C3D at paper size: export, build, run on RTL with --chec
 test: setup      ## the default tests (no Verilator, no paper-size network)
 	$(RUN) pytest -q -n 2
 
-cosim: setup     ## RTL under Verilator (cocotb, native, against the cycle model), larger unit cases
-	$(RUN) pytest -q -m "(cosim or large) and not slow"
+cosim: setup     ## RTL under Verilator: cocotb, native, against the cycle model
+	$(RUN) pytest -q -n 2 -m "cosim and not large and not slow"
+
+large: setup     ## more cases of what test and cosim try: shapes, seeds, configurations
+	$(RUN) pytest -q -n 2 -m "large and not slow"
 
 formal: setup    ## proofs of circuits, of runs of every length (Yosys, ABC)
 	$(RUN) pytest -q -n 2 -m formal

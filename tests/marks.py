@@ -6,5 +6,5 @@ import pytest
 
 
 def large(*values: Any) -> Any:
-    """A case that runs with `make cosim`: one more of a kind that the default tests have."""
+    """A case that runs with `make large`: one more of a kind that the default tests have."""
     return pytest.param(*values, marks=pytest.mark.large)

@@ -78,7 +78,7 @@ def write_video(path):
             container.mux(packet)
 
 
-@pytest.mark.large
+@pytest.mark.cosim
 def test_commands_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "made"

@@ -209,7 +209,7 @@ def test_a_native_model_is_built_on_paths_with_blanks(blanks: None) -> None:
     assert differences(circuit, CycleBackend().run(program, TINY, memory, Options())) == []
 
 
-@pytest.mark.cosim
+@pytest.mark.large
 def test_a_cocotb_model_is_built_on_paths_with_blanks(blanks: None, tmp_path: Path) -> None:
     folder = tmp_path / "results of it"
     assert runner.run(TINY, "tests.cosim.bench_blanks", folder=folder) == 1

@@ -11,9 +11,8 @@ from proof import families, paper
 from proof.families import EQUAL, main
 from proof.steps import StepError
 from tests.machines import folding
+from tests.marks import large
 
-SUBSET = ("vtn_decoder", "vtn_online", "xwisenet")
-"""Networks with attention, with a state, with pooling by scores."""
 BUILT = {"proof": {"tensors": 12, "compiler": 2}}
 CYCLES = {"cycles": 1234}
 RTL = {
@@ -119,9 +118,16 @@ def test_an_unknown_network_is_an_error(answers):
         main(["--networks", "nonesuch"])
 
 
-@pytest.mark.large
-@pytest.mark.parametrize("network", SUBSET)
+@pytest.mark.parametrize(
+    "network",
+    [
+        large("vtn_decoder"),
+        pytest.param("vtn_online", marks=pytest.mark.cosim),
+        large("xwisenet"),
+    ],
+)
 def test_every_variant_is_equal_in_functional(network, tmp_path, monkeypatch, capsys):
+    """Networks with attention, with a state, with pooling by scores."""
     monkeypatch.setattr(families, "FOLDER", tmp_path)
     code = main(
         ["--networks", network, "--config", written(tmp_path), "--no-rtl", "--jobs", "1", "--json"]

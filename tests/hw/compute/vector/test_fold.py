@@ -123,7 +123,7 @@ def test_random_instructions_on_larger_machines(preset, kind):
     check(draws.config, draws.code)
 
 
-@pytest.mark.cosim
+@pytest.mark.large
 @CONFIGS
 @KINDS
 @pytest.mark.parametrize("seed", range(10, 40))
