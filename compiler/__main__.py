@@ -58,9 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     builder.add_argument(
         "--golden",
         choices=golden.MODES,
-        default=golden.CHECK,
-        help="what is recorded beside the file: must be equal, may differ by a step (counts are "
-        "reported), or is not opened",
+        help="what is recorded beside the file: must be equal (default), may differ by a step "
+        "(counts are reported), is taken as it is (default with --no-verify), or is not opened",
     )
     builder.add_argument(
         "--no-golden",
@@ -93,7 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     builder.add_argument(
         "--no-verify",
         action="store_true",
-        help="publish the build without the proof that it computes what the file says",
+        help="publish the build without the proof that it computes what the file says, and "
+        "without comparing what is recorded beside it",
     )
     checker = commands.add_parser(
         "check",

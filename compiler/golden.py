@@ -22,9 +22,10 @@ RECORDED_BY_ORT = (
     "unless the option session.x64quantprecision of its session is 1; --golden report accepts "
     "steps of one, --golden off builds without looking"
 )
-CHECK, REPORT, OFF = "check", "report", "off"
-MODES = (CHECK, REPORT, OFF)
-"""A recording that differs is an error; is accepted if by rounding only; is not opened."""
+CHECK, REPORT, ADOPT, OFF = "check", "report", "adopt", "off"
+MODES = (CHECK, REPORT, ADOPT, OFF)
+"""A recording that differs is an error; is accepted if by rounding only; is taken as it is, for
+runs to be compared with; is not opened."""
 RECORD = "record"
 """The proof makes a recording of its own."""
 

@@ -24,7 +24,7 @@ def build(
     fuse: bool = True,
     hfa: str = AUTO,
     objective: str = OBJECTIVES[0],
-    golden: str = recordings.CHECK,
+    golden: str | None = None,
     record: Path | None = None,
     states: Mapping[str, str] | None = None,
     verify: bool = True,
@@ -43,7 +43,8 @@ def build(
     fuse: join operators.
     hfa: which layers are transformed: ``auto``, ``off``, or an algorithm's name.
     objective: what ``auto`` minimizes: ``cycles``, ``energy`` or ``multiplications``.
-    golden: how the recording is compared: ``check``, ``report`` or ``off`` (not opened).
+    golden: how the recording is compared: ``check``, ``report`` (may differ by a step), ``adopt``
+        (not at all) or ``off`` (not opened); default: check, without the proof adopt.
     record: an input (`sim.inputs.given`) that becomes the build's recording, in place of that
         beside the file.
     states: outputs that are the next run's inputs, by these; beside those that the file declares.
@@ -71,12 +72,15 @@ def build(
     if record is not None and not record.exists():
         raise CompilerError(f"no input {record} to record")
 
+    if golden is None:
+        golden = recordings.CHECK if verify else recordings.ADOPT
+
     def prove(folder: Path, graph: Graph) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         return prove_and_run(folder, graph, lambda s, _: progress(f"proof: {s}", PART), record)
 
     options = Options(
         fuse=fuse,
-        golden=golden if record is None else recordings.RECORD,
+        golden=recordings.RECORD if record is not None else golden,
         policy=Policy(hfa, objective),
         dram_base=dram_base,
         dram=dram,

@@ -286,6 +286,18 @@ def test_an_input_of_ones_own_is_recorded_with_the_oracles_outputs(little, tmp_p
         assert message in capsys.readouterr().err
 
 
+def test_without_the_proof_a_recording_is_compared_if_asked_for(little, tmp_path, capsys):
+    recorded = golden.load(little.with_suffix(".npz"))
+    wrong = recorded["output:logits"] + 1e3
+    rewrite(little.with_suffix(".npz"), output__logits=wrong)
+    words = ["build", str(little), "--config", "tiny", "--no-verify", "-o", str(tmp_path / "out")]
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["golden"] == "skipped"
+    assert np.array_equal(golden.load(tmp_path / "out" / "golden.npz")["output:logits"], wrong)
+    assert main([*words, "--golden", "check"]) == 2
+    assert "logits" in capsys.readouterr().err
+
+
 def test_a_rebuild_says_which_runs_it_removes(little, tmp_path, capsys):
     target = tmp_path / "out"
     words = ["build", str(little), "--config", "tiny", "--no-verify", "-o", str(target)]
