@@ -24,9 +24,9 @@ from tests.marks import large
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("producer", [*list(RAGGED)[:2], *map(large, list(RAGGED)[2:])])
-def test_ragged_channels_reach_every_reader(producer, reader):
-    for config in ("tiny", "folding"):
-        assert execute(ragged(producer, reader), MACHINES[config]).differing() == []
+@pytest.mark.parametrize("config", ["tiny", large("folding")])
+def test_ragged_channels_reach_every_reader(config, producer, reader):
+    assert execute(ragged(producer, reader), MACHINES[config]).differing() == []
 
 
 @pytest.mark.parametrize("reader", READERS)

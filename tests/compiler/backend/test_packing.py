@@ -11,6 +11,7 @@ from compiler.backend.build import generate
 from compiler.tile.geometry import Axis
 from hw.arch.isa import Array
 from tests.compiler.backend.harness import CONFIGS, convolution, execute, kind, network
+from tests.marks import large
 
 LANES = 16
 STEMS = {
@@ -61,7 +62,7 @@ def found(name: str, config) -> list[Packing]:
     return list(dict.fromkeys(seen))
 
 
-@pytest.mark.parametrize("config", ["base", "ecp5"])
+@pytest.mark.parametrize("config", ["base", large("ecp5")])
 @pytest.mark.parametrize("name", STEMS)
 def test_every_form(name, config, packed_as):
     config = CONFIGS.get(config) or next(c for c in CONFIGS.values() if c.lane_block == 8)

@@ -28,6 +28,7 @@ from tests.compiler.backend.group_cases import CONFIGS as ATTENTIVE
 from tests.compiler.backend.harness import CONFIGS, convolution, execute, feeds_of, kind, network
 from tests.compiler.backend.test_chains import chain
 from tests.ladder.compare import differences
+from tests.marks import large
 
 SQUARE = {n: c for n, c in ATTENTIVE.items() if c.array.cols == c.lane_block}
 
@@ -64,7 +65,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("machine", ["tiny", "base"])
+@pytest.mark.parametrize("machine", ["tiny", large("base")])
 def test_every_form(machine, name, monkeypatch):
     """Along each axis, of each number of results, packed in every way."""
     shape, out, kernel, attributes = CASES[name]

@@ -55,6 +55,7 @@ from sim.functional.errors import UnitError
 from sim.functional.legality import GRAVITY, Legality
 from tests.hw.simulation import Simulation
 from tests.machines import folding, plain
+from tests.marks import large
 
 pytestmark = pytest.mark.rtl
 TINY = plain("tiny")
@@ -66,6 +67,7 @@ WIDE = folding("large", attention=False)
 FOLDING = folding("tiny", attention=False)
 DEEP = dataclasses.replace(WHOLE, memory=dataclasses.replace(WHOLE.memory, weight_bytes=1 << 19))
 CONFIGS = {"tiny": TINY, "direct": DIRECT, "bare": BARE, "flat": FLAT, "whole": WHOLE}
+NAMES = pytest.mark.parametrize("name", ["whole", "bare", *map(large, ("tiny", "direct", "flat"))])
 LINE = TINY.memory.line_pixels
 BASES: tuple[Instruction, ...] = (
     *(kind() for kind in CLASSES.values() if kind is not Begin),
@@ -187,7 +189,7 @@ def compare(config: AcceleratorConfig, instructions: list[Instruction]) -> dict[
     return counted
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@NAMES
 def test_edge_values_are_refused_alike(name):
     config = CONFIGS[name]
     instructions = []
@@ -197,7 +199,7 @@ def test_edge_values_are_refused_alike(name):
     assert {0, ErrorCode.FIELD, ErrorCode.ADDRESS, ErrorCode.UNSUPPORTED} <= counted.keys()
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@NAMES
 def test_random_mixtures_are_refused_alike(name):
     config = CONFIGS[name]
     dice = random.Random(7)

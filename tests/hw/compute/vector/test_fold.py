@@ -39,7 +39,7 @@ ROWS = folding("tiny")
 STEPS = dataclasses.replace(ROWS, lanes=dataclasses.replace(ROWS.lanes, vector=2))
 CONFIGS = pytest.mark.parametrize("config", [ROWS, STEPS], ids=["rows", "steps"])
 KINDS = pytest.mark.parametrize("kind", ["dot", "extreme", "softmax", "norm", "permute"])
-PRESETS = pytest.mark.parametrize("preset", ["ecp5_85k", "base"])
+PRESETS = pytest.mark.parametrize("preset", ["ecp5_85k", large("base")])
 EXECUTE = {
     Fold: execute_fold,
     Permute: execute_permute,
@@ -147,7 +147,7 @@ def nest(counts, **fields):
 
 @CONFIGS
 @pytest.mark.parametrize("op", list(ElementwiseOp)[1:])
-@pytest.mark.parametrize("lane", [0, *map(large, (1, 2)), 3])
+@pytest.mark.parametrize("lane", [*map(large, (0, 1, 2)), 3])
 def test_one_lane_stands_for_all(config, op, lane):
     scales = {"multiplier_a": 1 << 23, "shift_a": 21, "multiplier_b": 1 << 23, "shift_b": 21}
     if op is ElementwiseOp.PRODUCT:
