@@ -7,6 +7,8 @@ results lie (`Place`) is the schedule's business (compiler/fused/emission.py).
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
@@ -19,6 +21,7 @@ from compiler.tile.tiling import accumulator_tile
 from hw.arch import timing, transform_timing
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode, Drain
+from hw.arch.winograd import Algorithm
 
 Pair: TypeAlias = tuple[tuple[Array, ...], Drain]
 """What one after another adds to the same accumulators, and what empties them."""
@@ -30,6 +33,21 @@ is hidden by nothing."""
 def parameter_beats(config: AcceleratorConfig) -> int:
     """Beats of one accumulator row's parameters."""
     return config.requantize_steps * config.parameter_row_beats
+
+
+@functools.lru_cache(1 << 14)
+def _filled(
+    config: AcceleratorConfig, algorithm: Algorithm, tiles: Triple, group: int, reduced: int
+) -> tuple[int, int]:
+    """Cycles until what a part needs first is transformed, and those of its instruction."""
+    shape = Array(
+        mode=ArrayMode.HFA,
+        counts=(*tiles, group, *points_of(algorithm), reduced),
+        transform_t=algorithm.temporal,
+        transform_s=algorithm.spatial,
+    )
+    slots = timing.array_sets(shape) * transform_timing.array_slot(shape, config)
+    return transform_timing.array_fill(shape, config), slots + INSTRUCTION_OVERHEAD
 
 
 class GemmStage:
@@ -78,13 +96,15 @@ class GemmStage:
         rows = rows or config.memory.accumulator_rows
         most = min(job.problem.groups, limit) if job.problem.joinable else 1
         chosen: GemmStage | None = None
+        least = 0
         for group in sorted({balanced(job.problem.groups, n) for n in range(1, most + 1)}):
             if group > most:
                 continue
             if kernel.algorithm != DIRECT:
                 for stage in cls._transformed(config, job, kernel, box, group):
-                    if chosen is None or stage.alone(box) < chosen.alone(box):
-                        chosen = stage
+                    cycles = stage.alone(box)
+                    if chosen is None or cycles < least:
+                        chosen, least = stage, cycles
                 continue
             sizes = accumulator_tile(box, kernel.pools, rows // group)
             if sizes is None:
@@ -105,26 +125,18 @@ class GemmStage:
 
     def alone(self, box: Triple) -> int:
         """Cycles of a box between work of other modes: what is transformed first waits for it."""
-        algorithm, problem = self.kernel.algorithm, self.job.problem
+        algorithm, reduced = self.kernel.algorithm, self.job.problem.reduced
         ranges = [(0, size) for size in box]
-        cycles, first = 0, 0
-        for part in parts_of(self.kernel.axes, algorithm, ranges, self.sizes):
-            for _, count in self.groups:
-                shape = Array(
-                    mode=ArrayMode.HFA,
-                    counts=(
-                        *tiles_of(part.count, algorithm),
-                        count,
-                        *points_of(algorithm),
-                        problem.reduced,
-                    ),
-                    transform_t=algorithm.temporal,
-                    transform_s=algorithm.spatial,
-                )
-                first = first or transform_timing.array_fill(shape, self.config)
-                slots = timing.array_sets(shape) * transform_timing.array_slot(shape, self.config)
-                cycles += slots + INSTRUCTION_OVERHEAD
-        return first + cycles
+        parts = [
+            tiles_of(part.count, algorithm)
+            for part in parts_of(self.kernel.axes, algorithm, ranges, self.sizes)
+        ]
+        alike = Counter((tiles, count) for tiles in parts for _, count in self.groups)
+        first, _ = _filled(self.config, algorithm, parts[0], self.groups[0][1], reduced)
+        return first + sum(
+            times * _filled(self.config, algorithm, tiles, count, reduced)[1]
+            for (tiles, count), times in alike.items()
+        )
 
     @property
     def rows(self) -> int:
