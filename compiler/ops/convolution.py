@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 
@@ -123,8 +124,14 @@ class Convolution(Operation):
     def accumulator_bound(self, source: TensorType) -> int:
         """Largest |accumulator| that any input can produce."""
         reach = max(source.high - source.zero_point, source.zero_point - source.low)
-        taps = np.abs(self.weight.astype(np.int64)).reshape(self.out_channels, -1).sum(axis=1)
-        return int((taps * reach + np.abs(self.bias.astype(np.int64))).max())
+        return int((self._magnitudes * reach + np.abs(self.bias.astype(np.int64))).max())
+
+    @functools.cached_property
+    def _magnitudes(self) -> npt.NDArray[np.int64]:
+        """Σ |w| of each output channel; every pass asks."""
+        weight = np.abs(self.weight.astype(np.int16)).reshape(self.out_channels, -1)
+        sums: npt.NDArray[np.int64] = weight.sum(axis=1, dtype=np.int64)
+        return sums
 
     def macs(self, inputs: Sequence[TensorType]) -> int:
         """Weights of one output times outputs; padding counted."""

@@ -47,8 +47,14 @@ class Places:
         places += [(address, len(data), "image", IMAGE) for address, data in program.image]
         size = len(program.instructions) * isa.INSTRUCTION_BYTES
         places.append((program.code_address, size, "code", IMAGE))
-        self._places = sorted(places)
-        self._starts = [address for address, *_ in self._places]
+        ends = {address + size for address, size, *_ in places}
+        self._bounds = sorted({address for address, *_ in places} | ends)
+        # What holds the addresses from each bound to the next: each load and store is looked up.
+        self._holders: list[list[tuple[int, str, int]]] = [[] for _ in self._bounds]
+        for address, size, name, maker in sorted(places):
+            first, last = (bisect.bisect_left(self._bounds, a) for a in (address, address + size))
+            for holders in self._holders[first:last]:
+                holders.append((address, name, maker))
         self._straight = not any(isinstance(i, isa.Branch | isa.Loop) for i in program.instructions)
 
     def name(self, address: int, layer: int | None = None, store: bool = False) -> str:
@@ -58,12 +64,11 @@ class Places:
         or what was stored last before it; all of them where that does not tell, as what is read in
         an arm or a loop: the layer before it in the program need not be the one before it in time.
         """
+        if not self._bounds or address < self._bounds[0]:
+            return ""
         found = [
             (f"{name}+{address - start:#x}" if address > start else name, made)
-            for start, size, name, made in self._places[
-                : bisect.bisect_right(self._starts, address)
-            ]
-            if address < start + size
+            for start, name, made in self._holders[bisect.bisect_right(self._bounds, address) - 1]
         ]
         if layer is not None and (store or self._straight):
             fits = [made for _, made in found if (made == layer if store else made < layer)]
