@@ -26,9 +26,10 @@ from hw.arch.boards import Board
 from hw.arch.config import AcceleratorConfig
 from hw.boards.floorplan import floorplan
 from hw.boards.floorplan_image import draw, placed_cells, tiles_of
-from hw.boards.mapping import SynthesisError, map_netlist, run_yosys
+from hw.boards.mapping import SynthesisError
 from hw.boards.soc import SHELL, Parts, board_parts
-from hw.synthesis import ECP5_85F, NEXTPNR, Resources, count_cells, is_unit, program_of, units_of
+from hw.boards.soc_netlist import map_soc, soc_rtlil
+from hw.synthesis import ECP5_85F, NEXTPNR, Resources, count_cells, program_of, units_of
 
 __all__ = ["BIT", "IMAGE", "REPORT", "BitstreamReport", "ClockError", "make_bitstream"]
 
@@ -36,7 +37,6 @@ BIT, REPORT, IMAGE = "design.bit", "report.json", "floorplan.png"
 MADE = (BIT, REPORT, BOARD_FILE, IMAGE)
 """What is kept."""
 PACK = "yowasp-ecppack"
-NETLISTS = Path(".cache/netlists")
 KEPT = Path(".cache/bitstreams")
 """Finished ones, by content."""
 SPEED_GRADE = 6
@@ -97,16 +97,6 @@ class BitstreamReport:
         return "\n".join(lines)
 
 
-def is_board_unit(name: str) -> bool:
-    """Whether a module of the SoC is mapped on its own: the shell's parts, and the core's units."""
-    if name == SHELL:
-        return True
-    inner = name.removeprefix(f"{SHELL}.")
-    if inner == name:
-        return False
-    return is_unit(inner) if inner.startswith("accelerator") else "." not in inner
-
-
 def make_bitstream(
     config: AcceleratorConfig,
     board: Board,
@@ -143,21 +133,12 @@ def make_bitstream(
     clock_hz = board.clock_hz if frequency is None else round(frequency * 1e6)
     directory.mkdir(parents=True, exist_ok=True)
     parts = board_parts(config, board, clock_hz)
-    rtlil = _rtlil(parts, directory)
+    rtlil = soc_rtlil(parts, directory)
     key = _key(rtlil, parts, (*seeds, every), nextpnr)
     kept = KEPT / key
     if not (kept / REPORT).exists():
         say("map the SoC to cells")
-        map_netlist(
-            rtlil,
-            parts.top,
-            directory,
-            NETLISTS,
-            is_unit=is_board_unit,
-            operands=(config.array.activation_bits, config.array.weight_bits),
-            outer=True,
-            say=say,
-        )
+        map_soc(rtlil, parts.top, config, directory, say)
         (directory / "soc.lpf").write_text(parts.constraints)
         seed, fmax = _route(directory, board, seeds, every, clock_hz, nextpnr, say)
         _pack(directory, seed)
@@ -175,21 +156,6 @@ def make_bitstream(
     return _loaded(directory / REPORT)
 
 
-def _rtlil(parts: Parts, directory: Path) -> str:
-    """The whole SoC: LiteX's Verilog as Yosys reads it, and the shell's own RTLIL."""
-    from amaranth.back import rtlil
-
-    (directory / "soc.v").write_text(parts.soc)
-    run_yosys(
-        f"read_verilog -lib +/lattice/cells_bb_ecp5.v\nread_verilog soc.v\n"
-        f"select {parts.top}\nwrite_rtlil -selected soc.il\n",
-        directory,
-        "soc",
-    )
-    outer = (directory / "soc.il").read_text()
-    return rtlil.convert(parts.shell, name=SHELL, emit_src=False) + "\n" + outer
-
-
 def _routed(seed: int | str) -> str:
     """File that nextpnr writes: the design with places and routes."""
     return f"routed-{seed}.json"
@@ -205,8 +171,8 @@ def _key(rtlil: str, parts: Parts, seeds: Sequence[int], nextpnr: str) -> str:
         versions.append(said.stdout + said.stderr)
     digest.update("\n".join(versions).encode())
     here = Path(__file__).parent
-    for name in ("bitstream.py", "mapping.py", "floorplan.py", "floorplan_image.py", "ecp5.py"):
-        digest.update((here / name).read_bytes())
+    for name in ("bitstream", "soc_netlist", "mapping", "floorplan", "floorplan_image", "ecp5"):
+        digest.update((here / f"{name}.py").read_bytes())
     return digest.hexdigest()[:24]
 
 

@@ -13,6 +13,7 @@ Clock enables that fewer than `LEAST_ENABLED` flip-flops use are gates, too.
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import dataclasses
 import hashlib
@@ -25,7 +26,7 @@ from pathlib import Path
 
 from hw.boards.ecp5 import multiplier_map
 
-__all__ = ["SynthesisError", "map_netlist", "run_tool", "run_yosys"]
+__all__ = ["SynthesisError", "count_units", "map_netlist", "run_tool", "run_yosys"]
 
 LEAST_ENABLED = 6
 LEAST_RESET = 100
@@ -209,6 +210,56 @@ def _closure(modules: dict[str, _Module], top: str, units: set[str]) -> str:
     return "\n".join(texts)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Job:
+    """A unit to be mapped: where it is kept, its RTLIL, and the template of its multipliers."""
+
+    folder: Path
+    text: str
+    multipliers: str
+
+
+def _jobs(
+    rtlil: str,
+    top: str,
+    cache: Path,
+    is_unit: Callable[[str], bool],
+    operands: tuple[int, int] | None,
+    outer: bool = False,
+) -> dict[str, _Job]:
+    """Units of a design by name; parameters as those of `map_netlist`."""
+    cache.mkdir(parents=True, exist_ok=True)
+    modules = _modules(rtlil)
+    # In the order of the design: that of a set differs from run to run, and with it the netlist.
+    units = [name for name in modules if name == f"\\{top}" or is_unit(name[1:])]
+    multipliers = _multipliers(modules, operands) if operands else ""
+    jobs = {}
+    for name in units:
+        text = _closure(modules, name, set(units))
+        if outer and name == f"\\{top}":
+            text = text.replace(INSIDE, f"{INSIDE}\n{BLACK_BOX}")
+        settings = f"{LEAST_ENABLED} {LEAST_RESET}"
+        # A unit without products is the same whatever the operands of those elsewhere.
+        own = multipliers if PRODUCT.search(text) else ""
+        content = "\n".join((text, UNIT_SCRIPT, settings, own))
+        key = hashlib.sha256(content.encode()).hexdigest()[:24]
+        jobs[name] = _Job(cache / key, text, own)
+    return jobs
+
+
+def _multipliers(modules: dict[str, _Module], operands: tuple[int, int]) -> str:
+    """Template that makes the modules `product...` multiplier blocks with their registers."""
+    products = {name[1:]: m for name, m in modules.items() if PRODUCT.search(m.text)}
+    ports = {port for m in products.values() for port in re.findall(r"\\(\w+)$", m.ports, re.M)}
+    for module in products.values():
+        ends = re.findall(r"wire width (\d+) .*\\([ab])$", module.ports, re.M)
+        found = tuple(int(width) for width, _ in sorted(ends, key=lambda end: end[1]))
+        if found != operands:
+            raise SynthesisError(f"{module.name} multiplies {found} bits, not {operands}")
+    resets = sorted(ports - {"clk", "load", "a", "b", "product"})
+    return multiplier_map(products, *operands, resets)
+
+
 def map_netlist(
     rtlil: str,
     top: str,
@@ -244,33 +295,11 @@ def map_netlist(
         If Yosys fails.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    cache.mkdir(parents=True, exist_ok=True)
-    modules = _modules(rtlil)
-    units = {name for name in modules if name == f"\\{top}" or is_unit(name[1:])}
-    multipliers = ""
-    if operands:
-        products = {name[1:]: m for name, m in modules.items() if PRODUCT.search(m.text)}
-        ports = {port for m in products.values() for port in re.findall(r"\\(\w+)$", m.ports, re.M)}
-        for module in products.values():
-            ends = re.findall(r"wire width (\d+) .*\\([ab])$", module.ports, re.M)
-            found = tuple(int(width) for width, _ in sorted(ends, key=lambda end: end[1]))
-            if found != operands:
-                raise SynthesisError(f"{module.name} multiplies {found} bits, not {operands}")
-        resets = sorted(ports - {"clk", "load", "a", "b", "product"})
-        multipliers = multiplier_map(products, *operands, resets)
-    jobs = {}
-    for name in units:
-        text = _closure(modules, name, units)
-        if outer and name == f"\\{top}":
-            text = text.replace(INSIDE, f"{INSIDE}\n{BLACK_BOX}")
-        settings = f"{LEAST_ENABLED} {LEAST_RESET}"
-        content = "\n".join((text, UNIT_SCRIPT, settings, multipliers))
-        key = hashlib.sha256(content.encode()).hexdigest()[:24]
-        jobs[name] = (cache / key, text)
+    jobs = _jobs(rtlil, top, cache, is_unit, operands, outer)
     # Python's threads wait for processes; the largest first.
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        order = sorted(jobs, key=lambda name: -len(jobs[name][1]))
-        mapped = pool.map(lambda name: _map_unit(name, *jobs[name], multipliers), order)
+        order = sorted(jobs, key=lambda name: -len(jobs[name].text))
+        mapped = pool.map(lambda name: _map_unit(name, jobs[name]), order)
         for number, (name, _) in enumerate(zip(order, mapped, strict=True), start=1):
             say(f"mapped {number} of {len(order)}: {name[1:]}")
     say("link")
@@ -284,7 +313,7 @@ def map_netlist(
                 f"dfflegalize -cell $_DFF_P_ 01 {top_module}",
                 f"abc -lut 4 {top_module}",
                 f"techmap -map +/lattice/cells_map_trellis.v {top_module}"]  # fmt: skip
-    folders = [os.path.relpath(folder, directory) for folder, _ in jobs.values()]
+    folders = [os.path.relpath(job.folder, directory) for job in jobs.values()]
     run_yosys(
         LINK_SCRIPT.format(
             units="\n".join(f"read_rtlil {folder}/unit.mapped.il" for folder in folders),
@@ -296,15 +325,52 @@ def map_netlist(
     )
 
 
-def _map_unit(name: str, folder: Path, text: str, multipliers: str) -> None:
+def count_units(
+    rtlil: str,
+    top: str,
+    cache: Path,
+    *,
+    is_unit: Callable[[str], bool],
+    operands: tuple[int, int] | None = None,
+    outer: bool = False,
+    wanted: Callable[[str], bool] = lambda name: True,
+) -> dict[str, dict[str, int]]:
+    """Cells of every wanted unit by type, without those of units inside it; nothing is linked.
+
+    Of units whose names differ by a number at their end (columns, lanes) one is mapped and stands
+    for all. Other parameters as those of `map_netlist`.
+
+    Raises
+    ------
+    SynthesisError
+        If Yosys fails.
+    """
+    jobs = _jobs(rtlil, top, cache, is_unit, operands, outer)
+    counts: dict[str, dict[str, int]] = {}
+    alike: dict[str, dict[str, int]] = {}
+    for name, job in sorted(jobs.items()):
+        if not wanted(name[1:]):
+            continue
+        kind = re.sub(r"\d+$", "", re.sub(r"\$\d+$", "", name))
+        if kind not in alike:
+            _map_unit(name, job)
+            mapped = (job.folder / "unit.mapped.il").read_text()
+            cells = re.findall(r"^  cell \\(\S+) ", mapped, re.MULTILINE)
+            alike[kind] = dict(collections.Counter(c for c in cells if f"\\{c}" not in jobs))
+        counts[name[1:]] = alike[kind]
+    return counts
+
+
+def _map_unit(name: str, job: _Job) -> None:
     """Map a unit unless that has been done; `unit.mapped.il` is written last."""
+    folder, text = job.folder, job.text
     if (folder / "unit.mapped.il").exists():
         return
     folder.mkdir(exist_ok=True)
     (folder / "unit.il").write_text(text)
     commands: Sequence[str] = ()
-    if multipliers and PRODUCT.search(text):
-        (folder / "multiplier.v").write_text(multipliers)
+    if job.multipliers:
+        (folder / "multiplier.v").write_text(job.multipliers)
         commands = ("techmap -map multiplier.v",)
     # ABC9 stumbles over the core, whose units it takes for boxes of its own; there is little logic
     # between units.

@@ -103,7 +103,7 @@ def tools(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("hw.boards.shell.Accelerator", Traffic)  # a small circuit in its place
-    monkeypatch.setattr(bitstream, "map_netlist", mapped)
+    monkeypatch.setattr("hw.boards.soc_netlist.map_netlist", mapped)
     monkeypatch.setattr(bitstream, "PACK", script("ecppack", PACK))
     log = tmp_path / "runs"
     log.write_text("")

@@ -10,7 +10,7 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from hw.boards.mapping import SynthesisError, map_netlist
+from hw.boards.mapping import SynthesisError, count_units, map_netlist
 from hw.common.ports import NO_COLLISION
 from hw.compute.parts.product import Product
 
@@ -88,6 +88,89 @@ def test_operands_of_another_width_are_an_error(tmp_path):
     """They would be cut without a word."""
     with pytest.raises(SynthesisError, match=r"multiplies \(9, 9\) bits, not \(8, 8\)"):
         run(tmp_path, (8, 8))
+
+
+class Lanes(wiring.Component):
+    """Two units that are alike, and one of another kind."""
+
+    a: In(signed(9))
+    b: In(signed(9))
+    clear: In(1)
+    o: Out(signed(19))
+
+    def elaborate(self, platform):
+        m = Module()
+        outputs = []
+        for name in ("lane0", "lane1", "other"):
+            m.submodules[name] = part = Outer() if name == "other" else Inner()
+            m.d.comb += [part.a.eq(self.a), part.clear.eq(self.clear)]
+            if name != "other":
+                m.d.comb += part.b.eq(self.b)
+            outputs.append(part.o)
+        m.d.comb += self.o.eq(outputs[0] + outputs[1] - outputs[2])
+        return m
+
+
+def test_units_that_are_alike_are_counted_by_one(tmp_path):
+    """As many cells as in the linked netlist, from two mapped units for four, and the top."""
+    text = rtlil.convert(Lanes(), name="lanes", emit_src=False)
+
+    def is_unit(name):
+        return name.count(".") == 1
+
+    counts = count_units(text, "lanes", tmp_path / "few", is_unit=is_unit, operands=(9, 9))
+    assert sorted(counts) == ["lanes", "lanes.lane0", "lanes.lane1", "lanes.other"]
+    assert counts["lanes.lane0"] == counts["lanes.lane1"] != counts["lanes.other"]
+    assert len(list(tmp_path.glob("few/*"))) == 3
+    folders = tmp_path / "out", tmp_path / "all"
+    map_netlist(text, "lanes", *folders, is_unit=is_unit, operands=(9, 9))
+    assert len(list(tmp_path.glob("all/*"))) == 4
+    cells = json.loads((tmp_path / "out/design.json").read_text())["modules"]["lanes"]["cells"]
+    linked = collections.Counter(cell["type"] for cell in cells.values())
+    del linked["$scopeinfo"]  # names for people
+    assert linked == sum(map(collections.Counter, counts.values()), collections.Counter())
+    assert linked["MULT18X18D"] == 3
+
+
+def test_a_unit_without_products_is_kept_for_other_operands(tmp_path):
+    """A change of the multipliers' width maps their unit anew, and no other one."""
+
+    class Mixed(wiring.Component):
+        a: In(signed(9))
+        b: In(signed(9))
+        o: Out(signed(18))
+
+        def __init__(self, bits):
+            self._bits = bits
+            super().__init__()
+
+        def elaborate(self, platform):
+            m = Module()
+            m.submodules.product0 = product = Product(self._bits, self._bits)
+            m.submodules.plain = plain = Plain()
+            m.d.comb += [product.a.eq(self.a), product.b.eq(self.b), product.load.eq(1)]
+            m.d.comb += [plain.a.eq(self.a), self.o.eq(product.product + plain.o)]
+            return m
+
+    for bits in (9, 8):
+        map_netlist(
+            rtlil.convert(Mixed(bits), name="mixed", emit_src=False),
+            "mixed",
+            *(tmp_path / f"out{bits}", tmp_path / "cache"),
+            is_unit=lambda name: name.endswith("plain"),
+            operands=(bits, bits),
+        )
+    assert len(list(tmp_path.glob("cache/*"))) == 3
+
+
+class Plain(wiring.Component):
+    a: In(signed(9))
+    o: Out(signed(9))
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.sync += self.o.eq(self.o ^ self.a)
+        return m
 
 
 class Stored(wiring.Component):
