@@ -1,4 +1,4 @@
-"""Command line of the hardware: `python -m hw config|verilog|header|synth|bitstream`."""
+"""Command line of the hardware: `python -m hw config|verilog|header|synth|fit|bitstream`."""
 
 import argparse
 import dataclasses
@@ -11,7 +11,7 @@ from hw.arch.boards import BOARDS
 from hw.arch.config import AcceleratorConfig, ConfigError
 from hw.arch.config_sizes import fits, sizes
 from hw.arch.register_map import c_header
-from hw.synthesis import NEXTPNR, SynthesisError, report, summary
+from hw.synthesis import FULL, NEXTPNR, SynthesisError, report, summary
 from shell import leave
 
 
@@ -54,6 +54,23 @@ def _arguments() -> argparse.ArgumentParser:
     )
     synth.add_argument("-o", "--output", type=Path, help="folder; default: build/synth/<config>")
     synth.add_argument("--json", action="store_true", help="one object on standard output")
+    fitting = commands.add_parser(
+        "fit", help="propose the largest configuration that a board holds, without synthesis"
+    )
+    fitting.add_argument("--board", default="ulx3s_85f", choices=sorted(BOARDS), help="the board")
+    fitting.add_argument(
+        "--config",
+        default="ecp5_85k",
+        help="features and operand widths are this preset's or YAML file's",
+    )
+    fitting.add_argument(
+        "--share",
+        type=float,
+        default=FULL,
+        help=f"of each resource that it may take; default: {FULL}",
+    )
+    fitting.add_argument("-o", "--output", type=Path, help="write the configuration's YAML there")
+    fitting.add_argument("--json", action="store_true", help="one object on standard output")
     header = commands.add_parser("header", help="write the register map as a header for C")
     header.add_argument("-o", "--output", type=Path, help="file; default: build/accelerator.h")
     bits = commands.add_parser(
@@ -101,6 +118,21 @@ def _bitstream(options: argparse.Namespace) -> None:
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
     print(json.dumps(result.as_dict()) if options.json else result.summary())
+
+
+def _fit(options: argparse.Namespace) -> None:
+    from hw.boards.fit import propose, text  # SciPy is not needed for --help
+
+    if not 0 < options.share <= 1:
+        raise ValueError(f"--share is {options.share}; it must lie in 0..1")
+    result = propose(BOARDS[options.board], AcceleratorConfig.load(options.config), options.share)
+    if options.output:
+        options.output.write_text(text(result.config))
+    if options.json:
+        print(json.dumps(result.as_dict()))
+        return
+    print(result.summary())
+    print(f"\n{options.output}" if options.output else f"\n{text(result.config)}", end="")
 
 
 def _synth(options: argparse.Namespace) -> None:
@@ -161,6 +193,7 @@ COMMANDS = {
     "synth": _synth,
     "bitstream": _bitstream,
     "header": _header,
+    "fit": _fit,
 }
 
 

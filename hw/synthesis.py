@@ -28,7 +28,9 @@ from hw.boards.harness import FlatPort, scan_harness
 from hw.boards.mapping import SynthesisError, map_netlist, run_tool
 
 __all__ = [
+    "CACHE",
     "ECP5_85F",
+    "FULL",
     "Resources",
     "SynthesisError",
     "SynthesisReport",
@@ -36,6 +38,7 @@ __all__ = [
     "place_and_route",
     "program_of",
     "report",
+    "resources_of",
     "summary",
     "synthesise",
 ]
@@ -90,7 +93,8 @@ def program_of(name: str) -> str:
     return str(Path(found).absolute())  # tools run in another directory
 
 
-def _count(cells: dict[str, int]) -> Resources:
+def resources_of(cells: Mapping[str, int]) -> Resources:
+    """Cells of a netlist, from their number by type."""
     return Resources(
         lut=cells.get("LUT4", 0) + 2 * cells.get("CCU2C", 0) + 4 * cells.get("TRELLIS_DPR16X4", 0),
         ff=cells.get("TRELLIS_FF", 0),
@@ -166,7 +170,7 @@ def count_cells(statistics: Path) -> Resources:
     text = statistics.read_text()
     (cells,) = json.loads(text[text.index("{") :])["modules"].values()
     counts = cells["num_cells_by_type"]
-    return _count({name.lstrip("\\$"): int(_number(count)) for name, count in counts.items()})
+    return resources_of({name.lstrip("\\$"): int(_number(count)) for name, count in counts.items()})
 
 
 def units_of(directory: Path, top: str = TOP, *, inner: bool = True) -> dict[str, Resources]:
@@ -201,7 +205,7 @@ def units_of(directory: Path, top: str = TOP, *, inner: bool = True) -> dict[str
         core = f"{top}.core"
         parts = [m for m in parts if m != core]
         parts += [m for m in modules if m.startswith(f"{core}.") and m.count(".") == depth + 1]
-    rows = {name.rpartition(".")[2]: _count(whole(name)) for name in parts}
+    rows = {name.rpartition(".")[2]: resources_of(whole(name)) for name in parts}
     return dict(sorted(rows.items(), key=lambda row: -row[1].lut))
 
 

@@ -117,7 +117,7 @@ COMMANDS = {
     "compiler": ("build", "check"),
     "sim": ("run", "image"),
     "reports": (),
-    "hw": ("verilog", "synth", "config", "header", "bitstream"),
+    "hw": ("verilog", "synth", "config", "header", "fit", "bitstream"),
     "fuzz": (),
     "fuzz.arms": (),
     "proof.board_memory": (),
