@@ -54,6 +54,14 @@ def _arguments() -> argparse.ArgumentParser:
     )
     synth.add_argument("-o", "--output", type=Path, help="folder; default: build/synth/<config>")
     synth.add_argument("--json", action="store_true", help="one object on standard output")
+    _fit_arguments(commands)
+    header = commands.add_parser("header", help="write the register map as a header for C")
+    header.add_argument("-o", "--output", type=Path, help="file; default: build/accelerator.h")
+    _bitstream_arguments(commands)
+    return parser
+
+
+def _fit_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     fitting = commands.add_parser(
         "fit", help="propose the largest configuration that a board holds, without synthesis"
     )
@@ -71,8 +79,9 @@ def _arguments() -> argparse.ArgumentParser:
     )
     fitting.add_argument("-o", "--output", type=Path, help="write the configuration's YAML there")
     fitting.add_argument("--json", action="store_true", help="one object on standard output")
-    header = commands.add_parser("header", help="write the register map as a header for C")
-    header.add_argument("-o", "--output", type=Path, help="file; default: build/accelerator.h")
+
+
+def _bitstream_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     bits = commands.add_parser(
         "bitstream", help="make a board's bitstream: core, SDRAM, host link (an hour and more)"
     )
@@ -94,7 +103,6 @@ def _arguments() -> argparse.ArgumentParser:
     )
     bits.add_argument("-o", "--output", type=Path, help="folder; default: build/bitstreams/<board>")
     bits.add_argument("--json", action="store_true", help="one object on standard output")
-    return parser
 
 
 def _header(options: argparse.Namespace) -> None:
