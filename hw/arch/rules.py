@@ -255,7 +255,7 @@ class Rule:
     @property
     def nodes(self) -> tuple[Number | Condition, ...]:
         """The condition and all of its parts."""
-        return tuple(_walk(self.condition))
+        return tuple(walk(self.condition))
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -276,17 +276,18 @@ class Rule:
         return tuple(dict.fromkeys(found))
 
 
-def _walk(node: Number | Condition) -> Iterator[Number | Condition]:
+def walk(node: Number | Condition) -> Iterator[Number | Condition]:
+    """A number or condition, and all of its parts."""
     yield node
     match node:
         case Arithmetic() | Comparison():
-            yield from _walk(node.left)
-            yield from _walk(node.right)
+            yield from walk(node.left)
+            yield from walk(node.right)
         case Junction():
             for operand in node.operands:
-                yield from _walk(operand)
+                yield from walk(operand)
         case Negation():
-            yield from _walk(node.operand)
+            yield from walk(node.operand)
 
 
 # Evaluation: first on the configuration (`specialised`), then on an instruction (`predicate`).

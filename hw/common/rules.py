@@ -1,6 +1,6 @@
 """Circuits of rules (hw/arch/rules.py)."""
 
-from typing import Any, assert_never
+from typing import Any, TypeAlias, assert_never
 
 from amaranth.hdl import C, Cat, Value
 
@@ -19,13 +19,20 @@ from hw.arch.rules import (
     Parameter,
     Truth,
     specialised,
+    walk,
 )
 
-__all__ = ["circuit"]
+__all__ = ["Terms", "circuit"]
+
+Terms: TypeAlias = list[list[Value]]
+"""A condition as its outermost ``and`` of ``or``, one bit each."""
 
 
-def circuit(condition: Condition, fields: Any, config: AcceleratorConfig) -> Value:
-    """One bit: whether a condition holds.
+def circuit(condition: Condition, fields: Any, config: AcceleratorConfig) -> Terms:
+    """Whether a condition holds: where of each list of bits one is set.
+
+    What is calculated with has a bit of its own, for who has a cycle to put between; of other
+    conditions there is one bit.
 
     Parameters
     ----------
@@ -34,7 +41,20 @@ def circuit(condition: Condition, fields: Any, config: AcceleratorConfig) -> Val
     config: the accelerator; parameters and features become constants, and what they decide is
         left out.
     """
-    return _holds(specialised(condition, config.features, config), fields)
+    special = specialised(condition, config.features, config)
+    if not any(isinstance(node, Arithmetic) for node in walk(special)):
+        return [[_holds(special, fields)]]
+    return [
+        [_holds(term, fields) for term in _operands(each, "or")]
+        for each in _operands(special, "and")
+    ]
+
+
+def _operands(condition: Condition, operation: str) -> tuple[Condition, ...]:
+    """What is joined, also in several steps: a & b & c is (a & b) & c."""
+    if not isinstance(condition, Junction) or condition.operation != operation:
+        return (condition,)
+    return tuple(each for part in condition.operands for each in _operands(part, operation))
 
 
 def _holds(condition: Condition, fields: Any) -> Value:

@@ -11,7 +11,7 @@ from hw.arch.encoding import Encodable
 from hw.arch.isa import OPCODE_BITS, RULES, Add, Branch, ErrorCode, Set
 from hw.arch.rules import Rule, Truth, specialised
 from hw.common.layouts import instruction_layout
-from hw.common.rules import circuit
+from hw.common.rules import Terms, circuit
 
 __all__ = ["SLOTS", "OperandSum", "faults", "operands", "view", "with_fields"]
 
@@ -82,8 +82,8 @@ def _refuses_all(rule: Rule, config: AcceleratorConfig) -> bool:
 
 def faults(
     kind: type[Encodable], word: Signal, config: AcceleratorConfig
-) -> list[tuple[ErrorCode, Value]]:
-    """(code, condition) of what makes an instruction of class `kind` unfit: the rules of isa.
+) -> list[tuple[ErrorCode, Terms]]:
+    """(code, terms of the condition) of what makes an instruction of class `kind` unfit.
 
     Of a class that the circuit does not have, one rule refuses all, and no other is looked at.
     """
@@ -91,4 +91,4 @@ def faults(
     rules: Sequence[Rule] = RULES[kind]
     always = [rule for rule in rules if _refuses_all(rule, config)]
     found = [(rule.code, circuit(rule.condition, fields, config)) for rule in always[:1] or rules]
-    return [(ErrorCode.OPCODE, ~_ends_in_zeros(kind, word)), *found]
+    return [(ErrorCode.OPCODE, [[~_ends_in_zeros(kind, word)]]), *found]

@@ -59,7 +59,7 @@ class Decoder:
         self.fault = Signal(6, reset_less=True)
         self.sound = Signal(reset_less=True)
         self._early = Signal(len(Unit), reset_less=True)  # waits that reach too far back
-        self._found: dict[tuple[type[Encodable], ErrorCode], list[Signal]] = {}
+        self._found: dict[tuple[type[Encodable], ErrorCode], list[Value]] = {}
 
     def take(self, m: Module, word: Signal, seen: dict[Unit, Signal]) -> None:
         """First step; to be called in the context of the cycles in which `word` is taken.
@@ -91,13 +91,16 @@ class Decoder:
         for unit in Unit:
             m.d.sync += self._early[unit].eq(waits[unit] > seen[unit])
         for kind in CLASSES.values():
-            # A register for each rule: which are met is asked in the second step, since the rules
-            # themselves take most of the first.
-            for number, (code, condition) in enumerate(faults(kind, word, self._config)):
+            # A register for each rule, or for each term of one that multiplies or adds: which are
+            # met is asked in the second step, since the terms themselves take most of the first.
+            for number, (code, terms) in enumerate(faults(kind, word, self._config)):
                 name = f"{kind.__name__.lower()}_{code.name.lower()}{number}"
-                found = Signal(name=name, reset_less=True)
-                self._found.setdefault((kind, code), []).append(found)
-                m.d.sync += found.eq(condition)
+                met = []
+                for k, either in enumerate(terms):
+                    found = Signal(len(either), name=f"{name}_{k}", reset_less=True)
+                    m.d.sync += found.eq(Cat(either))
+                    met.append(found.any())
+                self._found.setdefault((kind, code), []).append(Cat(met).all())
 
     def check(self, m: Module, begun: Value) -> None:
         """Second step, in every cycle; to be called after `take`.
