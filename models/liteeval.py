@@ -358,8 +358,9 @@ _FINE = {
 }
 
 
-def _fine(size: str) -> Option:
-    return Option.field("fine", _FINE[size], sizes=(size,))
+def _fine(size: str, *without: str) -> Option:
+    kinds = {name: config for name, config in _FINE[size].items() if name not in without}
+    return Option.field("fine", kinds, sizes=(size,))
 
 
 _CELL = Option.field("cell", {name: name for name in CELLS})
@@ -367,7 +368,10 @@ _RULES = tuple(
     Option("rules", {"paper": {}, "code": {"embed": embed}}, sizes=(size,))
     for size, embed in (("paper", CODE_EMBED), ("tiny", (24, 40)))
 )
-_STEP = (_CELL, *_RULES, _DATASETS, _fine("paper"), _fine("tiny"))
+_STEP = (_CELL, *_RULES, _DATASETS)
+_ANY_FINE = (_fine("paper"), _fine("tiny"))
+_FINE_FRAMES = (_fine("paper", "slowfast"), _fine("tiny", "slowfast"))
+"""A clip's steps look at a frame each; SlowFast takes frames around it, as a step alone may."""
 _BUDGET = Option.field("budget", {"none": 0, "3": 3, "5": 5, "9": 9})
 _STEPS = (
     Option.field("steps", {"129": 129, "32": 32}, sizes=("paper",)),
@@ -384,14 +388,16 @@ def _entry(
 
 
 ENTRIES = (
-    _entry("liteeval", "LiteEval, one step: If around the fine network", "step", _STEP),
+    _entry(
+        "liteeval", "LiteEval, one step: If around the fine network", "step", (*_STEP, *_ANY_FINE)
+    ),
     _entry(
         "liteeval_clip",
         "LiteEval over a clip: Loop around the step",
         "clip",
-        (*_STEP, _BUDGET, *_STEPS),
+        (*_STEP, *_FINE_FRAMES, _BUDGET, *_STEPS),
         steps=12,
     ),
     _entry("liteeval_coarse", "LiteEval's coarse encoder, MobileNetV2 at 112×112", "coarse", ()),
-    _entry("liteeval_fine", "LiteEval's fine encoder", "fine", (_fine("paper"), _fine("tiny"))),
+    _entry("liteeval_fine", "LiteEval's fine encoder", "fine", _ANY_FINE),
 )

@@ -13,7 +13,7 @@ from proof.steps import StepError
 from tests.machines import folding
 from tests.marks import large
 
-BUILT = {"proof": {"tensors": 12, "compiler": 2}}
+BUILT = {"proof": {"tensors": 12, "compiler": 2, "passes": [{}]}}
 CYCLES = {"cycles": 1234}
 RTL = {
     "equal": True,
@@ -28,6 +28,7 @@ TIMES = {"unit": ["LOAD", "STORE"], "pc": [1, 2], "issue": [5, 9], "start": [6, 
 def answers(monkeypatch, tmp_path):
     """Answers of the commands by their first words; an exception is raised."""
     known = {"models": {}, "compiler": BUILT, "cycle": CYCLES, "rtl": RTL}
+    known["functional"] = {"tensors_compared": 7}
 
     def command(*words):
         key = words[words.index("--on") + 1] if "--on" in words else words[0]
@@ -111,6 +112,14 @@ def test_layers_are_cut_out_of_the_whole_network(answers, monkeypatch, tmp_path)
 def test_a_command_in_this_process_that_fails_says_why():
     with pytest.raises(StepError, match="nonesuch"):
         families.command("compiler", "build", "nonesuch.onnx")
+
+
+def test_of_branches_a_run_compares_what_it_takes(answers, capsys):
+    answers["compiler"] = {"proof": BUILT["proof"] | {"passes": [{}, {}]}}
+    code, row = table(capsys)
+    assert code == 1 and "(10 of 7 tensors compared)" in row["rtl"]
+    answers["rtl"] = RTL | {"tensors_compared": 7}
+    assert table(capsys)[0] == 0
 
 
 def test_an_unknown_network_is_an_error(answers):
