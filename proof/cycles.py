@@ -74,7 +74,7 @@ def verdict(found: int | None, known: int | None, is_known: bool) -> tuple[str, 
     if found is None or known is None:
         return text, found == known or known is None
     change = found / known - 1
-    return f"{text} ({known:,}, {change:+.2%})", change <= TOLERANCE
+    return f"{text} ({known:,}, {change:+.2%})", found <= known * (1 + TOLERANCE)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
