@@ -87,6 +87,18 @@ class Encodable:
         return cast("tuple[Field, ...]", cached)
 
     @classmethod
+    def _places(cls) -> tuple[tuple[str, int, int, int, int], ...]:
+        """`layout` as plain numbers: name, length, bits, least and greatest value.
+
+        A large network has half a million instructions, each encoded and decoded.
+        """
+        cached = cls.__dict__.get("_numbers")
+        if cached is None:
+            cached = tuple((f.name, f.length, f.bits, f.low, f.high) for f in cls.layout())
+            cls._numbers = cached  # type: ignore[attr-defined]
+        return cast("tuple[tuple[str, int, int, int, int], ...]", cached)
+
+    @classmethod
     def field(cls, name: str) -> Field:
         """Place and type of one field.
 
@@ -115,38 +127,35 @@ class Encodable:
         """
         word = 0
         shift = 0
-        for f in self.layout():
-            value = getattr(self, f.name)
-            elements = (value,) if f.length == 1 else value
-            if len(elements) != f.length:
+        for name, length, width, low, high in self._places():
+            value = getattr(self, name)
+            elements = (value,) if length == 1 else value
+            if len(elements) != length:
                 raise EncodingError(
-                    f"{type(self).__name__}.{f.name} has {len(elements)} elements, not {f.length}"
+                    f"{type(self).__name__}.{name} has {len(elements)} elements, not {length}"
                 )
-            mask = (1 << f.bits) - 1
             for element in elements:
-                number = int(element)
-                if not f.low <= number <= f.high:
-                    raise EncodingError(
-                        f"{type(self).__name__}.{f.name} = {number} is outside {f.low}..{f.high}"
-                    )
-                word |= (number & mask) << shift
-                shift += f.bits
+                if element:  # most are 0
+                    number = int(element)
+                    if not low <= number <= high:
+                        raise EncodingError(
+                            f"{type(self).__name__}.{name} = {number} is outside {low}..{high}"
+                        )
+                    word |= (number & (1 << width) - 1) << shift
+                shift += width
         return word
 
     @classmethod
     def decode(cls: type[T], word: int) -> T:
         """Return the instance whose `encode` is the low `width()` bits of `word`."""
         values: dict[str, Any] = {}
-        for f in cls.layout():
-            mask = (1 << f.bits) - 1
+        for name, length, width, _, high in cls._places():
             elements = []
-            for _ in range(f.length):
-                number = word & mask
-                word >>= f.bits
-                if f.signed and number >> (f.bits - 1):
-                    number -= 1 << f.bits
-                elements.append(number)
-            values[f.name] = elements[0] if f.length == 1 else tuple(elements)
+            for _ in range(length):
+                number = word & (1 << width) - 1
+                word >>= width
+                elements.append(number if number <= high else number - (1 << width))
+            values[name] = elements[0] if length == 1 else tuple(elements)
         return cls(**values)
 
     def as_dict(self) -> Mapping[str, Any]:

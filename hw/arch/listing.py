@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import bisect
 import enum
+import functools
 from collections.abc import Iterator
 
 from hw.arch import isa
@@ -76,16 +77,27 @@ class Places:
         return " or ".join(name for name, _ in found)
 
 
+@functools.cache
+def _meanings(opcode: isa.Opcode) -> tuple[tuple[str, dict[int, str]], ...]:
+    """Fields of an instruction whose values have names, and those names."""
+    found = []
+    for field in isa.CLASSES[opcode].layout():
+        first = field.doc.split()[0].rstrip(".,:;") if field.doc else ""
+        if first in ENUMERATIONS:
+            found.append((field.name, {each.value: each.name for each in ENUMERATIONS[first]}))
+        elif field.name in ("transform_t", "transform_s"):
+            names = {value: each.name for value, each in enumerate(TRANSFORMS) if value}
+            found.append((field.name, names))
+    return tuple(found)
+
+
 def remarks(instruction: Instruction, places: Places, layer: int | None = None) -> list[str]:
     """What the numbers of an instruction (of a layer, by index) stand for."""
     words = []
-    for field in instruction.layout():
-        kind = ENUMERATIONS.get(field.doc.split()[0].rstrip(".,:;") if field.doc else "")
-        value = getattr(instruction, field.name)
-        if kind is not None and value in [each.value for each in kind]:
-            words.append(f"{field.name} {kind(value).name}")
-        elif field.name in ("transform_t", "transform_s") and 0 < value < len(TRANSFORMS):
-            words.append(f"{field.name} {TRANSFORMS[value].name}")
+    for field, meanings in _meanings(instruction.OPCODE):
+        meaning = meanings.get(getattr(instruction, field))
+        if meaning is not None:
+            words.append(f"{field} {meaning}")
     if isinstance(instruction, (Load, Store)):
         arrow = "from" if isinstance(instruction, Load) else "to"
         place = places.name(instruction.dram, layer, isinstance(instruction, Store))

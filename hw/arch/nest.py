@@ -63,12 +63,15 @@ def walked(base: int, counts: Sequence[int], deltas: Sequence[int]) -> Index:
     return np.asarray(base + offsets(counts, strides(counts, deltas)), np.int64)
 
 
+@functools.lru_cache(maxsize=4096)
 def inside(
     start: int, step: int, count: int, dilation: int, taps: int, bound: int
 ) -> npt.NDArray[np.bool_]:
-    """[taps, count]: whether start + position·step + tap·dilation lies in 0..bound−1."""
+    """[taps, count]: whether start + position·step + tap·dilation lies in 0..bound−1; read-only."""
     coordinate = (start + np.arange(count) * step)[None, :] + (np.arange(taps) * dilation)[:, None]
-    return np.asarray((coordinate >= 0) & (coordinate < bound))
+    result = np.asarray((coordinate >= 0) & (coordinate < bound))
+    result.flags.writeable = False
+    return result
 
 
 def interval(base: int, counts: Sequence[int], step: Sequence[int]) -> tuple[int, int]:
@@ -76,8 +79,10 @@ def interval(base: int, counts: Sequence[int], step: Sequence[int]) -> tuple[int
     low = high = base
     for count, stride in zip(counts, step, strict=True):
         span = (count - 1) * stride
-        low += min(span, 0)
-        high += max(span, 0)
+        if span < 0:
+            low += span
+        else:
+            high += span
     return low, high
 
 

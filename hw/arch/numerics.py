@@ -71,6 +71,10 @@ def round24(value: Int) -> Int:
     return np.asarray(np.where(value < 0, -rounded, rounded), np.int64)
 
 
+TIE_WINDOWS = np.asarray([2 << q.bit_length() for q in range(1 << 9)], np.int64)
+"""By integer part, in 2^−26: how far from a half the product's own rounding still gives it."""
+
+
 def requantize(
     accumulator: Int, multiplier: Int | int, shift: Int | int, zero_point: int, low: int, high: int
 ) -> Int:
@@ -95,24 +99,20 @@ def requantize(
     product = a24 * np.asarray(multiplier, np.int64)
     # value = product · 2^−right
     right = np.asarray(shift, np.int64) - excess
-    saturated = np.where(
-        right + 9 >= 63,
-        False,
-        np.where(right + 9 <= 0, product > 0, (product >> np.clip(right + 9, 0, 62)) > 0),
-    )
-    fraction_shift = right - 25
-    to_right = np.clip(fraction_shift, 0, 62)
+    saturated = (product >> np.clip(right + 9, 0, 62)) > 0
+    to_right = np.clip(right - 25, 0, 62)
     fixed = product >> to_right
     sticky = (fixed << to_right) != product
-    fixed = np.where(saturated, 0, fixed) << np.where(saturated, 0, np.clip(-fraction_shift, 0, 34))
+    if saturated.any():
+        fixed = np.where(saturated, 0, fixed)
+    fixed <<= np.clip(25 - right, 0, 34)
     q = fixed >> 25
-    f = fixed & ((1 << 25) - 1)
-    window = np.int64(1) << np.asarray(np.frexp(q.astype(np.float64))[1], np.int64)
-    d = f - (1 << 24)
-    tie = np.where(d >= 0, (d < window) | ((d == window) & ~sticky), -d <= window)
-    up = np.where(tie, (q & 1) == 1, (d > 0) | ((d == 0) & sticky))
-    result = q + up
-    result = np.where(saturated, np.int64(1) << 10, result)
+    # Twice the distance to the middle between q and q + 1, and one more for what was cut off.
+    distance = ((fixed & (1 << 25) - 1) << 1) - (1 << 25) + sticky
+    tie = np.abs(distance) <= TIE_WINDOWS[q]
+    result = q + np.where(tie, (q & 1) == 1, distance > 0)
+    if saturated.any():
+        result = np.where(saturated, np.int64(1) << 10, result)
     signed = np.where(accumulator < 0, -result, result)
     return np.asarray(np.clip(signed + zero_point, low, high), np.int64)
 

@@ -112,6 +112,9 @@ class Program:
     loops: tuple[Trips, ...] = ()
     states: tuple[State, ...] = ()
     dram_base: int = 0
+    _code: list[bytes] = dataclasses.field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
 
     def tensor(self, name: str) -> Tensor:
         """A tensor by its name."""
@@ -133,8 +136,10 @@ class Program:
         return {name: loops for name, loops in found.items() if loops}
 
     def code(self) -> bytes:
-        """Encoded instructions."""
-        return b"".join(encode(i) for i in self.instructions)
+        """Encoded instructions; made once."""
+        if not self._code:
+            self._code.append(b"".join(encode(i) for i in self.instructions))
+        return self._code[0]
 
     def memory(self) -> npt.NDArray[np.uint8]:
         """DRAM before the start, inputs not yet written: u8 [memory_bytes]."""
@@ -208,7 +213,7 @@ class Program:
         for address, size in header.image:
             image.append((address, body[offset : offset + size]))
             offset += size
-        return cls(
+        program = cls(
             instructions=tuple(
                 decode(body[i : i + INSTRUCTION_BYTES])
                 for i in range(0, code_size, INSTRUCTION_BYTES)
@@ -217,6 +222,8 @@ class Program:
             image=tuple(image),
             **{name: getattr(header, name) for name in _SHARED},
         )
+        program._code.append(body[:code_size])
+        return program
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -6,8 +6,10 @@ The functional simulator gathers with these arrays; the compiler and the hazard 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -54,22 +56,32 @@ SPACE_MEMORY = {
 }
 
 
+Window: TypeAlias = tuple[int, int, int, int, int, int]
+"""Taps along an axis, clipped at a tensor's borders: `inside`'s arguments."""
+
+
+@functools.lru_cache(maxsize=4096)
+def _clipped_span(stride: int, tap_stride: int, window: Window) -> tuple[int, int] | None:
+    """Least and greatest offset of what is inside; None where nothing is."""
+    _, _, count, _, taps, _ = window
+    offset = offsets((count, taps), (stride, tap_stride))[inside(*window)]
+    return (int(offset.min()), int(offset.max())) if offset.size else None
+
+
 def _clipped_interval(
-    base: int,
-    plain: Sequence[tuple[int, int]],
-    clipped: Sequence[tuple[int, int, int, int, npt.NDArray[np.bool_]]],
+    base: int, plain: Sequence[tuple[int, int]], clipped: Sequence[tuple[int, int, Window]]
 ) -> tuple[int, int] | None:
     """Interval of a nest of which three coordinates are clipped.
 
-    `plain` are (count, stride); `clipped` are (count, stride, taps, tap stride, inside mask).
+    `plain` are (count, stride); `clipped` are (stride, tap stride, window).
     """
     low, high = interval(base, [c for c, _ in plain], [s for _, s in plain])
-    for count, stride, taps, tap_stride, mask in clipped:
-        offset = offsets((count, taps), (stride, tap_stride))[mask]
-        if offset.size == 0:
+    for stride, tap_stride, window in clipped:
+        span = _clipped_span(stride, tap_stride, window)
+        if span is None:
             return None
-        low += int(offset.min())
-        high += int(offset.max())
+        low += span[0]
+        high += span[1]
     wraps = low >> ADDRESS_BITS << ADDRESS_BITS  # a first position before row 0 is stored modulo
     return low - wraps, high - wraps
 
@@ -129,23 +141,28 @@ def array_strides(instruction: Array) -> tuple[int, ...]:
 
 
 def array_masks(instruction: Array) -> list[npt.NDArray[np.bool_]]:
-    """For x, y, t: [taps, positions] whether the position lies inside the tensor.
+    """For x, y, t: [taps, positions] whether the position lies inside the tensor; read-only.
 
     On a transformed axis: [pixels, tiles]; HFA_DEPTHWISE, y: [lines, strips].
     """
+    return [inside(*window) for window in _array_windows(instruction)]
+
+
+def _array_windows(instruction: Array) -> list[Window]:
+    """For x, y, t."""
     taps = list(instruction.counts[4:7])
     if instruction.mode == ArrayMode.DEPTHWISE:
         taps[0] = taps[1] = 1  # kx, ky are window passes; the window lies in the stream
     steps = list(instruction.steps)
     if instruction.mode == ArrayMode.HFA_DEPTHWISE:
         taps[1] = steps[1] = STRIP_LINES  # y are strips, their lines take the place of ky
-    masks = []
+    windows = []
     for d, transform in enumerate(array_transforms(instruction)):
         dilation = instruction.dilations[d]
         step = TRANSFORMS[transform].outputs * dilation if transform else steps[d]
         start, count, bound = instruction.starts[d], instruction.counts[d], instruction.bounds[d]
-        masks.append(inside(start, step, count, dilation, taps[d], bound))
-    return masks
+        windows.append((start, step, count, dilation, taps[d], bound))
+    return windows
 
 
 def array_weight_blocks(instruction: Array) -> int:
@@ -160,8 +177,8 @@ def _array(instruction: Array, config: AcceleratorConfig) -> Iterator[Access]:
     step = array_strides(instruction)
     counts = instruction.counts
     clipped = [
-        (counts[d], step[d], mask.shape[0], step[4 + d] if mask.shape[0] > 1 else 0, mask)
-        for d, mask in enumerate(array_masks(instruction))
+        (step[d], step[4 + d] if window[4] > 1 else 0, window)
+        for d, window in enumerate(_array_windows(instruction))
     ]
     found = _clipped_interval(
         instruction.activation, [(counts[3], step[3]), (counts[7], step[7])], clipped
@@ -225,9 +242,14 @@ def _elementwise(instruction: Elementwise, config: AcceleratorConfig) -> Iterato
 
 
 def reduce_masks(instruction: Reduce) -> list[npt.NDArray[np.bool_]]:
-    """For x, y, t: [window, positions] whether the position lies inside the tensor."""
+    """For x, y, t: [window, positions] whether the position lies inside the tensor; read-only."""
+    return [inside(*window) for window in _reduce_windows(instruction)]
+
+
+def _reduce_windows(instruction: Reduce) -> list[Window]:
+    """For x, y, t."""
     return [
-        inside(
+        (
             instruction.starts[d],
             instruction.steps[d],
             instruction.counts[d],
@@ -243,8 +265,7 @@ def _reduce(instruction: Reduce, config: AcceleratorConfig) -> Iterator[Access]:
     counts = (*instruction.window, *instruction.counts)
     step = strides(counts, instruction.source_deltas)
     clipped = [
-        (instruction.counts[d], step[3 + d], mask.shape[0], step[d], mask)
-        for d, mask in enumerate(reduce_masks(instruction))
+        (step[3 + d], step[d], window) for d, window in enumerate(_reduce_windows(instruction))
     ]
     found = _clipped_interval(instruction.source, [(counts[6], step[6])], clipped)
     if found is not None:

@@ -65,13 +65,13 @@ class Bank:
             self._written[index] = True
 
     def _check(self, index: Index, verb: str) -> None:
-        if index.size:
+        # In one pass: below 0 is, without its sign, beyond the last row.
+        if index.size and index.view(np.uint64).max() >= self.rows:
             low, high = int(index.min()), int(index.max())
-            if low < 0 or high >= self.rows:
-                raise UnitError(
-                    ErrorCode.ADDRESS,
-                    f"{verb} {self.name} {low if low < 0 else high}; there are {self.rows}",
-                )
+            raise UnitError(
+                ErrorCode.ADDRESS,
+                f"{verb} {self.name} {low if low < 0 else high}; there are {self.rows}",
+            )
 
     def read(self, index: Index) -> npt.NDArray[Any]:
         """Rows, [*index.shape, *shape]."""
