@@ -289,7 +289,7 @@ class MatMulEmission:
                 self.emitter.emit(instruction)
         last = k == len(self.parts.blocks) - 1
         whole = len(self.parts.blocks) == 1
-        out = self.tiling.output.slot(self._output, 2)
+        out = self.tiling.output.slot(self._output, self.tiling.results)
         for group in range(self.parts.groups[n][1]):
             size = self.parts.batch[b][1] * self.parts.rows[m][1]
             accumulator = self._bank * self.config.memory.accumulator_rows
@@ -301,7 +301,7 @@ class MatMulEmission:
                 self._bank = 1 - self._bank
         if last:
             self._store(key, out)
-            self._output = 1 - self._output
+            self._output = (self._output + 1) % self.tiling.results
             if not whole:
                 self._bank = 1 - self._bank
 

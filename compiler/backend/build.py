@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from compiler.arms import structured
-from compiler.array.hfa import possible
+from compiler.backend.bounds import bounded
 from compiler.backend.link import link, stored
 from compiler.backend.order import in_order
 from compiler.backend.placement import place
+from compiler.backend.unread import without_unread
 from compiler.emit.allocate import PAGE, ConstantPool
 from compiler.emit.emitter import Emitter, RefusedError
 from compiler.emit.transfers import TransferError
@@ -17,6 +18,7 @@ from compiler.flow.blocks import BlockWriter
 from compiler.flow.followers import emit_pair, follow, unstored
 from compiler.flow.settle import Settled, settle
 from compiler.flow.trailers import emit_trailed, trail
+from compiler.flow.waits import filled
 from compiler.ir import (
     AnyOperation,
     AttentionPool,
@@ -26,7 +28,7 @@ from compiler.ir import (
     Pairwise,
 )
 from compiler.layout.assign import assign_layout, check_operator
-from compiler.lower import lowering, refusal, roofline_cycles
+from compiler.lower import lowering, refusal
 from compiler.policy import REUSE, Policy
 from hw.arch.config import AcceleratorConfig
 from hw.arch.encoding import EncodingError
@@ -114,7 +116,14 @@ def emit(
 
     writer = BlockWriter(graph, emitter, layer)
     blocks = writer.write(structured(graph.ops, graph.path))
-    return link(graph, emitter, placement, constants, writer.layers, blocks, writer.loops)
+    layers, code = writer.layers, emitter.instructions
+    if dram == REUSE and not blocks:
+        beat = config.port.bytes
+        layers, unread = without_unread(code, layers, settled, placement, beat)
+        emitter.unstored |= unread
+    layers = bounded(layers, settled, emitter)
+    code[:] = filled(code, blocks, emitter.reaches, config)
+    return link(graph, emitter, placement, constants, layers, blocks, writer.loops)
 
 
 def _layer(graph: Graph, op: AnyOperation, emitter: Emitter) -> Layer:
@@ -129,15 +138,14 @@ def _layer(graph: Graph, op: AnyOperation, emitter: Emitter) -> Layer:
             instruction.encode()
     except (RefusedError, TransferError, EncodingError) as error:
         raise CompilerError(f"{op.name} ({type(op).__name__}): {error}") from error
-    types = {name: graph.type(name) for name in layouts}
-    algorithms = possible(tiling, emitter.policy)
+    emitter.end_layer(first)
     return Layer(
         name=op.name,
         op=known.kind(op, emitter.config),
         first=first,
         last=len(emitter.instructions),
         macs=op.macs(graph.input_types(op)),
-        roofline_cycles=roofline_cycles(op, types, layouts, emitter.config, algorithms),
+        roofline_cycles=0,  # bounds.py
         tensors=(op.output,) if stored(op, emitter) else (),
         tiling=tiling,
     )
@@ -145,29 +153,26 @@ def _layer(graph: Graph, op: AnyOperation, emitter: Emitter) -> Layer:
 
 def _both(settled: Settled, op: AnyOperation, second: AnyOperation, emitter: Emitter) -> Layer:
     """An operator and what follows or trails it as one layer, which stores both results."""
-    graph, first = settled.assigned.graph, len(emitter.instructions)
+    graph, begin = settled.assigned.graph, len(emitter.instructions)
     names = (*op.inputs, op.output, *second.inputs, second.output)
     layouts = {name: emitter.tensors[name].layout for name in names}
     for each in (op, second):
         check_operator(each, layouts)
     try:
         tiling = _emit_both(settled, op, second, emitter)
-        for instruction in emitter.instructions[first:]:
+        for instruction in emitter.instructions[begin:]:
             instruction.encode()
     except (RefusedError, TransferError, EncodingError) as error:
         raise CompilerError(f"{op.name} and {second.name}: {error}") from error
-    types = {name: graph.type(name) for name in names}
-    bounds = [roofline_cycles(each, types, layouts, emitter.config) for each in (op, second)]
-    made = layouts[op.output]
-    bounds[0] -= (made.blocks - tiling.get("stored", made.blocks)) * made.positions
+    emitter.end_layer(begin)
     kinds = [lowering(each).kind(each, emitter.config) for each in (op, second)]
     return Layer(
         name=op.name,
         op=" + ".join(kinds),
-        first=first,
+        first=begin,
         last=len(emitter.instructions),
         macs=op.macs(graph.input_types(op)) + second.macs(graph.input_types(second)),
-        roofline_cycles=max(bounds),
+        roofline_cycles=0,  # bounds.py
         tensors=tuple(each.output for each in (op, second) if stored(each, emitter)),
         tiling=tiling,
     )

@@ -61,17 +61,6 @@ class DependencyTracker:
         self._ports: dict[Port, list[int]] = defaultdict(lambda: [0] * UNITS)
         self._ports |= {port: list(numbers) for port, numbers in flight.ports.items()}
 
-    def dispatched(self, unit: Unit) -> int:
-        """How many instructions the unit has been given so far."""
-        return len(self._clocks[unit])
-
-    def stored(self, address: int) -> int:
-        """Number of the last STORE that may have written a DRAM byte; 0 if none has."""
-        uses = self._uses[Memory.DRAM, True][Unit.STORE]
-        return next(
-            (number for number, low, high, _ in reversed(uses) if low <= address <= high), 0
-        )
-
     def add(self, instruction: UnitInstruction, reach: int = 0) -> UnitInstruction:
         """Return the instruction with its waits, and remember what it touches.
 

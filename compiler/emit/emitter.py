@@ -7,7 +7,8 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 
 from compiler.emit.allocate import ConstantPool, RingPlacer
-from compiler.emit.dependencies import DependencyTracker
+from compiler.emit.onchip import OnChip
+from compiler.emit.sent import Sent
 from compiler.emit.transfers import TransferError
 from compiler.ir import CompilerError
 from compiler.policy import Policy
@@ -44,7 +45,7 @@ class Emitter:
     tensors: where every stored tensor lies, by name.
     scratch: DRAM addresses that a layer may store to beside its result, by the result's name.
     unstored: values that are not stored whole: parts of them are read on chip only.
-    instructions: so far, waits included.
+    instructions: so far, without waits, which are filled in when all stand (flow/waits.py).
     registers: by a value of a Loop's body: the register that holds how far its part of a tensor
         lies behind that of the first trip.
     in_place: values that are read where their part lies: their own address, that of the first
@@ -81,16 +82,18 @@ class Emitter:
         bank = config.weight_bank_beats
         self.vector_weights = RingPlacer(bank, config.weight_beats - bank)
         self.parameters = RingPlacer(config.parameter_rows * config.parameter_row_beats)
-        self._tracker = DependencyTracker(config)
+        self._sent = Sent(config)
+        self._on_chip = OnChip(config, self.instructions)
         self._constants = constants
         self._tables = RingPlacer(config.memory.tables)
 
     def emit(self, instruction: UnitInstruction) -> None:
-        """Append an instruction; its waits are filled in here, and what moves it with the trips."""
+        """Append an instruction, without its waits; what moves it with the trips is filled in."""
         moved = self._moved(instruction)
         if isinstance(moved, Load | Store) and moved.dram_register:
             self.reaches[len(self.instructions)] = self.spans[moved.dram_register]
-        self.instructions.append(self._tracker.add(moved))
+        self._sent.add(moved)
+        self.instructions.append(moved)
 
     def lies(self, name: str) -> bool:
         """Whether a value's bytes are where its tensor says; not where it is read in place."""
@@ -126,16 +129,21 @@ class Emitter:
         return instruction
 
     def restart(self) -> None:
-        """A block begins here: its waits are filled in when all of them stand (flow/waits.py)."""
-        self._tracker = DependencyTracker(self.config)
+        """A block begins here, which may be reached on several paths."""
+        self._sent = Sent(self.config)
+        self._on_chip.forget()
+
+    def end_layer(self, first: int) -> None:
+        """A layer is complete, from an instruction on: what is on chip is not loaded again."""
+        self._on_chip.layer(first)
 
     def dispatched(self, unit: Unit) -> int:
         """Instructions that a unit has been given so far."""
-        return self._tracker.dispatched(unit)
+        return self._sent.dispatched(unit)
 
     def stored(self, address: int) -> tuple[int, int]:
         """Sorts DRAM bytes: the earlier one was stored the earlier it comes, inputs before all."""
-        return self._tracker.stored(address), address
+        return self._sent.stored(address), address
 
     def constant(self, data: bytes) -> int:
         """DRAM address of constant bytes; equal bytes are stored once."""

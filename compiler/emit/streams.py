@@ -147,22 +147,22 @@ def copy_limit(config: AcceleratorConfig) -> int:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Places:
-    """Regions of a stream, how many tiles each input has on chip, and rows of what is beside."""
+    """Regions of a stream, with how many tiles on chip, and rows of what is beside."""
 
-    inputs: Sequence[Region]
-    output: Region
-    depth: int
+    inputs: Sequence[tuple[Region, int]]
+    output: tuple[Region, int]
     beside: Sequence[int] = ()
 
 
 def _places(layer: Stream, config: AcceleratorConfig) -> _Places | None:
     """Every operand and the result has banks of its own; None where they do not fit.
 
-    Two tiles are on chip, or one, which is loaded when the one before is done.
+    Two tiles are on chip, or one, which is loaded when the one before is done; more where they fit
+    the same banks: then less of what is on chip is overwritten (compiler/emit/onchip.py).
     """
     if layer.compute is None:
         regions = split_banks([config.memory.activation_rows], config)
-        return None if regions is None else _Places(regions, regions[0], COPY_SLOTS)
+        return None if regions is None else _Places([(regions[0], COPY_SLOTS)], (regions[0], 0))
     largest, result = largest_boxes(layer)
     own = layer.beside
     for depth in (2, 1):
@@ -170,8 +170,17 @@ def _places(layer: Stream, config: AcceleratorConfig) -> _Places | None:
         if regions is not None:
             output, *others = regions
             beside = [region.row for region in others[: len(own)]]
-            return _Places(others[len(own) :], output, depth, beside)
+            slots = [
+                (region, _slots(region, rows, depth, len(layer.tiles)))
+                for region, rows in zip(others[len(own) :], largest, strict=True)
+            ]
+            return _Places(slots, (output, _slots(output, result, 2, len(layer.tiles))), beside)
     return None
+
+
+def _slots(region: Region, rows: int, least: int, tiles: int) -> int:
+    """How many tiles of some rows a region holds, no more than there are."""
+    return max(least, min(region.rows // rows, tiles))
 
 
 def largest_boxes(layer: Stream) -> tuple[list[int], int]:
@@ -239,7 +248,7 @@ def emit(emitter: Emitter, layer: Stream) -> None:
     check(layer, emitter.config)
     places = _places(layer, emitter.config)
     assert places is not None  # check
-    depth = places.depth
+    output, kept = places.output
     if layer.constant:
         row = places.beside[-1]
         emitter.emit(emitter.load_constant(layer.constant, Space.ACTIVATION, row))
@@ -253,10 +262,12 @@ def emit(emitter: Emitter, layer: Stream) -> None:
         tile = layer.tiles[number]
 
         def body(slots: Slots) -> None:
-            rows = [region.slot(slots[str(i)], depth) for i, region in enumerate(places.inputs)]
+            rows = [
+                region.slot(slots[str(i)], depth) for i, (region, depth) in enumerate(places.inputs)
+            ]
             result = rows[0]
             if layer.compute is not None:
-                result = places.output.slot(number % 2, 2)
+                result = output.slot(number % kept, kept)
                 for instruction in layer.compute(tile, [*rows, *places.beside], result):
                     emitter.emit(instruction)
             for part in pieces_of(tile.target, layer.pieces):
@@ -267,6 +278,7 @@ def emit(emitter: Emitter, layer: Stream) -> None:
         return Step({str(i): tile.sources[i] for i in order}, body)
 
     rings = {
-        str(i): operand_ring(layer, i, region, depth) for i, region in enumerate(places.inputs)
+        str(i): operand_ring(layer, i, region, depth)
+        for i, (region, depth) in enumerate(places.inputs)
     }
     run(emitter, rings, [step(number) for number in range(len(layer.tiles))])

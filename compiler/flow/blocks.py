@@ -1,6 +1,6 @@
 """Instructions of a graph with arms and Loops: basic blocks, decisions, joins and trips.
 
-Work goes on across them: waits are filled in when all blocks stand, for every path (flow/waits.py).
+Work goes on across them: waits are filled in behind this, for every path (flow/waits.py).
 A wait can only name an instruction of a unit that was given one on every path from the program's
 start. For units of which that is not so, a FENCE stands where paths meet.
 """
@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Sequence
 
 from compiler.arms import Fork, Item, Trips, flattened
 from compiler.emit.emitter import Emitter
-from compiler.flow.waits import filled
 from compiler.ir import AnyOperation, CompilerError, Graph, Join, Pick, Predicate, Put
 from compiler.lower import trip_parts
 from hw.arch.isa import (
@@ -90,13 +89,6 @@ class BlockWriter:
         if not self._blocks:
             return ()
         self._close((), halt=1)
-        emitter = self._emitter
-        emitter.instructions[:] = filled(
-            emitter.instructions,
-            [dataclasses.replace(b, last=min(b.last, self._here)) for b in self._blocks],
-            emitter.reaches,
-            emitter.config,
-        )
         return tuple(self._blocks)
 
     @property

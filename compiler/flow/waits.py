@@ -1,4 +1,4 @@
-"""Waits of a program with arms and Loops: of every block, for whichever path leads to it.
+"""Waits of a program: of every block, for whichever path leads to it.
 
 Nothing stops at a decision, a join or the start of a trip: a block begins with what may be in
 flight there (compiler/emit/flight.py), which at the start of a Loop's body depends on the body's
@@ -8,6 +8,7 @@ it has its byte.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from compiler.emit.dependencies import DependencyTracker
@@ -27,10 +28,13 @@ def filled(
 
     Parameters
     ----------
-    blocks: of all of them but HALT, the first one that of the program's start.
+    blocks: the first one that of the program's start; none of a program without control flow.
     reaches: by index of an instruction, how many bytes of DRAM a register may move it on.
     """
     made = list(instructions)
+    size = len(made)
+    blocks = [dataclasses.replace(block, last=min(block.last, size)) for block in blocks]
+    blocks = blocks or [Block(0, size, "")]
     # An arm without instructions has its place where the join begins, and is passed through.
     starts = {block.first: block for block in blocks if block.first < block.last}
     begins: dict[int, Flight] = {blocks[0].first: Flight()}

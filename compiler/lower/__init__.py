@@ -159,6 +159,7 @@ def roofline_cycles(
     layouts: Mapping[str, TensorLayout],
     config: AcceleratorConfig,
     algorithms: Sequence[Algorithm] = (),
+    moved: Mapping[str, int] | None = None,
 ) -> int:
     """The least cycles that an operator can take.
 
@@ -167,7 +168,9 @@ def roofline_cycles(
     op, config: the operator, for what.
     types, layouts: of its operands and its result, by name.
     algorithms: transforms that it (of a chain: its temporal stage) can take.
+    moved: beats of tensors that cross the memory port, by name; of others, and by default, all.
     """
-    sources = [Laid(types[name], layouts[name]) for name in op.inputs]
-    result = Laid(types[op.output], layouts[op.output])
+    moved = moved or {}
+    sources = [Laid(types[name], layouts[name], moved.get(name)) for name in op.inputs]
+    result = Laid(types[op.output], layouts[op.output], moved.get(op.output))
     return lowering(op).bound(op, sources, result, config, algorithms)

@@ -34,14 +34,21 @@ class Lanes(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Laid:
-    """A tensor's type, and how it lies."""
+    """A tensor's type, and how it lies.
+
+    Attributes
+    ----------
+    moved: beats of it that cross the memory port, where that is known: some of it may be on chip.
+    """
 
     type: TensorType
     layout: TensorLayout
+    moved: int | None = None
 
     def beats(self, config: AcceleratorConfig) -> int:
         """Beats of its real channels; padded lanes are the layout's own loss."""
-        return ceil_div(self.layout.channels * self.layout.positions, config.port.bytes)
+        whole = ceil_div(self.layout.channels * self.layout.positions, config.port.bytes)
+        return whole if self.moved is None else min(whole, self.moved)
 
 
 class Lowering(abc.ABC, Generic[Op]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -50,6 +51,7 @@ class ProductTiling:
     batch, rows, inner, columns: of a tile, as in `Product`.
     cycles: estimate.
     slots: tiles of vectors on chip, and of rows of what is transposed.
+    results: tiles of results on chip.
     weight_slots: tiles of weights on chip.
     output, vectors, raw: regions of the scratchpad; `raw` where something is transposed: the
         vectors before, then rows of weights.
@@ -61,6 +63,7 @@ class ProductTiling:
     columns: int
     cycles: int
     slots: int
+    results: int
     weight_slots: int
     output: Region
     vectors: Region
@@ -149,11 +152,19 @@ def _placed(
     regions = split_banks(wanted, config)
     if regions is None:
         return None
+    # More where they fit the same banks: less of what is on chip is overwritten.
+    tiles = math.prod(_parts(problem, sizes))
+    rooms = [
+        region.rows // (need // slots)
+        for region, need in zip(regions[1:], wanted[1:], strict=True)
+        if need
+    ]
     blocks = batch * inner * columns
     return ProductTiling(
         *sizes,
         cycles=_cycles(problem, config, sizes),
-        slots=slots,
+        slots=max(slots, min([*rooms, tiles])),
+        results=max(2, min(regions[0].rows // (output // 2), tiles)),
         weight_slots=2 if 2 * blocks <= weight_room(problem, config) else 1,
         output=regions[0],
         vectors=regions[1],
@@ -161,16 +172,17 @@ def _placed(
     )
 
 
+def _parts(problem: Product, sizes: tuple[int, int, int, int]) -> list[int]:
+    """Into how many parts each dimension is cut."""
+    whole = (problem.batch, problem.rows, problem.inner, problem.columns)
+    return [ceil_div(size, part) for size, part in zip(whole, sizes, strict=True)]
+
+
 def _cycles(problem: Product, config: AcceleratorConfig, sizes: tuple[int, int, int, int]) -> int:
     """The busiest unit, the first tile, and the starts."""
     rows = sizes[1]
     lanes, per_row = config.lane_block, config.array.blocks_per_row
-    parts = [
-        ceil_div(whole, part)
-        for whole, part in zip(
-            (problem.batch, problem.rows, problem.inner, problem.columns), sizes, strict=True
-        )
-    ]
+    parts = _parts(problem, sizes)
     again = parts[1] if parts[2] > 1 else 1  # weights are brought for every tile of rows
     height = padded(problem.rows, lanes) if problem.turned else problem.rows
     vectors = problem.batch * problem.inner * height

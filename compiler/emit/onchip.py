@@ -1,0 +1,208 @@
+"""What the scratchpad holds of DRAM already: such rows are not loaded again.
+
+Every layer is emitted as if all that it reads lay in DRAM. Here, when it stands, its LOADs are
+compared with what is on chip:
+
+* Rows that still hold what would be loaded, for an earlier layer loaded it to the same place or
+  stored it from there, are not loaded.
+* What an earlier layer has stored from rows of its own, where nobody else read it, is written to
+  where this layer wants it instead: the instructions that made it and the STORE get other rows
+  (compiler/emit/moved.py). Then it is on chip.
+* A layer may lie in any banks: all of its rows move on by whole banks where more need not be loaded
+  then, or where the banks have not been used for longer.
+
+Waits are filled in behind this. docs/decisions/0038-what-is-on-chip.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from compiler.emit.moved import Move, moves
+from compiler.emit.redirected import redirected
+from compiler.emit.touches import (
+    Rows,
+    Touch,
+    Touches,
+    Transfer,
+    fits,
+    registered,
+    touched,
+    turned,
+)
+from hw.arch.config import AcceleratorConfig
+from hw.arch.isa import Instruction, Load, Space, Store, UnitInstruction
+from hw.arch.walk import Access
+
+UNKNOWN = -1
+"""Address of what is nowhere in DRAM."""
+STORES = 64
+"""Latest STOREs that are looked at: banks have been used since by what is further back."""
+
+
+class OnChip:
+    """Follows the layers of a piece of program that is executed from its first instruction on.
+
+    Parameters
+    ----------
+    config: the accelerator.
+    instructions: of the program so far, without waits; changed in place.
+    """
+
+    def __init__(self, config: AcceleratorConfig, instructions: list[Instruction]):
+        self._config = config
+        self._code = instructions
+        self._beat = config.port.bytes
+        self._bank = config.memory.activation_bank_rows
+        self._total = config.memory.activation_rows
+        self.forget()
+
+    def forget(self) -> None:
+        """What comes next can be reached from elsewhere, or does not follow what was seen."""
+        self._contents = np.full(self._total, UNKNOWN, np.int64)
+        self._touches = Touches(self._config)
+        self._stores: deque[Transfer] = deque(maxlen=STORES)
+
+    def layer(self, first: int) -> None:
+        """Change the instructions of a layer, those from one on, and those before it."""
+        code, config = self._code, self._config
+        new = [each for each in code[first:] if isinstance(each, UnitInstruction)]
+        if len(new) < len(code) - first or any(map(registered, new)):
+            self.forget()
+            return
+        own = [touched(each, config) for each in new]
+        loads = self._loads(new)
+        found = moves(loads.values(), self._stores, own, code, self._touches, config)
+        banks = self._best(loads, found, own)
+        if banks:
+            by = banks * self._bank
+            new = [turned(i, t, by, config) for i, t in zip(new, own, strict=True)]
+            own = [touched(each, config) for each in new]
+        # All are asked before the first one is moved: they may share banks.
+        for move in [move for move in found if self._free(move, banks)]:
+            self._move(move, banks)
+        del code[first:]
+        for instruction, accesses in self._read_in_place(new, own):
+            self._add(instruction, accesses)
+        self._touches.forget()
+
+    # Where a layer lies
+
+    def _best(
+        self,
+        loads: Mapping[int, Transfer],
+        found: Sequence[Move],
+        own: Sequence[Sequence[Access]],
+    ) -> int:
+        """By how many banks a layer moves on.
+
+        So that most rows need not be loaded; between equals, to the banks whose last use is longest
+        ago, for they hold what is wanted least, and nobody is about to use their ports.
+        """
+        used = {b for each in own for a in each for b in self._touches.banks(a.low, a.high)}
+        count = self._config.memory.activation_banks
+        best, merit = 0, (-1, 0)
+        for banks in range(count if len(used) < count else 1):
+            if banks and not all(fits(each, banks * self._bank, self._config) for each in own):
+                continue
+            free = [move for move in found if self._free(move, banks)]
+            moved = {load.index for move in free for load in move.loads}
+            gained = sum(len(load.rows) for n, load in loads.items() if n in moved)
+            for number, load in loads.items():
+                if number not in moved and self._holds(load, self._placed(load.rows, banks)):
+                    gained += len(load.rows)
+            latest = max((self._touches.latest((b + banks) % count) for b in used), default=0)
+            if (gained, -latest) > merit:
+                best, merit = banks, (gained, -latest)
+        return best
+
+    def _placed(self, rows: Rows, banks: int) -> Rows:
+        """Rows that have moved on."""
+        return (rows + banks * self._bank) % self._total
+
+    def _holds(self, load: Transfer, rows: Rows) -> bool:
+        """Whether rows hold what a LOAD would bring to them."""
+        return bool((self._contents[rows] == load.addresses).all())
+
+    # What is moved
+
+    def _free(self, move: Move, banks: int) -> bool:
+        """Whether nothing has touched the banks to which rows move since they were made."""
+        places = set((self._placed(move.rows, banks) // self._bank).tolist())
+        return all(self._touches.latest(bank) < move.first for bank in places)
+
+    def _move(self, move: Move, banks: int) -> None:
+        """Let what an earlier layer has stored be made where this one reads it."""
+        for index, by in move.makers:
+            self._replace(index, "destination", by + banks * self._bank)
+        for store, by in move.stores:
+            self._replace(store.index, "local", by + banks * self._bank)
+            held = self._contents[store.rows] == store.addresses
+            self._contents[store.rows[held]] = UNKNOWN
+            rows = self._placed(store.rows + by, banks)
+            self._contents[rows] = store.addresses
+            place = next(n for n, each in enumerate(self._stores) if each.index == store.index)
+            self._stores[place] = dataclasses.replace(store, rows=rows)
+
+    def _replace(self, index: int, name: str, by: int) -> None:
+        """Let an instruction read (`local` of a STORE) or write (`destination`) other rows."""
+        old = self._code[index]
+        new = dataclasses.replace(old, **{name: (getattr(old, name) + by) % self._total})
+        write = name == "destination"
+        for instruction, change in ((old, self._touches.remove), (new, self._touches.note)):
+            assert isinstance(instruction, UnitInstruction)
+            for access in touched(instruction, self._config):
+                if access.write == write:
+                    change(Touch(index, access.low, access.high, write))
+        self._code[index] = new
+
+    # What is on chip
+
+    def _read_in_place(
+        self, new: Sequence[UnitInstruction], own: Sequence[Sequence[Access]]
+    ) -> Iterator[tuple[UnitInstruction, Sequence[Access]]]:
+        """The layer without LOADs of what lies elsewhere on chip, and what each one touches."""
+        loads = {
+            number: load
+            for number, load in self._loads(new).items()
+            if not self._holds(load, load.rows)
+        }
+        made, accesses = redirected(new, own, loads, self._contents, self._config)
+        for instruction, each in zip(made, accesses, strict=True):
+            if instruction is not None:
+                yield instruction, each
+
+    def _loads(self, new: Sequence[UnitInstruction]) -> dict[int, Transfer]:
+        """LOADs into the scratchpad, by number."""
+        return {
+            number: Transfer.of(number, each, self._beat)
+            for number, each in enumerate(new)
+            if isinstance(each, Load) and each.space == Space.ACTIVATION
+        }
+
+    def _add(self, instruction: UnitInstruction, own: Sequence[Access]) -> None:
+        """Append an instruction, unless it loads what is there, and follow what it does."""
+        index, contents = len(self._code), self._contents
+        if isinstance(instruction, Load) and instruction.space == Space.ACTIVATION:
+            load = Transfer.of(index, instruction, self._beat)
+            if self._holds(load, load.rows):
+                return
+            contents[load.rows] = load.addresses
+        elif isinstance(instruction, Store):
+            store = Transfer.of(index, instruction, self._beat)
+            low, high = store.reach
+            contents[(contents >= low) & (contents <= high)] = UNKNOWN
+            contents[store.rows] = store.addresses
+            older = [s for s in self._stores if s.reach[0] > high or low > s.reach[1]]
+            self._stores = deque([*older, store], STORES)
+        else:
+            for access in own:
+                if access.write:
+                    contents[access.low : access.high + 1] = UNKNOWN
+        self._code.append(instruction)
+        for access in own:
+            self._touches.note(Touch(index, access.low, access.high, access.write))
