@@ -1,9 +1,9 @@
 """Every variant of every family: compared, counted, and equal in which simulators.
 
-A row is exported, built (which compares every stored tensor of the functional simulator with the
-oracle), run on the cycle model, and run on RTL with every tensor compared, and every instruction's
-times with the cycle model's. A refusal or a difference makes the exit code 1. What was not run
-says why: it never counts as equal.
+A row is exported, built with `--dram all` (every tensor is stored, and the functional simulator's
+compared with the oracle's), run on the cycle model, and run on RTL with every tensor compared, and
+every instruction's times with the cycle model's. A refusal or a difference makes the exit code 1.
+What was not run says why: it never counts as equal.
 
 At size paper the rows are those of `proof.paper`.
 
@@ -102,12 +102,13 @@ def _paper() -> Iterator[Row]:
 def filled(row: Row, size: str, config: str, folder: Path) -> Row:
     """Export, build and run a row."""
     began = time.perf_counter()
-    words = str.maketrans("=,+/.", "_____")
-    stem = f"{row.network}_{row.variant or 'default'}_{size}".translate(words)
+    marks = str.maketrans("=,+/.", "_____")
+    stem = f"{row.network}_{row.variant or 'default'}_{size}".translate(marks)
     source, target = folder / f"{stem}.onnx", folder / stem
     try:
         _export(row, size, source)
-        built = command("compiler", "build", str(source), "--config", config, "-o", str(target))
+        words = ("--config", config, "--dram", "all", "-o", str(target))
+        built = command("compiler", "build", str(source), *words)
         row.tensors, row.functional = _named(built["proof"]), EQUAL
         modelled = command("sim", "run", str(target), "--on", "cycle")
         row.cycles = int(modelled["cycles"])

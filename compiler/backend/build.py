@@ -44,8 +44,8 @@ def generate(
     progress: Progress = lambda name: None,
     policy: Policy | None = None,
 ) -> Program:
-    """Lay out, lower every operator and link the program: `lay_out`, then `emit`."""
-    return emit(lay_out(graph, config), config, progress, policy)
+    """Lay out, lower every operator and link the program, which stores every tensor."""
+    return emit(lay_out(graph, config), config, progress, policy, unread=True)
 
 
 def lay_out(graph: Graph, config: AcceleratorConfig, joining: Policy | None = None) -> Settled:
@@ -74,6 +74,7 @@ def emit(
     progress: Progress = lambda name: None,
     policy: Policy | None = None,
     dram: str = REUSE,
+    unread: bool = False,
 ) -> Program:
     """Lower every operator and link the program.
 
@@ -86,6 +87,8 @@ def emit(
     progress: is told each operator's name before it is lowered.
     policy: how layers choose between direct and transformed.
     dram: how tensors share memory, one of policy.SHARING.
+    unread: store what nobody loads and nobody reads after the run, too; where tensors do not share
+        memory it is stored anyway.
 
     Raises
     ------
@@ -117,10 +120,10 @@ def emit(
     writer = BlockWriter(graph, emitter, layer)
     blocks = writer.write(structured(graph.ops, graph.path))
     layers, code = writer.layers, emitter.instructions
-    if dram == REUSE and not blocks:
+    if dram == REUSE and not unread and not blocks:
         beat = config.port.bytes
-        layers, unread = without_unread(code, layers, settled, placement, beat)
-        emitter.unstored |= unread
+        layers, hidden = without_unread(code, layers, settled, placement, beat)
+        emitter.unstored |= hidden
     layers = bounded(layers, settled, emitter)
     code[:] = filled(code, blocks, emitter.reaches, config)
     return link(graph, emitter, placement, constants, layers, blocks, writer.loops)

