@@ -81,7 +81,7 @@ class OnChip:
         if banks:
             by = banks * self._bank
             new = [turned(i, t, by, config) for i, t in zip(new, own, strict=True)]
-            own = [touched(each, config) for each in new]
+            own = [[self._moved_on(access, by) for access in each] for each in own]
         # All are asked before the first one is moved: they may share banks.
         for move in [move for move in found if self._free(move, banks)]:
             self._move(move, banks)
@@ -120,13 +120,20 @@ class OnChip:
                 best, merit = banks, (gained, -latest)
         return best
 
+    def _moved_on(self, access: Access, by: int) -> Access:
+        """What an instruction touches that has been turned."""
+        low, high = (access.low + by) % self._total, (access.high + by) % self._total
+        return dataclasses.replace(access, low=low, high=high)
+
     def _placed(self, rows: Rows, banks: int) -> Rows:
         """Rows that have moved on."""
         return (rows + banks * self._bank) % self._total
 
     def _holds(self, load: Transfer, rows: Rows) -> bool:
         """Whether rows hold what a LOAD would bring to them."""
-        return bool((self._contents[rows] == load.addresses).all())
+        contents, addresses = self._contents, load.addresses
+        # The first one says no of nearly all.
+        return bool(contents[rows[0]] == addresses[0] and (contents[rows] == addresses).all())
 
     # What is moved
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -19,12 +20,14 @@ from hw.arch.fold_walk import (
 )
 from hw.arch.isa import (
     ADDRESS_BITS,
+    CLASSES,
     Array,
     Drain,
     Elementwise,
     Fold,
     Instruction,
     Load,
+    Opcode,
     Permute,
     Reduce,
     Space,
@@ -78,17 +81,30 @@ class Transfer:
     @classmethod
     def of(cls, index: int, instruction: Load | Store, beat: int) -> Transfer:
         """Of an instruction without registers; `beat` are the bytes of a row."""
-        along = np.arange(instruction.beats, dtype=np.int64)
-        counts = instruction.counts
-        local = walked(instruction.local, counts, instruction.local_deltas)[..., None] + along
-        dram = walked(instruction.dram, counts, instruction.dram_deltas)[..., None] + along * beat
-        reach = int(dram.min()), int(dram.max())
-        return cls(index, local.ravel(), dram.ravel(), reach)
+        counts, beats = instruction.counts, instruction.beats
+        rows, _, _ = _runs(counts, instruction.local_deltas, beats, 1)
+        addresses, low, high = _runs(counts, instruction.dram_deltas, beats, beat)
+        reach = instruction.dram + low, instruction.dram + high
+        return cls(index, instruction.local + rows, instruction.dram + addresses, reach)
 
     @property
     def span(self) -> tuple[int, int]:
         """Least and greatest row."""
         return int(self.rows.min()), int(self.rows.max())
+
+
+@functools.lru_cache(maxsize=1024)
+def _runs(
+    counts: tuple[int, ...], deltas: tuple[int, ...], beats: int, step: int
+) -> tuple[Rows, int, int]:
+    """Every place of a nest of runs, in order, read-only, the least and the greatest one.
+
+    Tiles of a layer walk the same few nests.
+    """
+    found = walked(0, counts, deltas)[..., None] + np.arange(beats, dtype=np.int64) * step
+    places = found.ravel()
+    places.flags.writeable = False
+    return places, int(places.min()), int(places.max())
 
 
 def touched(instruction: UnitInstruction, config: AcceleratorConfig) -> list[Access]:
@@ -122,10 +138,12 @@ def fields(
 
 def registered(instruction: UnitInstruction) -> bool:
     """Whether a register says where an instruction reads or writes."""
-    return any(
-        name.endswith("_register") and getattr(instruction, name)
-        for name in type(instruction).__dataclass_fields__
-    )
+    return any(getattr(instruction, name) for name in _registers(instruction.OPCODE))
+
+
+@functools.cache
+def _registers(opcode: Opcode) -> tuple[str, ...]:
+    return tuple(f.name for f in CLASSES[opcode].layout() if f.name.endswith("_register"))
 
 
 def written(instruction: Instruction, config: AcceleratorConfig) -> Rows:
