@@ -68,14 +68,17 @@ class BankedWeights(wiring.Component):
                 port.enable & (port.address[beat_bits : beat_bits + bank_bits] == b)
                 for port in (self.load, self.vector)
             )
+            # What is written is chosen by VECTOR's word alone, a register's: whether a beat of
+            # LOAD fits its space is known late, and may choose a few enables only.
+            own = vector & ~beyond
             m.d.comb += [
                 part.read.enable.eq(self.read.enable & ~outside & (bank == b)),
                 part.read.address.eq(self.read.address[:group_bits]),
-                part.write.enable.eq(load | (vector & ~beyond)),
+                part.write.enable.eq(load | own),
                 part.write.address.eq(
-                    Mux(load, self.load.address[:beat_bits], self.vector.address[:beat_bits])
+                    Mux(own, self.vector.address[:beat_bits], self.load.address[:beat_bits])
                 ),
-                part.write.data.eq(Mux(load, self.load.data, self.vector.data)),
+                part.write.data.eq(Mux(own, self.vector.data, self.load.data)),
             ]
             parts.append(part)
             loads.append(load)

@@ -139,3 +139,24 @@ def test_what_a_beat_beyond_the_end_would_have_hit_stays():
         assert ctx.get(dut.read.data) == 0x11
 
     Simulation(dut).run(scenario)
+
+
+def test_a_beat_of_load_is_written_beside_one_of_vector_beyond_the_end():
+    """Which would be the same bank's first beat, were the address cut."""
+    dut = BankedWeights(folding("tiny"))
+
+    async def scenario(ctx):
+        end = folding("tiny").weight_beats
+        for port, beat, value in ((dut.load, 0, 0x11), (dut.vector, end, 0x22)):
+            ctx.set(port.enable, 1)
+            ctx.set(port.address, beat)
+            ctx.set(port.data, value)
+        await ctx.tick()
+        for port in (dut.load, dut.vector):
+            ctx.set(port.enable, 0)
+        await ctx.tick().repeat(WRITE_LATENCY)
+        ctx.set(dut.read.enable, 1)
+        await ctx.tick()
+        assert ctx.get(dut.read.data) == 0x11
+
+    Simulation(dut).run(scenario)
