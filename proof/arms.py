@@ -18,12 +18,20 @@ Forced: TypeAlias = Mapping[str, bool]
 
 
 def forced(program: Program, decisions: Forced) -> Program:
-    """The program with jumps in the place of decisions."""
+    """The program with jumps in the place of decisions.
+
+    What is read before the first jump of a decision is read all the same: all that comes behind
+    knows what that waited for.
+    """
     instructions = list(program.instructions)
     for block in program.blocks:
         if block.condition in decisions:
             target = block.following[0 if decisions[block.condition] else 1]
-            instructions[block.first] = Branch(condition=Condition.ALWAYS, target=target)
+            own = range(block.first, block.last)
+            jumps = (at for at in own if isinstance(instructions[at], Branch))
+            # Without a jump it always goes on to what follows it.
+            place = next(jumps, block.first)
+            instructions[place] = Branch(condition=Condition.ALWAYS, target=target)
     return dataclasses.replace(program, instructions=tuple(instructions))
 
 

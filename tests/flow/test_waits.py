@@ -1,5 +1,6 @@
 """Waits across arms, joins and trips: random programs, each run on several paths, have no race."""
 
+import dataclasses
 import itertools
 import random
 
@@ -29,6 +30,7 @@ from hw.arch.isa import (
     UnitInstruction,
 )
 from hw.arch.program import Block
+from proof.arms import forced
 from sim.functional.hazards import HazardError, check_hazards
 from sim.functional.sequencer import Sequencer
 from tests.compiler.backend.harness import CONFIGS
@@ -255,3 +257,41 @@ def test_what_was_used_long_ago_is_over_with_the_oldest_that_can_be_named():
     later = DependencyTracker(CONFIG, flight.joined(flight))
     assert later.add(Store(local=3 * BANK, dram=256)).waits[Unit.LOAD] == MAX_WAIT
     assert later.add(Store(local=3, dram=256)).waits[Unit.LOAD] == 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Small:
+    """What `forced` knows of a program."""
+
+    instructions: list
+    blocks: tuple
+
+
+def test_a_forced_decision_waits_as_it_would():
+    """SCALAR waits for VECTOR's port, so that an arm need not; nor where a jump is forced."""
+    code = [
+        Begin(CONFIG.fingerprint),
+        Load(dram=0, local=0, beats=2),
+        Load(dram=0, local=9),
+        Elementwise(counts=(2, 1, 1, 1), source0_deltas=(1, 1, 1, 1), destination=BANK),
+        Scalar(rd=DECIDED, row=9),
+        Branch(Condition.NOT_EQUAL, DECIDED, 0, 7),
+        Load(dram=64, local=0, beats=2),
+        Halt(),
+    ]
+    blocks = (
+        Block(0, 4, "start", (4,)),
+        Block(4, 6, "x?", (6, 7), "x"),
+        Block(6, 7, "then", (7,)),
+        Block(7, 8, "after"),
+    )
+    made = waits.filled(code, blocks, {}, CONFIG)
+    assert made[4].waits[Unit.VECTOR] and not made[6].waits[Unit.VECTOR]
+    for arm in (True, False):
+        variant = forced(Small(made, blocks), {"x": arm}).instructions
+        steps = list(Sequencer.of(variant, CONFIG, lambda _: 0).steps())
+        assert (6 in {step.pc for step in steps}) == arm
+        check_hazards(steps, CONFIG, DRAM)
+    made[4] = Branch(Condition.ALWAYS, 0, 0, 6)
+    with pytest.raises(HazardError):
+        check_hazards(Sequencer.of(made, CONFIG, lambda _: 0).steps(), CONFIG, DRAM)
