@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -173,11 +173,18 @@ class OnChip:
         self, new: Sequence[UnitInstruction], own: Sequence[Sequence[Access]]
     ) -> Iterator[tuple[UnitInstruction, Sequence[Access]]]:
         """The layer without LOADs of what lies elsewhere on chip, and what each one touches."""
+        stores = [
+            Transfer.of(number, each, self._beat)
+            for number, each in enumerate(new)
+            if isinstance(each, Store)
+        ]
         loads = {
             number: load
             for number, load in self._loads(new).items()
             if not self._holds(load, load.rows)
         }
+        for number in _stored_before(loads.values(), stores):
+            del loads[number]
         made, accesses = redirected(new, own, loads, self._contents, self._config)
         for instruction, each in zip(made, accesses, strict=True):
             if instruction is not None:
@@ -213,3 +220,15 @@ class OnChip:
         self._code.append(instruction)
         for access in own:
             self._touches.note(Touch(index, access.low, access.high, access.write))
+
+
+def _stored_before(loads: Iterable[Transfer], stores: Sequence[Transfer]) -> list[int]:
+    """LOADs of what their own layer has stored: what was on chip before is another value's."""
+    least = min((store.reach[0] for store in stores), default=0)
+    greatest = max((store.reach[1] for store in stores), default=-1)
+    return [
+        load.index
+        for load in loads
+        if load.reach[0] <= greatest and least <= load.reach[1]
+        if any(store.index < load.index and store.meets(load) for store in stores)
+    ]

@@ -87,6 +87,10 @@ class Transfer:
         reach = instruction.dram + low, instruction.dram + high
         return cls(index, instruction.local + rows, instruction.dram + addresses, reach)
 
+    def meets(self, other: Transfer) -> bool:
+        """Whether both reach the same addresses, as intervals."""
+        return self.reach[0] <= other.reach[1] and other.reach[0] <= self.reach[1]
+
     @property
     def span(self) -> tuple[int, int]:
         """Least and greatest row."""

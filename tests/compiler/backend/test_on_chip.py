@@ -96,6 +96,23 @@ class Layers:
             store = self.transfer(Store, target, piece * size, result, size)
             (late if behind else self.code).append(store)
         self.code += late
+        if draw.random() < 0.3:
+            self.go_on(target, places)
+
+    def go_on(self, tensor, places):
+        """What the layer has stored is loaded, copied and stored elsewhere by itself."""
+        self.code += [
+            self.transfer(Load, tensor, 0, places[0], ROWS),
+            Elementwise(
+                op=ElementwiseOp.COPY,
+                counts=(ROWS, 1, 1, 1),
+                source0=places[0],
+                source0_deltas=(1, 1, 1, 1),
+                destination=places[-1],
+                destination_deltas=(1, 1, 1, 1),
+            ),
+            self.transfer(Store, self.draw.randrange(TENSORS), 0, places[-1], ROWS),
+        ]
 
     def transfer(self, kind_of, tensor, first, row, rows):
         return kind_of(dram=(tensor * ROWS + first) * BEAT, local=row, beats=rows)
@@ -149,6 +166,7 @@ TWINS = {
     "reads what is overwritten": (redirected._Finder, "_overwritten", lambda _: ()),
     "reads two rows of a bank at a time": (redirected._Finder, "_on_one_port", lambda _: ()),
     "reads two distances as one": (redirected._Finder, "_mixed", lambda _: ()),
+    "reads what the layer itself stores over": (onchip, "_stored_before", lambda *_: []),
 }
 
 
