@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 
-from compiler.backend.build import generate
+from compiler.backend.build import emit, lay_out
 from compiler.cost import program_cycles
 from compiler.ir import (
     AnyOperation,
@@ -241,7 +241,7 @@ def _compared(
 def estimate(graph: Graph, ops: Iterable[AnyOperation], config: AcceleratorConfig) -> int | None:
     """Cycles of some operators by themselves; None if they cannot be lowered."""
     try:
-        return program_cycles(generate(_fragment(graph, ops), config), config)
+        return program_cycles(emit(lay_out(_fragment(graph, ops), config), config), config)
     except CompilerError:
         return None
 

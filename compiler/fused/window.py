@@ -175,7 +175,8 @@ class WindowStage:
             emit_y=y.stride,
             keep=int(self.keep),
             resume=int(strip.resume),
-            line=lines.entry if self.keep else 0,
+            # Of a window of one line nothing is kept, and entries may be more than there are.
+            line=lines.entry if self.entries(frames) else 0,
         )
         counts = (x.out, strip.outputs[1], frames, blocks)
         rows = (1, self.width, self.width * counts[1], self.width * counts[1] * frames)

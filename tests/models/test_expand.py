@@ -143,7 +143,7 @@ def test_a_network_of_two_bidirectional_layers_builds(tmp_path):
     np.savez(source, x=np.random.default_rng(0).normal(size=(1, T, INPUTS)).astype(np.float32))
     words = ["cells", str(file), "-o", str(target), "--calibration", str(source)]
     assert main(words) == 0
-    done = build(target, AcceleratorConfig.load("tiny"), tmp_path / "build")
+    done = build(target, AcceleratorConfig.load("tiny"), tmp_path / "build", dram="all")
     assert done.proof["tensors"] > 2 * 2 * T * 8
 
 

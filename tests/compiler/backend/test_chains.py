@@ -157,6 +157,11 @@ CASES = {
     "strided, tiny": ("tiny", (6, 4, 17, 9), {"mid": 6, "stride": (2, 2)}),
     "strided, no temporal": ("tiny", (6, 2, 16, 20), {"temporal": False, "stride": (2, 1)}),
     "streamed": ("tiny", (16, 1, 7, 7), {"mid": 96, "out": 16, "taps": 1}),
+    "a window of one line": (
+        "wide",
+        (17, 6, 3, 10),
+        {"mid": 19, "out": 1, "window": (1, 3), "pads": ((0, 0), (0, 1))},
+    ),
     "residual, tiny": ("tiny", (6, 4, 9, 10), {"mid": 6, "trg": True}),
     "transformed": ("transforms", (20, 8, 20, 24), {"mid": 32, "out": 40, "pool": (2, 2, 2)}),
     "transformed residual": ("transforms", (20, 16, 20, 24), {"mid": 32, "trg": True}),
