@@ -2,7 +2,7 @@ import dataclasses
 import itertools
 
 import numpy as np
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reports import theme
@@ -20,6 +20,7 @@ def brute(spans, edges):
     return [busy[a:b].mean() for a, b in itertools.pairwise(edges)]
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine draws slowly
 @given(
     st.lists(st.tuples(st.integers(0, 9), st.integers(0, 12)), max_size=20),
     st.lists(st.integers(1, 30), min_size=1, max_size=8),
