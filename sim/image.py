@@ -19,6 +19,7 @@ import numpy.typing as npt
 from hw.arch.isa import Store, strides
 from hw.arch.nest import interval
 from hw.arch.program import Layer, Program, Tensor, in_trip
+from hw.arch.timing import transfer_beats
 from sim import host
 from sim.functional.sequencer import Step
 from sim.trips import Counter
@@ -34,7 +35,8 @@ class Complete:
     ----------
     tensor: its name.
     execution: how often the run had made it before.
-    stores: STOREs of the run until then; 0: it lay there before the start.
+    stores, beats: STOREs of the run until then, and what they write; 0: it lay there before the
+        start. Beats are written in order; a STORE is done when later ones may have begun to write.
     steps: instructions that the run had executed by then.
     spans: address and size of its pieces of DRAM, in the order of its bytes.
     """
@@ -42,6 +44,7 @@ class Complete:
     tensor: str
     execution: int
     stores: int
+    beats: int
     steps: int
     spans: tuple[tuple[int, int], ...]
 
@@ -125,7 +128,7 @@ class Keeper:
         self._firsts = {block.first for block in program.blocks}
         self._block = -1
         self._pending: list[Layer] = []
-        self._stores = self._steps = 0
+        self._stores = self._beats = self._steps = 0
         self.made: dict[str, int] = defaultdict(int)
         self.trips: dict[str, list[tuple[int, ...]]] = defaultdict(list)
         self._inside, self._counter = program.inside(), Counter(program)
@@ -145,6 +148,7 @@ class Keeper:
         if not isinstance(instruction, Store):
             return []
         self._stores += 1
+        self._beats += transfer_beats(instruction)
         counts = instruction.counts
         low, high = interval(instruction.dram, counts, strides(counts, instruction.dram_deltas))
         high += instruction.beats * self._beat
@@ -173,7 +177,9 @@ class Keeper:
     def _finish(self, name: str) -> None:
         if name in self._spans:
             number, spans = self.made[name], self._spans[name]
-            self._complete[name] = Complete(name, number, self._stores, self._steps, spans)
+            self._complete[name] = Complete(
+                name, number, self._stores, self._beats, self._steps, spans
+            )
             self.made[name] += 1
             if name in self._inside:
                 self.trips[name].append(self._counter.at(self._inside[name]))

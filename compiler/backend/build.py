@@ -25,7 +25,6 @@ from compiler.ir import (
     CompilerError,
     Convolution,
     Graph,
-    Leave,
     Pairwise,
 )
 from compiler.layout.assign import assign_layout, check_operator
@@ -105,8 +104,6 @@ def emit(
     emitter = Emitter(
         config, placement.tensors, constants, policy, placement.scratch, unstored(settled)
     )
-    # What a Loop's trips store differed on RTL (decision 0038).
-    emitter.follows = not any(isinstance(op, Leave) for op in graph.ops)
     emitter.instructions.append(Begin(config.fingerprint))
 
     seconds = {first: name for name, first in settled.followers.items()}

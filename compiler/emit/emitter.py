@@ -52,7 +52,6 @@ class Emitter:
         trip's part, and how many bytes.
     spans: by register, how far it moves on at most.
     reaches: the same by index of an instruction that one moves.
-    follows: layers are changed by what is on chip when they begin (emit/onchip.py).
     weights, parameters: places in the weight and parameter memories, handed out round robin so
         that a layer's constants can arrive while the layer before still computes.
     vector_weights: places in the last bank of the weight memory, for weights that the vector unit
@@ -85,7 +84,6 @@ class Emitter:
         self.parameters = RingPlacer(config.parameter_rows * config.parameter_row_beats)
         self._sent = Sent(config)
         self._on_chip = OnChip(config, self.instructions)
-        self.follows = True
         self._constants = constants
         self._tables = RingPlacer(config.memory.tables)
 
@@ -137,8 +135,7 @@ class Emitter:
 
     def end_layer(self, first: int) -> None:
         """A layer is complete, from an instruction on: what is on chip is not loaded again."""
-        if self.follows:
-            self._on_chip.layer(first)
+        self._on_chip.layer(first)
 
     def dispatched(self, unit: Unit) -> int:
         """Instructions that a unit has been given so far."""

@@ -76,8 +76,8 @@ class RtlBackend:
         )
         steps = dynamic_trace(program, config, memory)
         lost, keeper = overwritten(program, steps, config.port.bytes)
-        lost.sort(key=lambda complete: complete.stores)
-        keep = [job.Keep(each.stores, *span) for each in lost for span in each.spans]
+        lost.sort(key=lambda complete: complete.beats)
+        keep = [job.Keep(each.beats, *span) for each in lost for span in each.spans]
         result = job.run(model, job_of(program), memory, settings, keep=keep)
         check(result)
         return BackendResult(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hw.arch.codes import Unit
 from hw.arch.config import AcceleratorConfig
 from hw.arch.registers import COUNTERS, Control, Register, Status, counter_offset
 from hw.arch.timing import MemoryTiming
@@ -30,7 +29,6 @@ def parameters_header(config: AcceleratorConfig) -> str:
         "WRITE_LATENCY": timing.write_latency,
         "WRITE_RESPONSE": timing.write_response,
         "TURNAROUND": timing.turnaround,
-        "STORE_UNIT": int(Unit.STORE),
     }
     lines = [
         "// Generated from hw/arch by sim/cosim/headers.py.",

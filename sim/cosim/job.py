@@ -53,11 +53,11 @@ class Keep:
 
     Attributes
     ----------
-    stores: as soon as so many STOREs have completed; 0: before the start.
+    beats: as soon as so many beats have been written; 0: before the start.
     address, size: which bytes, relative to dram_base.
     """
 
-    stores: int
+    beats: int
     address: int
     size: int
 
@@ -151,7 +151,7 @@ def run(
     memory: DRAM before the run, u8 [size]; not changed.
     settings: limits, stalls, waveforms.
     memory_base: where the memory answers on the bus; default: at the job's dram_base.
-    keep: copies to make, in ascending order of `stores`.
+    keep: copies to make, in ascending order of `beats`.
 
     Raises
     ------
@@ -165,7 +165,7 @@ def run(
         folder = Path(name)
         memory.tofile(folder / "memory.bin")
         base = job.dram_base if memory_base is None else memory_base
-        wanted = [(k.stores, k.address + job.dram_base - base, k.size) for k in keep]
+        wanted = [(k.beats, k.address + job.dram_base - base, k.size) for k in keep]
         np.array(wanted, np.uint64).tofile(folder / "keep.bin")
         command = [
             str(program),

@@ -9,8 +9,10 @@
 #include <cstdint>
 #include <cstring>
 #include <deque>
+#include <functional>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "parameters.hpp"
 
@@ -77,6 +79,8 @@ class AxiMemory {
         if (top_.m_axi_wready && top_.m_axi_wvalid) {
             write_beat(bursts_.front());
             finish_beat(now);
+            ++written_;
+            if (on_write_) on_write_(written_);
         }
         if (top_.m_axi_bvalid && top_.m_axi_bready) {
             b_held_ = false;
@@ -89,6 +93,10 @@ class AxiMemory {
             accept(now, true, top_.m_axi_awaddr, top_.m_axi_awlen, top_.m_axi_awsize,
                    top_.m_axi_awburst);
     }
+
+    // Called with the number of beats that have been written, whenever one has. STOREs overlap: the
+    // bytes of one can lie in the memory before an earlier one has its answer and is done.
+    void on_write(std::function<void(uint64_t)> call) { on_write_ = std::move(call); }
 
     bool idle() const { return bursts_.empty() && responses_.empty(); }
     uint64_t read_bursts() const { return read_bursts_; }
@@ -188,4 +196,6 @@ class AxiMemory {
     uint64_t free_ = 0;
     uint64_t read_bursts_ = 0;
     uint64_t write_bursts_ = 0;
+    uint64_t written_ = 0;
+    std::function<void(uint64_t)> on_write_;
 };

@@ -47,7 +47,7 @@ class MappedFile {
 // Copies parts of the memory in the middle of a run: what later STOREs write over.
 class Keeper {
   public:
-    // `wanted`: triples (STOREs completed, first byte, bytes) in ascending order.
+    // `wanted`: triples (beats written, first byte, bytes) in ascending order.
     Keeper(const std::string& wanted, const std::string& kept, const MappedFile& memory)
         : memory_(memory), kept_(kept, std::ios::binary), path_(kept) {
         std::ifstream file(wanted, std::ios::binary);
@@ -59,8 +59,8 @@ class Keeper {
         }
     }
 
-    void completed(uint64_t stores) {
-        for (; next_ < wants_.size() && wants_[next_].stores <= stores; ++next_)
+    void written(uint64_t beats) {
+        for (; next_ < wants_.size() && wants_[next_].beats <= beats; ++next_)
             kept_.write(reinterpret_cast<const char*>(memory_.data() + wants_[next_].first),
                         std::streamsize(wants_[next_].bytes));
     }
@@ -71,7 +71,7 @@ class Keeper {
 
   private:
     struct Want {
-        uint64_t stores, first, bytes;
+        uint64_t beats, first, bytes;
     };
     const MappedFile& memory_;
     std::ofstream kept_;
@@ -179,8 +179,8 @@ void run(const Options& options) {
         simulation.open_waves(waves, options.number("waves-first", 0),
                               options.number("waves-last", ~uint64_t(0)));
     Keeper keeper(options.text("keep"), options.text("kept"), memory);
-    keeper.completed(0);
-    simulation.on_store([&keeper](uint64_t stores) { keeper.completed(stores); });
+    keeper.written(0);
+    simulation.memory().on_write([&keeper](uint64_t beats) { keeper.written(beats); });
     Outcome outcome;
     try {
         start(simulation, options, outcome);

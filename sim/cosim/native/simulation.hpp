@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <cstdio>
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -114,8 +113,7 @@ class Simulation {
     uint64_t cycle() const { return cycle_; }
     uint64_t last_write_cycle() const { return lite_write_cycle_; }
     const AxiMemory<Vtop>& memory() const { return memory_; }
-    // Called with the number of STOREs that have completed, whenever one has.
-    void on_store(std::function<void(uint64_t)> call) { on_store_ = std::move(call); }
+    AxiMemory<Vtop>& memory() { return memory_; }
     // One word per cycle with an event: cycle << 16 | issue strobes << 8 | done strobes.
     const std::vector<uint64_t>& trace() const { return trace_; }
 
@@ -137,10 +135,6 @@ class Simulation {
     void sample_trace() {
         if (const uint32_t events = top_->trace_issue << 8 | top_->trace_done)
             trace_.push_back(cycle_ << 16 | events);
-        if (top_->trace_done >> parameters::STORE_UNIT & 1) {
-            ++stores_;
-            if (on_store_) on_store_(stores_);
-        }
     }
 
     void dump(int half) {
@@ -160,8 +154,6 @@ class Simulation {
     uint64_t lite_write_cycle_ = 0;
     Lite lite_{};
     std::vector<uint64_t> trace_;
-    uint64_t stores_ = 0;
-    std::function<void(uint64_t)> on_store_;
 #if defined(WAVES_FST) || defined(WAVES_VCD)
     std::unique_ptr<WaveFile> waves_;
     uint64_t waves_first_ = 0;
