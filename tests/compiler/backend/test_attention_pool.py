@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compiler.backend.build import generate
+from compiler.emit.emitter import Emitter
 from compiler.fused.choice import Cost
 from compiler.ir import (
     AttentionPool,
@@ -194,7 +195,9 @@ def test_lanes_stay_as_they_are():
     assert run.program.tensor("y").layout.lane_map == ragged
 
 
-def test_the_operand_crosses_the_port_once():
+def test_the_operand_crosses_the_port_once(monkeypatch):
+    # As lowerings emit them: the pass of decision 0038 leaves out some LOADs of either.
+    monkeypatch.setattr(Emitter, "end_layer", lambda self, first: None)
     config = CONFIGS["base"]
     graph = apart((40, 4, 14, 14))
     moved = []
@@ -210,8 +213,7 @@ def test_the_operand_crosses_the_port_once():
             )
         )
     rows = 3 * 4 * 14 * 14
-    # Apart, what the scores have loaded lies on chip for the product, but for what was overwritten.
-    assert moved[1] == rows + 3 * 4 < moved[0]
+    assert moved[1] == rows + 3 * 4 < moved[0] - rows
 
 
 @pytest.mark.parametrize("positions", [1, 2, 49, 53, 64, 196, 784, 1000])

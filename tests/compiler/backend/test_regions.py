@@ -9,6 +9,7 @@ import pytest
 
 from compiler.backend.build import generate
 from compiler.emit.dependencies import DependencyTracker
+from compiler.emit.emitter import Emitter
 from compiler.ir import GraphError, Pairwise, PairwiseKind, Region, verify
 from compiler.lower import refusal, region
 from compiler.passes.region import FUSE_REGIONS
@@ -246,7 +247,9 @@ def test_a_tensor_from_elsewhere_shows(monkeypatch):
 # What it saves -------------------------------------------------------------------------------
 
 
-def test_only_operands_and_result_pass_the_port():
+def test_only_operands_and_result_pass_the_port(monkeypatch):
+    # As lowerings emit them: the pass of decision 0038 leaves out some LOADs of either.
+    monkeypatch.setattr(Emitter, "end_layer", lambda self, first: None)
     config = HFA["base"]
     graph = apart((64, 1, 28, 28), 64, (1, 3, 3), **SAME)
     moved = []
@@ -262,8 +265,7 @@ def test_only_operands_and_result_pass_the_port():
             )
         )
     rows = 4 * 28 * 28
-    # Apart, what of it still lies on chip is not loaded.
-    assert 0 < moved[0] - moved[1] <= 2 * rows, "the map between is neither stored nor loaded"
+    assert moved[0] - moved[1] == 2 * rows, "the map between is neither stored nor loaded"
 
 
 # Which are joined ------------------------------------------------------------------------------
