@@ -1,7 +1,4 @@
-"""Loops trip after trip: random networks, LiteEval's clip and step, twins, refusals."""
-
-import dataclasses
-import json
+"""Loops trip after trip: random networks, twins, refusals."""
 
 import numpy as np
 import onnx
@@ -18,29 +15,19 @@ from compiler.frontend import loops
 from compiler.ir import CompilerError
 from compiler.lower import trip_parts
 from compiler.onnx_import import FileError, import_model
-from compiler.pipeline import build as pipeline_build
 from compiler.policy import ALL, REUSE
 from fuzz.structured import WIDTH, File, feeds
 from hw.arch.config import AcceleratorConfig
-from hw.arch.isa import Drain, Elementwise
 from hw.arch.program import Program
-from models.export import export
 from models.loops import UnsupportedGraph
 from models.reference import Reference
-from models.registry import ENTRIES
-from models.samples import samples
-from proof.arms import TRIPS
 from proof.build import build
-from proof.inputs import inputs_of
-from proof.prove import prove_and_run
-from sim import host, path
-from sim.__main__ import main as sim_main
+from sim import host
 from sim.backend import Options
 from sim.backends import make_backend
 from sim.build import Build
 from sim.compare import compare
 from sim.energy import EnergyTable
-from sim.functional.backend import dynamic_trace
 from sim.result import RunResult
 from sim.run import reference_tensors, run_build
 from tests.flow.structured import CODES
@@ -345,121 +332,3 @@ def test_refusals():
     for each, _ in cases[1:]:
         with pytest.raises(UnsupportedGraph):
             Reference(each.model())
-
-
-# LiteEval --------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_liteeval_steps_and_clip(tmp_path):
-    """The step graph with states and If, and the clip as a Loop, decide alike and both ways."""
-    export("liteeval", tmp_path / "step.onnx", "tiny")
-    build(tmp_path / "step.onnx", TINY, tmp_path / "step")
-    signature = ENTRIES["liteeval"].config("tiny", "").signature
-    pictures = samples(signature, 500, 24)
-    stacked = {f"steps:input:{n}": np.stack([p[n] for p in pictures]) for n in pictures[0]}
-    np.savez(tmp_path / "in.npz", **stacked)
-    words = ["run", str(tmp_path / "step"), "--on", "cycle", "--input", str(tmp_path / "in.npz")]
-    words += ["--steps", "24", "--check", "-o", str(tmp_path / "run.json")]
-    assert sim_main(words) == 0
-    steps = json.loads((tmp_path / "run.json").read_text())["steps"]
-    fine = [any(name.endswith(": then") for name in step["path"]) for step in steps]
-    assert 0.1 <= np.mean(fine) <= 0.9 and np.count_nonzero(np.diff(fine)) >= 3
-    cycles = {taken: {s["cycles"] for s, f in zip(steps, fine, strict=True) if f == taken}
-              for taken in (True, False)}  # fmt: skip
-    assert len(cycles[True]) == len(cycles[False]) == 1, "time depends on the path alone"
-    assert max(cycles[True]) > 3 * max(cycles[False])
-
-    export("liteeval_clip", tmp_path / "clip.onnx", "tiny")
-    done = build(tmp_path / "clip.onnx", TINY, tmp_path / "clip")
-    assert done.golden == "equal" and len(done.proof["paths"]) >= 2
-    assert sim_main(["run", str(tmp_path / "clip"), "--on", "cycle", "--check"]) == 0
-
-
-@pytest.mark.cosim
-@pytest.mark.slow
-def test_a_fine_and_a_skipped_step_on_rtl(tmp_path):
-    """Values and the times of every instruction along both paths that the data choose."""
-    export("liteeval", tmp_path / "step.onnx", "tiny")
-    build(tmp_path / "step.onnx", TINY, tmp_path / "step")
-    found = Build.load(tmp_path / "step")
-    signature = ENTRIES["liteeval"].config("tiny", "").signature
-    paths, memory = set(), None
-    for pictures in samples(signature, 500, 5):
-        inputs = pictures | found.initial_states()
-        fed = found.feeds(inputs)
-        memory = (
-            host.start_image(found.program, fed)
-            if memory is None
-            else host.next_image(found.program, memory, fed)
-        )
-        rtl, cycle = (
-            make_backend(name).run(found.program, TINY, memory, Options())
-            for name in ("rtl", "cycle")
-        )
-        assert differences(rtl, cycle) == []
-        paths.add(path.names(found.program, rtl.trace))
-        memory = rtl.memory
-    assert len(paths) == 2
-
-
-# Proof of arms that the data do not take ----------------------------------------------------
-
-
-def swept(seed, folder, change=lambda program, block: None):
-    """A proof's passes; the program is changed in an arm inside of a Loop that the data avoid."""
-    model = File(seed, loops=True).model()
-    onnx.save(model, folder / "net.onnx")
-
-    def verify(place, graph):
-        program = Program.load(place / "program.bin")
-        made = Build.load(place)
-        memory = host.start_image(program, made.feeds(inputs_of(made)[0]))
-        seen = set(path.visited(program, dynamic_trace(program, TINY, memory)))
-        for number, block in enumerate(program.blocks):
-            arm = block.name.endswith((": then", ": else"))
-            if number not in seen and arm and program.around(block):
-                changed = change(program, block)
-                if changed is not None:
-                    changed.save(place / "program.bin")
-                    break
-        return prove_and_run(place, graph)
-
-    return pipeline_build(folder / "net.onnx", TINY, folder / "build", verify=verify).proof
-
-
-def another_zero(program, block):
-    """One result of an arm is off by one step."""
-    code = list(program.instructions)
-    for pc in range(block.first, block.last):
-        if isinstance(code[pc], Drain | Elementwise) and code[pc].high - code[pc].low > 1:
-            code[pc] = dataclasses.replace(code[pc], low=code[pc].high)
-            return dataclasses.replace(program, instructions=tuple(code))
-    return None
-
-
-def test_forced_passes_make_few_trips(tmp_path):
-    """An arm that the data avoid runs, is compared, and a fault in it is found."""
-    found = 0
-    for seed in range(1, 40):
-        proof = swept(seed, tmp_path)
-        assert proof["passes"][0] == {"forced": {}, "trips": {}}
-        if not any(TRIPS in each["trips"].values() for each in proof["passes"]):
-            continue
-        assert not proof["unreachable"]
-        changed = []
-
-        def change(program, block, changed=changed):
-            changed.append(another_zero(program, block))
-            return changed[-1]
-
-        try:
-            swept(seed, tmp_path, change)
-        except CompilerError as error:
-            assert "differs" in str(error) or "is stored as" in str(error)
-            found += 1
-        else:
-            assert not any(changed), f"network {seed}: a fault in an arm was not found"
-        if found == 3:
-            return
-    raise AssertionError(f"{found} faults were tried")
