@@ -18,6 +18,7 @@ from compiler.check import check
 from compiler.pipeline import PART, Built
 from compiler.policy import AUTO, NAMES, OBJECTIVES, REUSE, SHARING
 from compiler.tensor import CompilerError
+from hw.arch.boards import BOARDS
 from hw.arch.config import AcceleratorConfig, ConfigError
 from shell import leave
 
@@ -90,6 +91,12 @@ def _parser() -> argparse.ArgumentParser:
         "after a run, for debugging",
     )
     builder.add_argument(
+        "--memory",
+        choices=sorted(BOARDS),
+        help="plan for the memory of this board (default: what the configuration's port.rate and "
+        "port.gap expect); the program runs with any",
+    )
+    builder.add_argument(
         "--no-verify",
         action="store_true",
         help="publish the build without the proof that it computes what the file says, and "
@@ -144,6 +151,7 @@ def _build(args: argparse.Namespace) -> int:
             verify=not args.no_verify,
             dram_base=args.dram_base,
             dram=args.dram,
+            memory=args.memory,
             progress=advance,
         )
     if args.json:

@@ -12,6 +12,7 @@ from compiler.ir import Graph
 from compiler.pipeline import PART, Built, Options, Progress
 from compiler.policy import AUTO, OBJECTIVES, REUSE, Policy
 from compiler.tensor import CompilerError
+from hw.arch.boards import BOARDS
 from hw.arch.config import AcceleratorConfig
 from proof.prove import prove_and_run
 
@@ -30,6 +31,7 @@ def build(
     verify: bool = True,
     dram_base: int = 0,
     dram: str = REUSE,
+    memory: str | None = None,
     progress: Progress = lambda step, total: None,
 ) -> Built:
     """Compile a quantized ONNX file into a build folder, and prove it.
@@ -51,6 +53,8 @@ def build(
     verify: prove that the program computes what the file says.
     dram_base: where the program's DRAM begins in the memory map, a multiple of 4 KiB.
     dram: how tensors share memory: ``reuse``, or ``all`` have memory of their own.
+    memory: a board (`hw.arch.boards.BOARDS`) for whose memory tiles and chains are planned;
+        default: what the configuration's `port` expects of it.
     progress: told each step before it starts; see `compiler.pipeline.Progress`.
 
     Returns
@@ -60,13 +64,17 @@ def build(
     Raises
     ------
     CompilerError
-        The file cannot be read or compiled, its recorded outputs differ, or what was built is not
-        right. Nothing is written.
+        The file cannot be read or compiled, its recorded outputs differ, what was built is not
+        right, or there is no such board. Nothing is written.
     ConfigError
         The configuration is no configuration.
     """
     source = Path(onnx)
     machine = config if isinstance(config, AcceleratorConfig) else AcceleratorConfig.load(config)
+    if memory is not None:
+        if memory not in BOARDS:
+            raise CompilerError(f"no board {memory!r}; there are {', '.join(BOARDS)}")
+        machine = BOARDS[memory].behind(machine)
     if record is not None and not verify:
         raise CompilerError("a recording is made by the proof: --record and --no-verify exclude")
     if record is not None and not record.exists():

@@ -3,7 +3,7 @@
     python -m scripts.boards [--routed build/bitstreams/BOARD/report.json] [NETWORK ...]
 
 Every figure comes from the public commands: export at paper size, build for the board's
-configuration, `sim run --on cycle --memory BOARD --check`. What was measured is kept in
+configuration and memory, `sim run --on cycle --memory BOARD --check`. What was measured is kept in
 scripts/boards.json, so that networks can be measured one by one and the page be written again;
 without NETWORK it is only written.
 """
@@ -83,7 +83,7 @@ def part(name: str, variant: str) -> dict[str, Any]:
     command("models", "export", name, *wanted, "-o", f"{build}.onnx")
     command(
         *("compiler", "build", f"{build}.onnx", "--config", CONFIG, "-o", str(build)),
-        "--no-verify",
+        *("--memory", BOARD.name, "--no-verify"),
     )
     built = Build.load(build)
     shape = built.program.inputs[0].shape

@@ -23,7 +23,6 @@ from compiler.tile.convolution_cost import (
     ARRAY_OVERHEAD,
     DRAIN_OVERHEAD,
     LOAD_OVERHEAD,
-    PORT_EFFICIENCY,
     STORE_OVERHEAD,
 )
 from compiler.tile.geometry import Range, Triple, cuts
@@ -179,7 +178,7 @@ def _estimate(
     weights = problem.groups * problem.reduced * config.weight_block_beats
     beats = loads + stores + weights
     fetched = instructions * INSTRUCTION_BYTES // config.port.bytes
-    port = (beats + fetched) / PORT_EFFICIENCY
+    port = config.port.cycles(beats + fetched)
     way = (vector + array + stores) / slots
     # The first tile's array waits for all weights but those of its last chunk.
     ends = (loads + vector + array + drain + stores) / len(tiles) + weights

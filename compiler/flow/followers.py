@@ -26,7 +26,7 @@ from compiler.ir import Convolution, Enter, LoopEnd, Pairwise
 from compiler.lower.pairwise import spread_operand, whole_layer
 from compiler.lower.parted import Parting
 from compiler.policy import Policy
-from compiler.tile.convolution_cost import LOAD_OVERHEAD, PORT_EFFICIENCY, STORE_OVERHEAD
+from compiler.tile.convolution_cost import LOAD_OVERHEAD, STORE_OVERHEAD
 from compiler.tile.depthwise import suits
 from hw.arch.config import AcceleratorConfig
 from hw.arch.program import Tensor
@@ -237,5 +237,5 @@ def _apart(
     parting = Parting(full.layout.lane_map, target.layout.lane_map)
     steps = parting.cycles(config) * target.layout.positions
     ends = LOAD_OVERHEAD + STORE_OVERHEAD
-    alone = Cost(max(moved / PORT_EFFICIENCY, steps) + ends, moved, 0)
+    alone = Cost(max(config.port.cycles(moved), steps) + ends, moved, 0)
     return alone + Cost(tiling.cycles, tiling.beats, tiling.vectors)

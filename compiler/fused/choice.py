@@ -19,7 +19,6 @@ from compiler.fused.sizing import candidates
 from compiler.ir import Chain, CompilerError, Convolution, TemporalResidual, TensorType
 from compiler.ops.chain import Stage
 from compiler.policy import OFF, SUPPORTED, Policy
-from compiler.tile.convolution_cost import PORT_EFFICIENCY
 from compiler.tile.depthwise import suits
 from compiler.tile.parts import DIRECT
 from hw.arch.config import AcceleratorConfig
@@ -229,7 +228,7 @@ def stage_cost(
     if isinstance(stage, TemporalResidual):
         # Every frame is read for its difference and for the mean.
         steps = 2 * operand.layout.rows * config.vector_steps
-        return Cost(max(moved / PORT_EFFICIENCY, steps), moved, 0)
+        return Cost(max(config.port.cycles(moved), steps), moved, 0)
     if suits(stage, config):
         # Fewer depthwise products alone are no reason to take a chain apart.
         asked = policy if policy.objective != "multiplications" else Policy(OFF, policy.objective)

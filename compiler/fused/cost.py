@@ -12,7 +12,7 @@ from compiler.fused.order import Work, turns
 from compiler.fused.plan import FusedPlan
 from compiler.fused.stages import Pair
 from compiler.fused.strips import Strip
-from compiler.tile.convolution_cost import LOAD_OVERHEAD, PORT_EFFICIENCY, STORE_OVERHEAD
+from compiler.tile.convolution_cost import LOAD_OVERHEAD, STORE_OVERHEAD
 from compiler.tile.hfa_cost import INSTRUCTION_OVERHEAD
 from hw.arch import timing, transform_timing
 from hw.arch.config import AcceleratorConfig
@@ -156,7 +156,7 @@ def with_cost(plan: FusedPlan, config: AcceleratorConfig) -> FusedPlan:
     loads, weights, stores = _beats(plan)
     vector = _vector_cycles(plan, config)
     beats = loads + weights + stores
-    port = int(beats / PORT_EFFICIENCY) + items * (LOAD_OVERHEAD + STORE_OVERHEAD) // 2
+    port = int(config.port.cycles(beats)) + items * (LOAD_OVERHEAD + STORE_OVERHEAD) // 2
     first = loads // items + LOAD_OVERHEAD + vector // items
     last = stores // items + STORE_OVERHEAD
     joined = _join_cycles(plan, config)
@@ -165,7 +165,7 @@ def with_cost(plan: FusedPlan, config: AcceleratorConfig) -> FusedPlan:
     if plan.slots["input"] == 1:
         # Loads and what reads them take turns; where the vector unit reads, the array does not
         # wait for both.
-        cycles = max(array if vector else array + loads, int(loads / PORT_EFFICIENCY) + vector)
+        cycles = max(array if vector else array + loads, int(config.port.cycles(loads)) + vector)
     if vector and plan.slots["packed" if "packed" in plan.slots else "difference"] == 1:
         cycles += vector
     cycles += first + last

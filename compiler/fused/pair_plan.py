@@ -10,7 +10,7 @@ from compiler.fused.choice import Cost
 from compiler.fused.strips import Strip
 from compiler.fused.temporal import TemporalStage
 from compiler.fused.window import Lines, WindowStage
-from compiler.tile.convolution_cost import LOAD_OVERHEAD, PORT_EFFICIENCY, STORE_OVERHEAD
+from compiler.tile.convolution_cost import LOAD_OVERHEAD, STORE_OVERHEAD
 from compiler.tile.geometry import Range, cuts
 from compiler.tile.regions import Region
 from hw.arch.config import AcceleratorConfig
@@ -182,10 +182,10 @@ def with_cost(plan: PairPlan, config: AcceleratorConfig) -> PairPlan:
     stores = [time.out * strip.outputs[1] * width * n for n, strip in items]
     weights = sum(plan.beats_of_weights) * layout.blocks
     beats = sum(loads) + sum(stores) + weights
-    port = beats / PORT_EFFICIENCY + len(items) * (LOAD_OVERHEAD + STORE_OVERHEAD)
+    port = config.port.cycles(beats) + len(items) * (LOAD_OVERHEAD + STORE_OVERHEAD)
     array, drain = sum(part.array for part in parts), sum(part.drain for part in parts)
     # Loads have the port to themselves but for the stores.
-    paced = _paced(plan, config, loads, beats / sum(loads) / PORT_EFFICIENCY)
+    paced = _paced(plan, config, loads, config.port.cycles(beats) / sum(loads))
     first = (sum(loads) + array + drain) // len(items) + LOAD_OVERHEAD
     last = sum(stores) // len(items) + STORE_OVERHEAD
     cycles = max(paced, int(port) + first) + last

@@ -23,7 +23,7 @@ from compiler.policy import Policy
 from compiler.tensor import TensorType
 from compiler.tile import matmul
 from compiler.tile.attention_pool import PoolTiling, Sizes, choose
-from compiler.tile.convolution_cost import LOAD_OVERHEAD, PORT_EFFICIENCY, STORE_OVERHEAD
+from compiler.tile.convolution_cost import LOAD_OVERHEAD, STORE_OVERHEAD
 from hw.arch.config import AcceleratorConfig
 from hw.arch.fold_numerics import Dot
 from hw.arch.layout import TensorLayout, ceil_div
@@ -175,7 +175,7 @@ def _apart(
     cost = Cost(tiling.cycles, tiling.beats, tiling.vectors)
     moved, steps = 2 * rows, 3 * rows * config.vector_steps
     ends = LOAD_OVERHEAD + STORE_OVERHEAD
-    cost += Cost(max(moved / PORT_EFFICIENCY, steps) + ends, moved, 0)
+    cost += Cost(max(config.port.cycles(moved), steps) + ends, moved, 0)
     form = form_of(op.product, lanes)
     assert form is not None, "the operand's channels lie in lanes"
     best = matmul.choose(product_of(form, config), config)

@@ -27,7 +27,7 @@ from compiler.lower.windows import Most
 from compiler.ops import Chain, Convolution, Pairwise, Pool, Region
 from compiler.policy import Policy
 from compiler.tensor import TensorType
-from compiler.tile.convolution_cost import LOAD_OVERHEAD, PORT_EFFICIENCY, STORE_OVERHEAD
+from compiler.tile.convolution_cost import LOAD_OVERHEAD, STORE_OVERHEAD
 from compiler.tile.depthwise import suits
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Elementwise
@@ -292,7 +292,7 @@ def _costs(
         moved = 3 * target.layout.rows
         steps = target.layout.rows * config.vector_steps
     overhead = LOAD_OVERHEAD + STORE_OVERHEAD
-    return found[0], found[1] + Cost(max(moved / PORT_EFFICIENCY, steps) + overhead, moved, 0)
+    return found[0], found[1] + Cost(max(config.port.cycles(moved), steps) + overhead, moved, 0)
 
 
 LOWERING = RegionLowering()

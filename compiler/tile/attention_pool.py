@@ -10,7 +10,6 @@ from typing import Any
 from compiler.tile.convolution_cost import (
     ARRAY_OVERHEAD,
     LOAD_OVERHEAD,
-    PORT_EFFICIENCY,
     STORE_OVERHEAD,
 )
 from compiler.tile.geometry import Triple, product
@@ -136,7 +135,7 @@ def _cycles(sizes: Sizes, config: AcceleratorConfig, groups: int, piece: int, ma
     """The busiest unit's cycles, the first tile's way to VECTOR and the last one's to DRAM."""
     rows = groups * sizes.positions
     pieces = ceil_div(sizes.blocks, piece)
-    port = sizes.blocks * rows / PORT_EFFICIENCY
+    port = config.port.cycles(sizes.blocks * rows)
     array = sizes.blocks * rows + pieces * ARRAY_OVERHEAD
     folded = groups * maxima + 2 * rows + sizes.blocks * rows
     vector = folded * config.vector_steps + (3 + pieces) * FOLD_OVERHEAD

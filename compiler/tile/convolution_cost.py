@@ -16,7 +16,6 @@ ARRAY_OVERHEAD = 6
 DRAIN_OVERHEAD = 28
 LOAD_OVERHEAD = 48
 STORE_OVERHEAD = 32
-PORT_EFFICIENCY = 0.97
 FETCH_STALL = 64
 """Cycles that a busy port gives to each fill of the instruction FIFO: the fetch comes last, when
 the queues run dry, and then takes a read latency and the dispatches."""
@@ -99,7 +98,8 @@ def estimate(
     if problem.algorithm == DIRECT:  # others stream for long with each instruction
         fetch += FETCH_STALL / FETCH_FIFO
     brought, kept = loads + weights + beside + trailed.loads, stores + trailed.stores
-    shared = (brought + kept) / PORT_EFFICIENCY + fetch * instructions
+    shared = config.port.cycles(brought + kept) + fetch * instructions
+    shared += _short_runs(problem, config, load, loads, stores)
     load_serial = brought + (load_count + weight_loads + joins + trailed.tiles) * LOAD_OVERHEAD
     store_serial = kept + (tiles * groups + trailed.tiles) * STORE_OVERHEAD
 
@@ -107,7 +107,12 @@ def estimate(
     if outer and tiles > 1 and not pieces.resident:
         beside_weights = loads // load_count
         switches = (groups - 1) * _switch(
-            pieces, pieces_per_group, weights // weight_loads, beside_weights, done.array // drains
+            pieces,
+            pieces_per_group,
+            weights // weight_loads,
+            beside_weights,
+            done.array // drains,
+            config,
         )
     packing = _packing_cycles(problem, config, load, tiles)
     joining = (beside or stores * bool(parted)) * config.vector_steps
@@ -142,7 +147,14 @@ def _turns(trailed: Trailed, cycles: int) -> int:
     return trailed.tiles * max(0, trailed.drain // trailed.tiles - cycles)
 
 
-def _switch(pieces: Pieces, per_group: int, beats: int, beside: int, cycles: int) -> int:
+def _switch(
+    pieces: Pieces,
+    per_group: int,
+    beats: int,
+    beside: int,
+    cycles: int,
+    config: AcceleratorConfig,
+) -> int:
     """Cycles that the array waits for the weights of the next group of outputs.
 
     Pieces that have no slot of their own come while the last tile is computed.
@@ -156,7 +168,18 @@ def _switch(pieces: Pieces, per_group: int, beats: int, beside: int, cycles: int
     late = min(per_group, 2 * per_group - pieces.slots)
     if late <= 0 or per_group > pieces.slots:
         return 0
-    return max(0, int(late * beats / PORT_EFFICIENCY) + beside - cycles)
+    return max(0, int(config.port.cycles(late * beats)) + beside - cycles)
+
+
+def _short_runs(
+    problem: Problem, config: AcceleratorConfig, load: Triple, loads: int, stores: int
+) -> float:
+    """Cycles that the memory is expected to lose because tiles are parts of lines."""
+    axes = problem.raw_axes or problem.axes
+    if load[0] >= problem.axes[0].out:
+        return 0
+    lost = config.port.lost
+    return lost(loads, extents(axes[0], load[0])[1]) + lost(stores, load[0] // axes[0].pool)
 
 
 def _load_cycles(problem: Problem, load: Triple) -> int:

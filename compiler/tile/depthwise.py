@@ -17,7 +17,6 @@ from compiler.tile.convolution_cost import (
     ARRAY_OVERHEAD,
     DRAIN_OVERHEAD,
     LOAD_OVERHEAD,
-    PORT_EFFICIENCY,
     STORE_OVERHEAD,
 )
 from compiler.tile.geometry import Axis, Triple, balanced, cuts, halved_sizes, product, tile_sizes
@@ -244,7 +243,10 @@ class DepthwiseProblem:
         array = arrays * (stream + ARRAY_OVERHEAD + (TILE_PAUSE if self.tiled else 0))
         drain = outputs * config.requantize_steps + arrays * DRAIN_OVERHEAD
         loads = self.blocks * product([sum(e) for e in extents])
-        port = (loads + outputs) / PORT_EFFICIENCY + 8 * arrays
+        port = config.port.cycles(loads + outputs) + 8 * arrays
+        if load[0] < self.axes[0].out:
+            lost = config.port.lost
+            port += lost(loads, max(extents[0])) + lost(outputs, load[0])
         serial = tiles * chunks * (LOAD_OVERHEAD + STORE_OVERHEAD)
         fill = in_rows + out_rows + stream + LOAD_OVERHEAD
         cycles = int(max(array, drain, port + serial // 2, loads + serial) + fill)

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from hw.arch.config import AcceleratorConfig
+
 __all__ = ["BOARDS", "Board", "ControllerTiming"]
 
 CONVERTER_ACCEPT = 1
@@ -81,6 +83,22 @@ class Board:
     def word_bits(self) -> int:
         """Bits of a word of the memory controller."""
         return self.dq * self.sdram_rate
+
+    def behind(self, config: AcceleratorConfig) -> AcceleratorConfig:
+        """The configuration with what its port can expect of this board's memory.
+
+        A beat is some words, and refreshes stop them all. The burst of another unit opens a row
+        elsewhere; every other one, LOAD's behind STORE's or the reverse, turns the bus around.
+        """
+        times = self.controller
+        words = config.port.bytes * 8 / self.word_bits
+        turn = times.read_to_write + times.write_to_read
+        port = dataclasses.replace(
+            config.port,
+            rate=(1 - times.refresh_cycles / times.refresh_interval) / words,
+            gap=times.precharge + times.activate + turn // 2,
+        )
+        return dataclasses.replace(config, port=port)
 
 
 BOARDS = {

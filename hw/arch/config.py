@@ -304,9 +304,9 @@ class AcceleratorConfig:
 
     @property
     def fingerprint(self) -> int:
-        """64-bit number that changes with every parameter but the name."""
+        """64-bit number of the circuit: of all but the name and what is expected of memory."""
         content = dataclasses.asdict(self)
-        del content["name"]
+        del content["name"], content["port"]["rate"], content["port"]["gap"]
         content["features"] = sorted(content["features"])
         text = json.dumps(content, sort_keys=True)
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")

@@ -20,7 +20,14 @@ from hw.arch.config import (
     AcceleratorConfig,
 )
 from hw.arch.config_sizes import sizes
-from hw.arch.parts import ArrayConfig, LaneConfig, MemoryConfig, PortConfig
+from hw.arch.parts import (
+    LEAST_RATE,
+    MOST_GAP,
+    ArrayConfig,
+    LaneConfig,
+    MemoryConfig,
+    PortConfig,
+)
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
 PARTS = {"array": ArrayConfig, "memory": MemoryConfig, "port": PortConfig, "lanes": LaneConfig}
@@ -188,6 +195,24 @@ GUIDES = (
         "at least 2 × `port.max_burst`",
         good=(128, 4096),
         bad=(64, 100, 8192),
+    ),
+    Guide(
+        "port.rate",
+        f"{LEAST_RATE} to 1",
+        "no part of the circuit: beats a cycle that the compiler expects of the memory; "
+        "`compiler build --memory BOARD` takes a board's",
+        "",
+        good=(0.01, 0.5, 1.0),
+        bad=(0.0, 1.01, -1.0),
+    ),
+    Guide(
+        "port.gap",
+        f"0 to {MOST_GAP} cycles",
+        "no part of the circuit: what the compiler expects the memory to lose between two bursts; "
+        "tiles of few columns have short ones",
+        "",
+        good=(7, 64),
+        bad=(-1, 65),
     ),
     Guide(
         "lanes.requantize",

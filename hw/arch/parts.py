@@ -13,6 +13,7 @@ class ConfigError(ValueError):
 
 
 MOST_ROWS = 4096
+LEAST_RATE, MOST_GAP = 0.01, 64
 """Of FIFO and transformed activations."""
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -156,12 +157,19 @@ class PortConfig:
     max_burst: longest burst, in beats.
     outstanding: granted bursts that have not ended.
     store_fifo: rows that the store unit reads ahead of its bursts.
+    rate: beats a cycle that the memory behind the port is expected to take in long bursts.
+    gap: cycles that it is expected to lose between two bursts.
+
+    The compiler plans with `rate` and `gap`; they are no part of the circuit, and a program runs
+    the same without them.
     """
 
     bytes: int
     max_burst: int = 64
     outstanding: int = 8
     store_fifo: int = 128
+    rate: float = 0.97
+    gap: int = 0
 
     def __post_init__(self) -> None:
         if not is_power_of_two(self.bytes):
@@ -172,12 +180,24 @@ class PortConfig:
             )
         if not 1 <= self.outstanding <= 16:
             raise ConfigError(f"port.outstanding must be 1..16, not {self.outstanding}")
+        if not LEAST_RATE <= self.rate <= 1:
+            raise ConfigError(f"port.rate must be {LEAST_RATE} to 1 beats a cycle, not {self.rate}")
+        if not 0 <= self.gap <= MOST_GAP:
+            raise ConfigError(f"port.gap must be 0 to {MOST_GAP} cycles, not {self.gap}")
         fifo = self.store_fifo
         if not 2 * self.max_burst <= fifo <= MOST_ROWS or not is_power_of_two(fifo):
             raise ConfigError(
                 f"port.store_fifo must be a power of two and hold two bursts "
                 f"({2 * self.max_burst}), at most {MOST_ROWS} rows, not {fifo}"
             )
+
+    def cycles(self, beats: float) -> float:
+        """Cycles that the memory is expected to take for beats in long bursts."""
+        return beats / self.rate + beats / self.max_burst * self.gap
+
+    def lost(self, beats: float, run: int) -> float:
+        """Cycles that it takes longer if only `run` beats lie one behind another."""
+        return beats * self.gap * (1 / min(max(1, run), self.max_burst) - 1 / self.max_burst)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -40,6 +40,12 @@ def test_fingerprints_tell_configurations_apart():
     swapped = dataclasses.replace(tiny, features=tuple(reversed(tiny.features)))
     assert swapped.fingerprint == tiny.fingerprint
     assert dataclasses.replace(tiny, queue_depth=8).fingerprint != tiny.fingerprint
+    # What the compiler expects of memory is no part of the circuit, all else of the port is.
+    for change, same in (({"rate": 0.5, "gap": 7}, True), ({"outstanding": 4}, False)):
+        port = dataclasses.replace(tiny.port, **change)
+        other = dataclasses.replace(tiny, port=port)
+        assert (other.fingerprint == tiny.fingerprint) == same
+        assert other != tiny
     memory = dataclasses.replace(tiny.memory, accumulator_bits=35)
     assert dataclasses.replace(tiny, memory=memory).fingerprint != tiny.fingerprint
 
@@ -67,6 +73,8 @@ LIMITS = [
     ("port", {"outstanding": 0}, "outstanding must be 1..16, not 0"),
     ("port", {"store_fifo": 16}, "store_fifo must be .* not 16"),
     ("port", {"store_fifo": 8192}, "two bursts .32., at most 4096 rows, not 8192"),
+    ("port", {"rate": 0.0}, "rate must be 0.01 to 1 beats a cycle, not 0.0"),
+    ("port", {"gap": 65}, "gap must be 0 to 64 cycles, not 65"),
     ("lanes", {"requantize": 3}, "lanes.requantize must divide array.rows .4., not 3"),
 ]
 
