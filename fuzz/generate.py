@@ -90,11 +90,13 @@ class Graph:
     plan: how it was made; `write` makes it again.
     model: the file.
     forms: what it holds.
+    shapes: what the generator takes tensors of the file for, by name.
     """
 
     plan: Plan
     model: onnx.ModelProto
     forms: Counter[str]
+    shapes: Mapping[str, tuple[int, ...]]
 
 
 def draw(
@@ -162,7 +164,8 @@ def _finish(bench: Bench, plan: Plan, c: Choices) -> Graph:
         f"node_names.{style.node_names}",
         f"constants.{style.constants}",
     )
-    return Graph(plan, bench.writer.model(), +bench.forms)
+    shapes = {v.codes or v.real: v.shape for v in bench.values}
+    return Graph(plan, bench.writer.model(), +bench.forms, shapes)
 
 
 def _attempt(bench: Bench, step: Callable[[Bench], object], c: Choices) -> list[int] | None:

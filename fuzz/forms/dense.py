@@ -30,7 +30,7 @@ def gemm(b: Bench) -> None:
     b.form("gemm.matmul" if matmul else "gemm")
     attributes = {"transB": 1} if transposed else {}
     op = "MatMul" if matmul else "Gemm"
-    product(b, op, x, weight, features, (1, outputs), attributes)
+    product(b, op, x, weight, features, (x.shape[0], outputs), attributes)
 
 
 def _flattened(b: Bench, x: Value) -> Value:

@@ -67,7 +67,7 @@ def _partner(b: Bench, x: Value) -> Value:
 def _aside(b: Bench, x: Value, width: int) -> Value:
     """A pointwise convolution of a tensor, of stride 1 and without padding."""
     y = convolve(b, x, width, pointwise=True)  # moves before its quantizer may change the shape
-    if y.shape != (1, width, *x.shape[2:]):
+    if y.shape != (x.shape[0], width, *x.shape[2:]):
         raise Unsuitable
     return y
 

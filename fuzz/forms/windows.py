@@ -154,7 +154,7 @@ def convolve(b: Bench, x: Value, cout: int | None = None, pointwise: bool = Fals
     if math.prod(shape) > MOST_WEIGHTS or (kind == "depthwise" and cin == 1):
         raise Unsuitable
     win = window(b, space, kernel)
-    new = (1, width, *win.space)
+    new = (x.shape[0], width, *win.space)
     if math.prod(new) > 5000 or math.prod(new) * math.prod(shape[1:]) > 2_000_000:
         raise Unsuitable
     b.form(
@@ -187,7 +187,7 @@ def channels_last(b: Bench) -> None:
     made = w.node("QLinearConv", inputs, domain="com.microsoft", channels_last=1)
     made = w.node("Transpose", [made], perm=[0, 3, 1, 2])
     b.form("qlinear.conv.channels_last")
-    b.made(Value((1, width, *space), scale, zero, x.dtype, sample, made))
+    b.made(Value((x.shape[0], width, *space), scale, zero, x.dtype, sample, made))
 
 
 def _emit(

@@ -13,6 +13,18 @@ from fuzz.truth import Nodes, whole
 
 SEED = 11
 GRAPHS = 250
+BATCH = Plan(
+    style=[0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0],
+    inputs=[0, 0, 0, 0, 0, 3, 0, 0, 0],
+    steps=[
+        ("heads", [0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 1, 0]),
+        ("product", [1, 1, 0, 0, 1, 0]),
+        ("pair", [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0]),
+        ("gemm", [1, 1, 2, 0, 1, 0, 0, 0, 1, 0]),
+    ],
+    outputs=[0, 0, 0, 0, 0, 0, 0, 0, 0],
+)
+"""Products of two heads, that is a batch of two, are convolved and flattened."""
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +44,20 @@ def test_a_seed_and_a_plan_make_the_same_file(graphs):
 def test_onnx_runtime_takes_every_graph(graphs):
     for graph in graphs:
         assert whole(graph.model, make_feeds(graph.model))
+
+
+def test_shapes_are_those_that_the_file_has(graphs):
+    seen = 0
+    for graph in (*graphs, write(BATCH)):
+        inferred = onnx.shape_inference.infer_shapes(graph.model, data_prop=True)
+        for found in inferred.graph.value_info:
+            dims = [d.dim_value for d in found.type.tensor_type.shape.dim]
+            known = found.type.tensor_type.HasField("shape") and all(dims)
+            if known and found.name in graph.shapes:
+                assert tuple(dims) == graph.shapes[found.name], found.name
+                seen += 1
+    assert seen > 2 * GRAPHS
+    assert whole(graph.model, make_feeds(graph.model)), BATCH
 
 
 def test_the_checker_takes_graphs_in_order(graphs):
