@@ -1,5 +1,10 @@
-"""Circuits of rules (hw/arch/rules.py)."""
+"""Circuits of rules (hw/arch/rules.py).
 
+No multiplier block is in them: one in front of a sum and a comparison was the decoder's longest
+path, and that of the whole core on an ECP5 (decision 0007).
+"""
+
+import math
 from typing import Any, TypeAlias, assert_never
 
 from amaranth.hdl import C, Cat, Value
@@ -26,13 +31,15 @@ __all__ = ["Terms", "circuit"]
 
 Terms: TypeAlias = list[list[Value]]
 """A condition as its outermost ``and`` of ``or``, one bit each."""
+MOST_VALUES = 8
+"""Values of a factor that are told apart."""
 
 
 def circuit(condition: Condition, fields: Any, config: AcceleratorConfig) -> Terms:
     """Whether a condition holds: where of each list of bits one is set.
 
-    What is calculated with has a bit of its own, for who has a cycle to put between; of other
-    conditions there is one bit.
+    What is calculated with has a bit of its own, for who has a cycle to put between, and so has
+    each case of a product; of other conditions there is one bit.
 
     Parameters
     ----------
@@ -45,9 +52,41 @@ def circuit(condition: Condition, fields: Any, config: AcceleratorConfig) -> Ter
     if not any(isinstance(node, Arithmetic) for node in walk(special)):
         return [[_holds(special, fields)]]
     return [
-        [_holds(term, fields) for term in _operands(each, "or")]
+        [_holds(case, fields) for term in _operands(each, "or") for case in _cases(term, fields)]
         for each in _operands(special, "and")
     ]
+
+
+def _cases(condition: Condition, fields: Any) -> tuple[Condition, ...]:
+    """A condition as an ``or`` of some without products of fields.
+
+    Raises
+    ------
+    TypeError
+        If a product is large, and not one that a constant bounds.
+    """
+    if not isinstance(condition, Comparison):
+        return (condition,)
+    match condition:
+        case Comparison(">", Arithmetic("+", base, Arithmetic("*", a, b)), Literal(most)) if not (
+            isinstance(a, Literal) or isinstance(b, Literal)
+        ):
+            # One of two factors whose product does not exceed `most` is at most its root.
+            few = math.isqrt(most)
+            cases = [(a > few) & (b > few)]
+            for few_of, other in ((a, b), (b, a)):
+                cases += [
+                    (few_of == n) & Comparison(">", base + other * n, Literal(most))
+                    for n in range(few + 1)
+                ]
+            return tuple(cases)
+        case Comparison(operation, left, Arithmetic("*", a, b)) if not isinstance(b, Literal):
+            values = range(1 << len(_number(a, fields)))
+            if len(values) > MOST_VALUES:
+                raise TypeError(f"a product of {len(values)} values in a rule")
+            return tuple((a == n) & Comparison(operation, left, b * n) for n in values)
+        case _:
+            return (condition,)
 
 
 def _operands(condition: Condition, operation: str) -> tuple[Condition, ...]:
@@ -75,6 +114,24 @@ def _holds(condition: Condition, fields: Any) -> Value:
             assert_never(condition)
 
 
+def _times(value: Value, factor: int) -> Value:
+    """A product with a constant: shifted and added, so that it takes no multiplier block."""
+    shifted = [value << place for place in range(factor.bit_length()) if factor >> place & 1]
+    total: Value = C(0)
+    for part in shifted:
+        total = total + part
+    return total
+
+
+def _times(value: Value, factor: int) -> Value:
+    """A product with a constant: shifted and added."""
+    total: Value = C(0)
+    for place in range(factor.bit_length()):
+        if factor >> place & 1:
+            total = total + (value << place)
+    return total
+
+
 def _number(number: Number, fields: Any) -> Value:
     match number:
         case Literal(value):
@@ -82,6 +139,12 @@ def _number(number: Number, fields: Any) -> Value:
         case Element(name, index):
             field = fields[name] if index is None else fields[name][index]
             return Value.cast(field)
+        case Arithmetic("*", factor, Literal(value)) | Arithmetic("*", Literal(value), factor):
+            return _times(_number(factor, fields), int(value))
+        case Arithmetic("*", factor, Literal(value)) | Arithmetic("*", Literal(value), factor):
+            return _times(_number(factor, fields), int(value))
+        case Arithmetic("*"):
+            raise TypeError("a product of fields in a rule takes a multiplier block")
         case Arithmetic(operation, left, right):
             operate: Any = OPERATIONS[operation]
             return Value.cast(operate(_number(left, fields), _number(right, fields)))
