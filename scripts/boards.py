@@ -142,12 +142,13 @@ def page(figures: Mapping[str, Mapping[str, Any]], clock: Clock) -> str:
         "|---|---|---|---|---|---|",
         *rows(figures, clock),
     ]
+    missing = ", ".join(NETWORKS[n][0] for n in NETWORKS if n not in figures)
     text = SOURCE.read_text()
     for mark, content in (
         ("<!-- CLOCK -->", f"{clock.hertz / 1e6:.1f} MHz ({clock.source})"),
         ("<!-- TABLE -->", "\n".join(table)),
         ("<!-- CONFIG -->", CONFIG),
-        ("<!-- MISSING -->", ", ".join(NETWORKS[n][0] for n in NETWORKS if n not in figures)),
+        ("<!-- MISSING -->", f" Not measured so far:\n{missing}." if missing else ""),
     ):
         assert text.count(mark) == 1, mark
         text = text.replace(mark, content)
