@@ -136,7 +136,7 @@ class _Finder:
                 last[origin] = number
         for number, by in self.spots.items():
             low, high = self._loads[number].span
-            for other in range(last.get(number, 0)):
+            for other in self._until(last.get(number, NOBODY)):
                 if other in self.spots:
                     continue
                 if any(
@@ -144,6 +144,10 @@ class _Finder:
                 ):
                     yield number
                     break
+
+    def _until(self, last: int) -> range:
+        """Who may overwrite what one reads for the last time: he, too, writes while he reads."""
+        return range(last + 1)
 
     def _on_one_port(self) -> Iterable[int]:
         """LOADs because of which an instruction would read two rows of a bank at a time."""

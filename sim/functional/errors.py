@@ -38,6 +38,16 @@ class UnwrittenReadError(UnitError):
         super().__init__(ErrorCode.ADDRESS, message)
 
 
+class OrderError(UnitError):
+    """An instruction reads what it has written itself. The hardware cannot see it.
+
+    What it reads depends on the depth of the unit's pipeline; every program is wrong.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(ErrorCode.ADDRESS, message)
+
+
 class WidthError(UnitError):
     """A value left the width that the circuit has for it, which cannot see it.
 

@@ -32,6 +32,7 @@ from sim.functional.array import execute_array
 from sim.functional.drain import execute_drain
 from sim.functional.errors import MachineError, UnitError
 from sim.functional.fold import execute_fold
+from sim.functional.order import check_order
 from sim.functional.permute import execute_permute
 from sim.functional.sequencer import Sequencer, Step
 from sim.functional.state import Bytes, State
@@ -136,6 +137,8 @@ class FunctionalMachine:
         UnitError
             If it reads or writes where it must not, or the machine does not have it.
         """
+        if isinstance(instruction, Elementwise | Reduce | Fold | Permute):
+            check_order(instruction, self.config)
         match instruction:
             case Load():
                 execute_load(instruction, self.state, self.memory)

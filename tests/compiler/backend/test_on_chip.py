@@ -80,14 +80,16 @@ class Layers:
                 for source, place in zip(sources, places, strict=False):
                     self.code.append(self.transfer(Load, source, piece * size, place + slot, size))
             result = places[-1] + piece % slots * size
+            # A gate's rows are read several times, each for a run of the first operand's.
+            run = draw.choice([n for n in (1, 1, 2, 4) if n <= size])
             self.code.append(
                 Elementwise(
                     op=ElementwiseOp.MAX if len(sources) > 1 else ElementwiseOp.COPY,
-                    counts=(size, 1, 1, 1),
+                    counts=(run, size // run, 1, 1),
                     source0=places[0] + slot,
                     source0_deltas=(1, 1, 1, 1),
                     source1=places[1] + slot if len(sources) > 1 else 0,
-                    source1_deltas=(1, 1, 1, 1),
+                    source1_deltas=(int(run == 1), 1, 1, 1),
                     destination=result,
                     destination_deltas=(1, 1, 1, 1),
                     **(UNITY if len(sources) > 1 else {}),
@@ -164,6 +166,7 @@ TWINS = {
     "moves what others read": (moved._Finder, "_read_behind", lambda *_: False),
     "takes rows for others": (onchip.OnChip, "_holds", lambda self, load, rows: len(rows) > 2),
     "reads what is overwritten": (redirected._Finder, "_overwritten", lambda _: ()),
+    "reads what it overwrites itself": (redirected._Finder, "_until", lambda _, last: range(last)),
     "reads two rows of a bank at a time": (redirected._Finder, "_on_one_port", lambda _: ()),
     "reads two distances as one": (redirected._Finder, "_mixed", lambda _: ()),
     "reads what the layer itself stores over": (onchip, "_stored_before", lambda *_: []),
