@@ -74,17 +74,23 @@ def _cases(condition: Condition, fields: Any) -> tuple[Condition, ...]:
             # One of two factors whose product does not exceed `most` is at most its root.
             few = math.isqrt(most)
             cases = [(a > few) & (b > few)]
+            # Of a product that is zero, the rest alone has to be larger; where it cannot be, a
+            # comparison would always say the same.
+            least = 0 if (1 << len(_number(base, fields))) - 1 > most else 1
             for few_of, other in ((a, b), (b, a)):
                 cases += [
                     (few_of == n) & Comparison(">", base + other * n, Literal(most))
-                    for n in range(few + 1)
+                    for n in range(least, few + 1)
                 ]
             return tuple(cases)
         case Comparison(operation, left, Arithmetic("*", a, b)) if not isinstance(b, Literal):
             values = range(1 << len(_number(a, fields)))
             if len(values) > MOST_VALUES:
                 raise TypeError(f"a product of {len(values)} values in a rule")
-            return tuple((a == n) & Comparison(operation, left, b * n) for n in values)
+            least = 1 if operation == "<" else 0  # nothing is less than zero
+            return tuple(
+                (a == n) & Comparison(operation, left, b * n) for n in values if n >= least
+            )
         case _:
             return (condition,)
 
