@@ -85,8 +85,7 @@ class VectorUnit(wiring.Component):
         lanes = self._lanes(m)
         if self._folds:
             self._fold(m, lanes)
-        emits, ends = self._results(m, lanes)
-        self._write(m, [lane.result for lane in lanes], emits, ends)
+        self._write(m, [lane.result for lane in lanes], *self._results(m, lanes))
         self._issue(m)
         return m
 
@@ -237,12 +236,15 @@ class VectorUnit(wiring.Component):
             ]
 
     def _results(self, m: Module, lanes: list[ElementLane]) -> tuple[Value, Value]:
-        """Enable the lanes. Returns (results leave, they end a row), from behind them."""
+        """Enable the lanes. Returns (results leave, they end a row), from behind them.
+
+        Two bits each: now, and in the next cycle.
+        """
         line, ready = self._line, ROW_LATENCY + LANE_LATENCY
         if not self._folds:
             for lane in lanes:
                 m.d.comb += lane.emits.eq(line.emits[ROW_LATENCY:ready])
-            return line.emits[ready], line.row[ready]
+            return line.emits[ready - 1 : ready + 1][::-1], line.row[ready - 1 : ready + 1][::-1]
         p, engine = self._parameters, self._engine
         exponential = p.operand == AffineInput.EXPONENTIAL
 
@@ -268,20 +270,26 @@ class VectorUnit(wiring.Component):
                 lane.emits.eq(Cat(C(0, ELEMENT_LATENCY - 1), early[:left], late[:after])),
                 lane.first_stages.eq(Mux(p.fold.norm, normal, first)),
             ]
-        return late[after], row[after]
+        return late[after - 1 : after + 1][::-1], row[after - 1 : after + 1][::-1]
 
     def _write(self, m: Module, results: list[Value], emits: Value, ends: Value) -> None:
-        """Assemble rows, lowest lanes first; the write is a cycle after the last element's."""
+        """Assemble rows, lowest lanes first; the write is a cycle after the last element's.
+
+        Parameters
+        ----------
+        results: of the lanes.
+        emits, ends: as `_results` gives them.
+        """
         p = self._parameters
         f = p.fold
         row = Signal(8 * self._config.lane_block, reset_less=True)
         assert ROW_LATENCY + LANE_LATENCY + 1 == VECTOR_LATENCY
         shifted = Cat(row, *results)[-len(row) :]
-        complete = ends
+        complete: Value = ends[0]
         if self._folds:
             complete = self._spread(m, row, results, shifted, emits, ends)
         else:
-            with m.If(emits):
+            with m.If(emits[0]):
                 m.d.sync += row.eq(shifted)
         m.submodules.targets = nest = Nest((COUNT_BITS,) * 4)
         m.submodules.target = walker = Walker(4)
@@ -328,17 +336,18 @@ class VectorUnit(wiring.Component):
         f = self._parameters.fold
         lanes, width = self._config.lane_block, self._config.lanes.vector
         slot = Signal(range(lanes), name="slot")  # that the next gathered result goes to
-        complete = ends | (emits & f.gather & (slot == lanes - 1))
-        with m.If(self._begin | complete):
-            m.d.sync += slot.eq(0)
-        with m.Elif(emits):
-            m.d.sync += slot.eq(slot + 1)
+        # Counters, addresses and all that is written hang on `complete`: a register, since what it
+        # follows from is known a cycle ahead.
+        complete, following = Signal(name="complete"), Signal.like(slot, name="slot_next")
+        m.d.comb += following.eq(Mux(self._begin | complete, 0, slot + emits[0]))
+        fills = emits[1] & f.gather & (following == lanes - 1)
+        m.d.sync += [slot.eq(following), complete.eq(ends[1] | fills)]
         for lane in range(lanes):
             mine = Mux(f.gather, slot == lane, ~f.argmax | C(int(lane < 2), 1))
             result = results[lane % width] & mine.replicate(8)
             # The first of a row clears the other lanes.
             takes = ~f.gather | (slot == lane) | (slot == 0)
-            with m.If(emits & takes):
+            with m.If(emits[0] & takes):
                 m.d.sync += row.word_select(lane, 8).eq(
                     Mux(f.shared, result, shifted.word_select(lane, 8))
                 )
