@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from shell import CLOSED_PIPE, INTERRUPTED, leave
+from tests.marks import large
 
 ROOT = Path(__file__).parents[2]
 LONG = (
@@ -25,7 +26,7 @@ LONG = (
 )
 
 
-@pytest.mark.parametrize("words", LONG)
+@pytest.mark.parametrize("words", [LONG[0], *map(large, LONG[1:])])
 def test_a_closed_pipe_is_no_traceback(words):
     """The reader is gone before anything is written."""
     process = subprocess.Popen(

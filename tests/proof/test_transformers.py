@@ -14,6 +14,7 @@ from models.export import export
 from models.quantize import Samples, quiet
 from proof.prove import prove_and_run
 from tests.machines import folding
+from tests.marks import large
 
 WIDTH, HEADS = 36, 3
 
@@ -132,7 +133,7 @@ def test_a_norm_with_pairs_inside_is_refused_by_node(every, tmp_path):
     assert "nodes_to_exclude" in reasons["Div"]
 
 
-@pytest.mark.parametrize("name", ["vtn_decoder", "xwisenet"])
+@pytest.mark.parametrize("name", ["vtn_decoder", large("xwisenet")])
 def test_networks_of_ours_keep_to_their_files(name, tmp_path):
     """Operator by operator, whatever a whole network makes of one step."""
     path = export(name, tmp_path / f"{name}.onnx", "tiny").onnx

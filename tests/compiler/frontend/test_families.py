@@ -14,7 +14,7 @@ BY_DEFAULT = {
     "vtn_decoder": ("", "scale=model"),
     "vtn_online": ("",),
     "eacnet_r50": ("",),
-    "xwisenet": ("context=gc", "position=branch"),
+    "xwisenet": ("context=gc",),
     "liteeval_fine": ("fine=dpn107",),
 }
 BRANCHING = ("liteeval", "liteeval_clip")

@@ -41,7 +41,7 @@ BEFORE = {"tiny_direct": 7768, "ecp5_85k": 5207, "base": 28622}
 """Of the unit before it had FOLD and PERMUTE."""
 
 
-@pytest.mark.parametrize("preset", BEFORE)
+@pytest.mark.parametrize("preset", ["tiny_direct", *map(large, ("ecp5_85k", "base"))])
 def test_without_the_feature_nothing_is_added(preset):
     assert registers(plain(preset)) == BEFORE[preset]
 
@@ -50,7 +50,7 @@ def test_twin_the_feature_has_registers():
     assert registers(folding("tiny_direct", attention=False)) > BEFORE["tiny_direct"] + 500
 
 
-@pytest.mark.parametrize("preset", ["ecp5_85k", large("large")])
+@pytest.mark.parametrize("preset", ["tiny", *map(large, ("ecp5_85k", "large"))])
 def test_every_shape_can_be_built(preset):
     """`large` has rows of 32 lanes: it has FOLD and `spread`, and refuses PERMUTE."""
     config = folding(preset, attention=False)
