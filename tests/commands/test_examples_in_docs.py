@@ -41,6 +41,7 @@ ELSEWHERE = {
     "proof.clip": "tests/proof/test_clip.py",
     "proof.families": "tests/proof/test_families.py",
     "proof.top1": "tests/proof/test_top1.py",
+    "compiler build any.onnx --config ecp5_85k --memory": "tests/proof/test_memory.py",
     "compiler build cell.onnx": "tests of states",
     "sim run build/cell": "tests of states",
     "sim run build/any --on soc": "tests/cosim/test_soc.py",
