@@ -136,7 +136,7 @@ class _Finder:
                 last[origin] = number
         for number, by in self.spots.items():
             low, high = self._loads[number].span
-            for other in self._until(last.get(number, NOBODY)):
+            for other in self._until(last.get(number, -1)):
                 if other in self.spots:
                     continue
                 if any(

@@ -12,12 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.arch.config import AcceleratorConfig
-from hw.arch.fold_walk import (
-    fold_produced,
-    fold_second,
-    permute_produced,
-    permute_wants_second,
-)
+from hw.arch.fold_walk import fold_second, permute_wants_second
 from hw.arch.isa import (
     ADDRESS_BITS,
     CLASSES,
@@ -40,8 +35,8 @@ from hw.arch.walk import (
     Memory,
     accesses,
     drain_strides,
-    elementwise_produced,
     two_sources,
+    vector_produced,
 )
 
 Rows: TypeAlias = npt.NDArray[np.int64]
@@ -161,20 +156,13 @@ def written(instruction: Instruction, config: AcceleratorConfig) -> Rows:
             counts = (config.array.blocks_per_row, *instruction.counts)
             found = offsets(counts, drain_strides(instruction, config))
             return np.asarray(instruction.destination + found, np.int64).ravel()
-        case Elementwise():
-            out: tuple[int, ...] | None = elementwise_produced(instruction)
-        case Reduce():
-            out = instruction.counts
-        case Fold():
-            out = fold_produced(instruction, config)
-        case Permute():
-            out = None if instruction.space else permute_produced(instruction, config)
+        case Elementwise() | Reduce() | Fold() | Permute():
+            out = vector_produced(instruction, config)
+            if out is None or 0 in out:
+                return np.zeros(0, np.int64)
+            return walked(instruction.destination, out, instruction.destination_deltas).ravel()
         case _:
-            out = None
-    if out is None or 0 in out:
-        return np.zeros(0, np.int64)
-    assert isinstance(instruction, Elementwise | Reduce | Fold | Permute)
-    return walked(instruction.destination, out, instruction.destination_deltas).ravel()
+            return np.zeros(0, np.int64)
 
 
 def turned(

@@ -14,6 +14,7 @@ class ConfigError(ValueError):
 
 MOST_ROWS = 4096
 LEAST_RATE, MOST_GAP = 0.01, 64
+"""Of what a configuration may expect of the memory behind its port."""
 """Of FIFO and transformed activations."""
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 

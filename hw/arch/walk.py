@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.arch.config import AcceleratorConfig
-from hw.arch.fold_walk import fold_accesses, permute_accesses
+from hw.arch.fold_walk import fold_accesses, fold_produced, permute_accesses, permute_produced
 from hw.arch.isa import (
     ADDRESS_BITS,
     Array,
@@ -222,6 +222,24 @@ def elementwise_produced(instruction: Elementwise) -> tuple[int, ...]:
     """Counts of the rows that are produced (`previous` swallows one per innermost run)."""
     counts = instruction.counts
     return (counts[0] - 1, *counts[1:]) if instruction.previous else counts
+
+
+def vector_produced(
+    instruction: Elementwise | Reduce | Fold | Permute, config: AcceleratorConfig
+) -> tuple[int, ...] | None:
+    """Nest of the rows that VECTOR writes into the activation scratchpad.
+
+    None of a collecting FOLD, and of a PERMUTE into the weight memory.
+    """
+    match instruction:
+        case Elementwise():
+            return elementwise_produced(instruction)
+        case Reduce():
+            return instruction.counts
+        case Fold():
+            return fold_produced(instruction, config)
+        case Permute():
+            return None if instruction.space else permute_produced(instruction, config)
 
 
 def two_sources(instruction: Elementwise) -> bool:

@@ -65,8 +65,6 @@ def _cases(condition: Condition, fields: Any) -> tuple[Condition, ...]:
     TypeError
         If a product is large, and not one that a constant bounds.
     """
-    if not isinstance(condition, Comparison):
-        return (condition,)
     match condition:
         case Comparison(">", Arithmetic("+", base, Arithmetic("*", a, b)), Literal(most)) if not (
             isinstance(a, Literal) or isinstance(b, Literal)
@@ -83,7 +81,9 @@ def _cases(condition: Condition, fields: Any) -> tuple[Condition, ...]:
                     for n in range(least, few + 1)
                 ]
             return tuple(cases)
-        case Comparison(operation, left, Arithmetic("*", a, b)) if not isinstance(b, Literal):
+        case Comparison(operation, left, Arithmetic("*", a, b)) if not (
+            isinstance(a, Literal) or isinstance(b, Literal)
+        ):
             values = range(1 << len(_number(a, fields)))
             if len(values) > MOST_VALUES:
                 raise TypeError(f"a product of {len(values)} values in a rule")

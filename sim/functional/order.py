@@ -12,16 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.arch.config import AcceleratorConfig
-from hw.arch.fold_walk import (
-    fold_produced,
-    fold_second,
-    permute_produced,
-    permute_wants_second,
-)
+from hw.arch.fold_walk import fold_second, permute_wants_second
 from hw.arch.isa import ADDRESS_BITS, Elementwise, Fold, Permute, Reduce
 from hw.arch.nest import walked
-from hw.arch.walk import Memory, accesses, elementwise_produced, reduce_masks, two_sources
+from hw.arch.walk import Memory, accesses, two_sources, vector_produced
 from sim.functional.errors import OrderError
+from sim.functional.vector import windows_inside
 
 Rows = npt.NDArray[np.int64]
 Vector = Elementwise | Reduce | Fold | Permute
@@ -43,26 +39,13 @@ def check_order(instruction: Vector, config: AcceleratorConfig) -> None:
     reads, writes = ([a for a in own if a.write == write] for write in (False, True))
     if not any(w.low <= r.high and r.low <= w.high for w in writes for r in reads):
         return
-    target = _written(instruction, config)
+    out = vector_produced(instruction, config)
+    assert out is not None, "it writes rows"
+    target = walked(instruction.destination, out, instruction.destination_deltas).ravel()
     for source in _read(instruction, config):
         row = _late(source, target)
         if row is not None:
             raise OrderError(f"reads activation row {row} behind the step that writes it")
-
-
-def _written(instruction: Vector, config: AcceleratorConfig) -> Rows:
-    """Rows in the order in which they are written."""
-    match instruction:
-        case Elementwise():
-            out: Sequence[int] | None = elementwise_produced(instruction)
-        case Reduce():
-            out = instruction.counts
-        case Fold():
-            out = fold_produced(instruction, config)
-        case Permute():
-            out = permute_produced(instruction, config)
-    assert out is not None
-    return walked(instruction.destination, out, instruction.destination_deltas).ravel()
 
 
 def _read(instruction: Vector, config: AcceleratorConfig) -> Iterator[Rows]:
@@ -71,13 +54,7 @@ def _read(instruction: Vector, config: AcceleratorConfig) -> Iterator[Rows]:
     if isinstance(instruction, Reduce):
         nest = (*instruction.window, *counts)
         row = walked(instruction.source, nest, instruction.source_deltas)
-        mx, my, mt = reduce_masks(instruction)  # [window, position]
-        inside = (
-            mt.T[:, None, None, :, None, None]
-            & my.T[None, :, None, None, :, None]
-            & mx.T[None, None, :, None, None, :]
-        )
-        yield np.where(inside, row & ((1 << ADDRESS_BITS) - 1), -1).ravel()
+        yield np.where(windows_inside(instruction), row & ((1 << ADDRESS_BITS) - 1), -1).ravel()
         return
     first = walked(instruction.source0, counts, instruction.source0_deltas)
     second: Sequence[int] | None
@@ -85,7 +62,7 @@ def _read(instruction: Vector, config: AcceleratorConfig) -> Iterator[Rows]:
         case Elementwise():
             # What is first along n0 is read for its successor.
             yield (first[..., 1:] if instruction.previous else first).ravel()
-            second = counts if two_sources(instruction) and not instruction.previous else None
+            second = counts if two_sources(instruction) else None
         case Fold():
             yield first.ravel()
             second = fold_second(instruction)

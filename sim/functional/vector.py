@@ -117,22 +117,22 @@ def execute_elementwise(instruction: Elementwise, state: State) -> None:
     )
 
 
-def _inside(masks: list[npt.NDArray[np.bool_]], blocks: int) -> npt.NDArray[np.bool_]:
-    """Masks [window, position] of x, y, t as one of axes n3, n2, n1, n0, r2, r1, r0."""
-    mx, my, mt = masks
+def windows_inside(instruction: Reduce) -> npt.NDArray[np.bool_]:
+    """Which rows are read and not clipped: axes n3, n2, n1, n0, r2, r1, r0."""
+    mx, my, mt = reduce_masks(instruction)  # [window, position] each
     whole = (
         mt.T[:, None, None, :, None, None]
         & my.T[None, :, None, None, :, None]
         & mx.T[None, None, :, None, None, :]
     )
-    return np.broadcast_to(whole, (blocks, *whole.shape))
+    return np.broadcast_to(whole, (instruction.counts[3], *whole.shape))
 
 
 def _windows(instruction: Reduce, state: State) -> tuple[Bytes, npt.NDArray[np.bool_]]:
     """Bytes [n, window, L] with `pad` outside, and the inside mask [n, window]."""
     counts = (*instruction.window, *instruction.counts)
     size = math.prod(instruction.window)
-    inside = _inside(reduce_masks(instruction), instruction.counts[3]).reshape(-1, size)
+    inside = windows_inside(instruction).reshape(-1, size)
     row = walked(instruction.source, counts, instruction.source_deltas) & ADDRESS_MASK
     return state.activation.read_padded(row.reshape(-1, size), inside, instruction.pad), inside
 

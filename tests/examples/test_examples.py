@@ -28,7 +28,7 @@ def quantized(tmp_path_factory):
     return own_network.quantized(own_network.network(8), folder)
 
 
-@pytest.mark.parametrize("exporter", ["dynamo", large("torchscript")])
+@pytest.mark.parametrize("exporter", [large("dynamo"), large("torchscript")])
 def test_own_network_prints_a_class(exporter, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(own_network, "network", lambda: NETWORK)
     own_network.main(["--exporter", exporter, "--config", "tiny", "-o", str(tmp_path)])

@@ -39,13 +39,12 @@ from hw.arch.registers import (
 )
 from hw.control.registers import READ_LATENCY
 from tests.hw.bench import HALT, PROGRAM_BASE, Bench, run, waits
-from tests.marks import large
 
 pytestmark = pytest.mark.rtl
 TINY = AcceleratorConfig.load("tiny_direct")
 BYTES = TINY.port.bytes
 BANK = TINY.memory.activation_bank_rows
-STALLS = pytest.mark.parametrize("stall", [0.4, large(0.0)])
+STALLS = pytest.mark.parametrize("stall", [0.0, 0.4])
 ENDED = Status.DONE | Status.IRQ
 
 
