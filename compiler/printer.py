@@ -122,6 +122,14 @@ def _way(way: Mapping[str, float]) -> str:
     return ", ".join(f"{way[key]:,} {unit}" for key, unit in units.items() if key in way)
 
 
+def _choice(record: Mapping[str, Any]) -> Iterator[str]:
+    """Why nothing is transformed, what could be, and what could not."""
+    if record["reason"]:
+        yield f"    not transformed: {record['reason']}"
+    yield from (f"    {name}: {_way(way)}" for name, way in record["candidates"].items())
+    yield from (f"    {name}: refused, {why}" for name, why in record["refused"].items())
+
+
 def print_choices(program: Program) -> str:
     """Direct or transformed: what each convolution could be, what was chosen, and why."""
     lines = []
@@ -130,10 +138,8 @@ def print_choices(program: Program) -> str:
         if record is None:
             continue
         lines.append(f"{layer.name} ({layer.op}): {record['chosen']}")
-        if record["reason"]:
-            lines.append(f"    not transformed: {record['reason']}")
-        lines += [f"    {name}: {_way(way)}" for name, way in record["candidates"].items()]
+        lines += _choice(record)
         if "depthwise" in record:
-            lines.append(f"    {record['depthwise']}")
-        lines += [f"    {name}: refused, {why}" for name, why in record["refused"].items()]
+            lines.append(f"  its depthwise convolution: {record['depthwise']['chosen']}")
+            lines += _choice(record["depthwise"])
     return "\n".join(lines) + "\n" if lines else "no layer can be transformed\n"

@@ -140,35 +140,33 @@ def plan(
     return decide(found, refused, why, config, policy)
 
 
-def chain_record(config: AcceleratorConfig, policy: Policy) -> dict[str, Any]:
-    """Record of a chain whose only window is its depthwise convolution's; {} without hfa."""
+def pair_record(
+    op: Convolution, source: Tensor, config: AcceleratorConfig, policy: Policy
+) -> dict[str, Any]:
+    """Record of a depthwise pair, whose first convolution keeps lines; {} without hfa."""
     if "hfa" not in config.features:
         return {}
-    why = general_refusal(config, policy)
+    why = general_refusal(config, policy) or _left(op, source, config, policy)
     return {
         "hfa": {
             "chosen": DIRECT.name,
             "objective": policy.objective,
             "asked": policy.hfa,
-            "reason": why or "the depthwise layer stays inside a chain: chains keep mode DEPTHWISE",
+            "reason": why or "tiles keep no lines, which a depthwise pair needs",
             "candidates": {},
             "refused": {},
         }
     }
 
 
-def left_in_chain(
-    op: Convolution, source: Tensor, config: AcceleratorConfig, policy: Policy
-) -> str | None:
-    """What tiles would save of a chain's depthwise products, where these are the objective."""
-    if policy.objective != "multiplications" or general_refusal(config, policy) is not None:
-        return None
-    if refusal(op, TILED) is not None:
+def _left(op: Convolution, source: Tensor, config: AcceleratorConfig, policy: Policy) -> str | None:
+    """What tiles would save of a pair's products, where these are the objective."""
+    if policy.objective != "multiplications" or refusal(op, TILED) is not None:
         return None
     direct = problem_of(op, source, config)
     ways = [direct, dataclasses.replace(direct, algorithm=TILED)]
     before, after = (way.whole_map_multiplications() for way in ways)
     return (
-        f"{op.name} stays in mode DEPTHWISE inside a chain: on its own, {TILED.name} would save "
+        f"{op.name} stays in mode DEPTHWISE inside a pair: on its own, {TILED.name} would save "
         f"{before - after:,} of its {before:,} multiplications"
     )

@@ -257,8 +257,8 @@ def decide(
 
 def possible(tiling: Mapping[str, Any], policy: Policy) -> list[Algorithm]:
     """Algorithms that a lowered layer could have taken under a policy, by its record."""
-    if "temporal" in tiling:  # a chain
-        names = [tiling["temporal"]]
+    if "depthwise" in tiling:  # a chain
+        names = [tiling["depthwise"], *([tiling["temporal"]] if "temporal" in tiling else [])]
     else:
         record = tiling.get("hfa", {})
         names = list(record.get("candidates", ()))

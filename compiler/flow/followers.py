@@ -21,7 +21,7 @@ from compiler.emit.streams import Stream
 from compiler.emit.transfers import Strided, tensor_of
 from compiler.flow.places import Settled
 from compiler.flow.views import Where
-from compiler.fused.choice import Cost
+from compiler.fused.estimate import Cost
 from compiler.ir import Convolution, Enter, LoopEnd, Pairwise
 from compiler.lower.pairwise import spread_operand, whole_layer
 from compiler.lower.parted import Parting
@@ -157,7 +157,7 @@ def _worth(pair: Pair, settled: Settled, config: AcceleratorConfig, policy: Poli
     if not holds(lambda: FollowedEmission(Probe(config), layer, follower, places).probe()):
         return False
     apart = _apart(pair, tensors, config, policy)
-    joined = Cost(places.cycles, places.beats, apart.vectors)
+    joined = apart.moved(places.cycles, places.beats, config)
     return joined.merit(policy.objective) <= apart.merit(policy.objective)
 
 
@@ -231,11 +231,11 @@ def _apart(
     """Estimates of both, one after the other."""
     sources = [tensors[name] for name in pair.first.inputs]
     target, read = tensors[pair.first.output], tensors[pair.second.inputs[0]]
-    tiling = choice.plan(pair.second, read, tensors[pair.second.output], config, policy)[0].tiling
+    chosen, _ = choice.plan(pair.second, read, tensors[pair.second.output], config, policy)
     moved = target.layout.rows + sum(source.layout.rows for source in sources)
     full = next(s for s in sources if s.layout.channels == target.layout.channels)
     parting = Parting(full.layout.lane_map, target.layout.lane_map)
     steps = parting.cycles(config) * target.layout.positions
     ends = LOAD_OVERHEAD + STORE_OVERHEAD
-    alone = Cost(max(config.port.cycles(moved), steps) + ends, moved, 0)
-    return alone + Cost(tiling.cycles, tiling.beats, tiling.vectors)
+    alone = Cost.of_streams(max(config.port.cycles(moved), steps) + ends, moved, 0, config)
+    return alone + Cost.of_dense(chosen)

@@ -17,7 +17,7 @@ from compiler.emit.emitter import Emitter, RefusedError, holds
 from compiler.flow.followers import laid, pointwise, where
 from compiler.flow.liveness import in_emission
 from compiler.flow.places import Settled
-from compiler.fused.choice import Cost
+from compiler.fused.estimate import Cost
 from compiler.ir import AttentionPool, Convolution, Enter, LoopEnd
 from compiler.lower.attention_pool import dot_of, sizes_of
 from compiler.policy import Policy
@@ -80,13 +80,13 @@ def _worth(pair: Pair, settled: Settled, config: AcceleratorConfig, policy: Poli
         return False
     source, made = tensors[first.inputs[0]], tensors[first.output]
     try:
-        tiling = choice.plan(first, source, made, config, policy, pool)[0].tiling
+        chosen, _ = choice.plan(first, source, made, config, policy, pool)
     except RefusedError:
         return False
-    if not holds(lambda: pool.probe(config, tiling.trailing)):
+    if not holds(lambda: pool.probe(config, chosen.tiling.trailing)):
         return False
     scored = tensors[second.inputs[0]].layout.rows
-    joined = Cost(tiling.cycles, tiling.beats, tiling.vectors + scored)
+    joined = Cost.of_dense(chosen) + Cost.of_streams(0, 0, scored, config)
     apart = _apart(pair, tensors, config, policy)
     return joined.merit(policy.objective) <= apart.merit(policy.objective)
 
@@ -97,11 +97,11 @@ def _apart(
     """Estimates of both, one after the other."""
     source, made = tensors[pair.first.inputs[0]], tensors[pair.first.output]
     layout = tensors[pair.second.inputs[0]].layout
-    tiling = choice.plan(pair.first, source, made, config, policy)[0].tiling
+    chosen, _ = choice.plan(pair.first, source, made, config, policy)
     pool = choose(sizes_of(pair.second, layout), config)
     assert pool is not None, "its lowering has been asked"
-    cost = Cost(tiling.cycles, tiling.beats, tiling.vectors)
-    return cost + Cost(pool.cycles, pool.beats, layout.rows)
+    alone = Cost.of_streams(pool.cycles, pool.beats, layout.rows, config)
+    return Cost.of_dense(chosen) + alone
 
 
 def _constants_fit(made: Tensor, config: AcceleratorConfig) -> bool:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from compiler.array import hfa
+from compiler.array import depthwise_choice, hfa
 from compiler.array.choice import plan as plan_dense
-from compiler.array.depthwise_choice import chain_record, left_in_chain
+from compiler.array.depthwise_choice import TILED
 from compiler.array.depthwise_choice import plan as plan_depthwise
 from compiler.array.forms import jobs
 from compiler.array.hfa import general_refusal
 from compiler.emit.transfers import tensor_of
+from compiler.fused.estimate import NEVER, NOTHING, Cost
 from compiler.fused.plan import FusedPlan, Links
 from compiler.fused.sizing import candidates
 from compiler.ir import Chain, CompilerError, Convolution, TemporalResidual, TensorType
@@ -22,60 +22,22 @@ from compiler.policy import OFF, SUPPORTED, Policy
 from compiler.tile.depthwise import suits
 from compiler.tile.parts import DIRECT
 from hw.arch.config import AcceleratorConfig
-
-TRAFFIC_WEIGHT = 4
-"""Beats that count as much as a cycle. Joined layers differ little in cycles and much in traffic,
-whose energy would justify more: 128 bits of DDR3 cost as much as three cycles of the `base` core
-(sim/energy/tables/asic_45nm.yaml)."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Cost:
-    """Estimates, of one layer or of several one after another.
-
-    Attributes
-    ----------
-    cycles: estimated.
-    beats: moved between DRAM and the chip.
-    vectors: activation rows that pass the array.
-    """
-
-    cycles: float
-    beats: float
-    vectors: float
-
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(
-            self.cycles + other.cycles, self.beats + other.beats, self.vectors + other.vectors
-        )
-
-    def merit(self, objective: str) -> tuple[float, float]:
-        """What is minimized, and what decides between equals."""
-        mixed = self.cycles + self.beats / TRAFFIC_WEIGHT
-        match objective:
-            case "cycles":
-                return mixed, self.beats
-            case "energy":
-                # DRAM outweighs the rest of what a chain can change.
-                return self.beats, mixed
-            case _:
-                return self.vectors, mixed
-
-
-NEVER = Cost(math.inf, math.inf, math.inf)
+from hw.arch.winograd import Algorithm
 
 
 def cost_of(plan: FusedPlan) -> Cost:
     """Estimates of a plan."""
-    return Cost(plan.cycles, plan.beats, plan.vectors)
+    return Cost(plan.cycles, plan.beats, plan.vectors, plan.energy_pj)
 
 
 def ranked(links: Links, config: AcceleratorConfig, policy: Policy) -> list[FusedPlan]:
-    """All plans of a chain that fit, best first."""
-    return sorted(
+    """All plans of a chain that fit, best first; those in tiles alone where these are asked for."""
+    plans = sorted(
         candidates(links, config, policy),
         key=lambda plan: cost_of(plan).merit(policy.objective),
     )
+    tiled = [plan for plan in plans if plan.window.problem.tiled]
+    return tiled if policy.forced == TILED and tiled else plans
 
 
 def best(links: Links, config: AcceleratorConfig, policy: Policy) -> FusedPlan | None:
@@ -86,59 +48,94 @@ def best(links: Links, config: AcceleratorConfig, policy: Policy) -> FusedPlan |
 def record(plans: Sequence[FusedPlan], config: AcceleratorConfig, policy: Policy) -> dict[str, Any]:
     """How the temporal convolution of the best plan is computed, and why; {} without hfa.
 
-    A chain without one has the record of its depthwise convolution.
+    Its depthwise convolution has a record within that, which is the only one of a chain without a
+    temporal one.
 
     Parameters
     ----------
     plans: best first.
     config, policy: accelerator and wishes.
     """
-    links, chosen = plans[0].links, plans[0].temporal
-    if chosen is None or links.temporal is None:
-        result = chain_record(config, policy)
-    elif "hfa" not in config.features:
+    if "hfa" not in config.features:
         return {}
-    else:
-        result = {"hfa": _temporal_record(plans, links.temporal, config, policy)}
-    left = left_in_chain(links.window, links.inner, config, policy)
-    if left is not None:
-        result["hfa"]["depthwise"] = left
-    return result
+    window = _window_record(plans, config, policy)
+    if plans[0].links.temporal is None:
+        return {"hfa": window}
+    return {"hfa": {**_temporal_record(plans, config, policy), "depthwise": window}}
 
 
-def _temporal_record(
+def _ways(
     plans: Sequence[FusedPlan],
-    temporal: Convolution,
+    algorithm: Callable[[FusedPlan], Algorithm],
     config: AcceleratorConfig,
-    policy: Policy,
-) -> dict[str, Any]:
-    links, chosen = plans[0].links, plans[0].temporal
-    assert chosen is not None
+) -> dict[str, dict[str, float]]:
+    """The best chain with each algorithm of a stage, by its name, direct first."""
     ways: dict[str, dict[str, float]] = {}
     for plan in plans:
-        assert plan.temporal is not None
         cost = cost_of(plan)
         ways.setdefault(
-            plan.temporal.kernel.algorithm.name,
+            algorithm(plan).name,
             {
                 "cycles": int(cost.cycles),
                 "multiplications": int(cost.vectors) * config.array.multipliers,
+                "energy_uj": round(cost.energy_pj * 1e-6, 3),
                 "dram_bytes": int(cost.beats) * config.port.bytes,
             },
         )
-    why = general_refusal(temporal, config, policy)
+    return dict(sorted(ways.items(), key=lambda way: way[0] != DIRECT.name))
+
+
+def _temporal_record(
+    plans: Sequence[FusedPlan], config: AcceleratorConfig, policy: Policy
+) -> dict[str, Any]:
+    links = plans[0].links
+    assert links.temporal is not None
+    ways = _ways(plans, _temporal_algorithm, config)
+    why = general_refusal(links.temporal, config, policy)
     refused = {} if why is not None else _refused(links, ways, config)
-    name = chosen.kernel.algorithm.name
-    direct = chosen.kernel.algorithm == DIRECT
-    if direct and why is None:
+    return _said(_temporal_algorithm(plans[0]), ways, refused, why, policy)
+
+
+def _temporal_algorithm(plan: FusedPlan) -> Algorithm:
+    assert plan.temporal is not None
+    return plan.temporal.kernel.algorithm
+
+
+def _window_record(
+    plans: Sequence[FusedPlan], config: AcceleratorConfig, policy: Policy
+) -> dict[str, Any]:
+    ways = _ways(plans, _window_algorithm, config)
+    why, refused = depthwise_choice.general_refusal(config, policy), {}
+    if why is None and TILED.name not in ways:
+        why = depthwise_choice.refusal(plans[0].links.window, TILED)
+        why = why or "tiles keep no lines, and whole maps do not fit the memories"
+        refused = {TILED.name: why}
+    return _said(_window_algorithm(plans[0]), ways, refused, why, policy)
+
+
+def _window_algorithm(plan: FusedPlan) -> Algorithm:
+    return plan.window.problem.algorithm
+
+
+def _said(
+    chosen: Algorithm,
+    ways: Mapping[str, object],
+    refused: Mapping[str, str],
+    why: str | None,
+    policy: Policy,
+) -> dict[str, Any]:
+    """The record of a stage."""
+    if why is None and policy.forced is not None and policy.forced.name in refused:
+        why = f"{policy.forced.name}: {refused[policy.forced.name]}"
+    elif why is None:
         why = f"{policy.objective}: no transformed way makes a better chain"
     return {
-        "chosen": name,
+        "chosen": chosen.name,
         "objective": policy.objective,
         "asked": policy.hfa,
-        "reason": why if direct else "",
-        "candidates": ways,
-        "refused": refused,
+        "reason": why if chosen == DIRECT else "",
+        "candidates": dict(ways),
+        "refused": dict(refused),
     }
 
 
@@ -199,7 +196,7 @@ def _apart(
     """Estimates of the best way without this chain: its first stages alone, the rest joined."""
     links = list(op.links([source], output))
     single = [stage_cost(*link, config, policy) for link in links]
-    found = [(sum(single, Cost(0, 0, 0)), "one after another")]
+    found = [(sum(single, NOTHING), "one after another")]
     for first in range(1, len(op.stages) - 1):
         rest = dataclasses.replace(op, stages=op.stages[first:], between=op.between[first:])
         lanes = config.lane_block
@@ -228,7 +225,7 @@ def stage_cost(
     if isinstance(stage, TemporalResidual):
         # Every frame is read for its difference and for the mean.
         steps = 2 * operand.layout.rows * config.vector_steps
-        return Cost(max(config.port.cycles(moved), steps), moved, 0)
+        return Cost.of_streams(max(config.port.cycles(moved), steps), moved, 0, config)
     if suits(stage, config):
         # Fewer depthwise products alone are no reason to take a chain apart.
         asked = policy if policy.objective != "multiplications" else Policy(OFF, policy.objective)
@@ -238,9 +235,10 @@ def stage_cost(
             return NEVER
         weights = operand.layout.blocks * way.problem.block_beats
         vectors = way.multiplications / config.array.multipliers
-        return Cost(way.cycles, moved + weights, vectors)
+        return Cost(way.cycles, way.beats, vectors, way.energy_pj).moved(
+            way.cycles, moved + weights, config
+        )
     try:
-        tiling = plan_dense(stage, operand, result, config, policy)[0].tiling
+        return Cost.of_dense(plan_dense(stage, operand, result, config, policy)[0])
     except CompilerError:
         return NEVER
-    return Cost(tiling.cycles, tiling.beats, tiling.vectors)

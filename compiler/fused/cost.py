@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
+from compiler.array.energy import dense_picojoules, moved_picojoules, window_picojoules
 from compiler.array.fields import Place
 from compiler.fused.order import Work, turns
 from compiler.fused.plan import FusedPlan
@@ -35,31 +37,35 @@ class Timeline:
     ----------
     array, drain: first cycles in which the units are free.
     busy: cycles in which the array streams.
-    vectors: rows that it streams.
+    vectors: rows that it multiplies by blocks of weights, by stage.
+    pairs: ARRAYs that add to the same accumulators, and their DRAIN, by stage.
     """
 
     config: AcceleratorConfig
     array: int = 0
     drain: int = 0
     busy: int = 0
-    vectors: int = 0
+    vectors: Counter[str] = dataclasses.field(default_factory=Counter)
+    pairs: Counter[str] = dataclasses.field(default_factory=Counter)
     _banks: list[int] = dataclasses.field(default_factory=lambda: [0, 0])
     _bank: int = 0
 
-    def run(self, pair: Cycles, after: Sequence[int]) -> int:
-        """ARRAYs and their DRAIN; returns when the latter is done.
+    def run(self, stage: str, pair: Cycles, after: Sequence[int]) -> int:
+        """ARRAYs of a stage and their DRAIN; returns when the latter is done.
 
         Parameters
         ----------
+        stage: its name.
         pair: see `Cycles`.
         after: cycles in which the operands of the ARRAYs are there.
         """
         streams, drained = pair
         for (stream, fill, vectors), there in zip(streams, after, strict=True):
             start = max(self.array, there + fill, self._banks[self._bank] + fill)
-            self.vectors += vectors
+            self.vectors[stage] += vectors
             self.array = start + stream
             self.busy += stream
+        self.pairs[stage] += 1
         begin = max(self.drain, self.array + timing.array_latency(self.config)) + TOKEN
         self.drain = self._banks[self._bank] = begin + drained + TOKEN
         self._bank = 1 - self._bank
@@ -77,6 +83,7 @@ def _stream(array: Array, config: AcceleratorConfig) -> Stream:
         sets = timing.array_sets(array)
         stream = sets * transform_timing.array_slot(array, config) + INSTRUCTION_OVERHEAD
         return stream, transform_timing.array_fill(array, config), outputs * sets
+    # Of tiles, what counts as products is told by the stage (`WindowStage.work`).
     vectors = outputs * (timing.array_blocks(array) // array.counts[3])
     return timing.array_occupancy(array, config) + 2, 0, vectors
 
@@ -126,7 +133,7 @@ def _group(plan: FusedPlan, config: AcceleratorConfig, frames: int) -> Timeline:
                 case "temporal":
                     assert plan.temporal is not None
                     for pair in cycles(work):
-                        done = line.run(pair, [0])
+                        done = line.run(work.stage, pair, [0])
                     begin = plan.temporal.made(work.part - 1) if work.part else 0
                     made = plan.temporal.made(work.part)
                     inner[begin:made] = [done] * len(inner[begin:made])
@@ -134,12 +141,12 @@ def _group(plan: FusedPlan, config: AcceleratorConfig, frames: int) -> Timeline:
                     first, count = lines[work.part].blocks
                     operand = max(inner[first : first + count])
                     for pair in cycles(work):
-                        done = line.run(pair, [operand])
+                        done = line.run(work.stage, pair, [operand])
                     result[work.item][first : first + count] = [done] * count
                 case _:
                     there = [max(result[work.item][b : b + n]) for b, n in plan.pieces]
                     for pair in cycles(work):
-                        line.run(pair, there)
+                        line.run(work.stage, pair, there)
     return line
 
 
@@ -151,7 +158,6 @@ def with_cost(plan: FusedPlan, config: AcceleratorConfig) -> FusedPlan:
     groups = {frames: _group(plan, config, frames) for frames in sizes}
     array = sum(groups[f].array * often for f, often in sizes.items())
     busy = sum(groups[f].busy * often for f, often in sizes.items())
-    vectors = sum(groups[f].vectors * often for f, often in sizes.items())
     items = len(plan.frames) * len(plan.strips)
     loads, weights, stores = _beats(plan)
     vector = _vector_cycles(plan, config)
@@ -171,7 +177,36 @@ def with_cost(plan: FusedPlan, config: AcceleratorConfig) -> FusedPlan:
     cycles += first + last
     parts = {"array": array, "streamed": busy, "vector": vector + joined, "port": port}
     parts["fill"] = first + last
-    return dataclasses.replace(plan, cycles=cycles, parts=parts, beats=beats, vectors=vectors)
+    made = [(groups[frames], often) for frames, often in sizes.items()]
+    vectors, energy = _array_work(plan, made, config)
+    energy += moved_picojoules(beats, cycles, config)
+    return dataclasses.replace(
+        plan, cycles=cycles, parts=parts, beats=beats, vectors=vectors, energy_pj=energy
+    )
+
+
+def _array_work(
+    plan: FusedPlan, groups: Sequence[tuple[Timeline, int]], config: AcceleratorConfig
+) -> tuple[int, float]:
+    """Products of all stages in units of rows × cols, and the energy of the array.
+
+    Parameters
+    ----------
+    groups: timeline of a group of frames, and how many there are of its like.
+    """
+    total, energy = 0, 0.0
+    for frames in plan.frames:
+        work = plan.window.work(plan.strips, frames, plan.split)
+        total += work.multiplications // config.array.multipliers
+        energy += window_picojoules(plan.window.problem, work)
+    for name, stage in (("temporal", plan.temporal), ("pointwise", plan.pointwise)):
+        if stage is None:
+            continue
+        vectors = sum(line.vectors[name] * often for line, often in groups)
+        passes = sum(line.pairs[name] * often for line, often in groups) / len(stage.groups)
+        total += vectors
+        energy += dense_picojoules(stage.job, config, vectors, stage.group, passes)
+    return total, energy
 
 
 def _beats(plan: FusedPlan) -> tuple[int, int, int]:

@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from compiler.fused.choice import Cost
+from compiler.array.energy import moved_picojoules, window_picojoules
+from compiler.fused.estimate import Cost
 from compiler.fused.strips import Strip
 from compiler.fused.temporal import TemporalStage
 from compiler.fused.window import Lines, WindowStage
@@ -36,7 +37,7 @@ class PairPlan:
     temporal_size: positions and blocks of one of the second.
     input, inner, output: regions of two strips each.
     slots: chunks whose constants are on chip.
-    cycles, beats, vectors: estimates, as in `Cost`.
+    cycles, beats, vectors, energy_pj: estimates, as in `Cost`.
     """
 
     window: WindowStage
@@ -53,11 +54,12 @@ class PairPlan:
     cycles: int = 0
     beats: int = 0
     vectors: int = 0
+    energy_pj: float = 0.0
 
     @property
     def cost(self) -> Cost:
         """Its estimates."""
-        return Cost(self.cycles, self.beats, self.vectors)
+        return Cost(self.cycles, self.beats, self.vectors, self.energy_pj)
 
     @property
     def beats_of_weights(self) -> tuple[int, int]:
@@ -189,4 +191,19 @@ def with_cost(plan: PairPlan, config: AcceleratorConfig) -> PairPlan:
     first = (sum(loads) + array + drain) // len(items) + LOAD_OVERHEAD
     last = sum(stores) // len(items) + STORE_OVERHEAD
     cycles = max(paced, int(port) + first) + last
-    return dataclasses.replace(plan, cycles=cycles, beats=beats, vectors=array)
+    return dataclasses.replace(
+        plan,
+        cycles=cycles,
+        beats=beats,
+        vectors=array,
+        energy_pj=_array_picojoules(plan) + moved_picojoules(beats, cycles, config),
+    )
+
+
+def _array_picojoules(plan: PairPlan) -> float:
+    """Energy of both stages on the array."""
+    window, temporal = plan.window, plan.temporal
+    first = window.work(plan.strips, (0, plan.frames), plan.window_size)
+    lines = sum(strip.outputs[1] for strip in plan.strips)
+    second = temporal.work(window.axes[0].out * lines, len(plan.strips))
+    return window_picojoules(window.problem, first) + window_picojoules(temporal.problem, second)

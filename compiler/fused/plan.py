@@ -110,7 +110,8 @@ class FusedPlan:
     mean_tiles: boxes whose mean frame is made at a time, where there is a temporal residual.
     cycles: estimate; parts: what it is made of.
     beats: moved between DRAM and the chip.
-    vectors: activation rows that pass the array.
+    vectors: products that the array forms, in units of rows × cols.
+    energy_pj: estimate; see compiler/array/energy.py.
     """
 
     links: Links
@@ -130,6 +131,7 @@ class FusedPlan:
     parts: dict[str, int]
     beats: int
     vectors: int
+    energy_pj: float = 0.0
 
     @property
     def groups(self) -> dict[str, int]:
@@ -183,6 +185,7 @@ class FusedPlan:
             "pointwise_group": self.pointwise.group,
             "held": {name: f"{self.held[name]} of {n}" for name, n in self.groups.items()},
             "slots": dict(self.slots),
+            "depthwise": self.window.problem.algorithm.name,
             "estimate": self.cycles,
             **self.parts,
         }

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator
 
+from compiler.array.depthwise_choice import TILED, general_refusal
+from compiler.array.depthwise_choice import refusal as window_refusal
 from compiler.array.fields import Kernel
 from compiler.array.forms import axes_of, jobs, packed_parameters
 from compiler.array.hfa import fold, refusal, transformed
@@ -16,6 +19,7 @@ from compiler.fused.plan import FusedPlan, Links, residual_frames
 from compiler.fused.stages import GemmStage
 from compiler.fused.strips import strips_of
 from compiler.fused.window import WindowStage
+from compiler.ir import Convolution
 from compiler.policy import OFF, SUPPORTED, Policy
 from compiler.tile.geometry import Axis, Range, Triple, balanced, cuts, product
 from compiler.tile.limits import MAX_COUNT
@@ -23,6 +27,7 @@ from compiler.tile.parts import DIRECT
 from compiler.tile.regions import Region, split_banks
 from hw.arch.config import AcceleratorConfig
 from hw.arch.layout import ceil_div
+from hw.arch.winograd import Algorithm
 
 FRAME_CHOICES = (1, 2, 4, 8, 16)
 PARTS = (1, 2, 4)
@@ -80,6 +85,7 @@ def candidates(links: Links, config: AcceleratorConfig, policy: Policy) -> Itera
     )
     kernel = merged_back(job, axes_of(links.pointwise, links.result))
     forms = [None] if links.temporal is None else list(temporal_forms(links, config, policy))
+    windows = window_algorithms(links.window, config, policy)
     used = kernel.axes[2].out
     heights = {
         h * kernel.pools[1]
@@ -89,11 +95,21 @@ def candidates(links: Links, config: AcceleratorConfig, policy: Policy) -> Itera
     frames = {f for f in FRAME_CHOICES if f < used and f % kernel.pools[2] == 0}
     for count in sorted(frames | {used}):
         for lines in sorted(heights | {kernel.axes[1].out}):
-            for form in forms:
+            for form, window in itertools.product(forms, windows):
                 for parts in PARTS if form is None or form[1].algorithm == DIRECT else (1,):
-                    plan = _Sizing(links, config, (job, kernel), form, count, lines, parts).plan()
+                    stages = (form, window, (job, kernel))
+                    plan = _Sizing(links, config, stages, count, lines, parts).plan()
                     if plan is not None:
                         yield plan
+
+
+def window_algorithms(
+    op: Convolution, config: AcceleratorConfig, policy: Policy
+) -> tuple[Algorithm, ...]:
+    """How a chain's depthwise convolution may be computed; in tiles only where it is one strip."""
+    if general_refusal(config, policy) is not None or window_refusal(op, TILED) is not None:
+        return (DIRECT,)
+    return (DIRECT, TILED)
 
 
 class _Sizing:
@@ -103,29 +119,34 @@ class _Sizing:
         self,
         links: Links,
         config: AcceleratorConfig,
-        pointwise: tuple[Job, Kernel],
-        temporal: tuple[Job, Kernel] | None,
+        stages: tuple[tuple[Job, Kernel] | None, Algorithm, tuple[Job, Kernel]],
         count: int,
         lines: int,
         parts: int,
     ):
         self.parts = parts
         self.links, self.config = links, config
-        self.form, self.pointwise_form = temporal, pointwise
+        self.form, window, self.pointwise_form = stages
+        pointwise = self.pointwise_form
         self.frames = tuple(cuts(pointwise[1].axes[2].out, count))
         self.lines = lines
         axis = axes_of(links.window, links.inner)[1]
         self.strips = tuple(strips_of(axis, pointwise[1].axes[1].out, lines))
         self.inner_lines = max(s.inner[1] for s in self.strips)
         self.count = count
+        self.keep = len(self.strips) > 1
+        self.algorithm = window
         self.window = WindowStage(
-            config, links.window, links.inner, links.result, len(self.strips) > 1
-        )
+            config, links.window, links.inner, links.result, self.keep,
+            DIRECT if self.keep else window,
+        )  # fmt: skip
         self.temporal: GemmStage | None = None
 
     def plan(self) -> FusedPlan | None:
         """The plan, or None where something does not fit."""
         memory = self.config.memory
+        if self.keep and self.algorithm != DIRECT:
+            return None
         lines = max(s.outputs[1] for s in self.strips)
         split = self.window.block_size(self.count, lines, self.parts)
         windowed = self.window.problem.window[1] > 1

@@ -14,7 +14,7 @@ from compiler.array.forms import axes_of
 from compiler.emit.transfers import row_field
 from compiler.fused.stages import Pair
 from compiler.ir import Convolution
-from compiler.tile.depthwise import DepthwiseProblem, order_of
+from compiler.tile.depthwise import DepthwiseProblem, DepthwiseWork, order_of
 from compiler.tile.geometry import Range, balanced, merge
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode, Drain, deltas
@@ -58,6 +58,19 @@ class TemporalStage:
         the strip have to be free.
         """
         return self.config.array.blocks_per_row - 1
+
+    def work(self, positions: int, parts: int) -> DepthwiseWork:
+        """What so many positions, in so many parts, do on the array, of all blocks."""
+        problem, lines = self.problem, positions * self.problem.blocks
+        results = self.width * lines
+        return DepthwiseWork(
+            parts=parts,
+            results=results,
+            sums=results * problem.passes,
+            tiles=0,
+            pixels=self.time.size * lines * problem.passes,
+            multiplications=problem.multiplications(results * problem.passes, 0),
+        )
 
     def weights(self, first: int, count: int) -> bytes:
         """Weights of some blocks, in the order of the array's nest."""

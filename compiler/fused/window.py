@@ -13,19 +13,21 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from compiler.array.depthwise import parameter_blocks, weight_blocks
+from compiler.array.depthwise import in_tiles, parameter_blocks, weight_blocks
 from compiler.array.fields import Place
 from compiler.array.forms import axes_of
 from compiler.emit.transfers import row_field
 from compiler.fused.stages import Pair
 from compiler.fused.strips import Strip
 from compiler.ir import Convolution
-from compiler.tile.depthwise import DepthwiseProblem
+from compiler.tile.depthwise import DepthwiseProblem, DepthwiseWork
 from compiler.tile.geometry import Range, Triple, balanced, cuts
+from compiler.tile.parts import DIRECT
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode, Drain, deltas
 from hw.arch.layout import ceil_div
 from hw.arch.program import Tensor
+from hw.arch.winograd import Algorithm
 
 ORDER: Triple = (0, 1, 2)
 
@@ -49,7 +51,7 @@ class Lines:
 
 
 class WindowStage:
-    """A depthwise convolution in mode DEPTHWISE, strip after strip.
+    """A depthwise convolution in mode DEPTHWISE, strip after strip; of one strip also in tiles.
 
     Parameters
     ----------
@@ -57,6 +59,7 @@ class WindowStage:
     op: the convolution, no temporal taps.
     source, target: operand and result; only layout and quantization count.
     keep: there are several strips, so that lines stay in the line buffer.
+    algorithm: `DIRECT`, or F(2×2,3×3) for mode HFA_DEPTHWISE, which keeps no lines.
     """
 
     def __init__(
@@ -66,12 +69,14 @@ class WindowStage:
         source: Tensor,
         target: Tensor,
         keep: bool,
+        algorithm: Algorithm = DIRECT,
     ):
+        assert not (keep and algorithm != DIRECT), op.name
         self.config, self.op, self.keep = config, op, keep
         self.source, self.target = source, target
         self.axes = axes_of(op, source)
         self.blocks = source.layout.blocks
-        self.problem = DepthwiseProblem(config, self.axes, ORDER, self.blocks)
+        self.problem = DepthwiseProblem(config, self.axes, ORDER, self.blocks, algorithm)
         self.line = self.problem.line(self.axes[0].out)
         self.width = self.problem.line_outputs(self.axes[0].out)
 
@@ -114,10 +119,33 @@ class WindowStage:
         """
         return self.config.array.blocks_per_row - 1
 
+    def work(self, strips: Sequence[Strip], frames: Range, size: tuple[int, int]) -> DepthwiseWork:
+        """What the strips of a group of frames do on the array.
+
+        Parameters
+        ----------
+        size: frames and blocks of an instruction.
+        """
+        problem, maps = self.problem, frames[1] * self.blocks
+        lines = sum(strip.outputs[1] for strip in strips)
+        results = self.width * lines * maps
+        tiles = maps * problem.tiles(self.axes[0].out, lines) if problem.tiled else 0
+        return DepthwiseWork(
+            parts=len(strips) * ceil_div(frames[1], size[0]),
+            results=results,
+            sums=results * problem.passes,
+            tiles=tiles,
+            pixels=self.axes[0].size * sum(s.inner[1] for s in strips) * maps * problem.passes,
+            multiplications=problem.multiplications(results * problem.passes, tiles),
+        )
+
     def weights(self, first: int, count: int) -> bytes:
         """Weights of some blocks, in the order of the array's nest."""
         # [block, t, pass, row, col]
-        some = self._weight_blocks[first : first + count].transpose(1, 2, 0, 3, 4)
+        some = self._weight_blocks[first : first + count]
+        if not self.problem.tiled:
+            # Blocks of taps are passes, outside the lane blocks.
+            some = some.transpose(1, 2, 0, 3, 4)
         return np.ascontiguousarray(some).tobytes()
 
     @functools.cached_property
@@ -157,7 +185,10 @@ class WindowStage:
         (frame, frames), (block, blocks) = lines.frames, lines.blocks
         pitches = operand.pitches
         start = (-x.pad, strip.stream[0], operand.first[2] + frame)
-        nest = (self.line, strip.stream[1], frames, blocks, 1, self.problem.passes, 1, 1)
+        # Tiles come whole: what is streamed beyond the map is clipped.
+        streamed = self.problem.stream(y, y.out) if self.problem.tiled else strip.stream[1]
+        nest = (self.line, streamed, frames, blocks, 1, self.problem.tap_blocks, 1, 1)
+        step = (*pitches, 0, 0, 0, 0)
         array = Array(
             mode=ArrayMode.DEPTHWISE,
             signed=int(self.source.signed),
@@ -166,7 +197,7 @@ class WindowStage:
             weight=weight,
             accumulator=bank * config.memory.accumulator_rows,
             counts=nest,
-            deltas=deltas(nest, (*pitches, 0, 0, 0, 0)),
+            deltas=deltas(nest, step),
             starts=(-x.pad, strip.stream[0], 0),
             bounds=(x.size, y.size, frames),
             window_x=self.problem.window[0],
@@ -178,6 +209,8 @@ class WindowStage:
             # Of a window of one line nothing is kept, and entries may be more than there are.
             line=lines.entry if self.entries(frames) else 0,
         )
+        if self.problem.tiled:
+            array = in_tiles(array, ((0, x.out), (0, y.out), (0, frames)), step)
         counts = (x.out, strip.outputs[1], frames, blocks)
         rows = (1, self.width, self.width * counts[1], self.width * counts[1] * frames)
         out = result.pitches

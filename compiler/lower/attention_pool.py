@@ -14,7 +14,7 @@ from compiler.array.matmul import product_of
 from compiler.array.matrices import form_of
 from compiler.emit.emitter import Emitter, RefusedError
 from compiler.emit.transfers import tensor_of
-from compiler.fused.choice import Cost
+from compiler.fused.estimate import Cost
 from compiler.lower.base import Laid, Lanes, Placed
 from compiler.lower.contracts import lanes_differ
 from compiler.lower.groups import lacks_fold
@@ -158,7 +158,7 @@ def _tiling(op: AttentionPool, source: Tensor, config: AcceleratorConfig) -> Poo
 
 def _joined(op: AttentionPool, source: Tensor, config: AcceleratorConfig) -> Cost:
     tiling = _tiling(op, source, config)
-    return Cost(tiling.cycles, tiling.beats, source.layout.rows)
+    return Cost.of_streams(tiling.cycles, tiling.beats, source.layout.rows, config)
 
 
 def _apart(
@@ -171,18 +171,17 @@ def _apart(
     """Of a convolution, a softmax and a product, one after another."""
     lanes, rows = config.lane_block, source.layout.positions
     scores = tensor_of(op.score_type, lanes)
-    tiling = choice.plan(op.scores, source, scores, config, policy)[0].tiling
-    cost = Cost(tiling.cycles, tiling.beats, tiling.vectors)
+    cost = Cost.of_dense(choice.plan(op.scores, source, scores, config, policy)[0])
     moved, steps = 2 * rows, 3 * rows * config.vector_steps
     ends = LOAD_OVERHEAD + STORE_OVERHEAD
-    cost += Cost(max(config.port.cycles(moved), steps) + ends, moved, 0)
+    cost += Cost.of_streams(max(config.port.cycles(moved), steps) + ends, moved, 0, config)
     form = form_of(op.product, lanes)
     assert form is not None, "the operand's channels lie in lanes"
     best = matmul.choose(product_of(form, config), config)
     if best is None:
         raise RefusedError(f"no tile of {op.product.name} fits {config.name}")
     moved = source.layout.rows + rows + ceil_div(output.shape[0], lanes) * output.shape[1]
-    return cost + Cost(best.cycles, moved, source.layout.rows)
+    return cost + Cost.of_streams(best.cycles, moved, source.layout.rows, config)
 
 
 LOWERING = AttentionPoolLowering()

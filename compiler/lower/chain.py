@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, assert_never
 
+from compiler.array import depthwise_choice
 from compiler.array.bound import least_cycles
 from compiler.emit.emitter import Emitter
 from compiler.fused import choice, emission
@@ -31,6 +32,13 @@ def _stage_refusal(
             return temporal_residual.LOWERING.refusal(stage, [operand], result, config, None)
         case _:
             assert_never(stage)
+
+
+def _suits(stage: Convolution, algorithm: Algorithm) -> bool:
+    """Whether a stage can be computed so: the depthwise one in tiles, the temporal one along t."""
+    if stage.depthwise:
+        return depthwise_choice.refusal(stage, algorithm) is None
+    return stage.kernel[0] > 1 and not algorithm.spatial
 
 
 class ChainLowering(Lowering[Chain]):
@@ -94,7 +102,7 @@ class ChainLowering(Lowering[Chain]):
         for stage, operand, _ in op.links([sources[0].type], result.type):
             if isinstance(stage, Convolution):
                 layout = TensorLayout.dense(operand.shape, config.lane_block)
-                tried = algorithms if stage.kernel[0] > 1 and not stage.depthwise else ()
+                tried = [a for a in algorithms if _suits(stage, a)]
                 array += least_cycles(stage, layout, operand, tried, config)
                 beats += ceil_div(stage.weight.size, config.port.bytes)
         return max(array, beats)

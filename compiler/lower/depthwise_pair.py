@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from compiler.array.bound import least_cycles
-from compiler.array.depthwise_choice import chain_record, left_in_chain
+from compiler.array.depthwise_choice import pair_record
 from compiler.emit.emitter import Emitter, RefusedError
 from compiler.emit.transfers import tensor_of
 from compiler.fused import pair
-from compiler.fused.choice import Cost, stage_cost
+from compiler.fused.choice import stage_cost
+from compiler.fused.estimate import NOTHING
 from compiler.fused.pair import Tensors
 from compiler.lower import convolution
 from compiler.lower.base import Laid, Lanes, Placed
@@ -62,7 +63,7 @@ class DepthwisePairLowering(Placed[DepthwisePair]):
         plan = pair.best(op, tensors, config, policy.objective)
         assert plan is not None, "misfit"
         apart = sum(
-            (stage_cost(*link, config, policy) for link in op.links(inputs, output)), Cost(0, 0, 0)
+            (stage_cost(*link, config, policy) for link in op.links(inputs, output)), NOTHING
         )
         joined = plan.cost
         if joined.merit(policy.objective) <= apart.merit(policy.objective):
@@ -137,10 +138,7 @@ class DepthwisePairLowering(Placed[DepthwisePair]):
         plan = pair.best(op, tensors, config, policy.objective)
         if plan is None:
             raise RefusedError(f"no strip of both fits {config.name}")
-        record = chain_record(config, policy)
-        left = left_in_chain(op.spatial, tensors.source, config, policy)
-        if left is not None:
-            record["hfa"]["depthwise"] = left
+        record = pair_record(op.spatial, tensors.source, config, policy)
         stages = [stage.name for stage in op.stages]
         return {"stages": stages, **pair.lower(emitter, plan, tensors), **record}
 

@@ -17,7 +17,8 @@ from compiler.emit.streams import check
 from compiler.emit.transfers import tensor_of
 from compiler.emit.vector import elementwise_rows
 from compiler.fused import emission
-from compiler.fused.choice import Cost, best, cost_of
+from compiler.fused.choice import best, cost_of
+from compiler.fused.estimate import Cost
 from compiler.fused.plan import Links
 from compiler.lower import chain, convolution, pairwise, pool
 from compiler.lower.base import Laid, Lanes, Placed
@@ -283,16 +284,17 @@ def _costs(
                 raise RefusedError(f"no strip of its {len(first.stages)} operators fits")
             found.append(cost_of(plan))
         else:
-            tiling = choice.plan(first, sources[0], made, config, policy, each)[0].tiling
-            found.append(Cost(tiling.cycles, tiling.beats, tiling.vectors))
+            found.append(
+                Cost.of_dense(choice.plan(first, sources[0], made, config, policy, each)[0])
+            )
     if isinstance(last, Pool):
         alone = Trailer(pool_layer(last, made, target, config)).sizes(config)
         moved, steps = alone.loads + alone.stores, alone.vector
     else:
         moved = 3 * target.layout.rows
         steps = target.layout.rows * config.vector_steps
-    overhead = LOAD_OVERHEAD + STORE_OVERHEAD
-    return found[0], found[1] + Cost(max(config.port.cycles(moved), steps) + overhead, moved, 0)
+    cycles = max(config.port.cycles(moved), steps) + LOAD_OVERHEAD + STORE_OVERHEAD
+    return found[0], found[1] + Cost.of_streams(cycles, moved, 0, config)
 
 
 LOWERING = RegionLowering()

@@ -285,26 +285,28 @@ class DepthwiseProblem:
             sum(axis.source(part)[1] for part in parts)
             for axis, parts in zip(self.axes, along, strict=True)
         )
-        tiles = self._tiles(x) * self._tiles(y) * sum(t) * self.blocks if self.tiled else 0
+        tiles = sum(self.tiles(a, b) for a in x for b in y) * sum(t) * self.blocks
         return DepthwiseWork(
             parts=product([len(parts) for parts in along]),
             results=results,
             sums=results * taps,
-            tiles=tiles,
+            tiles=tiles if self.tiled else 0,
             pixels=product(list(extents)) * self.blocks * self.passes,
-            multiplications=self._multiplications(results * taps, tiles),
+            multiplications=self.multiplications(results * taps, tiles),
         )
 
     def whole_map_multiplications(self) -> int:
         """`DepthwiseWork.multiplications` of a map that is not cut."""
         x, y, t = (self.axes[d].out for d in self.order)
         sums = x * y * t * self.blocks * self.passes * self.time_taps
-        return self._multiplications(sums, self._tiles([x]) * self._tiles([y]) * t * self.blocks)
+        return self.multiplications(sums, self.tiles(x, y) * t * self.blocks)
 
-    def _tiles(self, counts: Sequence[int]) -> int:
-        return sum(ceil_div(count, STRIP_LINES) for count in counts)
+    def tiles(self, across: int, lines: int) -> int:
+        """Tiles of 2×2 results of a part of a map."""
+        return ceil_div(across, STRIP_LINES) * ceil_div(lines, STRIP_LINES)
 
-    def _multiplications(self, sums: int, tiles: int) -> int:
+    def multiplications(self, sums: int, tiles: int) -> int:
+        """That the array performs: of all sums, or of all tiles."""
         array = self.config.array
         return array.cols * (TILE_POINTS * tiles if self.tiled else array.rows * sums)
 

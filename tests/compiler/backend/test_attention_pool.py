@@ -345,7 +345,7 @@ def test_refusals():
 def test_what_is_slower_joined_stays_apart(monkeypatch):
     graph = apart((40, 4, 14, 14))
     (op,) = joined(graph).ops
-    monkeypatch.setattr(attention_pool, "_joined", lambda *_: Cost(1e9, 1e9, 1e9))
+    monkeypatch.setattr(attention_pool, "_joined", lambda *_: Cost(1e9, 1e9, 1e9, 1e9))
     why = refusal(op, [graph.type("x")], graph.type("y"), CONFIGS["base"], Policy())
     assert "joined" in why and "apart" in why
 

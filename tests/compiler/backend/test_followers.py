@@ -292,7 +292,7 @@ def test_estimates_decide(monkeypatch):
         settled = lay_out(graph, config, Policy(objective=objective))
         assert settled.followers == {"w": "y"}
     assert lay_out(graph, config).followers == {}
-    monkeypatch.setattr(followers, "_apart", lambda *_: Cost(1, 1, 1))
+    monkeypatch.setattr(followers, "_apart", lambda *_: Cost(1, 1, 1, 1))
     assert lay_out(graph, config, Policy()).followers == {}
 
 

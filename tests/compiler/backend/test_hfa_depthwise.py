@@ -25,7 +25,6 @@ from sim.functional.hazards import HazardError
 from sim.host import read
 from tests.compiler.backend.harness import execute, feeds_of
 from tests.compiler.backend.hfa_cases import SAME, conv, modes, record
-from tests.compiler.backend.test_chains import chain
 from tests.models.qdq import Q, conv_model
 
 ALL = ("depthwise", "vector", "hfa", "hfa_depthwise")
@@ -288,30 +287,3 @@ def test_the_roofline_follows_the_tiles(shape, cycles):
         assert tiled >= port
         if cycles:
             assert direct >= cycles[rows] * 64 * (16 // rows)
-
-
-# Chains
-
-
-def test_a_chain_keeps_the_window_and_says_so():
-    graph = chain((16, 2, 8, 8), mid=16, out=16, temporal=False)
-    program = generate(graph, EIGHT)
-    assert ArrayMode.HFA_DEPTHWISE not in modes(program)
-    assert "stays inside a chain" in record(program)["reason"]
-    assert "depthwise" not in record(program)
-    assert "without hfa_depthwise" in record(generate(graph, WITHOUT))["reason"]
-
-
-@pytest.mark.parametrize("temporal", [False, True])
-def test_a_chain_says_what_it_would_save(temporal):
-    graph = chain((16, 2, 8, 9), mid=16, out=16, temporal=temporal)
-    said = {o: generate(graph, EIGHT, policy=Policy("auto", o)) for o in OBJECTIVES}
-    # 8·9·2 results in two blocks, two passes of 8×8; 4·5·2 tiles of 16 products in 8 columns.
-    before, after = 8 * 9 * 2 * 2 * 2 * 64, 4 * 5 * 2 * 2 * 16 * 8
-    for objective, program in said.items():
-        note = record(program).get("depthwise", "")
-        if objective == "multiplications":
-            assert f"would save {before - after:,} of its {before:,} multiplications" in note
-            assert note in print_choices(program)
-        else:
-            assert note == ""

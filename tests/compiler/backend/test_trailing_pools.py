@@ -295,7 +295,7 @@ def test_estimates_decide(monkeypatch):
     # It moves no byte less, so that energy is no reason.
     assert found == {"cycles": {"y": "m"}, "multiplications": {"y": "m"}, "energy": {}}
     assert lay_out(graph, config).followers == {}
-    monkeypatch.setattr(trailers, "_apart", lambda *_: Cost(1, 1, 1))
+    monkeypatch.setattr(trailers, "_apart", lambda *_: Cost(1, 1, 1, 1))
     assert lay_out(graph, config, Policy()).followers == {}
 
 
