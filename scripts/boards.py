@@ -65,7 +65,7 @@ def clock_of(report: Path | None) -> Clock:
         If the report is one of another board or configuration.
     """
     if report is None:
-        text = "the board's; seed 1 routes at 67.5 MHz: decision 0020"
+        text = "the board's; routed at 69.3 MHz, median of 3 seeds: decision 0020"
         return Clock(BOARD.clock_hz, text)
     content = json.loads(report.read_text())
     if (content["board"], content["config"]) != (BOARD.name, CONFIG):
@@ -73,7 +73,10 @@ def clock_of(report: Path | None) -> Clock:
     fmax = statistics.median(content["fmax_mhz"].values())
     seeds = len(content["fmax_mhz"])
     source = f"median of {seeds} seeds" if seeds > 1 else f"seed {next(iter(content['fmax_mhz']))}"
-    return Clock(1e6 * min(fmax, content["clock_mhz"]), f"routed, {source}")
+    text = f"routed at {fmax:.1f} MHz, {source}: decision 0020"
+    if fmax < content["clock_mhz"]:
+        return Clock(1e6 * fmax, text)
+    return Clock(1e6 * content["clock_mhz"], f"the board's; {text}")
 
 
 def part(name: str, variant: str) -> dict[str, Any]:
