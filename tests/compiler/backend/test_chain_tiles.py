@@ -75,15 +75,14 @@ def cycles_of(graph, program, config) -> int:
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("case", CASES)
 def test_a_window_in_tiles_gives_the_same_results(case, name):
-    config = CONFIGS[name]
-    for signed in (False, True):
-        for temporal in TEMPORAL.get(case, (True, False)):
-            graph = graph_of(case, temporal, signed)
-            program = generate(graph, config, policy=Policy(TYPED))
-            assert ArrayMode.HFA_DEPTHWISE in modes(program)
-            assert ArrayMode.DEPTHWISE not in modes(program)
-            assert said_of_the_window(program)["chosen"] == TILES
-            assert execute(graph, config, program).differing() == []
+    config, signed = CONFIGS[name], [*CONFIGS].index(name) + [*CASES].index(case)
+    for temporal in TEMPORAL.get(case, (True, False)):
+        graph = graph_of(case, temporal, bool((signed + temporal) % 2))
+        program = generate(graph, config, policy=Policy(TYPED))
+        assert ArrayMode.HFA_DEPTHWISE in modes(program)
+        assert ArrayMode.DEPTHWISE not in modes(program)
+        assert said_of_the_window(program)["chosen"] == TILES
+        assert execute(graph, config, program).differing() == []
 
 
 def test_a_ragged_last_line_counts():
@@ -146,15 +145,15 @@ def test_tiles_are_faster_where_the_window_takes_several_passes():
 @pytest.mark.parametrize(
     ("shape", "mid", "out", "temporal"),
     [
-        ((64, 4, 14, 14), 64, 64, True),
-        ((32, 8, 28, 28), 32, 64, False),
+        ((64, 2, 14, 14), 64, 64, True),
+        ((32, 2, 28, 28), 32, 64, False),
         ((96, 1, 14, 14), 96, 96, False),
     ],
 )
 def test_estimates_are_near_what_is_counted(shape, mid, out, temporal):
     """Products to the last one; energy but for what all ways need alike; cycles by the model."""
     graph = chain(shape, mid=mid, out=out, temporal=temporal)
-    for asked, objective in ((a, o) for a in ("off", "auto", TYPED) for o in OBJECTIVES):
+    for asked, objective in (("off", "cycles"), ("auto", "energy"), (TYPED, "multiplications")):
         program = generate(graph, BASE, policy=Policy(asked, objective))
         said = said_of_the_window(program)
         way = said["candidates"][said["chosen"]]
