@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from hw.arch.isa import Unit
 from reports import bounds
@@ -175,11 +176,20 @@ def _layers(result: RunResult, spans: tuple[Span, ...]) -> tuple[LayerRow, ...]:
                 filled=bounds.filled(
                     layer.op, layer.macs, layer.array_vectors, result.multipliers, way
                 ),
-                members=tuple(layer.tiling.get("stages", ())),
+                members=members(layer.tiling),
                 **{name: getattr(layer, name) for name in kept},
             )
         )
     return tuple(rows)
+
+
+def members(tiling: Mapping[str, Any]) -> tuple[str, ...]:
+    """Operators that are computed together, in order: stages of a chain, parts of a region.
+
+    A chain that is part of a region has the name of its last stage.
+    """
+    stages, parts = tiling.get("stages", ()), tiling.get("parts", ())
+    return tuple(dict.fromkeys((*stages, *parts)))
 
 
 def _pictures(result: RunResult) -> int:

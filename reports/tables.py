@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from csv import writer as csv_writer
 
 from reports import roof
-from reports.report import Report
+from reports.report import LayerRow, Report
 from reports.units import NO_VALUE, count, ratio, share, si
 
 
@@ -166,9 +166,18 @@ def layers(report: Report) -> Table:
         number(report.energy_j, si(report.energy_j, "J")),
     )
     columns = (*LAYER_COLUMNS[:2], ALGORITHM, *LAYER_COLUMNS[2:]) if chosen else LAYER_COLUMNS
-    notes = {i: f"joins {', '.join(layer.members)}" for i, layer in enumerate(ran) if layer.members}
+    notes = {i: _joined(layer) for i, layer in enumerate(ran) if layer.members}
     over = any(cell.text.endswith(MARK) for row in rows for cell in row)
     return Table("Layers", columns, tuple(rows), total, notes, AHEAD if over else "")
+
+
+def _joined(layer: LayerRow) -> str:
+    """What a layer computes together, and how well its cycles were foreseen."""
+    words = f"joins {', '.join(layer.members)}"
+    foreseen = (layer.tiling or {}).get("estimate")
+    if foreseen and layer.cycles:
+        words += f": {count(foreseen)} cycles estimated, {count(layer.cycles)} measured"
+    return words
 
 
 def units(report: Report) -> Table:

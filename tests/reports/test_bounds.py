@@ -8,7 +8,7 @@ import pytest
 
 from reports import bounds, tables
 from reports.choice import Choice
-from reports.collect import summarize
+from reports.collect import members, summarize
 from reports.drawing import Stairs
 from reports.drawing.room import covered, meet
 from reports.figures import dram, roofline, scratchpads
@@ -69,10 +69,32 @@ def test_over_100_percent_has_its_reason(report):
 
 def test_chains_list_what_they_join(report):
     layers = list(report.layers)
-    layers[2] = dataclasses.replace(layers[2], members=("a", "b"))
+    layers[2] = dataclasses.replace(layers[2], members=("a", "b"), tiling={})
     table = tables.layers(dataclasses.replace(report, layers=tuple(layers)))
     assert table.notes == {2: "joins a, b"}
     assert tables.plain(table).splitlines()[5].strip() == "joins a, b"
+
+
+def test_a_region_says_how_well_it_was_foreseen(report):
+    layers = list(report.layers)
+    known = {**(layers[2].tiling or {}), "estimate": 12_345}
+    layers[2] = dataclasses.replace(layers[2], members=("a", "b"), tiling=known, cycles=12_000)
+    table = tables.layers(dataclasses.replace(report, layers=tuple(layers)))
+    assert table.notes == {2: "joins a, b: 12,345 cycles estimated, 12,000 measured"}
+
+
+@pytest.mark.parametrize(
+    ("tiling", "expected"),
+    [
+        ({}, ()),
+        ({"stages": ["t", "s", "p"]}, ("t", "s", "p")),
+        ({"parts": ["conv", "add"]}, ("conv", "add")),
+        # A chain that an Add follows has the name of its last stage.
+        ({"stages": ["s", "p"], "parts": ["p", "add"]}, ("s", "p", "add")),
+    ],
+)
+def test_what_is_computed_together(tiling, expected):
+    assert members(tiling) == expected
 
 
 def test_frames_per_second_of_a_clip():
