@@ -256,6 +256,8 @@ class Floats:
             return times
         first = call.operand(0)
         to_float = call.op == "Cast" and call.attributes.get("to") == onnx.TensorProto.FLOAT
+        if isinstance(first, Function) and first.table.dtype in (np.float64, np.float16):
+            to_float = False
         if to_float and isinstance(first, Codes | Function | Pending):
             # It is float32 already, or an index that becomes it.
             return replace(first, index=False) if isinstance(first, Codes) else first

@@ -199,7 +199,7 @@ def reduced_axes(call: Call, rank: int) -> list[int]:
     axes = call.axes(rank)
     if not axes and not call.attributes.get("noop_with_empty_axes", 0):
         axes = list(range(rank))
-    return sorted(axes)
+    return sorted(set(axes))  # one that is listed twice counts once, as ONNX Runtime has it
 
 
 def _pad(call: Call, shape: Shape, index: int) -> Move:

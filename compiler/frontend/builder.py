@@ -155,7 +155,13 @@ class Builder:
         name: of the file's constant whose codes these are, or what the compiler calls its own.
         kind: as the operator sees it.
         codes: in that shape.
+
+        Raises
+        ------
+        CompilerError
+            It has no elements.
         """
+        kind.check(name.partition(MARK)[0])
         known = self.values.get(name)
         if known is not None and known.type == kind and known.constant is not None:
             return name

@@ -47,6 +47,17 @@ DIVIDES = (
 )
 SUM = "Add of two at a time, with QuantizeLinear and DequantizeLinear behind each"
 FLOAT = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+"""Types whose operators are evaluated in float64 and rounded once."""
+CAST_TO = (
+    *FLOAT,
+    *(onnx.TensorProto.FLOAT16, onnx.TensorProto.BOOL),
+    *(onnx.TensorProto.INT8, onnx.TensorProto.INT16, onnx.TensorProto.INT32),
+    *(onnx.TensorProto.INT64, onnx.TensorProto.UINT8, onnx.TensorProto.UINT16),
+    *(onnx.TensorProto.UINT32, onnx.TensorProto.UINT64),
+)
+"""What a Cast may make of values. Of float16 only a Cast may make anything else: ONNX Runtime
+computes its operators in float32 and leaves out some of the roundings between them."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
@@ -141,10 +152,15 @@ def is_elementwise(node: onnx.NodeProto) -> bool:
     return is_standard(node) and str(node.op_type) in ELEMENTWISE
 
 
-def is_nothing(node: onnx.NodeProto) -> bool:
-    """Whether an operator on float32 leaves every element as it is."""
+def is_nothing(node: onnx.NodeProto, operand: object) -> bool:
+    """Whether an operator leaves every element as it is.
+
+    `operand` is what its first input is read as: behind a Cast it need not be float32.
+    """
     if node.op_type == "Concat":
         return len(node.input) == 1
+    if isinstance(operand, Function) and any(n.op_type == "Cast" for n in operand.nodes):
+        return False
     return bool(node.op_type == "Cast" and attributes_of(node).get("to") == onnx.TensorProto.FLOAT)
 
 
@@ -180,6 +196,7 @@ def apply(
     Unsupported
         A constant is no scalar, or two different activations meet.
     """
+    _check_types(node, operands)
     base: Operand | None = None
     nodes: dict[int, onnx.NodeProto] = {}
     sources: set[str] = set()
@@ -222,6 +239,25 @@ def apply(
     return Function(seen, made, names[0], node.output[0], constants, moved, names[1])
 
 
+def _check_types(node: onnx.NodeProto, operands: Sequence[Operand | Function | None]) -> None:
+    """Refuse element types that are not computed in."""
+    if node.op_type == "Cast":
+        to = attributes_of(node)["to"]
+        if to not in CAST_TO:
+            raise refuse(node, f"casts to {_type_name(to)}, which is not computed in")
+        return
+    for operand in operands:
+        if not isinstance(operand, Function) or operand.last.op_type != "Cast":
+            continue
+        if attributes_of(operand.last)["to"] == onnx.TensorProto.FLOAT16:
+            raise refuse(node, "computes in float16: remove the casts around it")
+
+
+def _type_name(number: int) -> str:
+    known = number in onnx.TensorProto.DataType.values()
+    return onnx.TensorProto.DataType.Name(number).lower() if known else f"type {number}"
+
+
 def _why_two(
     node: onnx.NodeProto, operands: Sequence[Operand | Function | None], one: str, other: str
 ) -> str:
@@ -258,15 +294,15 @@ def _scalar(node: onnx.NodeProto, operand: Operand) -> Array:
 
 
 def _evaluated(node: onnx.NodeProto, operands: Sequence[Array | None], opset: int) -> Array:
-    """One node in float64, rounded once."""
+    """One node in float64, rounded once to the type of its operands."""
     with np.errstate(all="ignore"):
         if node.op_type == "Clip":  # its bounds were attributes before opset 11
             return _clipped(node, operands)
         if node.op_type == "HardSwish":  # its slope is a float32, the evaluator's is not
             x = np.asarray(operands[0], np.float64)
-            return (x * np.clip(SIXTH * x + 0.5, 0, 1)).astype(np.float32)
+            return np.asarray(x * np.clip(SIXTH * x + 0.5, 0, 1), _float_of(node, operands))
         wide = [
-            None if v is None else v.astype(np.float64) if v.dtype == np.float32 else v
+            None if v is None else v.astype(np.float64) if v.dtype in FLOATS else v
             for v in operands
         ]
         fed = {f"x{i}": v for i, v in enumerate(wide) if v is not None}
@@ -277,8 +313,18 @@ def _evaluated(node: onnx.NodeProto, operands: Sequence[Array | None], opset: in
         except Exception as error:  # the evaluator raises whatever its kernels raise
             raise refuse(node, f"does not evaluate on the codes of its operand: {error}") from error
         if np.asarray(result).dtype == np.float64:
-            return np.asarray(result).astype(np.float32)
+            return np.asarray(result).astype(_float_of(node, operands))
     return np.asarray(result)
+
+
+def _float_of(node: onnx.NodeProto, operands: Sequence[Array | None]) -> np.dtype[Any]:
+    """What a float result is rounded to: the type of the float operands."""
+    if node.op_type == "Cast":
+        double = attributes_of(node)["to"] == onnx.TensorProto.DOUBLE
+        return np.dtype(np.float64 if double else np.float32)
+    chosen = operands[1:] if node.op_type == "Where" else operands
+    found = (v.dtype for v in chosen if v is not None and v.dtype in FLOATS)
+    return next(found, np.dtype(np.float32))
 
 
 def _clipped(node: onnx.NodeProto, operands: Sequence[Array | None]) -> Array:

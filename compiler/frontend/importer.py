@@ -82,7 +82,9 @@ class Importer:
                 self.builder.path = self.model.paths.get(node.output[0], ())
                 self._guarded(node)
         self.builder.path = ()
-        outputs = [self._output(value.name) for value in self.model.proto.graph.output]
+        # One output may stand there twice: by name it is one.
+        names = dict.fromkeys(value.name for value in self.model.proto.graph.output)
+        outputs = [self._output(name) for name in names]
         carried = self._carried()
         order = {label(node): i for i, node in enumerate(self.model.nodes)}
         self.findings.sort(
@@ -167,7 +169,7 @@ class Importer:
 
     def _guess_result(self, node: onnx.NodeProto) -> None:
         """After a failure: give codes a type from shape inference, to go on checking."""
-        if node.op_type != "QuantizeLinear":
+        if node.op_type != "QuantizeLinear" or len(node.input) < 2:
             return
         output = node.output[0]
         shape = self.model.shapes.get(output) or self.model.shapes.get(node.input[0])

@@ -50,7 +50,7 @@ def shifted(op: str, operands: Sequence[Array | None], value: Array, shift: floa
     with np.errstate(all="ignore"):
         unit = LAST_BITS * np.maximum(1, np.maximum(np.abs(x), np.abs(value)))
         moved = np.clip(np.where(x == 0, value, value + shift * unit), *INEXACT[op])
-        return np.where(np.isfinite(moved), moved, value).astype(np.float32)
+        return np.where(np.isfinite(moved), moved, value).astype(value.dtype)
 
 
 def uncertain(codes: Callable[[float], Array]) -> tuple[int, int, int] | None:

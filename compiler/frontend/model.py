@@ -97,8 +97,13 @@ class Model:
         self.flat, self.proto, self.paths = flat, proto, flat.paths
         graph = proto.graph
         self.opset = _opset(proto)
-        if not graph.node or not graph.output:
-            raise FileError("the model holds no graph")
+        for what, there in (("node", graph.node), ("output", graph.output)):
+            if not there:
+                raise FileError(f"the model's graph has no {what}")
+        for sparse in graph.sparse_initializer:
+            raise FileError(f"initializer {sparse.values.name} is sparse; dense ones are read")
+        for node in graph.node:
+            node.domain = "" if is_standard(node) else node.domain  # shape inference knows one name
         self.constants: dict[str, Array] = {}
         for tensor in graph.initializer:
             try:
@@ -259,7 +264,8 @@ def _static_types(
             del node.input[2:], node.input[0], node.output[1:]
     try:
         graph = shape_inference.infer_shapes(plain).graph
-    except (RuntimeError, ValueError):  # a node it cannot infer; importers know their own shapes
+    except (RuntimeError, ValueError, shape_inference.InferenceError):
+        # A node that it cannot infer; importers know their own shapes.
         graph = proto.graph
     shapes, dtypes = {}, {}
     for value in (*graph.input, *graph.value_info, *graph.output):

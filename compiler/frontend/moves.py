@@ -35,10 +35,12 @@ def move(
     index: int,
     source: Operand,
     pending: bool = False,
+    integer: bool = False,
 ) -> Operand:
     """A move of an activation: output `index` of the node.
 
     `pending`: a QuantizeLinear of the operand's scale follows, so what is no code is rounded.
+    `integer`: the file moves bare codes, and so the value of a Pad is one.
 
     Raises
     ------
@@ -65,7 +67,10 @@ def move(
         case "Gather":
             return gather(builder, model, node, source, attributes, constants)
         case "Pad":
-            return _pad(builder, node, source, attributes, constants, not pending)
+            value = [*constants, None, None][1]
+            kind = source.kind
+            code = _bare_code(node, kind, value) if integer else _code(node, kind, value, pending)
+            return _pad(builder, node, source, attributes, constants, code)
         case _:
             return reshaped(source, new_shape(node, shape, attributes, constants))
 
@@ -149,36 +154,59 @@ def _permute(
     return Operand(source.name, kind)
 
 
+def _code(node: onnx.NodeProto, kind: TensorType, value: Array | None, rounded: bool) -> int:
+    """Code of the real value of a Pad, which must be one exactly unless it is `rounded`."""
+    real = np.float32(0.0 if value is None else _single(node, value))
+    code = int(
+        np.clip(np.rint(real / np.float32(kind.scale)) + kind.zero_point, kind.low, kind.high)
+    )
+    if not rounded and np.float32(code - kind.zero_point) * np.float32(kind.scale) != real:
+        raise refuse(
+            node,
+            f"pads with {real:g}, which is no code of {kind}: put QuantizeLinear before and behind",
+        )
+    return code
+
+
+def _bare_code(node: onnx.NodeProto, kind: TensorType, value: Array | None) -> int:
+    """The value of a Pad of bare codes: a code as it stands, 0 where none is given."""
+    if value is None:
+        return 0
+    if value.dtype != kind.dtype:
+        raise refuse(node, f"pads {np.dtype(kind.dtype)} codes with a value of {value.dtype}")
+    return int(_single(node, value))
+
+
+def _single(node: onnx.NodeProto, value: Array) -> Array:
+    """The one element of the value of a Pad."""
+    if value.size != 1:
+        raise refuse(node, f"its value has {value.size} elements; one is read")
+    return value.reshape(())
+
+
 def _pad(
     builder: Builder,
     node: onnx.NodeProto,
     source: Operand,
     attributes: dict[str, object],
     constants: Sequence[Array | None],
-    exact: bool,
+    code: int,
 ) -> Operand:
-    """Constant padding: a concat with constant maps, one axis after another."""
+    """Constant padding with a code: a concat with constant maps, one axis after another."""
     kind = source.kind
     rank = len(kind.onnx_shape)
-    pads, value, axes = [*constants, None, None, None][:3]
+    pads, _, axes = [*constants, None, None, None][:3]
     if attributes.get("mode", "constant") != "constant":
         raise refuse(node, f"mode {attributes['mode']}; only constant padding is lowered")
     if pads is None:
         raise refuse(node, "pads must be an input (opset 11 and later)")
     listed = list(range(rank)) if axes is None else [int(a) for a in axes]
+    if pads.size != 2 * len(listed):
+        raise refuse(node, f"pads {pads.reshape(-1).tolist()} for {len(listed)} axes")
     widths = {
         in_range(node, axis, rank): (int(pads[i]), int(pads[i + len(listed)]))
         for i, axis in enumerate(listed)
     }
-    real = np.float32(0.0 if value is None else value.reshape(()))
-    code = int(
-        np.clip(np.rint(real / np.float32(kind.scale)) + kind.zero_point, kind.low, kind.high)
-    )
-    if exact and np.float32(code - kind.zero_point) * np.float32(kind.scale) != real:
-        raise refuse(
-            node,
-            f"pads with {real:g}, which is no code of {kind}: put QuantizeLinear before and behind",
-        )
     for axis, (before, after) in widths.items():
         if before < 0 or after < 0:
             raise refuse(node, f"pads {before}, {after} of axis {axis}: negative pads are slices")

@@ -45,6 +45,7 @@ from compiler.frontend.reading import (
     quantize_bounds,
 )
 from compiler.frontend.replacements import how_to_quantize
+from compiler.frontend.schema import check_schema
 from compiler.frontend.site import site_at
 from compiler.ops import MOST_OF_A_BYTE, UnaryTable
 
@@ -57,6 +58,8 @@ class NodeReader(ControlReader):
         if not is_standard(node) and not self._is_microsoft(node):
             other = f"operators of domain {node.domain!r} are not read"
             raise refuse(node, UNREAD.get(node.op_type, other))
+        if is_standard(node):
+            check_schema(node, self.model.opset)
         kind = node.op_type
         if kind in QUANTIZERS or kind in QOPERATORS:
             check_attributes(node)
@@ -142,7 +145,7 @@ class NodeReader(ControlReader):
             self._index(node, first)
         elif any(name in self.integers for name in node.input):
             self._on_integers(node, found)
-        elif functions.is_nothing(node) and first is not None:
+        elif functions.is_nothing(node, first) and first is not None:
             self.read[node.output[0]] = first
         elif (made := selection.chosen(self, node, found)) is not None:
             self._settle(node.output[0], made)
@@ -197,7 +200,8 @@ class NodeReader(ControlReader):
                 self.read[name] = moves.move_constant(self.model, node, first)
             elif isinstance(first, Operand):
                 integer = node.input[0] in self.integers
-                self._settle(name, self._moved(node, index, first), integer)
+                moved = self._moved(node, index, first, integer=integer)
+                self._settle(name, moved, integer)
             else:
                 raise refuse(node, self.why_not(node))
 

@@ -106,8 +106,8 @@ def centred(
     operand: what the mean is taken from.
     mean, of, axes: the ReduceMean, its operand, and its axes where they are an input.
     """
-    same = (operand.name, operand.kind) == (of.name, of.kind)
-    if not same or node.op_type != "Sub" or mean.op_type != "ReduceMean":
+    same = (operand.name, operand.type) == (of.name, of.type)
+    if not same or of.type is None or node.op_type != "Sub" or mean.op_type != "ReduceMean":
         return None
     listed = None if axes is None else axes.array
     own, kept = reduced_axes(mean, of.kind.onnx_shape, listed)

@@ -266,7 +266,8 @@ def _bias(
     if operand.array is None:
         raise site.refuse(f"bias {operand.name} must be constant")
     values = operand.array.reshape(-1)
-    if values.size not in (1, channels) or math.prod(operand.array.shape[:-1]) != 1:
+    broadcast = values.size in (1, channels) and math.prod(operand.array.shape[:-1]) == 1
+    if not broadcast or (site.op == "Conv" and operand.array.shape != (channels,)):
         raise site.refuse(
             f"bias {operand.name} has shape {list(operand.array.shape)} for {channels} channels"
         )

@@ -297,11 +297,16 @@ class Readings:
         return found
 
     def _moved(
-        self, node: onnx.NodeProto, index: int, source: Operand, pending: bool = False
+        self,
+        node: onnx.NodeProto,
+        index: int,
+        source: Operand,
+        pending: bool = False,
+        integer: bool = False,
     ) -> Operand:
         """A move or maximum pool of codes, quantization unchanged."""
         if node.op_type not in POOLS:
-            return moves.move(self.builder, self.model, node, index, source, pending)
+            return moves.move(self.builder, self.model, node, index, source, pending, integer)
         target = of_type(source.kind)
         operands = [source, *self._scalars(node)]
         site = site_at(self.builder, self.model, node, node.op_type, operands, target)

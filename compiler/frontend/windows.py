@@ -79,6 +79,8 @@ def _window(site: Site, source: TensorType) -> Window:
     if max(dilations) > 1:
         raise site.refuse(f"dilations {dilations}: pools have none")
     rank = len(kernel)
+    if any(pad >= size for pad, size in zip(pads, (*kernel, *kernel), strict=True)):
+        raise site.refuse(f"pads {pads} for a kernel {kernel}: a window lies in the padding alone")
     if site.attributes.get("ceil_mode", 0):
         for d in range(rank):
             pads[rank + d] += _ceil_padding(
