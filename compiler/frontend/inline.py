@@ -69,6 +69,9 @@ def inline(model: onnx.ModelProto) -> Inlined:
     FileError
         An If is damaged, or a Loop cannot be written out.
     """
+    for node in model.graph.node:
+        if is_join(node):  # what is made of an If here looks so; no file holds it
+            raise FileError(f"node {label(node)} (If): it has no branches")
     if not any(is_if(node) or is_loop(node) or is_scan(node) for node in model.graph.node):
         return Inlined(model)
     flat = onnx.ModelProto()

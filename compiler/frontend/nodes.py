@@ -45,7 +45,7 @@ from compiler.frontend.reading import (
     quantize_bounds,
 )
 from compiler.frontend.replacements import how_to_quantize
-from compiler.frontend.schema import check_schema
+from compiler.frontend.schema import check_qoperator, check_schema
 from compiler.frontend.site import site_at
 from compiler.ops import MOST_OF_A_BYTE, UnaryTable
 
@@ -60,6 +60,8 @@ class NodeReader(ControlReader):
             raise refuse(node, UNREAD.get(node.op_type, other))
         if is_standard(node):
             check_schema(node, self.model.opset)
+        else:
+            check_qoperator(node)
         kind = node.op_type
         if kind in QUANTIZERS or kind in QOPERATORS:
             check_attributes(node)

@@ -9,6 +9,16 @@ import onnx
 
 from compiler.frontend.model import refuse
 
+REQUIRED = {"QLinearConcat": ("axis",), "QLinearSoftmax": ("opset",)}
+INT, INTS = onnx.AttributeProto.INT, onnx.AttributeProto.INTS
+MICROSOFT_TYPES = {
+    **dict.fromkeys(("axis", "opset", "transA", "transB", "channels_last", "keepdims"), INT),
+    **dict.fromkeys(("group", "ceil_mode", "count_include_pad"), INT),
+    **dict.fromkeys(("axes", "kernel_shape", "pads", "strides", "dilations"), INTS),
+    "alpha": onnx.AttributeProto.FLOAT,
+    "auto_pad": onnx.AttributeProto.STRING,
+}
+"""Types of attributes of ONNX Runtime's own operators."""
 FORMAL = onnx.defs.OpSchema.FormalParameterOption
 
 
@@ -40,6 +50,29 @@ def check_schema(node: onnx.NodeProto, opset: int) -> None:
     for name, known in schema.attributes.items():
         if known.required and name not in given:
             raise refuse(node, f"attribute {name} is missing")
+
+
+def check_qoperator(node: onnx.NodeProto) -> None:
+    """The same for an operator of com.microsoft, of which onnx holds no schema.
+
+    Raises
+    ------
+    Unsupported
+        An attribute is missing or of the wrong type, or a part of a Concat is incomplete.
+    """
+    for attribute in node.attribute:
+        kind = MICROSOFT_TYPES.get(attribute.name)
+        if kind is not None and attribute.type != kind:
+            raise refuse(node, f"attribute {attribute.name} is of the wrong type")
+    given = {attribute.name for attribute in node.attribute}
+    for name in REQUIRED.get(node.op_type, ()):
+        if name not in given:
+            raise refuse(node, f"attribute {name} is missing")
+    parts, rest = divmod(len(node.input) - 2, 3)
+    if node.op_type == "QLinearConcat" and (parts < 1 or rest):
+        raise refuse(
+            node, f"{len(node.input)} inputs; two of the result and three of each part are read"
+        )
 
 
 def _check_inputs(node: onnx.NodeProto, schema: onnx.defs.OpSchema) -> None:

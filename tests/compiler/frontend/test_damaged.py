@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from compiler.frontend.model import FileError
 from tests.compiler.frontend.agreement import agreed
 from tests.compiler.frontend.single import codes, findings, imported, theirs
 
@@ -153,6 +154,34 @@ def test_a_bias_of_another_shape_is_refused(shape):
     (found,) = findings(between(dq, conv, bias=np.ones(shape, np.float32)))
     assert found[2] == f"bias bias has shape {list(shape)} for 3 channels"
     assert not findings(between(dq, conv, bias=np.ones(3, np.float32)))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "attributes", "reason"),
+    [
+        (8, {}, "attribute axis is missing"),
+        (8, {"axis": [1]}, "attribute axis is of the wrong type"),
+        (7, {"axis": 1}, "7 inputs; two of the result and three of each part are read"),
+        (2, {"axis": 1}, "2 inputs; two of the result and three of each part are read"),
+        (8, {"axis": 1}, None),
+    ],
+)
+def test_a_qlinearconcat_that_is_damaged(inputs, attributes, reason):
+    made = between(helper.make_node("Relu", ["a"], ["b"], "relu"))
+    made.graph.node[-1].output[0] = "c"
+    names = ["s", "z", *["c", "s", "z"] * 2][:inputs]
+    joined = helper.make_node(
+        "QLinearConcat", names, ["y"], "cat", domain="com.microsoft", **attributes
+    )
+    made.graph.node.append(joined)
+    made.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    assert [why for _, _, why in findings(made)] == ([reason] if reason else [])
+
+
+def test_an_if_without_branches():
+    made = between(helper.make_node("If", ["k"], ["b"], "if"), k=np.array(True))
+    with pytest.raises(FileError, match=r"node if \(If\): it has no branches"):
+        findings(made)
 
 
 def test_both_names_of_the_standard_domain():
