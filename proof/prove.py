@@ -33,7 +33,7 @@ from models.values import Constant
 from proof import arms, inner
 from proof.arms import Forced
 from proof.inputs import RECORDED, inputs_of
-from proof.written import Written
+from proof.written import DECISION, Written
 from sim import host
 from sim.backend import BackendResult, Options
 from sim.backends import make_backend
@@ -255,6 +255,7 @@ class _Proof:
         uses = Counter(name for names in needs.values() for name in names)
         # What the file's nodes go back to.
         alive = {n: torch.from_numpy(v) for n, v in feeds.items() if uses[n]}
+        taken: dict[str, bool] = {}
         began, apart = time.perf_counter(), 0.0
         for group, made, tensors in reference.steps(
             feeds,
@@ -263,6 +264,8 @@ class _Proof:
             trips=(self.short.name, arms.TRIPS) if self.short else None,
         ):
             codes = made.numpy()
+            if group.form == DECISION:
+                taken[group.output] = bool(codes)
             if group.final:
                 self._output(group.output, codes)
             else:
@@ -271,7 +274,8 @@ class _Proof:
             if written.concerns(group) and group.output not in forced:
                 start = time.perf_counter()
                 alive |= {n: tensors[n] for n in needs[group.output] if n in tensors}
-                written.check(group, codes, {n: alive[n].numpy() for n in needs[group.output]})
+                known = {n: alive[n].numpy() for n in needs[group.output] if n in alive}
+                written.check(group, codes, known, taken)
                 uses.subtract(needs[group.output])
                 apart += time.perf_counter() - start
             if uses[group.output] and not group.final:

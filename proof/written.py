@@ -17,7 +17,7 @@ import onnx
 
 from compiler.tensor import CompilerError
 from models.extract import as_written, in_double
-from models.ortcheck import cut, part
+from models.ortcheck import Part, cut, part
 from models.quantgraph import QuantizedGraph
 from models.values import Group
 from proof.limits import LIMITS, Limit
@@ -90,13 +90,20 @@ class Written:
         """Integer tensors and inputs of the graph that the file's nodes go back to."""
         return tuple(cut(self._graph, group.output)[1])
 
-    def check(self, group: Group, result: Array, tensors: Mapping[str, Array]) -> None:
+    def check(
+        self,
+        group: Group,
+        result: Array,
+        tensors: Mapping[str, Array],
+        taken: Mapping[str, bool] | None = None,
+    ) -> None:
         """Compare one group.
 
         Parameters
         ----------
         group: made `result`.
-        tensors: what `reads` names.
+        tensors: what `reads` names, but for what is made in arms that were not taken.
+        taken: by decision, the arm that was; decisions are compared by themselves.
 
         Raises
         ------
@@ -106,14 +113,14 @@ class Written:
         if group.form == DECISION:
             self._decision(group, result, tensors)
             return
-        piece = part(self._graph, group.output)
+        piece = _one_way(part(self._graph, group.output), taken or {})
+        fed = {name: tensors[name] for name in piece.inputs}
         last = piece.model.graph.node[-1]
         limit = LIMITS[group.form]
         real = last.input[0] if limit.steps and last.op_type == "QuantizeLinear" else ""
         try:
             if real:
                 piece.model.graph.output.append(onnx.ValueInfoProto(name=real))
-            fed = {name: tensors[name] for name in piece.inputs}
             theirs = as_written(piece.model).run(None, fed)
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             self.unproven.append({"node": group.name, "op": group.op, "reason": str(error)})
@@ -140,6 +147,30 @@ class Written:
                 f"nodes make {theirs.tolist()}"
             )
         self.figures.setdefault(DECISION, Figures()).add(Figures(0, 1))
+
+
+def _one_way(piece: Part, taken: Mapping[str, bool]) -> Part:
+    """The nodes without the arms of branches that were not taken: their values are not there."""
+    graph = piece.model.graph
+    if not any(node.op_type == "If" and node.input[0] in taken for node in graph.node):
+        return piece
+    kept: list[onnx.NodeProto] = []
+    wanted = {output.name for output in graph.output}
+    for node in reversed(graph.node):
+        if not wanted & set(node.output):
+            continue
+        if node.op_type == "If" and node.input[0] in taken:
+            arm = node.input[1 if taken[node.input[0]] else 2]
+            node = onnx.helper.make_node("Identity", [arm], node.output)
+        kept.insert(0, node)
+        wanted |= set(node.input)
+    inputs = [value for value in graph.input if value.name in wanted]
+    model = onnx.ModelProto()
+    model.CopyFrom(piece.model)
+    del model.graph.node[:], model.graph.input[:]
+    model.graph.node.extend(kept)
+    model.graph.input.extend(inputs)
+    return Part(model, tuple(name for name in piece.inputs if name in wanted), piece.output)
 
 
 def _floats(group: Group, ours: Array, theirs: Array) -> Figures:
