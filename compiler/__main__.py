@@ -30,6 +30,13 @@ def _pair(text: str) -> tuple[str, str]:
     return name, output
 
 
+def _address(text: str) -> int:
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no address, as 0x1000") from None
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m compiler",
@@ -78,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     builder.add_argument(
         "--dram-base",
-        type=lambda text: int(text, 0),
+        type=_address,
         default=0,
         metavar="ADDRESS",
         help="where the program's DRAM begins in the memory map, a multiple of 4 KiB (default: 0)",

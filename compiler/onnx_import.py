@@ -33,6 +33,11 @@ HOW_TO_CALIBRATE = (
     "this file is quantized dynamically: its nodes measure ranges anew in every run, and the "
     "accelerator needs them before. Take the float file. " + HOW
 )
+QONNX = frozenset({"BipolarQuant", "IntQuant", "Quant", "Trunc"})
+HOW_TO_CONVERT = (
+    "this file is quantized by nodes of QONNX (Quant), which are not read: export it with "
+    "QuantizeLinear and DequantizeLinear, as brevitas.export.export_onnx_qcdq does"
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -94,6 +99,8 @@ def import_model(
     quantized = {"QuantizeLinear", "DequantizeLinear", *QOPERATORS}
     found = {op for _, op in nodes}
     remark = "" if found & quantized else HOW_TO_QUANTIZE
+    if found & QONNX:
+        remark = HOW_TO_CONVERT
     if found & DYNAMIC:
         remark = HOW_TO_CALIBRATE
     importer = Importer(model, states)

@@ -243,7 +243,9 @@ def build(
 def _placed(program: Program, base: int) -> Program:
     """The program at a place of the memory map; its own addresses stay relative to it."""
     if base < 0 or base % DRAM_ALIGNMENT:
-        raise CompilerError(f"dram_base is {base:#x}; it must be a multiple of {DRAM_ALIGNMENT:#x}")
+        raise CompilerError(
+            f"dram_base is {base:#x}; it must be a multiple of {DRAM_ALIGNMENT:#x}, not below 0"
+        )
     if base + program.memory_bytes > ADDRESS_SPACE:
         raise CompilerError(
             f"{program.memory_bytes} bytes of DRAM from {base:#x} on leave the address space"

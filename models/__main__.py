@@ -337,6 +337,11 @@ def main(argv: list[str] | None = None) -> int:
     except ModelsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.filename is None:  # a closed pipe, which `leave` knows
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
     return 0
 
 

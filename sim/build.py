@@ -150,7 +150,7 @@ def named_inputs(arrays: Mapping[str, npt.NDArray[Any]], program: Program) -> Ar
     Raises
     ------
     InputError
-        If an input that is read has no array, or an array belongs to no input.
+        If an input that is read has no array or two, or an array belongs to no input.
     """
     names = [port.name for port in program.inputs]
     states = {state.input for state in program.states}
@@ -169,6 +169,9 @@ def named_inputs(arrays: Mapping[str, npt.NDArray[Any]], program: Program) -> Ar
                 f"no array {port.name!r} of shape {list(port.shape)}; it holds "
                 f"{', '.join(map(repr, arrays)) or 'nothing'}"
             )
+    both = [name for name in result if name in left or INPUT + name in left]
+    if both:
+        raise InputError(f"two arrays for one input: {both[0]!r} and {INPUT + both[0]!r}")
     unknown = [key for key in left if not key.startswith((OUTPUT, STEPS))]
     if unknown:
         raise InputError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -43,12 +43,10 @@ def without_unread(
         own = [gone[index] for index in range(layer.first, layer.last) if index in gone]
         for op in computed(layer, settled) if own else ():
             missing |= _blocks(placement.tensors[op.output], np.concatenate(own))
-    layouts = settled.assigned.layouts
     hidden = frozenset(
         name
         for name in settled.assigned.graph.values.keys() - kept
-        for origin, row in where(settled, name)
-        if (origin, row // layouts[origin].positions) in missing
+        if not missing.isdisjoint(_lies_in(settled, name))
     )
     instructions[:] = [each for index, each in enumerate(instructions) if index not in gone]
     return [
@@ -60,6 +58,15 @@ def without_unread(
         )
         for layer in layers
     ], hidden
+
+
+def _lies_in(settled: Settled, name: str) -> Iterator[tuple[str, int]]:
+    """Blocks that hold a value, by the value that stores them; a view's block may span several."""
+    layouts = settled.assigned.layouts
+    for origin, row in where(settled, name):
+        size = layouts[origin].positions
+        last = row + layouts[name].positions - 1
+        yield from ((origin, number) for number in range(row // size, last // size + 1))
 
 
 def _kept(settled: Settled) -> set[str]:

@@ -21,12 +21,14 @@ from hw.arch.matmul_numerics import ProductScale
 
 
 def product(site: Site, left: Operand, right: Operand) -> Operand:
-    """[..., M, K] by [..., K, N], as numpy.matmul has it; vectors are single rows and columns."""
+    """[..., M, K] by [..., K, N], as numpy.matmul has it; one may be a vector."""
     shapes = [operand.kind.onnx_shape for operand in (left, right)]
     listed = " and ".join(str(list(shape)) for shape in shapes)
     if not all(shapes):
         raise site.refuse(f"matrices of shape {listed}")
     final: list[bool] = [len(shapes[0]) > 1, len(shapes[1]) > 1]
+    if not any(final):
+        raise site.refuse("a product of two vectors is not read: make one of them a matrix")
     left = left if final[0] else reshaped(left, (1, *shapes[0]))
     right = right if final[1] else reshaped(right, (*shapes[1], 1))
     left, right = _same_batch(site, left, right, listed)

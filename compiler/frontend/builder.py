@@ -14,7 +14,16 @@ from compiler.frontend.trips import MARK
 from compiler.ir import COMPILER, FILE, AnyOperation, Carried, Path, Port, Value
 from compiler.ops import Rearrange, View
 from compiler.tensor import TensorType
-from hw.arch.axes import Axes, aligned, canonical_of, carried, file_axes, positions, standard
+from hw.arch.axes import (
+    Axes,
+    aligned,
+    canonical_of,
+    carried,
+    file_axes,
+    positions,
+    standard,
+    strides_of,
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
@@ -288,13 +297,34 @@ def align(
         if axes is None:
             try:
                 axes = standard(kind.onnx_shape)
-            except ValueError as error:
-                raise refuse(node, f"on {operand.name}: {error}") from error
+            except ValueError as error:  # a batch of volumes is none where an axis is of size 1
+                axes = _parted(kind)
+                if axes is None:
+                    raise refuse(node, f"on {operand.name}: {error}") from error
         operand = builder.in_form(operand, axes, node)
         found = file_axes(axes, kind.onnx_shape)
     if found is None:
         raise refuse(node, f"on {operand.name}: the axes of {list(kind.onnx_shape)} do not part")
     return operand, list(found)
+
+
+def _parted(kind: TensorType) -> Axes | None:
+    """Aligned axes of a shape without a standard form, if four are enough.
+
+    Heads are parted so: of the file's axes along the channels, the innermost one stays there.
+    """
+    shape = kind.onnx_shape
+    strides = strides_of(shape)
+    space = [k for k, n in enumerate(shape) if n > 1]
+    lanes = {stride for _, stride in kind.axes[0]}
+    inner = [k for k in space if strides[k] in lanes][-1:]
+    others = [k for k in space if k not in inner]
+    if len(others) > 3:
+        return None
+    onto = [3] * len(shape)
+    for place, axis in (*((0, k) for k in inner), *enumerate(others, 4 - len(others))):
+        onto[axis] = place
+    return aligned(shape, onto)
 
 
 def _recut(kind: TensorType) -> Axes | None:

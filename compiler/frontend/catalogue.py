@@ -284,9 +284,13 @@ UNREAD = {
     **dict.fromkeys(("ConvInteger", "DynamicQuantizeLinear", "MatMulInteger"), _DYNAMIC),
     "DynamicQuantizeLSTM": f"{_DYNAMIC}; of the float file `python -m models cells` makes one",
     **dict.fromkeys(
-        ("GroupNormalization", "InstanceNormalization", "RMSNormalization"),
-        "of the norms LayerNormalization is read, and its subgraph written out",
+        ("GroupNormalization", "InstanceNormalization"),
+        "of the norms LayerNormalization is read: Reshape to [1, groups, elements], "
+        "LayerNormalization with scale 1 and bias 0, Reshape, Mul and Add per channel, each "
+        "quantized; or BatchNormalization, which exporters fold into the convolution before it",
     ),
+    "RMSNormalization": "of the norms LayerNormalization is read: export at opset 22 or below, "
+    "which writes this one out, and quantize each of its operators",
 }
 """Operators of which more can be said than that they are not supported."""
 

@@ -97,7 +97,8 @@ class Function:
         """
         values = {n: value.reshape(-1)[:1].reshape(()) for n, value in self.constants.items()}
         values |= dict.fromkeys(self.source, real)
-        values |= dict.fromkeys(self.indices, real.astype(np.int64))
+        if self.indices:
+            values |= dict.fromkeys(self.indices, real.astype(np.int64))
         for node in self.nodes:
             if node.output[0] not in values:
                 names = [self.moved.get(name, name) for name in node.input]

@@ -54,6 +54,8 @@ def move(
         case "Identity" | "Dropout":
             if index:
                 raise refuse(node, "its mask is not made")
+            if len(constants) > 1 and constants[1] is not None and bool(constants[1].any()):
+                raise refuse(node, "training_mode is set: it drops at random; export for inference")
             return source
         case "Expand":
             return _expand(builder, node, source, constants)
@@ -197,7 +199,10 @@ def _pad(
     rank = len(kind.onnx_shape)
     pads, _, axes = [*constants, None, None, None][:3]
     if attributes.get("mode", "constant") != "constant":
-        raise refuse(node, f"mode {attributes['mode']}; only constant padding is lowered")
+        raise refuse(
+            node,
+            f"mode {attributes['mode']}; only constant padding is lowered; else Slice, Concat",
+        )
     if pads is None:
         raise refuse(node, "pads must be an input (opset 11 and later)")
     listed = list(range(rank)) if axes is None else [int(a) for a in axes]

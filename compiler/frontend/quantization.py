@@ -15,6 +15,7 @@ from compiler.tensor import TensorType
 from hw.arch.axes import Axes
 
 INTEGERS = (np.uint8, np.int8, np.int32)
+MASK = " (of a mask with -inf or the least float32? Mask with a finite number, as -100)"
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
@@ -121,7 +122,10 @@ def parameters(
     if scales.ndim > 1 or zeros.size not in (1, scales.size):
         raise refuse(node, f"scale {scale} has shape {list(scales.shape)}: one axis at most")
     if not np.isfinite(scales).all() or (scales < np.finfo(np.float32).tiny).any():
-        raise refuse(node, f"scale {scale} is not a positive normal float32 everywhere")
+        mask = "" if not np.isinf(scales).any() else MASK
+        raise refuse(node, f"scale {scale} is not a positive normal float32 everywhere{mask}")
+    if zeros.dtype.itemsize == 1 and not np.isfinite(_reach(scales, zeros)).all():
+        raise refuse(node, f"scale {scale}: {scales.max():g} times a code is no float32{MASK}")
     if attributes.get("block_size", 0):
         raise refuse(node, "blocked quantization (block_size) is not read")
     if scales.size == 1:
@@ -132,6 +136,15 @@ def parameters(
         axis += rank
     zero_points = np.broadcast_to(zeros.reshape(-1).astype(np.int64), scales.size)
     return Quantization(scales.reshape(-1), zero_points, zeros.dtype, axis)
+
+
+def _reach(scales: Array, zeros: Array) -> Array:
+    """The greatest magnitude of a code, in float32."""
+    limits = np.iinfo(zeros.dtype)
+    wide = zeros.reshape(-1).astype(np.int64)
+    steps = np.maximum(limits.max - wide, wide - limits.min).astype(np.float32)
+    with np.errstate(over="ignore"):
+        return np.asarray(scales.reshape(-1) * steps)
 
 
 def of_type(kind: TensorType) -> Quantization:

@@ -15,7 +15,7 @@ from compiler.frontend.last_bits import INEXACT, uncertain
 from compiler.frontend.model import Array, Model, Unsupported, refuse
 from compiler.frontend.norms import Moments
 from compiler.frontend.prelu import prelu
-from compiler.frontend.quantization import Quantization, of_type, parameters
+from compiler.frontend.quantization import MASK, Quantization, of_type, parameters
 from compiler.frontend.site import Site, site_at
 from compiler.frontend.trips import in_loop
 from compiler.ir import COMPILER, FILE, Port, Value
@@ -354,7 +354,21 @@ def convert(site: Site, converter: Callable[[Site], Operand] | None = None) -> O
     except Unsupported:
         raise
     except (CompilerError, NumericsError, ValueError) as error:
-        raise site.refuse(str(error)) from error
+        raise site.refuse(f"{error}{_of_mask(site)}") from error
+
+
+APART = 2**21
+"""Scales further apart than this are those of a mask and of what it masks."""
+
+
+def _of_mask(site: Site) -> str:
+    """What to do where two operands have scales that nothing brings together."""
+    if site.op not in pairs.KINDS:
+        return ""
+    read = [operand for operand in site.operands if operand is not None]
+    scales = [o.type.scale for o in read if o.type is not None]
+    scales += [float(o.quantization.scale.max()) for o in read if o.quantization is not None]
+    return MASK if len(scales) > 1 and max(scales) > min(scales) * APART else ""
 
 
 def quantize_bounds(bounds: tuple[float, float], target: Quantization) -> tuple[int, int]:

@@ -39,13 +39,16 @@ REPLACEMENTS: Mapping[str, tuple[str, str]] = {
             "and Reshape (a pixel shuffle)"
         ),
     ),
-    "GroupNormalization": (
-        "Conv",
-        "BatchNormalization, which exporters fold into the convolution before it",
+    "DepthToSpace": ("Transpose", "Reshape, Transpose and Reshape, which only move elements"),
+    "SpaceToDepth": ("Transpose", "Reshape, Transpose and Reshape, which only move elements"),
+    "Tile": ("Concat", "Concat of the tensor with itself"),
+    "ReduceMin": (
+        "ReduceMax",
+        "Neg, ReduceMax and Neg, with QuantizeLinear and DequantizeLinear behind each",
     ),
-    "InstanceNormalization": (
-        "Conv",
-        "BatchNormalization, which exporters fold into the convolution before it",
+    **dict.fromkeys(
+        ("GroupNormalization", "InstanceNormalization"),
+        ("Conv", "BatchNormalization, which exporters fold into the convolution before it"),
     ),
 }
 """By operator: an operator that is supported, and the advice that leads to it."""

@@ -1,4 +1,4 @@
-"""Whether a node is one of the standard's at all: its inputs and the types of its attributes.
+"""Whether a node is one of the standard's at all: inputs, outputs, and the types of its attributes.
 
 Importers rely on it, as ONNX Runtime does when it loads a file.
 """
@@ -31,13 +31,15 @@ def check_schema(node: onnx.NodeProto, opset: int) -> None:
     Raises
     ------
     Unsupported
-        An input or an attribute is missing, of the wrong type, or one too many.
+        An input or an attribute is missing, of the wrong type, or one too many; or an output
+        without a name is none that may be left out.
     """
     try:
         schema = onnx.defs.get_schema(node.op_type, opset)
     except onnx.defs.SchemaError:
         return
     _check_inputs(node, schema)
+    _check_outputs(node, schema)
     for attribute in node.attribute:
         known = schema.attributes.get(attribute.name)
         if known is not None and int(known.type.value) != attribute.type:
@@ -84,3 +86,11 @@ def _check_inputs(node: onnx.NodeProto, schema: onnx.defs.OpSchema) -> None:
             continue
         if index >= len(node.input) or not node.input[index]:
             raise refuse(node, f"input {index} ({formal.name}) is missing")
+
+
+def _check_outputs(node: onnx.NodeProto, schema: onnx.defs.OpSchema) -> None:
+    """Only optional results may go without a name."""
+    for index, name in enumerate(node.output):
+        formal = schema.outputs[min(index, len(schema.outputs) - 1)]
+        if not name and formal.option != FORMAL.Optional:
+            raise refuse(node, f"output {index} ({formal.name}) has no name: give it one")

@@ -9,16 +9,16 @@ SRAM with its width and with a power of the capacity of the bank.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, assert_never
 
-import yaml
-
-from hw.arch.config import AcceleratorConfig
+from hw.arch.config import AcceleratorConfig, ConfigError
 from hw.arch.fold_numerics import NORM_SQUARES_WIDTH, NORM_SUM_WIDTH
 from hw.arch.group_numerics import ROOT_BITS
 from hw.arch.numerics import PARAMETER_BYTES
+from hw.arch.yaml_file import read_mapping
 from sim.energy.kinds import COMPONENTS, Action, Actions
 
 DIRECTORY = Path(__file__).resolve().parent / "tables"
@@ -76,7 +76,7 @@ class EnergyTable:
         Raises
         ------
         EnergyError
-            If it is missing, or a number or its source is.
+            If it is missing or no table, or if a number or its source is.
         """
         path = Path(source)
         if not path.suffix:
@@ -84,21 +84,32 @@ class EnergyTable:
         if not path.is_file():
             known = ", ".join(sorted(p.stem for p in DIRECTORY.glob("*.yaml")))
             raise EnergyError(f"no energy table {path.name}; there are {known}")
-        content: dict[str, Any] = yaml.safe_load(path.read_text())
-        numbers = content.get("numbers", {})
+        try:
+            content = read_mapping(path)
+        except ConfigError as error:
+            raise EnergyError(f"{path.name}: {error}") from error
+        for key in ("technology", "uncertainty", "numbers"):
+            if key not in content:
+                raise EnergyError(f"{path.name} has no {key}")
+        numbers = content["numbers"]
+        if not isinstance(numbers, dict):
+            raise EnergyError(f"{path.name}: numbers must hold a mapping")
         for key in KEYS:
             entry = numbers.get(key)
             if not isinstance(entry, dict) or "value" not in entry:
                 raise EnergyError(f"{path.name} has no number {key}")
             if not str(entry.get("source", "")).strip():
                 raise EnergyError(f"{path.name}: {key} has no source")
+            value = entry["value"]
+            if not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise EnergyError(f"{path.name}: {key} is {value!r}, no number of 0 or more")
         unknown = sorted(set(numbers) - set(KEYS))
         if unknown:
             raise EnergyError(f"{path.name}: unknown number {unknown[0]}")
         return cls(
             path.stem,
-            content["technology"],
-            content["uncertainty"],
+            str(content["technology"]),
+            str(content["uncertainty"]),
             {k: float(numbers[k]["value"]) for k in KEYS},
             {k: str(numbers[k]["source"]) for k in KEYS},
         )

@@ -34,6 +34,7 @@ def test_table_prints_one_json_object(capsys):
         (["export", "c3d", "--size", "tiny", "--video", "none.mp4"], "no video file none.mp4"),
         (["stats", "none.onnx"], "no ONNX file none.onnx"),
         (["run", "text.onnx"], "is no ONNX file"),
+        (["export", "fsb_c3d", "--size", "tiny", "-o", "/proc/x.onnx"], "/proc/"),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(arguments, message, capsys, tmp_path, monkeypatch):

@@ -337,3 +337,24 @@ def test_numbers_without_a_source_are_refused(tmp_path):
         EnergyTable.load(path)
     with pytest.raises(EnergyError, match=r"no energy table vacuum\.yaml; there are asic_45nm"):
         EnergyTable.load("vacuum")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: b: c", "it is not YAML"),
+        ("- 1", "it must hold a mapping"),
+        ("technology: x\nuncertainty: y", "has no numbers"),
+        ("technology: x\nuncertainty: y\nnumbers: 3", "numbers must hold a mapping"),
+        (None, "sram_pj is 'little', no number of 0 or more"),
+    ],
+)
+def test_files_that_are_no_tables_are_refused(text, message, tmp_path):
+    content = yaml.safe_load((DIRECTORY / "asic_45nm.yaml").read_text())
+    path = tmp_path / "bad.yaml"
+    path.write_text(yaml.safe_dump(content))
+    assert EnergyTable.load(path).values == EnergyTable.load("asic_45nm").values
+    content["numbers"]["sram_pj"]["value"] = "little"
+    path.write_text(yaml.safe_dump(content) if text is None else text)
+    with pytest.raises(EnergyError, match=message):
+        EnergyTable.load(path)

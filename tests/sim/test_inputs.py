@@ -184,6 +184,11 @@ def test_floats_and_names(tmp_path):
     np.savez(tmp_path / "other.npz", **{"x": value, "input:y": 2 * value})
     changed = given(build((1, 3, 6, 8), tmp_path, names=("x", "y")), tmp_path / "other.npz")
     assert changed.digest != found.digest
+    for named in ({"x": value, "input:x": value}, {"x": value, "input:x": value, "input:y": value}):
+        np.savez(tmp_path / "twice.npz", **named)
+        with pytest.raises(InputError, match="two arrays for one input: 'x' and 'input:x'"):
+            names = ("x", "y")[: len(named) - 1]
+            given(build((1, 3, 6, 8), tmp_path, names=names), tmp_path / "twice.npz")
 
 
 @pytest.mark.parametrize(

@@ -25,3 +25,24 @@ def test_an_output_is_stored_where_the_rest_of_its_block_is_not(tmp_path):
     assert {port.tensor for port in program.outputs} <= {t.name for t in program.tensors}
     every = build(tmp_path / "net.onnx", "tiny", tmp_path / "build", dram="all")
     assert shared.proof["tensors"] < every.proof["tensors"]
+
+
+def _parted(tmp_path, frames):
+    """Channels become frames, of which some are taken; a build of it."""
+    net = Net(opset=18)
+    weights = net.weight((12, 36), 1)
+    y = net.through(net.op("MatMul", [net.start((1, 7, 12)), weights]), Q(0.2, 0, np.int8))
+    y = net.op("Transpose", [net.op("Reshape", [y, net.ints([7, 3, 3, 4])])], perm=[3, 1, 2, 0])
+    y = net.op("Slice", [y, net.ints([0, 1]), net.ints([frames, 3]), net.ints([0, 3])])
+    net.output(net.through(y, Q(0.2, 0, np.int8)))
+    onnx.save(net.model(), tmp_path / "net.onnx")
+    built = build(tmp_path / "net.onnx", "tiny", tmp_path / str(frames))
+    return built, {t.name for t in Build.load(tmp_path / str(frames)).program.tensors}
+
+
+def test_a_view_across_blocks_of_which_some_are_stored_nowhere(tmp_path):
+    (some, partly), (every, whole) = _parted(tmp_path, 2), _parted(tmp_path, 4)
+    assert some.proof is not None and every.proof is not None
+    # Twin: where all frames are taken all are stored, and the view is compared.
+    source, view = sorted(whole - partly)
+    assert view.startswith(source)

@@ -327,8 +327,12 @@ def test_a_program_at_another_place_is_the_same_program(little, tmp_path, capsys
     capsys.readouterr()
     for base, message in (
         ("0x10", "multiple of 0x1000"),
+        ("-4096", "not below 0"),
         ("0xfffff000", "leave the address space"),
     ):
         assert main([*words, str(tmp_path / "c"), "--dram-base", base]) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "c").exists()
+    with pytest.raises(SystemExit):
+        main([*words, str(tmp_path / "c"), "--dram-base", "here"])
+    assert "'here' is no address, as 0x1000" in capsys.readouterr().err

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from compiler.frontend.model import FileError
+from compiler.frontend.model import FileError, Unsupported
+from compiler.frontend.schema import check_schema
 from tests.compiler.frontend.agreement import agreed
 from tests.compiler.frontend.single import codes, findings, imported, theirs
 
@@ -123,6 +124,17 @@ DAMAGED = {
         "a window lies in the padding alone",
     ),
     "no weights": ([helper.make_node("Conv", ["a"], ["b"], "c")], "input 1 (W) is missing"),
+    "a dropout that drops": (
+        [helper.make_node("Dropout", ["a", "half", "yes"], ["b"], "drop")],
+        "training_mode is set",
+    ),
+    "two vectors": (
+        [
+            helper.make_node("Reshape", ["a", "flat"], ["v"], "view"),
+            helper.make_node("MatMul", ["v", "v"], ["b"], "dot"),
+        ],
+        "a product of two vectors is not read",
+    ),
     "pads of another rank": (
         [helper.make_node("Pad", ["a", "short"], ["b"], "pad")],
         "pads [1, 1] for 4 axes",
@@ -133,10 +145,37 @@ DAMAGED = {
 @pytest.mark.parametrize("case", DAMAGED)
 def test_what_the_schema_does_not_know_is_a_finding(case):
     nodes, reason = DAMAGED[case]
-    made = between(*nodes, short=np.array([1, 1], np.int64))
+    more = {"short": np.array([1, 1], np.int64), "flat": np.array([-1])}
+    made = between(*nodes, half=np.float32(0.5), yes=np.array(True), **more)
     found = [why for _, _, why in findings(made)]
     assert any(reason in why for why in found), found
     assert not findings(between(*convolution(strides=[1, 1])))
+
+
+def test_a_result_that_may_not_go_without_a_name():
+    with pytest.raises(Unsupported, match=r"output 0 \(Y\) has no name"):
+        check_schema(helper.make_node("Relu", ["a"], [""], "r"), 13)
+    check_schema(helper.make_node("Relu", ["a"], ["b"], "r"), 13)
+
+
+def test_results_that_may_go_without_a_name():
+    pool = helper.make_node("MaxPool", ["a"], ["b", ""], "pool", kernel_shape=[1, 2])
+    drop = helper.make_node("Dropout", ["a", "half", "no"], ["b", ""], "drop")
+    feeds = given()
+    for node in (pool, drop):
+        made = between(node, half=np.float32(0.5), no=np.array(False))
+        assert np.array_equal(agreed(made, feeds), theirs(made, feeds, optimize=False))
+
+
+@pytest.mark.parametrize("scale", [2.7e36, 3e38, np.inf])
+def test_a_scale_whose_codes_are_no_numbers(scale):
+    nodes = [helper.make_node("Relu", ["a"], ["b"], "relu")]
+    made = between(*nodes, s=np.float32(scale))
+    reasons = [why for _, _, why in findings(made)]
+    assert reasons and all("Mask with a finite number" in why for why in reasons), reasons
+    # Twin: the greatest code of a smaller one is a number, and right.
+    made, feeds = between(*nodes, s=np.float32(2.5e36)), given()
+    assert np.array_equal(agreed(made, feeds), theirs(made, feeds, optimize=False))
 
 
 @pytest.mark.parametrize("kind", ["Add", "Sub"])

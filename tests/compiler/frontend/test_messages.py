@@ -55,7 +55,40 @@ def _reduce_sum(net, x):
     return net.op("Mul", [mean, net.floats(6)])
 
 
-@pytest.mark.parametrize("instead", [_resize, _conv_transpose, _reduce_sum])
+def _reduce_min(net, x):
+    most = net.through(net.op("ReduceMax", [net.through(net.op("Neg", [x]))], axes=[2]))
+    return net.op("Neg", [most])
+
+
+def _space_to_depth(net, x):
+    x = net.op("Reshape", [x, net.ints([1, 4, 3, 2, 3, 2])])
+    x = net.op("Transpose", [x], perm=[0, 3, 5, 1, 2, 4])
+    return net.op("Reshape", [x, net.ints([1, 16, 3, 3])])
+
+
+def _reflected(net, x):
+    first = net.op("Slice", [x, net.ints([1]), net.ints([2]), net.ints([3])])
+    last = net.op("Slice", [x, net.ints([-2]), net.ints([-1]), net.ints([3])])
+    return net.op("Concat", [first, x, last], axis=3)
+
+
+def _group_norm(net, x):
+    x = net.op("Reshape", [x, net.ints([1, 2, 72])])
+    ones, zeros = net.floats(np.ones(72)), net.floats(np.zeros(72))
+    x = net.through(net.op("LayerNormalization", [x, ones, zeros]))
+    x = net.op("Reshape", [x, net.ints([1, 4, 6, 6])])
+    x = net.through(net.op("Mul", [x, net.floats(np.arange(1, 5).reshape(4, 1, 1))]))
+    return net.op("Add", [x, net.floats(np.arange(4).reshape(4, 1, 1) / 4)])
+
+
+def _tile(net, x):
+    return net.op("Concat", [x, x], axis=2)
+
+
+INSTEAD = [_resize, _conv_transpose, _reduce_sum, _reduce_min, _space_to_depth, _reflected, _tile]
+
+
+@pytest.mark.parametrize("instead", [*INSTEAD, _group_norm])
 def test_replacements_are_lowered(tmp_path, instead, capsys):
     net = Net()
     net.end(net.op("Relu", [net.through(instead(net, net.start((1, 4, 6, 6))))]))
@@ -215,3 +248,27 @@ def test_a_float_cell_gets_the_command_that_writes_it_out(tmp_path, capsys):
     *_, names, instead = capsys.readouterr().out.splitlines()
     assert names.endswith("not supported: GRU")
     assert instead.startswith("GRU: ") and "`python -m models cells FLOAT.onnx" in instead
+
+
+def test_nodes_of_qonnx_get_the_exporter_that_is_read(tmp_path, capsys):
+    net = Net()
+    net.domains = [helper.make_opsetid("qonnx.custom_op.general", 1)]
+    bounds = [net.floats(0.05), net.floats(0), net.floats(8)]
+    x = net.op("Quant", [net.input((1, 4)), *bounds], domain="qonnx.custom_op.general", signed=1)
+    net.output(net.op("Relu", [x]))
+    onnx.save(net.model(), tmp_path / "net.onnx")
+    assert main(["check", str(tmp_path / "net.onnx")]) == 1
+    first = capsys.readouterr().out.splitlines()[0]
+    assert "nodes of QONNX (Quant), which are not read" in first and "qcdq" in first
+
+
+@pytest.mark.parametrize(("least", "told"), [(-1e9, True), (-100.0, False)])
+def test_a_mask_that_swallows_what_it_masks(least, told, tmp_path, capsys):
+    net = Net()
+    x = net.start((1, 3, 5, 5))
+    wide = Q(-least / 255, 127, np.int8)
+    mask = np.triu(np.full((5, 5), -128), 1) + np.tril(np.full((5, 5), 127))
+    net.end(net.op("Add", [x, net.dequantize(net.constant(mask.astype(np.int8)), wide)]), wide)
+    onnx.save(net.model(), tmp_path / "net.onnx")
+    assert main(["check", str(tmp_path / "net.onnx")]) == int(told)
+    assert ("Mask with a finite number" in capsys.readouterr().out) == told
