@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from compiler.backend.placement import Placement
 from compiler.emit.touches import Rows, Transfer
-from compiler.flow.followers import where
+from compiler.flow.followers import lies_in
 from compiler.flow.settle import Settled
 from compiler.ir import AnyOperation
 from hw.arch.isa import Instruction, Load, Store
@@ -46,7 +46,7 @@ def without_unread(
     hidden = frozenset(
         name
         for name in settled.assigned.graph.values.keys() - kept
-        if not missing.isdisjoint(_lies_in(settled, name))
+        if not missing.isdisjoint(lies_in(settled, name))
     )
     instructions[:] = [each for index, each in enumerate(instructions) if index not in gone]
     return [
@@ -58,15 +58,6 @@ def without_unread(
         )
         for layer in layers
     ], hidden
-
-
-def _lies_in(settled: Settled, name: str) -> Iterator[tuple[str, int]]:
-    """Blocks that hold a value, by the value that stores them; a view's block may span several."""
-    layouts = settled.assigned.layouts
-    for origin, row in where(settled, name):
-        size = layouts[origin].positions
-        last = row + layouts[name].positions - 1
-        yield from ((origin, number) for number in range(row // size, last // size + 1))
 
 
 def _kept(settled: Settled) -> set[str]:

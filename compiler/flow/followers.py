@@ -90,6 +90,15 @@ def where(settled: Settled, name: str) -> Where:
     return settled.views.get(name, own)
 
 
+def lies_in(settled: Settled, name: str) -> Iterator[tuple[str, int]]:
+    """Blocks that hold a value, by the value that stores them; a view's block may span several."""
+    layouts = settled.assigned.layouts
+    for origin, row in where(settled, name):
+        size = layouts[origin].positions
+        last = row + layouts[name].positions - 1
+        yield from ((origin, number) for number in range(row // size, last // size + 1))
+
+
 def pair_of(settled: Settled, first: Pairwise, second: Convolution) -> Pair | None:
     """Both, if the second reads whole blocks of what the first makes, and nothing else."""
     name = second.inputs[0]
@@ -102,13 +111,13 @@ def pair_of(settled: Settled, first: Pairwise, second: Convolution) -> Pair | No
 
 def _read_by_others(settled: Settled, name: str, reader: Convolution) -> tuple[int, ...]:
     """Blocks of a value that not only one operator reads."""
-    graph, positions = settled.assigned.graph, settled.assigned.layouts[name].positions
+    graph = settled.assigned.graph
     read = {*graph.kept(), *settled.places, *settled.places.values()}
     for op in graph.ops:
         if op is not reader and op.output not in settled.views:
             read.update(op.inputs)
-    blocks = (block for each in read for block in where(settled, each))
-    return tuple(sorted({row // positions for origin, row in blocks if origin == name}))
+    blocks = {block for each in read for block in lies_in(settled, each)}
+    return tuple(sorted(number for origin, number in blocks if origin == name))
 
 
 def unstored(settled: Settled) -> frozenset[str]:
@@ -123,10 +132,7 @@ def unstored(settled: Settled) -> frozenset[str]:
             kept = _read_by_others(settled, name, second)
             missing |= {(name, n) for n in range(layout.blocks) if n not in kept}
     return frozenset(
-        name
-        for name in graph.values
-        for origin, row in where(settled, name)
-        if (origin, row // layouts[origin].positions) in missing
+        name for name in graph.values if not missing.isdisjoint(lies_in(settled, name))
     )
 
 

@@ -107,7 +107,7 @@ def _window_record(
     ways = _ways(plans, _window_algorithm, config)
     why, refused = depthwise_choice.general_refusal(config, policy), {}
     if why is None and TILED.name not in ways:
-        why = depthwise_choice.refusal(plans[0].links.window, TILED)
+        why = depthwise_choice.refusal(plans[0].links.window, policy.forced or TILED)
         why = why or "tiles keep no lines, and whole maps do not fit the memories"
         refused = {TILED.name: why}
     return _said(_window_algorithm(plans[0]), ways, refused, why, policy)

@@ -95,7 +95,8 @@ def candidates(links: Links, config: AcceleratorConfig, policy: Policy) -> Itera
     frames = {f for f in FRAME_CHOICES if f < used and f % kernel.pools[2] == 0}
     for count in sorted(frames | {used}):
         for lines in sorted(heights | {kernel.axes[1].out}):
-            for form, window in itertools.product(forms, windows):
+            ways = windows if lines == kernel.axes[1].out else (DIRECT,)
+            for form, window in itertools.product(forms, ways):
                 for parts in PARTS if form is None or form[1].algorithm == DIRECT else (1,):
                     stages = (form, window, (job, kernel))
                     plan = _Sizing(links, config, stages, count, lines, parts).plan()
@@ -107,7 +108,8 @@ def window_algorithms(
     op: Convolution, config: AcceleratorConfig, policy: Policy
 ) -> tuple[Algorithm, ...]:
     """How a chain's depthwise convolution may be computed; in tiles only where it is one strip."""
-    if general_refusal(config, policy) is not None or window_refusal(op, TILED) is not None:
+    other = policy.forced not in (None, TILED)
+    if other or general_refusal(config, policy) or window_refusal(op, TILED):
         return (DIRECT,)
     return (DIRECT, TILED)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from compiler.backend.build import generate
 from compiler.emit.emitter import Emitter
-from compiler.fused.choice import Cost
+from compiler.fused.estimate import Cost
 from compiler.ir import (
     AttentionPool,
     BatchedMatMul,

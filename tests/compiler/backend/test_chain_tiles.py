@@ -117,6 +117,19 @@ def test_lines_that_are_kept_are_no_tiles():
     assert "switched off" in record(generate(small, EIGHT, policy=Policy("off")))["reason"]
 
 
+def test_another_algorithm_leaves_the_window_direct():
+    """Layers that can take the algorithm that is asked for do, all others are direct."""
+    graph = chain((16, 2, 8, 8), mid=16, out=16)
+    wanted = Policy("F(2,3)", "multiplications")
+    program = generate(graph, EIGHT, policy=wanted)
+    assert modes(program) == {ArrayMode.HFA, ArrayMode.DEPTHWISE, ArrayMode.GEMM}
+    said = record(program)
+    assert said["chosen"] == "F(2,3)"
+    assert said["depthwise"]["reason"] == f"a depthwise layer can only have {TILES}"
+    tiles = generate(graph, EIGHT, policy=Policy("auto", "multiplications"))
+    assert ArrayMode.HFA_DEPTHWISE in modes(tiles)
+
+
 @pytest.mark.parametrize("temporal", [False, True])
 def test_each_objective_is_met(temporal):
     graph = chain((16, 2, 8, 8), mid=16, out=16, temporal=temporal)

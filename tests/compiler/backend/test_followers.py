@@ -13,7 +13,7 @@ from compiler.array.follower import Follower
 from compiler.backend.build import emit, lay_out
 from compiler.emit.emitter import RefusedError
 from compiler.flow import followers, liveness
-from compiler.fused.choice import NEVER, Cost
+from compiler.fused.estimate import NEVER, Cost
 from compiler.ir import PairwiseKind, Slice
 from compiler.policy import ALL, OBJECTIVES, Policy
 from hw.arch.isa import Array, Drain, Load, Space, Store, Unit

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from compiler.backend.build import emit, lay_out
 from compiler.emit.emitter import RefusedError
 from compiler.flow import liveness, trailers
-from compiler.fused.choice import NEVER, Cost
+from compiler.fused.estimate import NEVER, Cost
 from compiler.ir import Concat, verify
 from compiler.policy import OBJECTIVES, Policy
 from compiler.tile import attention_pool as tilings

@@ -1,8 +1,11 @@
 """What nobody loads is not stored; what the host reads after a run is."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import onnx
 
+from compiler.flow.followers import lies_in
 from proof.build import build
 from sim.build import Build
 from tests.models.net import Net
@@ -46,3 +49,17 @@ def test_a_view_across_blocks_of_which_some_are_stored_nowhere(tmp_path):
     # Twin: where all frames are taken all are stored, and the view is compared.
     source, view = sorted(whole - partly)
     assert view.startswith(source)
+
+
+def test_a_view_lies_in_every_block_that_its_rows_touch():
+    """Rows 3 to 8 of blocks of four: three of them, not the first one alone."""
+    layouts = {
+        "whole": SimpleNamespace(positions=4, blocks=3),
+        "view": SimpleNamespace(positions=6, blocks=1),
+    }
+    views = {"view": (("whole", 3),)}
+    settled = SimpleNamespace(assigned=SimpleNamespace(layouts=layouts), views=views)
+    assert [*lies_in(settled, "view")] == [("whole", 0), ("whole", 1), ("whole", 2)]
+    assert [*lies_in(settled, "whole")] == [("whole", 0), ("whole", 1), ("whole", 2)]
+    layouts["view"].positions = 1
+    assert [*lies_in(settled, "view")] == [("whole", 0)]
