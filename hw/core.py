@@ -248,6 +248,7 @@ class Core(wiring.Component):
             store.window_limit.eq(self.settings.store_limit),
             load.beat_valid.eq(port.load_beat),
             load.beat.eq(port.beat),
+            port.urgent.eq(fetch.urgent),
             fetch.beat_valid.eq(port.fetch_beat),
             fetch.beat_data.eq(port.beat.data),
             fetch.beat_failed.eq(port.beat.failed),

@@ -1,6 +1,6 @@
 """Instruction fetch: prefetch into a small FIFO."""
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -26,7 +26,8 @@ class Fetch(wiring.Component):
     2. A new request is put up in a cycle in which none is up, `next` is inside the program, and
        the FIFO has room for the whole burst beside what it holds and what is granted. It is
        visible to the arbiter in the following cycle and waits for its grant; the grant advances
-       `next`. (A request and its successor are thus at least two cycles apart.)
+       `next`. (A request and its successor are thus at least two cycles apart.) It is `urgent`
+       while neither the FIFO nor the output register holds an instruction and none is under way.
     3. A beat handed over by the memory port in cycle t is copied in t, written in t + 1; an
        instruction whose last beat it was moves to the output register in t + 2, if that is empty,
        and can be taken in t + 3 (`timing.FETCH_VISIBLE`). The output register is empty in the
@@ -39,7 +40,8 @@ class Fetch(wiring.Component):
     -------
     run: In, put up requests. base: In, DRAM address of instruction 0, a multiple of 64.
     length: In, instructions in the program.
-    request: Out(stream) of `address_layout`.
+    request: Out(stream) of `address_layout`. urgent: Out, it is to be granted first; never high
+    without a request. A register.
     beat_valid, beat_data, beat_failed: In, from the memory port.
     jump, target: In, flush and continue at `target`.
     o: Out(stream), instruction words in order.
@@ -56,6 +58,7 @@ class Fetch(wiring.Component):
                 "base": In(32),
                 "length": In(INDEX_BITS),
                 "request": Out(stream.Signature(address_layout())),
+                "urgent": Out(1),
                 "beat_valid": In(1),
                 "beat_data": In(8 * port.bytes),
                 "beat_failed": In(1),
@@ -85,13 +88,19 @@ class Fetch(wiring.Component):
         with m.If(self.beat_valid):
             m.d.sync += [self._data.eq(self.beat_data), self._failed.eq(self.beat_failed)]
 
-        self._request(m, asked, claimed)
+        self._request(m, asked, claimed, kept == 0)
         fresh = self._stale_beats(m, asked)
         self._fifo(m, fresh)
         return m
 
-    def _request(self, m: Module, asked: Signal, claimed: Signal) -> None:
-        """Rules 1 and 2."""
+    def _request(self, m: Module, asked: Signal, claimed: Signal, empty: Value) -> None:
+        """Rules 1 and 2.
+
+        Parameters
+        ----------
+        asked, claimed: see `elaborate`.
+        empty: nothing will be claimed in the next cycle, unless a grant comes in this one.
+        """
         following = Signal(INDEX_BITS)
         in_dram = Signal(32 - exact_log2(INSTRUCTION_BYTES))
         asked_for = Signal.like(self.request.payload, reset_less=True)
@@ -111,7 +120,10 @@ class Fetch(wiring.Component):
             count.eq(Mux(ends, few, group_left)),
             self.request.payload.eq(asked_for),
         ]
+        wanted = Signal()
+        m.d.comb += wanted.eq(self.run & ~left[-1] & left.any() & (claimed + count <= FETCH_FIFO))
         with m.If(self.request.valid):
+            m.d.sync += self.urgent.eq(empty & ~self.request.ready)
             with m.If(self.request.ready):
                 m.d.sync += [
                     self.request.valid.eq(0),
@@ -120,9 +132,8 @@ class Fetch(wiring.Component):
                 ]
         with m.Else():
             m.d.sync += [
-                self.request.valid.eq(
-                    self.run & ~left[-1] & left.any() & (claimed + count <= FETCH_FIFO)
-                ),
+                self.request.valid.eq(wanted),
+                self.urgent.eq(wanted & empty),
                 asked_for.address.eq(in_dram << exact_log2(INSTRUCTION_BYTES)),
                 asked_for.length.eq(count * self._beats - 1),
                 asked.eq(count),
@@ -132,6 +143,7 @@ class Fetch(wiring.Component):
         with m.If(self.jump):
             m.d.sync += [
                 self.request.valid.eq(0),
+                self.urgent.eq(0),
                 following.eq(self.target),
                 left.eq(self.length - self.target),
             ]

@@ -35,8 +35,9 @@ class MemoryPort(wiring.Component):
        its B response; a slot that is freed in cycle t can be granted in cycle t + 1.
     2. A read burst needs the AR register, a write burst the AW register, empty or being emptied.
     3. Of LOAD and STORE, if both can be granted, the one that was not granted last of the two is
-       (LOAD after a start). FETCH is granted if neither can be: what it takes ahead of need keeps
-       their data waiting (first in line, it makes programs of short layers up to a tenth slower).
+       (LOAD after a start). FETCH is granted if neither can be, for what it takes ahead of need
+       keeps their data waiting; but before both while `urgent`, for then nothing is left that
+       could ask for more data (decision 0042).
     4. A burst granted in cycle t is valid on AR or AW in cycle t + 1 (`timing.GRANT_LATENCY`) and
        held until accepted.
     5. R and B are always ready. A beat accepted in cycle t is handed to its owner in cycle t + 1
@@ -49,6 +50,7 @@ class MemoryPort(wiring.Component):
     -------
     load, store: In(stream) of `burst_layout`; fetch: In(stream) of `address_layout`.
     ar, aw: Out(stream) of `address_layout`.
+    urgent: FETCH asks, and is to be granted first.
     r_valid, r_data, r_response, r_last: the R channel; its ready is constantly 1.
     b_valid: a write response arrives.
     enable: grant bursts.
@@ -64,6 +66,7 @@ class MemoryPort(wiring.Component):
                 "load": In(stream.Signature(burst_layout())),
                 "store": In(stream.Signature(burst_layout())),
                 "fetch": In(stream.Signature(address_layout())),
+                "urgent": In(1),
                 "ar": Out(stream.Signature(address_layout())),
                 "aw": Out(stream.Signature(address_layout())),
                 "r_valid": In(1),
@@ -92,8 +95,8 @@ class MemoryPort(wiring.Component):
         aw_free = ~self.aw.valid | self.aw.ready
         m.d.comb += [
             room.eq(self.enable & ~full),
-            can_load.eq(self.load.valid & room & ar_free),
-            can_store.eq(self.store.valid & room & aw_free),
+            can_load.eq(self.load.valid & ~self.urgent & room & ar_free),
+            can_store.eq(self.store.valid & ~(self.urgent & ar_free) & room & aw_free),
             can_fetch.eq(self.fetch.valid & room & ar_free),
             self.load.ready.eq(can_load & (store_was_last | ~can_store)),
             self.store.ready.eq(can_store & (~store_was_last | ~can_load)),
@@ -113,9 +116,10 @@ class MemoryPort(wiring.Component):
         ]
 
         # Addresses are taken before it is known whether they are granted; then they count. FETCH is
-        # granted only when LOAD does not ask.
-        reading = Mux(self.load.valid, self.load.payload.address, self.fetch.payload.address)
-        beats = Mux(self.load.valid, self.load.payload.length, self.fetch.payload.length)
+        # granted only when it is urgent or LOAD does not ask.
+        loading = self.load.valid & ~self.urgent
+        reading = Mux(loading, self.load.payload.address, self.fetch.payload.address)
+        beats = Mux(loading, self.load.payload.length, self.fetch.payload.length)
         with m.If(ar_free):
             m.d.sync += [
                 self.ar.valid.eq(self.load.ready | self.fetch.ready),

@@ -46,6 +46,15 @@ class FetchModel:
         """Beats and address of the burst that is asked for."""
         return self._count * self._beats, (self._first + self._next) * INSTRUCTION_BYTES
 
+    def urgent(self, cycle: int) -> bool:
+        """Whether in `cycle` nothing that was granted is left to take.
+
+        Parameters
+        ----------
+        cycle: no earlier than any that was asked about; all takes before it are known.
+        """
+        return not self.available and (not self._takes or self._takes[-1] < cycle)
+
     def _ask(self) -> None:
         """Put up a request when the FIFO has room for all of it."""
         if self.request is not None or self._next >= self._length:

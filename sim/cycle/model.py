@@ -312,6 +312,9 @@ class CoreModel:
             free and unit.request is not None and unit.request <= cycle
             for free, unit in ((reads, self.load), (writes, self.store), (reads, self.fetch))
         )
+        if fetch and (self.fetch.urgent(cycle) or not (load or store)):
+            self.fetch.granted(self._port.serve(cycle, False, *self.fetch.request_burst))
+            return True
         if load and (self._store_was_last or not store):
             self._store_was_last = False
             done = self.load.granted(self._port.serve(cycle, False, *self.load.request_burst))
@@ -324,9 +327,7 @@ class CoreModel:
             if done is not None:
                 self.units[Unit.STORE].complete(done)
             return done is not None or self.store.ready is not None
-        if fetch:
-            self.fetch.granted(self._port.serve(cycle, False, *self.fetch.request_burst))
-        return fetch
+        return False
 
 
 def _with_jumps(steps: Sequence[Step]) -> Iterator[tuple[Step, int | None]]:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib.wiring import In
 
 from hw.arch.config import AcceleratorConfig
@@ -21,6 +21,7 @@ class Bursts(Harness):
         self._module = module
         self._port = AcceleratorConfig.load("tiny").port
         names = ("load", "store", "fetch", "arready", "awready", "ends_read", "ends_write")
+        names = (*names, "urgent")
         super().__init__(
             {name: In(1) for name in (*names, "enable")}
             | {f"{name}_address": In(4) for name in ("load", "store", "fetch")}
@@ -28,7 +29,7 @@ class Bursts(Harness):
 
     def names(self):
         claims = ["reads_stay", "writes_stay", "not_too_many", "idle_is_true", "one_grant"]
-        return [*claims, "all_open"]
+        return [*claims, "urgent_first", "address_is_its_own", "all_open"]
 
     def build(self, m: Module):
         m.submodules.dut = dut = self._module.MemoryPort(self._port)
@@ -43,6 +44,7 @@ class Bursts(Harness):
         accepted = dut.ar.valid & dut.ar.ready, dut.aw.valid & dut.aw.ready
         m.d.comb += [
             dut.enable.eq(self.enable),
+            dut.urgent.eq(self.urgent & self.fetch),
             dut.ar.ready.eq(self.arready),
             dut.aw.ready.eq(self.awready),
             dut.r_valid.eq(self.ends_read & (reads != 0)),
@@ -66,6 +68,15 @@ class Bursts(Harness):
         self.claim("idle_is_true", dut.idle == (opened == 0))
         load, store, fetch = (requests[name].ready for name in ("load", "store", "fetch"))
         self.claim("one_grant", ~((load & store) | (load & fetch) | (store & fetch)))
+        # Who is granted a read in one cycle has its address on AR in the next one.
+        read, asked = Signal(), Signal(32)
+        m.d.sync += [
+            read.eq(load | fetch),
+            asked.eq(Mux(load, self.load_address, self.fetch_address)),
+        ]
+        possible = dut.urgent & (~dut.ar.valid | dut.ar.ready)
+        self.claim("urgent_first", ~possible | ~(load | store))
+        self.claim("address_is_its_own", ~read | (dut.ar.payload.address == asked))
         self.cover("all_open", (opened == limit) & (reads != 0) & (writes != 0))
 
 
@@ -82,6 +93,8 @@ MUTANTS = [
         "Mux(granted, kept == self._port.outstanding,",
     ),
     ("idle_is_true", "self.idle.eq(Mux(granted, 0, kept == 0))", "self.idle.eq(kept == 0)"),
+    ("urgent_first", "self.store.valid & ~(self.urgent & ar_free)", "self.store.valid"),
+    ("address_is_its_own", "loading = self.load.valid & ~self.urgent", "loading = self.load.valid"),
     ("one_grant", "can_store & (~store_was_last | ~can_load)", "can_store"),
 ]
 

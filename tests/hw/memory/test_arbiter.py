@@ -15,12 +15,13 @@ PORT = AcceleratorConfig.load("tiny").port
 NAMES = ("load", "store", "fetch")
 
 
-def grants(asks, cycles=400, seed=0):
+def grants(asks, cycles=400, seed=0, urgent=0.0):
     """(cycle, who) of every grant, and how often who asked in vain while whom was granted.
 
     Parameters
     ----------
     asks: probability by which each of `NAMES` asks in a cycle in which it does not yet ask.
+    urgent: probability by which FETCH becomes urgent in a cycle in which it asks.
     """
     dut = MemoryPort(PORT)
     generator = random.Random(seed)
@@ -30,10 +31,13 @@ def grants(asks, cycles=400, seed=0):
         ctx.set(dut.enable, 1)
         up = dict.fromkeys(NAMES, False)
         ends = []  # one a cycle at most: whether it was a write
+        hurries = False
         for cycle in range(cycles):
             for name, chance in zip(NAMES, asks, strict=True):
                 up[name] = up[name] or generator.random() < chance
                 ctx.set(getattr(dut, name).valid, up[name])
+            hurries = up["fetch"] and (hurries or generator.random() < urgent)
+            ctx.set(dut.urgent, hurries)
             ctx.set(dut.ar.ready, generator.random() < 0.8)
             ctx.set(dut.aw.ready, generator.random() < 0.8)
             write = ends.pop(0) if ends and generator.random() < 0.5 else None
@@ -64,8 +68,17 @@ def test_fetch_comes_last():
     assert [name for _, name in granted].count("fetch") > 20
 
 
-def test_load_and_store_alternate_whatever_is_fetched():
-    granted, _ = grants((1, 1, 0.1), seed=1)
+def test_an_urgent_fetch_comes_first():
+    granted, refused = grants((1, 1, 0.3), urgent=1)
+    # STORE goes first only where FETCH waits for the channel of addresses of reads.
+    assert refused["fetch", "load"] == 0 and refused["fetch", "store"] < 20
+    assert refused["load", "fetch"] > 20 and refused["store", "fetch"] > 20
+    assert [name for _, name in granted].count("fetch") > 40
+
+
+@pytest.mark.parametrize("urgent", [0, 0.2])
+def test_load_and_store_alternate_whatever_is_fetched(urgent):
+    granted, _ = grants((1, 1, 0.1), seed=1, urgent=urgent)
     order = [name for _, name in granted if name != "fetch"]
     assert order[0] == "load"
     # One of them may be granted twice while the other one's address still waits.
