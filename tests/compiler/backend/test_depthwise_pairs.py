@@ -302,7 +302,7 @@ def test_estimates_rank_plans(monkeypatch):
     for plan in ranked[:10]:
         monkeypatch.setattr(pairs, "best", lambda *_, plan=plan: plan)
         found.append(cycles(generate(graph, BASE)))
-        assert abs(plan.cycles - found[-1]) <= 0.07 * found[-1], plan.describe()
+        assert abs(plan.cycles - found[-1]) <= 0.08 * found[-1], plan.describe()
     assert found[0] <= 1.02 * min(found)
 
 
