@@ -18,7 +18,6 @@ from compiler.ir import Convolution
 from compiler.policy import OFF, SUPPORTED, Policy
 from compiler.tile.depthwise import DepthwiseProblem, DepthwiseTiling, order_of
 from compiler.tile.geometry import merge
-from compiler.tile.parts import DIRECT
 from hw.arch.config import AcceleratorConfig
 from hw.arch.program import Tensor
 from hw.arch.winograd import Algorithm
@@ -138,35 +137,3 @@ def plan(
         # What is said about the one algorithm there is counts for the layer.
         why = refused[TILED.name]
     return decide(found, refused, why, config, policy)
-
-
-def pair_record(
-    op: Convolution, source: Tensor, config: AcceleratorConfig, policy: Policy
-) -> dict[str, Any]:
-    """Record of a depthwise pair, whose first convolution keeps lines; {} without hfa."""
-    if "hfa" not in config.features:
-        return {}
-    why = general_refusal(config, policy) or _left(op, source, config, policy)
-    return {
-        "hfa": {
-            "chosen": DIRECT.name,
-            "objective": policy.objective,
-            "asked": policy.hfa,
-            "reason": why or "tiles keep no lines, which a depthwise pair needs",
-            "candidates": {},
-            "refused": {},
-        }
-    }
-
-
-def _left(op: Convolution, source: Tensor, config: AcceleratorConfig, policy: Policy) -> str | None:
-    """What tiles would save of a pair's products, where these are the objective."""
-    if policy.objective != "multiplications" or refusal(op, TILED) is not None:
-        return None
-    direct = problem_of(op, source, config)
-    ways = [direct, dataclasses.replace(direct, algorithm=TILED)]
-    before, after = (way.whole_map_multiplications() for way in ways)
-    return (
-        f"{op.name} stays in mode DEPTHWISE inside a pair: on its own, {TILED.name} would save "
-        f"{before - after:,} of its {before:,} multiplications"
-    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 
 from compiler.ir import AnyOperation, Graph
-from compiler.ops import Chain, Convolution, DepthwisePair, Region
+from compiler.ops import Chain, Convolution, Region
 
 
 def in_order(graph: Graph) -> Graph:
@@ -36,4 +36,4 @@ def in_order(graph: Graph) -> Graph:
 
 def _long(op: AnyOperation) -> bool:
     """Whether constant weights pass the array."""
-    return isinstance(op, Convolution | Chain | DepthwisePair | Region)
+    return isinstance(op, Convolution | Chain | Region)

@@ -21,11 +21,11 @@ from compiler.emit.streams import Stream
 from compiler.emit.transfers import Strided, tensor_of
 from compiler.flow.places import Settled
 from compiler.flow.views import Where
-from compiler.fused.estimate import Cost
 from compiler.ir import Convolution, Enter, LoopEnd, Pairwise
 from compiler.lower.pairwise import spread_operand, whole_layer
 from compiler.lower.parted import Parting
 from compiler.policy import Policy
+from compiler.regions.estimate import Cost
 from compiler.tile.convolution_cost import LOAD_OVERHEAD, STORE_OVERHEAD
 from compiler.tile.depthwise import suits
 from hw.arch.config import AcceleratorConfig

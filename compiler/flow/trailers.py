@@ -17,10 +17,10 @@ from compiler.emit.emitter import Emitter, RefusedError, holds
 from compiler.flow.followers import laid, pointwise, where
 from compiler.flow.liveness import in_emission
 from compiler.flow.places import Settled
-from compiler.fused.estimate import Cost
 from compiler.ir import AttentionPool, Convolution, Enter, LoopEnd
 from compiler.lower.attention_pool import dot_of, sizes_of
 from compiler.policy import Policy
+from compiler.regions.estimate import Cost
 from compiler.tile.attention_pool import choose, trailing
 from compiler.tile.depthwise import suits
 from hw.arch.config import AcceleratorConfig

@@ -17,7 +17,6 @@ from compiler.lower import (
     chain,
     concat,
     convolution,
-    depthwise_pair,
     join,
     loop_enter,
     loop_leave,
@@ -46,7 +45,6 @@ from compiler.ops import (
     Chain,
     Concat,
     Convolution,
-    DepthwisePair,
     Enter,
     Join,
     Leave,
@@ -121,8 +119,6 @@ def lowering(op: AnyOperation) -> Lowering[Any]:
             return loop_put.LOWERING
         case Chain():
             return chain.LOWERING
-        case DepthwisePair():
-            return depthwise_pair.LOWERING
         case AttentionPool():
             return attention_pool.LOWERING
         case Region():

@@ -14,12 +14,12 @@ from compiler.array.matmul import product_of
 from compiler.array.matrices import form_of
 from compiler.emit.emitter import Emitter, RefusedError
 from compiler.emit.transfers import tensor_of
-from compiler.fused.estimate import Cost
 from compiler.lower.base import Laid, Lanes, Placed
 from compiler.lower.contracts import lanes_differ
 from compiler.lower.groups import lacks_fold
 from compiler.ops import AttentionPool
 from compiler.policy import Policy
+from compiler.regions.estimate import Cost
 from compiler.tensor import TensorType
 from compiler.tile import matmul
 from compiler.tile.attention_pool import PoolTiling, Sizes, choose

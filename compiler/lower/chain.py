@@ -7,15 +7,19 @@ from typing import Any, assert_never
 
 from compiler.array import depthwise_choice
 from compiler.array.bound import least_cycles
-from compiler.emit.emitter import Emitter
-from compiler.fused import choice, emission
+from compiler.array.tail import Tail
+from compiler.emit.emitter import Emitter, RefusedError
 from compiler.lower import convolution, temporal_residual
-from compiler.lower.base import Laid, Lanes, Lowering
-from compiler.lower.contracts import first_of, not_dense
+from compiler.lower.base import Laid, Lanes, Placed
+from compiler.lower.contracts import first_of, lanes_differ, not_dense
 from compiler.ops import Chain, Convolution, TemporalResidual
-from compiler.ops.chain import Stage
+from compiler.ops.chain import Member
 from compiler.policy import Policy
+from compiler.regions import choice
+from compiler.regions.emission import RegionEmission
+from compiler.regions.plan import Links
 from compiler.tensor import TensorType
+from compiler.tile.depthwise import order_of
 from hw.arch.config import AcceleratorConfig
 from hw.arch.layout import LaneMap, TensorLayout, ceil_div
 from hw.arch.program import Tensor
@@ -23,7 +27,7 @@ from hw.arch.winograd import Algorithm
 
 
 def _stage_refusal(
-    stage: Stage, operand: TensorType, result: TensorType, config: AcceleratorConfig
+    stage: Member, operand: TensorType, result: TensorType, config: AcceleratorConfig
 ) -> str | None:
     match stage:
         case Convolution():
@@ -35,21 +39,43 @@ def _stage_refusal(
 
 
 def _suits(stage: Convolution, algorithm: Algorithm) -> bool:
-    """Whether a stage can be computed so: the depthwise one in tiles, the temporal one along t."""
+    """Whether a stage can be computed so: a window in tiles, a dense one as its taps allow."""
     if stage.depthwise:
-        return depthwise_choice.refusal(stage, algorithm) is None
-    return stage.kernel[0] > 1 and not algorithm.spatial
+        return order_of(stage) == (0, 1, 2) and depthwise_choice.refusal(stage, algorithm) is None
+    return (stage.kernel[0] > 1 or not algorithm.temporal) and (
+        max(stage.kernel[1:]) > 1 or not algorithm.spatial
+    )
 
 
-class ChainLowering(Lowering[Chain]):
-    """Temporal residual, temporal, depthwise and pointwise convolution at once."""
+def emitted(
+    emitter: Emitter, op: Chain, source: Tensor, target: Tensor, tail: Tail | None = None
+) -> dict[str, Any]:
+    """Emit a chain, and what is done with its results; returns the tiling for the report.
+
+    Raises
+    ------
+    RefusedError
+        If no strip fits the memories.
+    """
+    config, policy = emitter.config, emitter.policy
+    plans = choice.ranked(Links.of(op, source, target, tail), config, policy)
+    if not plans:
+        raise RefusedError(
+            f"{op.name} (Chain): no strip of {len(op.stages)} operators fits {config.name}"
+        )
+    RegionEmission(emitter, plans[0]).emit()
+    return choice.describe(plans, config, policy)
+
+
+class ChainLowering(Placed[Chain]):
+    """Convolutions, and what prepares their operand, at once."""
 
     operation = Chain
     limits = ()
 
     def kind(self, op: Chain, config: AcceleratorConfig) -> str:
-        """One kind."""
-        return "chain"
+        """By whether channels are mixed."""
+        return "chain_depthwise" if op.by_block else "chain"
 
     def refusal(
         self,
@@ -64,24 +90,38 @@ class ChainLowering(Lowering[Chain]):
             why = _stage_refusal(stage, operand, result, config)
             if why is not None:
                 return f"{stage.name}: {why}"
-        return None if policy is None else choice.refusal(op, inputs[0], output, config, policy)
+        if policy is None:
+            return super().refusal(op, inputs, output, config, policy)
+        return choice.refusal(op, inputs[0], output, config, policy)
+
+    def misfit(
+        self, op: Chain, sources: Sequence[Tensor], target: Tensor, config: AcceleratorConfig
+    ) -> str | None:
+        """Stages in strips that fit."""
+        return choice.misfit(op, sources[0], target, config)
 
     def contract(
         self, op: Chain, sources: Sequence[TensorLayout], result: TensorLayout
     ) -> str | None:
-        """Dense, as what lies between its stages."""
+        """Lanes are kept; dense, where channels are mixed."""
+        if op.by_block:
+            return lanes_differ(sources[0], result)
         return first_of(not_dense(layout) for layout in (sources[0], result))
 
     def lanes(self, op: Chain) -> Lanes:
-        """Dense."""
-        return Lanes.OWN
+        """Those of the operand, or dense."""
+        return Lanes.KEPT if op.by_block else Lanes.OWN
 
     def demands(self, op: Chain, maps: Sequence[LaneMap]) -> list[LaneMap] | None:
-        """A dense operand."""
+        """A dense operand, where channels are mixed."""
+        if op.by_block:
+            return super().demands(op, maps)
         return [LaneMap.dense(maps[0].channels, maps[0].lanes)]
 
     def result(self, op: Chain, maps: Sequence[LaneMap], channels: int) -> LaneMap:
-        """Dense."""
+        """As `lanes` says."""
+        if op.by_block:
+            return super().result(op, maps, channels)
         return LaneMap.dense(channels, maps[0].lanes)
 
     def scratch(self, op: Chain, source: TensorLayout) -> int:
@@ -102,6 +142,8 @@ class ChainLowering(Lowering[Chain]):
         for stage, operand, _ in op.links([sources[0].type], result.type):
             if isinstance(stage, Convolution):
                 layout = TensorLayout.dense(operand.shape, config.lane_block)
+                if op.by_block:
+                    layout = TensorLayout(sources[0].layout.lane_map, *operand.shape[1:])
                 tried = [a for a in algorithms if _suits(stage, a)]
                 array += least_cycles(stage, layout, operand, tried, config)
                 beats += ceil_div(stage.weight.size, config.port.bytes)
@@ -111,7 +153,7 @@ class ChainLowering(Lowering[Chain]):
         self, emitter: Emitter, op: Chain, sources: Sequence[Tensor], target: Tensor
     ) -> dict[str, Any]:
         """Strip by strip."""
-        return emission.lower(emitter, op, sources[0], target)
+        return emitted(emitter, op, sources[0], target)
 
 
 LOWERING = ChainLowering()

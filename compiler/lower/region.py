@@ -16,10 +16,6 @@ from compiler.emit.emitter import Emitter, RefusedError
 from compiler.emit.streams import check
 from compiler.emit.transfers import tensor_of
 from compiler.emit.vector import elementwise_rows
-from compiler.fused import emission
-from compiler.fused.choice import best, cost_of
-from compiler.fused.estimate import Cost
-from compiler.fused.plan import Links
 from compiler.lower import chain, convolution, pairwise, pool
 from compiler.lower.base import Laid, Lanes, Placed
 from compiler.lower.contracts import first_of, lanes_differ, not_dense
@@ -27,6 +23,9 @@ from compiler.lower.pool import pool_layer
 from compiler.lower.windows import Most
 from compiler.ops import Chain, Convolution, Pairwise, Pool, Region
 from compiler.policy import Policy
+from compiler.regions.choice import best
+from compiler.regions.estimate import Cost
+from compiler.regions.plan import Links
 from compiler.tensor import TensorType
 from compiler.tile.convolution_cost import LOAD_OVERHEAD, STORE_OVERHEAD
 from compiler.tile.depthwise import suits
@@ -148,8 +147,9 @@ class RegionLowering(Placed[Region]):
             return "an operand is repeated"
         if "vector" not in config.features:
             return f"configuration {config.name} has no vector unit"
-        if isinstance(first, Convolution) and suits(first, config):
-            return f"{first.name} runs in mode DEPTHWISE"
+        made = first.stages[-1] if isinstance(first, Chain) else first
+        if isinstance(made, Convolution) and suits(made, config):
+            return f"{made.name} runs in mode DEPTHWISE"
         if isinstance(first, Convolution) and first.pool is not None:
             return f"{first.name} has a fused pool"
         lanes = config.lane_block
@@ -253,7 +253,7 @@ class RegionLowering(Placed[Region]):
         tail = _tail(op, sources, target, made, emitter.config)
         if isinstance(first, Chain):
             assert isinstance(tail, Tail), "passes/region.py"
-            report = emission.lower(emitter, first, sources[0], made, tail)
+            report = chain.emitted(emitter, first, sources[0], made, tail)
         else:
             report = choice.lower(emitter, first, sources[0], made, tail)
         return report | {"parts": [part.name for part in op.parts]}
@@ -282,7 +282,7 @@ def _costs(
             plan = best(Links.of(first, sources[0], made, each), config, policy)
             if plan is None:
                 raise RefusedError(f"no strip of its {len(first.stages)} operators fits")
-            found.append(cost_of(plan))
+            found.append(plan.cost)
         else:
             found.append(
                 Cost.of_dense(choice.plan(first, sources[0], made, config, policy, each)[0])

@@ -12,7 +12,7 @@ from compiler.ops.attention_pool import AttentionPool
 from compiler.ops.axis_mean import AxisMean
 from compiler.ops.base import Operation, Table, apply_table, stored_codes
 from compiler.ops.batched_matmul import BatchedMatMul
-from compiler.ops.chain import Chain, DepthwisePair
+from compiler.ops.chain import Chain
 from compiler.ops.convolution import Convolution
 from compiler.ops.group import MOST_OF_A_BYTE, ArgMax, Normalize, Softmax
 from compiler.ops.join import Join, Predicate
@@ -47,7 +47,6 @@ AnyOperation: TypeAlias = (
     | Stack
     | Put
     | Chain
-    | DepthwisePair
     | AttentionPool
     | Region
 )
@@ -63,7 +62,6 @@ __all__ = [
     "Chain",
     "Concat",
     "Convolution",
-    "DepthwisePair",
     "Enter",
     "Join",
     "Leave",

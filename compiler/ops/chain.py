@@ -11,12 +11,47 @@ from compiler.ops.convolution import Convolution
 from compiler.ops.residual import TemporalResidual
 from compiler.tensor import Codes, GraphError, Shape, TensorType
 
-Stage: TypeAlias = Convolution | TemporalResidual
+Member: TypeAlias = Convolution | TemporalResidual
 """What a chain can be made of."""
+RESIDUAL, TEMPORAL, POINTWISE, WINDOW, ALONG_TIME, OTHER = (
+    "residual", "temporal", "pointwise", "window", "along time", "other",
+)  # fmt: skip
+PATTERNS = frozenset(
+    {
+        (RESIDUAL, TEMPORAL, WINDOW, POINTWISE),
+        (RESIDUAL, POINTWISE, WINDOW, POINTWISE),
+        (TEMPORAL, WINDOW, POINTWISE),
+        (POINTWISE, WINDOW, POINTWISE),
+        (WINDOW, POINTWISE),
+        (WINDOW, ALONG_TIME),
+    }
+)
+"""Kinds of operators that are tried, and joined where that is better. The back end can join more
+than these: any that it does not refuse."""
+
+
+def kinds(stages: Sequence[Member]) -> tuple[str, ...]:
+    """The kind of each operator, as patterns have it."""
+    return tuple(map(_kind, stages))
+
+
+def _kind(op: Member) -> str:
+    if isinstance(op, TemporalResidual):
+        return RESIDUAL
+    lines = op.kernel[1:] == op.stride[1:] == (1, 1)
+    lines = lines and not any((*op.pad_begin[1:], *op.pad_end[1:]))
+    frames = op.kernel[0] == op.stride[0] == 1 and not op.pad_begin[0] and not op.pad_end[0]
+    if op.groups == 1 and lines:
+        return POINTWISE if frames else TEMPORAL
+    if not op.depthwise or op.dilation != (1, 1, 1):
+        return OTHER
+    if lines:
+        return ALONG_TIME if op.kernel[0] > 1 else OTHER
+    return WINDOW if frames and op.kernel[1:] != (1, 1) else OTHER
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class Joined(Operation):
+class Chain(Operation):
     """Operators of one operand each, applied one after another.
 
     The values between them are no values of the graph: nothing else reads them and they are not
@@ -28,15 +63,20 @@ class Joined(Operation):
     between: type of every stage's result but the last one's.
     """
 
-    stages: tuple[Stage, ...]
+    stages: tuple[Member, ...]
     between: tuple[TensorType, ...]
+
+    @property
+    def by_block(self) -> bool:
+        """Channels are computed by themselves: lanes are kept."""
+        return all(isinstance(stage, Convolution) and stage.depthwise for stage in self.stages)
 
     def links(
         self, inputs: Sequence[TensorType], output: TensorType
-    ) -> Iterator[tuple[Stage, TensorType, TensorType]]:
+    ) -> Iterator[tuple[Member, TensorType, TensorType]]:
         """Every stage with the types of its operand and its result."""
-        kinds = (inputs[0], *self.between, output)
-        yield from zip(self.stages, kinds[:-1], kinds[1:], strict=True)
+        types = (inputs[0], *self.between, output)
+        yield from zip(self.stages, types[:-1], types[1:], strict=True)
 
     def infer(self, inputs: Sequence[TensorType]) -> Shape:
         self.check_arity(inputs, 1)
@@ -61,36 +101,5 @@ class Joined(Operation):
         return codes
 
     def macs(self, inputs: Sequence[TensorType]) -> int:
-        kinds = (inputs[0], *self.between)
-        return sum(s.macs([kind]) for s, kind in zip(self.stages, kinds, strict=True))
-
-
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class Chain(Joined):
-    """[Temporal residual,] [temporal,] depthwise and pointwise convolution."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class DepthwisePair(Joined):
-    """A depthwise convolution of each frame, and one over time alone."""
-
-    @property
-    def spatial(self) -> Convolution:
-        """The first one."""
-        first = self.stages[0]
-        assert isinstance(first, Convolution), self.name
-        return first
-
-    @property
-    def temporal(self) -> Convolution:
-        """The second one."""
-        last = self.stages[-1]
-        assert isinstance(last, Convolution), self.name
-        return last
-
-    def check(self, inputs: Sequence[TensorType], output: TensorType) -> None:
-        super().check(inputs, output)
-        if len(self.stages) != 2 or not all(
-            isinstance(stage, Convolution) and stage.depthwise for stage in self.stages
-        ):
-            raise self.error("it is two depthwise convolutions")
+        types = (inputs[0], *self.between)
+        return sum(s.macs([kind]) for s, kind in zip(self.stages, types, strict=True))

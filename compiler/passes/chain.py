@@ -1,80 +1,23 @@
-"""Join separable blocks whose inner maps need not leave the chip."""
+"""Join operators whose inner maps need not leave the chip."""
 
 from __future__ import annotations
 
-from compiler.ir import (
-    AnyOperation,
-    Chain,
-    Concat,
-    Convolution,
-    DepthwisePair,
-    Graph,
-    TemporalResidual,
-)
-from compiler.ops.chain import Stage
+from collections.abc import Iterator
+
+from compiler.ir import AnyOperation, Chain, Concat, Convolution, Graph, TemporalResidual
+from compiler.ops.chain import PATTERNS, Member, kinds
 from compiler.passes.base import Accept, Outcome, Pass
+
+LONGEST = max(map(len, PATTERNS))
 
 
 def _fuse_chains(graph: Graph, accept: Accept) -> Outcome:
-    """Chains, then pairs of what is left."""
-    chains = _fuse_pointwise(graph, accept)
-    pairs = _fuse_pairs(chains.graph, accept)
-    return Outcome(
-        pairs.graph, (*chains.applied, *pairs.applied), (*chains.refused, *pairs.refused)
-    )
-
-
-def _fuse_pairs(graph: Graph, accept: Accept) -> Outcome:
-    """A depthwise convolution of frames and the one over time behind it to one operator."""
+    """The longest run of operators that ends with each one, is a pattern and is accepted."""
     applied: list[str] = []
     refused: list[tuple[str, str]] = []
     for op in graph.ops:
-        if not isinstance(op, Convolution) or not _over_time(op):
-            continue
-        first = _only_reader(graph, op)
-        if first is None or not _window(first):
-            continue
-        assert isinstance(first, Convolution)
-        if graph.path(first.output) != graph.path(op.output):
-            continue
-        pair = DepthwisePair(
-            name=op.name,
-            inputs=first.inputs,
-            output=op.output,
-            stages=(first, op),
-            between=(graph.type(first.output),),
-        )
-        why = accept(pair, graph.input_types(pair), graph.type(pair.output))
-        if why is not None:
-            refused.append((f"{first.name}, {op.name}", why))
-            continue
-        ops: list[AnyOperation] = [pair if o is op else o for o in graph.ops]
-        graph = graph.replaced(o for o in ops if o is not first)
-        applied.append(f"{first.name}, {op.name}: joined, the map between stays on chip")
-    return Outcome(graph, tuple(applied), tuple(refused))
-
-
-def _over_time(op: Convolution) -> bool:
-    """Depthwise, with taps along time alone."""
-    return (
-        op.depthwise
-        and op.pool is None
-        and op.kernel[0] > 1
-        and op.kernel[1:] == op.stride[1:] == (1, 1)
-        and op.dilation == (1, 1, 1)
-        and not any((*op.pad_begin[1:], *op.pad_end[1:]))
-    )
-
-
-def _fuse_pointwise(graph: Graph, accept: Accept) -> Outcome:
-    """[Temporal residual,] temporal, depthwise and pointwise convolution to one operator."""
-    applied: list[str] = []
-    refused: list[tuple[str, str]] = []
-    for op in graph.ops:
-        if not isinstance(op, Convolution) or not _pointwise(op):
-            continue
-        for stages in _chains(graph, op):
-            chain = _joined(graph, stages)
+        for stages in _runs(graph, op):
+            chain = _joined(graph, op, stages)
             names = ", ".join(stage.name for stage in stages)
             why = accept(chain, graph.input_types(chain), graph.type(chain.output))
             if why is not None:
@@ -88,29 +31,34 @@ def _fuse_pointwise(graph: Graph, accept: Accept) -> Outcome:
     return Outcome(graph, tuple(applied), tuple(refused))
 
 
-def _joined(graph: Graph, stages: list[Stage]) -> Chain:
+def _runs(graph: Graph, last: AnyOperation) -> Iterator[tuple[Member, ...]]:
+    """Operators that end with one, each the only reader of the one before, longest first."""
+    if not isinstance(last, Convolution | TemporalResidual):
+        return
+    found: list[tuple[Member, ...]] = []
+    stages: tuple[Member, ...] = (last,)
+    while len(stages) < LONGEST:
+        producer = _only_reader(graph, stages[0])
+        if not isinstance(producer, Convolution | TemporalResidual) or _pooled(producer):
+            break
+        if graph.path(producer.output) != graph.path(last.output):
+            break
+        stages = (producer, *stages)
+        if kinds(stages) in PATTERNS:
+            found.insert(0, stages)
+    for run in found:
+        if _by_block(run) or _whole_segments(graph, run[0].inputs[0]):
+            yield run
+
+
+def _joined(graph: Graph, op: AnyOperation, stages: tuple[Member, ...]) -> Chain:
     return Chain(
-        name=stages[-1].name,
+        name=op.name,
         inputs=stages[0].inputs,
-        output=stages[-1].output,
-        stages=tuple(stages),
+        output=op.output,
+        stages=stages,
         between=tuple(graph.type(stage.output) for stage in stages[:-1]),
     )
-
-
-def _chains(graph: Graph, last: Convolution) -> list[list[Stage]]:
-    """Every chain that ends with a pointwise convolution, longest first."""
-    found: list[list[Stage]] = []
-    stages: list[Stage] = [last]
-    for matches in (_window, _temporal, _residual):
-        producer = _only_reader(graph, stages[0])
-        if producer is None or not matches(producer):
-            break
-        assert isinstance(producer, Convolution | TemporalResidual)
-        stages = [producer, *stages]
-        if _whole_segments(graph, producer.inputs[0]):
-            found.insert(0, stages)
-    return found
 
 
 def _only_reader(graph: Graph, op: AnyOperation) -> AnyOperation | None:
@@ -119,39 +67,13 @@ def _only_reader(graph: Graph, op: AnyOperation) -> AnyOperation | None:
     return graph.producers().get(name) if graph.uses()[name] == 1 else None
 
 
-def _pointwise(op: Convolution) -> bool:
-    return (
-        op.kernel == op.stride == (1, 1, 1)
-        and op.groups == 1
-        and not any((*op.pad_begin, *op.pad_end))
-    )
+def _pooled(op: Member) -> bool:
+    return isinstance(op, Convolution) and op.pool is not None
 
 
-def _window(op: AnyOperation) -> bool:
-    return (
-        isinstance(op, Convolution)
-        and op.depthwise
-        and op.pool is None
-        and op.kernel[0] == 1
-        and op.kernel[1:] != (1, 1)
-        and op.stride[0] == 1
-        and op.dilation == (1, 1, 1)
-        and (op.pad_begin[0], op.pad_end[0]) == (0, 0)
-    )
-
-
-def _temporal(op: AnyOperation) -> bool:
-    return (
-        isinstance(op, Convolution)
-        and op.groups == 1
-        and op.pool is None
-        and op.kernel[1:] == op.stride[1:] == (1, 1)
-        and not any((*op.pad_begin[1:], *op.pad_end[1:]))
-    )
-
-
-def _residual(op: AnyOperation) -> bool:
-    return isinstance(op, TemporalResidual)
+def _by_block(stages: tuple[Member, ...]) -> bool:
+    """Whether lanes are kept, whatever they are."""
+    return all(isinstance(stage, Convolution) and stage.depthwise for stage in stages)
 
 
 def _whole_segments(graph: Graph, name: str) -> bool:
@@ -160,7 +82,9 @@ def _whole_segments(graph: Graph, name: str) -> bool:
     while op is not None:
         if isinstance(op, Concat) and op.axis == 0:
             return False
-        if isinstance(op, Chain) or (isinstance(op, Convolution) and not op.depthwise):
+        if isinstance(op, Convolution) and not op.depthwise:
+            return True
+        if isinstance(op, Chain) and not op.by_block:
             return True
         op = graph.producers().get(op.inputs[0])
     return True

@@ -295,12 +295,6 @@ class DepthwiseProblem:
             multiplications=self.multiplications(results * taps, tiles),
         )
 
-    def whole_map_multiplications(self) -> int:
-        """`DepthwiseWork.multiplications` of a map that is not cut."""
-        x, y, t = (self.axes[d].out for d in self.order)
-        sums = x * y * t * self.blocks * self.passes * self.time_taps
-        return self.multiplications(sums, self.tiles(x, y) * t * self.blocks)
-
     def tiles(self, across: int, lines: int) -> int:
         """Tiles of 2×2 results of a part of a map."""
         return ceil_div(across, STRIP_LINES) * ceil_div(lines, STRIP_LINES)

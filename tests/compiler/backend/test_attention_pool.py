@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from compiler.backend.build import generate
 from compiler.emit.emitter import Emitter
-from compiler.fused.estimate import Cost
 from compiler.ir import (
     AttentionPool,
     BatchedMatMul,
@@ -24,6 +23,7 @@ from compiler.ir import (
 from compiler.lower import attention_pool, refusal
 from compiler.passes.region import FUSE_REGIONS
 from compiler.policy import OBJECTIVES, Policy
+from compiler.regions.estimate import Cost
 from compiler.tile.attention_pool import candidates, pool_window
 from hw.arch.axes import merged
 from hw.arch.fold_numerics import Dot

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from compiler.backend.build import generate
-from compiler.fused import emission, stages
-from compiler.fused.stages import GemmStage
 from compiler.ir import Graph
+from compiler.regions import constants, dense
+from compiler.regions.dense import DenseStage
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode, Load, Space
 from sim.backend import Options
@@ -32,7 +32,7 @@ def test_constants_come_again_in_every_strip():
     graph, config = streamed()
     program = generate(graph, config)
     held = program.layers[0].tiling["held"]
-    assert held["temporal"] == "3 of 12" and held["window"] == "2 of 8"
+    assert held["t"] == "3 of 12" and held["s"] == "2 of 8"
     loads = [
         (n, i)
         for n, i in enumerate(program.instructions)
@@ -93,7 +93,7 @@ def test_parts_take_turns_where_the_array_is_no_longer_busy_than_the_drain(monke
     behind = "".join(order[len(order) // 2 :])
     assert "TPPT" in behind and "TT" not in behind
     taken = cycles_of(graph, config)
-    monkeypatch.setattr(GemmStage, "brief", False)
+    monkeypatch.setattr(DenseStage, "brief", False)
     assert taken < cycles_of(graph, config)
 
 
@@ -104,14 +104,14 @@ def test_a_transform_that_nothing_hides_is_short(monkeypatch):
     parts = [i for i in program.instructions if isinstance(i, Array) and i.mode == ArrayMode.HFA]
     assert parts and all(i.counts[3] > 1 for i in parts)
     taken = cycles_of(graph, config)
-    monkeypatch.setattr(stages, "CUTS", (1,))
+    monkeypatch.setattr(dense, "CUTS", (1,))
     assert taken < cycles_of(graph, config)
 
 
 def test_transfers_of_constants_are_short(monkeypatch):
     """They let what the array waits for in between; together they are the same constants."""
     graph, config = streamed()
-    monkeypatch.setattr(emission, "PIECE_BEATS", 7)
+    monkeypatch.setattr(constants, "PIECE_BEATS", 7)
     program = generate(graph, config)
     spaces = (Space.WEIGHT, Space.PARAMETER)
     loads = [i for i in program.instructions if isinstance(i, Load) and i.space in spaces]

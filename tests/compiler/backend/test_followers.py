@@ -13,9 +13,9 @@ from compiler.array.follower import Follower
 from compiler.backend.build import emit, lay_out
 from compiler.emit.emitter import RefusedError
 from compiler.flow import followers, liveness
-from compiler.fused.estimate import NEVER, Cost
 from compiler.ir import PairwiseKind, Slice
 from compiler.policy import ALL, OBJECTIVES, Policy
+from compiler.regions.estimate import NEVER, Cost
 from hw.arch.isa import Array, Drain, Load, Space, Store, Unit
 from sim.backend import Options
 from sim.backends import make_backend

@@ -14,9 +14,8 @@ from compiler.array.forms import axes_of, jobs
 from compiler.array.phases import COUNTS, least_share, phases
 from compiler.backend.build import generate
 from compiler.emit.transfers import tensor_of
-from compiler.fused.plan import Links
-from compiler.fused.sizing import temporal_forms
 from compiler.policy import Policy
+from compiler.regions.dense import forms
 from compiler.tensor import CompilerError
 from hw.arch.isa import Array, Permute
 from hw.arch.layout import LaneMap
@@ -185,8 +184,8 @@ def test_a_chain_with_few_inner_channels_is_right(mid):
     op, inner = graph.ops[0].stages[0], graph.ops[0].between[0]
     source, made = tensor_of(graph.type("x"), 4), tensor_of(inner, 4)
     assert only(lambda job: True)(op, source, made, config)
-    links = Links.of(graph.ops[0], source, tensor_of(graph.type("y"), 4))
-    assert all(job.phases is None for job, _ in temporal_forms(links, config, Policy()))
+    found = list(forms(op, source, made, config, Policy(), leads=True))
+    assert found and all(job.phases is None for job in found)
     assert execute(graph, config).differing() == []
 
 

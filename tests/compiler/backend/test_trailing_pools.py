@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from compiler.backend.build import emit, lay_out
 from compiler.emit.emitter import RefusedError
 from compiler.flow import liveness, trailers
-from compiler.fused.estimate import NEVER, Cost
 from compiler.ir import Concat, verify
 from compiler.policy import OBJECTIVES, Policy
+from compiler.regions.estimate import NEVER, Cost
 from compiler.tile import attention_pool as tilings
 from compiler.tile.attention_pool import Sizes, trailing
 from hw.arch.isa import Array, Fold, FoldOp, Load, Unit

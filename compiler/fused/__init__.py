@@ -1,1 +1,0 @@
-"""Chains of convolutions that are computed strip by strip without leaving the chip."""
