@@ -107,6 +107,7 @@ class Accelerator(wiring.Component):
             supervisor.port_idle.eq(core.port_idle),
             core.clear.eq(supervisor.clear),
             core.run.eq(supervisor.run),
+            core.goes_on.eq(supervisor.goes_on),
             core.settings.eq(registers.settings),
             registers.status.eq(supervisor.status),
             registers.clear.eq(supervisor.clear),

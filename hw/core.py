@@ -45,7 +45,8 @@ class Core(wiring.Component):
     Members
     -------
     clear: In; a copy of it per unit resets everything one cycle later.
-    run: In; while low nothing new is started. settings: In(settings_layout).
+    run: In; while low nothing new is started. goes_on: In, `run` will be high in the next cycle.
+    settings: In(settings_layout).
     ar, aw: Out(stream) of `address_layout`; w: Out(stream) of (data, last).
     r_valid, r_data, r_response, r_last, b_valid, b_response: In; always accepted.
     halt, halt_code, index, dispatched_index: Out, of the sequencer.
@@ -63,6 +64,7 @@ class Core(wiring.Component):
             {
                 "clear": In(1),
                 "run": In(1),
+                "goes_on": In(1),
                 "settings": In(settings_layout()),
                 "ar": Out(stream.Signature(address_layout())),
                 "aw": Out(stream.Signature(address_layout())),
@@ -135,8 +137,12 @@ class Core(wiring.Component):
             if unit not in self._units:
                 continue
             name = unit.name.lower()
+            late = unit is Unit.ARRAY and "hfa" in config.features
             queue = UnitQueue(
-                unit_layout(unit), kept_bits(unit, config.features), config.queue_depth
+                unit_layout(unit),
+                kept_bits(unit, config.features),
+                config.queue_depth,
+                Unit.DRAIN if late else None,
             )
             m.submodules[f"queue_{name}"] = queue
             self._add(m, name, self._units[unit], queue.reset)
@@ -152,6 +158,8 @@ class Core(wiring.Component):
                 self.issue[unit].eq(queue.o.valid & queue.o.ready),
                 self.done[unit].eq(side.done),
             ]
+            if late:
+                m.d.comb += self._units[unit].drained.eq(queue.arrived)
             count_completed(m, completed[unit], reset, side.done)
         return waiting
 
@@ -235,7 +243,7 @@ class Core(wiring.Component):
         connect(m, port.aw, flipped(self.aw))
         connect(m, store.w, flipped(self.w))
         m.d.comb += [
-            port.enable.eq(self.run),
+            port.enable.eq(self.goes_on),
             port.r_valid.eq(self.r_valid),
             port.r_data.eq(self.r_data),
             port.r_response.eq(self.r_response),

@@ -8,7 +8,8 @@ must not overtake:
   DRAM: on bytes, compiler/emit/combs.py);
 * two users of one port of one bank of activations or weights (each has one read and one write
   port);
-* ARRAY and DRAIN on one accumulator bank.
+* ARRAY and DRAIN on one accumulator bank. Where an ARRAY in mode HFA has to wait for DRAIN for that
+  alone, it is `late`: it reads and transforms before that wait is over.
 
 The order inside a unit is implicit: units issue and complete in order, and ARRAY, the only one
 that issues before its predecessor is done, touches accumulators in stream order.
@@ -29,7 +30,16 @@ from collections.abc import Iterator
 from compiler.emit.combs import Comb
 from compiler.emit.flight import UNITS, ZERO, Clock, Flight, Port, Use
 from hw.arch.config import AcceleratorConfig
-from hw.arch.isa import MAX_WAIT, Load, Scalar, Store, Unit, UnitInstruction
+from hw.arch.isa import (
+    MAX_WAIT,
+    Array,
+    ArrayMode,
+    Load,
+    Scalar,
+    Store,
+    Unit,
+    UnitInstruction,
+)
 from hw.arch.walk import Access, Memory, accesses, bank_rows
 
 SEQUENCER = -1
@@ -72,20 +82,28 @@ class DependencyTracker:
         touched = accesses(instruction, self._config)
         clocks = self._clocks[unit]
         known = self._known(unit)
-        needed = list(known)
+        # Accumulators are shared with DRAIN alone, and what mode HFA needs of it is told apart.
+        needed, accumulators = list(known), list(known)
         comb = None
         if reach:
             touched = [_moved(access, reach) for access in touched]
         elif isinstance(instruction, Load | Store):
             comb = Comb.of(instruction, self._config.port.bytes)
+        transforms = isinstance(instruction, Array) and instruction.mode == ArrayMode.HFA
         for access in touched:
-            self._conflicts(unit, access, comb, needed)
+            apart = transforms and access.memory is Memory.ACCUMULATOR
+            self._conflicts(unit, access, comb, accumulators if apart else needed)
         needed[unit] = known[unit]
-        waits, clock = self._waits(known, needed)
+        if transforms:
+            waits, late, clock = self._transforming(known, needed, accumulators[Unit.DRAIN])
+        else:
+            (waits, clock), late = self._waits(known, needed), False
         clocks.append(clock)
         number = len(clocks)
         for access in touched:
             self._remember(unit, number, access, comb)
+        if isinstance(instruction, Array):
+            return dataclasses.replace(instruction, waits=waits, late=int(late))
         return dataclasses.replace(instruction, waits=waits)
 
     def scalar(self, instruction: Scalar) -> Scalar:
@@ -152,6 +170,29 @@ class DependencyTracker:
             if low <= access.high and access.low <= high and _meet(comb, theirs):
                 needed[other] = number
                 return
+
+    def _transforming(
+        self, known: Clock, needed: list[int], drained: int
+    ) -> tuple[Clock, bool, Clock]:
+        """Waits of an ARRAY in mode HFA, whether it is `late`, and its clock behind them.
+
+        Nothing is left out because a `late` wait implies it: at the issue that is not yet over.
+
+        Parameters
+        ----------
+        known: at its issue without waiting.
+        needed: at its issue.
+        drained: of DRAIN, when it touches accumulators.
+        """
+        waits, clock = self._waits(known, needed)
+        if drained <= clock[Unit.DRAIN]:
+            return waits, False, clock
+        late = not waits[Unit.DRAIN]
+        before = clock if late else known
+        wanted = list(before if late else needed)
+        wanted[Unit.DRAIN] = drained
+        more, clock = self._waits(before, wanted)
+        return (tuple(map(max, waits, more)) if late else more), late, clock
 
     def _waits(self, known: Clock, needed: list[int]) -> tuple[Clock, Clock]:
         """Distances to the needed instructions, without those implied by others; new clock."""

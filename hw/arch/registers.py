@@ -90,11 +90,11 @@ COUNTERS: tuple[str, ...] = (
 
 `cycles` counts from START_LATENCY cycles after the write of START until no burst is open.
 `<unit>_busy`: cycles with an instruction inside the unit; `_wait`: the head of its queue is held
-back by tokens; `_memory`: LOAD is busy and no beat arrives for it; STORE waits for a grant, a beat
-or a response and sends no beat. `instructions`: all that the sequencer dispatched or executed.
-`array_vectors`: vectors that entered the array and produced a sum. `array_products`: the products
-that the array formed, in units of rows × cols: one per vector, but in mode HFA_DEPTHWISE 16 / rows
-per tile (four results). Beats are per requester.
+back by tokens (a `late` wait is within ARRAY's busy time); `_memory`: LOAD is busy and no beat
+arrives for it; STORE waits for a grant, a beat or a response and sends no beat. `instructions`: all
+that the sequencer dispatched or executed. `array_vectors`: vectors that entered the array and
+produced a sum. `array_products`: the products that the array formed, in units of rows × cols: one
+per vector, but in mode HFA_DEPTHWISE 16 / rows per tile (four results). Beats are per requester.
 """
 
 COUNTER_BASE = 0x80

@@ -14,6 +14,7 @@ from hw.arch.isa import Array
 from hw.arch.timing import (
     BLOCK_CLAIM,
     FEED_LATENCY,
+    TOKEN_LATENCY,
     TRANSFORM_STAGE_LATENCY,
     TURN_LATENCY,
     array_latency,
@@ -27,6 +28,9 @@ from hw.arch.winograd_matrices import TRANSFORMS
 
 TRANSFORM_GAP = 2
 """Cycles between the last row that is read for one set of tiles and the first for the next."""
+
+LATE_RELEASE = TOKEN_LATENCY + 1
+"""Cycles from the `done` that a `late` wait is for until the first set streams."""
 
 
 def transform_levels(temporal: int, spatial: int) -> tuple[int, int, int]:
@@ -72,6 +76,8 @@ class ArrayTimes:
     start: address cycle of its first position.
     end: the next instruction may start; one cycle is between the two.
     done: its completion.
+    paced: the pace (hw/compute/transform/control.py), which is `transform_lead` ahead of the stream
+        and does not foresee the end of a `late` wait, is through with it.
     free: a next instruction in mode HFA with the same transforms is issued TRANSFORM_SHARED cycles
         later at the earliest; any other one in `end` − 1.
     """
@@ -79,6 +85,7 @@ class ArrayTimes:
     start: int
     end: int
     done: int
+    paced: int
     free: int
 
 
@@ -146,8 +153,12 @@ def array_slot(instruction: Array, config: AcceleratorConfig) -> int:
 
     A set takes as long as its stream or the transform of the next set of tiles.
     """
-    rows = array_points(instruction) * math.prod(instruction.counts[:3])
-    return max(array_set_stream(instruction, config), rows + TRANSFORM_GAP)
+    return max(array_set_stream(instruction, config), array_set_feed(instruction))
+
+
+def array_set_feed(instruction: Array) -> int:
+    """HFA: cycles in which the rows of one set are read, with the gap before them."""
+    return array_points(instruction) * math.prod(instruction.counts[:3]) + TRANSFORM_GAP
 
 
 def array_fill(instruction: Array, config: AcceleratorConfig) -> int:
@@ -164,7 +175,11 @@ def array_fill(instruction: Array, config: AcceleratorConfig) -> int:
 
 
 def array_times(
-    instruction: Array, config: AcceleratorConfig, issue: int, end_before: int
+    instruction: Array,
+    config: AcceleratorConfig,
+    issue: int,
+    before: ArrayTimes | None = None,
+    drained: int | None = None,
 ) -> ArrayTimes:
     """HFA: cycles of an instruction issued in cycle `issue`.
 
@@ -173,12 +188,26 @@ def array_times(
     instruction: in mode HFA.
     config: of the accelerator.
     issue: cycle of its issue.
-    end_before: `end` of the ARRAY instruction before it (its last address cycle + 1 if that is
-        not in mode HFA); 0 for the first.
+    before: of the ARRAY instruction before it; None for the first.
+    drained: `done` of the DRAIN that the instruction's `late` wait is for; None: of none.
     """
-    start = max(issue + array_fill(instruction, config), end_before)
-    last = start + (array_sets(instruction) - 1) * array_slot(instruction, config)
-    end = last + array_set_stream(instruction, config) + 1
+    stream, slot = array_set_stream(instruction, config), array_slot(instruction, config)
     lead = transform_lead(instruction.transform_t, instruction.transform_s, config)
-    done = end - 1 + array_latency(config)
-    return ArrayTimes(start, end, done, max(start, last - lead) + 1)
+    start = paced = issue + array_fill(instruction, config)
+    if before is not None:
+        start, paced = max(start, before.end), max(paced, before.paced + lead)
+    if drained is not None:
+        begin = drained + LATE_RELEASE
+        start, paced = max(start, begin), max(paced, begin + lead)
+    # The feed goes by the pace: the second set follows the first one as the pace has that.
+    last, more = start, (array_sets(instruction) - 1) * slot
+    if more:
+        last = max(start, paced + array_set_feed(instruction) - slot) + more
+    end, ahead = last + stream + 1, paced + more - lead
+    return ArrayTimes(
+        start=start,
+        end=end,
+        done=end - 1 + array_latency(config),
+        paced=ahead + stream + 1,
+        free=max(start, ahead) + 1,
+    )

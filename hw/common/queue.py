@@ -1,6 +1,6 @@
 """The instruction queue in front of a unit: holds instructions back until their waits are over."""
 
-from amaranth.hdl import Cat, Module, ResetInserter, ShapeCastable, Signal, ValueLike
+from amaranth.hdl import Cat, Module, ResetInserter, ShapeCastable, Signal, Value, ValueLike
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -20,11 +20,13 @@ def waits_over(targets: data.View, completed: data.View) -> ValueLike:
     targets: view of `target_layout`.
     completed: per unit, instructions completed since the start.
     """
-    held = []
-    for unit in Unit:
-        behind = (completed[unit] - targets[unit].count)[15]
-        held.append(targets[unit].enable & behind)
+    held = [targets[unit].enable & _behind(completed[unit], targets[unit].count) for unit in Unit]
     return ~Cat(*held).any()
+
+
+def _behind(completed: Value, count: Value) -> Value:
+    """Whether a counter has not reached a target."""
+    return (completed - count)[15]
 
 
 class UnitQueue(wiring.Component):
@@ -40,6 +42,10 @@ class UnitQueue(wiring.Component):
     released head stays released), and the head behind one taken in t is offered in
     t + `timing.QUEUE_INTERVAL` (2).
 
+    With `deferred` the wait for that unit does not hold an instruction whose field `late` is set:
+    `arrived` says whether it is over, of the instruction taken last. A counter that reaches the
+    target in cycle t makes `arrived` high in t + 2; so does no such wait, if it was taken in t.
+
     Only the fields that a unit needs are stored (`kept` of `queue_layout`): waits have become
     targets and register fields have been added to their addresses.
 
@@ -50,6 +56,7 @@ class UnitQueue(wiring.Component):
     payload: shape of the unit's instruction.
     kept: bit ranges of the payload that are stored; the others read as zero.
     depth: instructions, a power of two.
+    deferred: the unit whose wait `late` defers; None: there is no such field.
 
     Members
     -------
@@ -57,12 +64,19 @@ class UnitQueue(wiring.Component):
     o: Out(stream), the instruction.
     completed: In, the units' completion counters.
     waiting: Out, the head was held back by a wait in the cycle before.
+    arrived: Out, with `deferred`: see above; what it says in the cycle behind a take is of no use.
     run, clear: In, of the core.
     abort, reset: Out, for the unit, one cycle later; `reset` is for the queue, too.
     """
 
-    def __init__(self, payload: ShapeCastable, kept: list[range], depth: int):
-        self._payload = payload
+    def __init__(
+        self,
+        payload: ShapeCastable,
+        kept: list[range],
+        depth: int,
+        deferred: Unit | None = None,
+    ):
+        self._deferred = deferred
         self._kept = kept
         self._depth = depth
         super().__init__(
@@ -75,6 +89,7 @@ class UnitQueue(wiring.Component):
                 "clear": In(1),
                 "abort": Out(1, init=1),
                 "reset": Out(1),
+                **({} if deferred is None else {"arrived": Out(1)}),
             }
         )
 
@@ -140,9 +155,9 @@ class UnitQueue(wiring.Component):
         Targets lie in a memory of their own, which is filled downwards: its addresses are registers
         apart from those of the instructions, which have many more bits to reach.
         """
-        m.submodules.targets = targets = memory.Memory(
-            shape=target_layout(), depth=self._depth, init=[]
-        )
+        deferred = self._deferred
+        layout = data.StructLayout({"held": target_layout(), "late": int(deferred is not None)})
+        m.submodules.targets = targets = memory.Memory(shape=layout, depth=self._depth, init=[])
         write = targets.write_port()
         read = targets.read_port(domain="comb")
         head = Signal(range(self._depth), init=self._depth - 1)
@@ -151,12 +166,30 @@ class UnitQueue(wiring.Component):
         m.d.comb += [
             write.en.eq(write_enable),
             write.addr.eq(tail),
-            write.data.eq(self.i.payload.targets),
+            write.data.held.eq(self.i.payload.targets),
             read.addr.eq(head),
-            released.eq(waits_over(read.data, self.completed)),
+            released.eq(waits_over(read.data.held, self.completed)),
         ]
+        pop = self.o.valid & self.o.ready
+        if deferred is not None:
+            own, late = self.i.payload.targets[deferred], self.i.payload.instruction.late
+            m.d.comb += [
+                write.data.held[deferred].enable.eq(own.enable & ~late),
+                write.data.late.eq(own.enable & late),
+            ]
+            count = read.data.held[deferred].count
+            self._arrival(m, pop, read.data.late, count, self.completed[deferred])
         with m.If(write_enable):
             m.d.sync += tail.eq(tail - 1)
-        with m.If(self.o.valid & self.o.ready):
+        with m.If(pop):
             m.d.sync += head.eq(head - 1)
         return released
+
+    def _arrival(self, m: Module, pop: Value, late: Value, count: Value, completed: Value) -> None:
+        """Keep the deferred wait of what is taken, and compare it until it is over."""
+        awaits = Signal()
+        target = Signal.like(count, reset_less=True)
+        with m.If(pop):
+            m.d.sync += [awaits.eq(late), target.eq(count), self.arrived.eq(0)]
+        with m.Elif(~awaits | ~_behind(completed, target)):
+            m.d.sync += self.arrived.eq(1)

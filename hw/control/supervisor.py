@@ -45,7 +45,8 @@ class Supervisor(wiring.Component):
     halt, halt_code: In. errors: In, an ErrorCode per entry of `SOURCES`.
     index, dispatched_index: In. progress: In. port_idle: In.
     clear: Out, reset everything. run: Out. counting: Out, RUN or QUIESCE.
-    status: Out(status_layout). All outputs are registers.
+    goes_on: Out, RUN, and it does not end with this cycle.
+    status: Out(status_layout). All outputs but `goes_on` are registers.
     """
 
     def __init__(self) -> None:
@@ -64,6 +65,7 @@ class Supervisor(wiring.Component):
                 "port_idle": In(1),
                 "clear": Out(1),
                 "run": Out(1),
+                "goes_on": Out(1),
                 "counting": Out(1),
                 "status": Out(status_layout()),
             }
@@ -78,6 +80,7 @@ class Supervisor(wiring.Component):
         with m.If(self.clear_irq):
             m.d.sync += status.irq.eq(0)
         m.d.sync += self.clear.eq(0)
+        m.d.comb += self.goes_on.eq(self.run & ~ends)
         with m.FSM(name="state"):
             with m.State("IDLE"), m.If(self.start):
                 m.d.sync += [status.eq(0), status.busy.eq(1), self.clear.eq(1)]

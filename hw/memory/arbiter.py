@@ -30,7 +30,7 @@ class MemoryPort(wiring.Component):
 
     Rules
     -----
-    1. At most one burst is granted per cycle, and only while `enable` is high and fewer than
+    1. At most one burst is granted per cycle, behind a cycle with `enable`, and while fewer than
        `outstanding` granted bursts are open. A burst is open from its grant to its last R beat or
        its B response; a slot that is freed in cycle t can be granted in cycle t + 1.
     2. A read burst needs the AR register, a write burst the AW register, empty or being emptied.
@@ -53,7 +53,7 @@ class MemoryPort(wiring.Component):
     urgent: FETCH asks, and is to be granted first.
     r_valid, r_data, r_response, r_last: the R channel; its ready is constantly 1.
     b_valid: a write response arrives.
-    enable: grant bursts.
+    enable: bursts may be granted in the next cycle.
     load_beat, fetch_beat: Out, a beat for LOAD or FETCH is in `beat` in this cycle.
     beat: Out, `beat_layout`.
     idle: Out, no burst is open.
@@ -85,33 +85,29 @@ class MemoryPort(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         opened = Signal(range(self._port.outstanding + 1))
-        full = Signal()
         room = Signal()
         store_was_last = Signal(init=1)
-        can_load = Signal()
-        can_store = Signal()
-        can_fetch = Signal()
+        # What asks and has its channel; one of them is granted if there is room.
+        loads, stores, hurries = Signal(), Signal(), Signal()
         ar_free = ~self.ar.valid | self.ar.ready
         aw_free = ~self.aw.valid | self.aw.ready
         m.d.comb += [
-            room.eq(self.enable & ~full),
-            can_load.eq(self.load.valid & ~self.urgent & room & ar_free),
-            can_store.eq(self.store.valid & ~(self.urgent & ar_free) & room & aw_free),
-            can_fetch.eq(self.fetch.valid & room & ar_free),
-            self.load.ready.eq(can_load & (store_was_last | ~can_store)),
-            self.store.ready.eq(can_store & (~store_was_last | ~can_load)),
-            self.fetch.ready.eq(can_fetch & ~can_load & ~can_store),
+            loads.eq(self.load.valid & ~self.urgent & ar_free),
+            stores.eq(self.store.valid & aw_free),
+            hurries.eq(self.urgent & ar_free),
+            self.load.ready.eq(room & loads & (store_was_last | ~stores)),
+            self.store.ready.eq(room & stores & ~hurries & (~store_was_last | ~loads)),
+            self.fetch.ready.eq(room & self.fetch.valid & ar_free & (hurries | ~(loads | stores))),
         ]
         granted = self.load.ready | self.store.ready | self.fetch.ready
         read_ends = Signal()
         m.d.comb += read_ends.eq(self.r_valid & self.r_last)
         # What ends in this cycle is known early, the grant late.
         kept = opened - read_ends - self.b_valid
+        full = Mux(granted, kept + 1 == self._port.outstanding, kept == self._port.outstanding)
         m.d.sync += [
             opened.eq(Mux(granted, kept + 1, kept)),
-            full.eq(
-                Mux(granted, kept + 1 == self._port.outstanding, kept == self._port.outstanding)
-            ),
+            room.eq(self.enable & ~full),
             self.idle.eq(Mux(granted, 0, kept == 0)),
         ]
 

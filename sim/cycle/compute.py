@@ -64,16 +64,22 @@ class ArrayModel:
             return idle
         return min(idle, max(offered, times.free) + TRANSFORM_SHARED)
 
-    def issue(self, cycle: int, instruction: Array) -> int:
-        """Take an instruction; returns the cycle of its `done`."""
+    def issue(self, cycle: int, instruction: Array, drained: int | None = None) -> int:
+        """Take an instruction; returns the cycle of its `done`.
+
+        Parameters
+        ----------
+        drained: see `array_times`.
+        """
         config = self._config
-        end = self._last[1].end if self._last else 0
+        before = self._last[1] if self._last else None
         if instruction.mode == ArrayMode.HFA:
-            times = array_times(instruction, config, cycle, end)
+            times = array_times(instruction, config, cycle, before, drained)
         else:
-            last = cycle + array_occupancy(instruction, config)
+            end = cycle + array_occupancy(instruction, config) + 1
             done = cycle + array_duration(instruction, config)
-            times = ArrayTimes(cycle + array_start(config), last + 1, done, last)
+            paced = before.paced if before else 0
+            times = ArrayTimes(cycle + array_start(config), end, done, paced, end - 1)
         self._last = instruction, times
         return times.done
 

@@ -44,7 +44,7 @@ from sim.cycle.fetch import FetchModel
 from sim.cycle.port import MemoryModel, MemoryPort, UniformMemory
 from sim.cycle.transfers import LoadModel, StoreModel
 from sim.errors import SimulatorError
-from sim.functional.sequencer import Step
+from sim.functional.sequencer import Step, split_awaits
 
 
 class CycleModelError(SimulatorError):
@@ -58,7 +58,8 @@ class UnitTimes:
     Attributes
     ----------
     queue: dispatched, not issued: (dispatch cycle, awaited completions, instruction).
-    issue, done: cycles, in order; for LOAD and STORE `done` is known later than `issue`.
+    issue, done: cycles, in order; for LOAD, STORE and a `late` ARRAY `done` is known later than
+        `issue`.
     free: first cycle of the next issue, for the units with closed forms.
     busy, wait: counters as the hardware's.
     """
@@ -103,6 +104,8 @@ class CoreModel:
         self.load = LoadModel(config.port)
         self.store = StoreModel(config.port)
         self.array = ArrayModel(config)
+        # A `late` ARRAY that was issued: the cycle, itself, and the DRAIN that it waits for.
+        self._late: tuple[int, Instruction, int] | None = None
         self.fetch = FetchModel(config.port, base, length)
         self.instructions = 0
         self.halt: int | None = None
@@ -170,10 +173,11 @@ class CoreModel:
 
     def _advance_unit(self, unit: Unit) -> bool:
         times = self.units[unit]
-        moved = False
+        moved = unit is Unit.ARRAY and self._late is not None and self._stream_late()
         while times.queue:
             dispatch, awaits, instruction = times.queue[0]
-            tokens = self._tokens(awaits)
+            held, late = split_awaits(instruction, awaits)
+            tokens = self._tokens(held)
             if tokens is None:
                 break
             last = times.issue[-1] if times.issue else -QUEUE_INTERVAL
@@ -186,9 +190,26 @@ class CoreModel:
             times.wait += max(0, tokens - visible)
             times.queue.popleft()
             times.issue.append(issue)
-            self._issue(unit, issue, instruction)
+            if late:
+                self._late = issue, instruction, late
+                self._stream_late()
+            else:
+                self._issue(unit, issue, instruction)
             moved = True
         return moved
+
+    def _stream_late(self) -> bool:
+        """Give a `late` ARRAY its times, if those of the DRAIN that it waits for are known."""
+        assert self._late is not None
+        issue, instruction, awaited = self._late
+        drained = self.units[Unit.DRAIN].done
+        if len(drained) < awaited:
+            return False
+        self._late = None
+        assert isinstance(instruction, Array)
+        done = self.array.issue(issue, instruction, drained[awaited - 1])
+        self.units[Unit.ARRAY].complete(done)
+        return True
 
     def _ready(self, unit: Unit, instruction: Instruction, offered: int) -> int | None:
         """Earliest cycle in which a unit takes an instruction; None if not yet known.
@@ -201,7 +222,7 @@ class CoreModel:
             case Store():
                 return self.store.ready
             case Array():
-                return self.array.ready(instruction, offered)
+                return None if self._late else self.array.ready(instruction, offered)
             case _:
                 return self.units[unit].free
 

@@ -10,6 +10,9 @@ ordered: the earlier one must be inside the later one's clock. Accesses conflict
   owner, or
 * they touch the same accumulator bank.
 
+A `late` ARRAY has two clocks: at its issue, when it reads rows and weights, DRAIN may not yet have
+ended; when it touches accumulators, and when the next ARRAY issues, it has.
+
 Inside a unit there is nothing to prove: units work in order, and only ARRAY takes an instruction
 before its predecessor is done, which touches the accumulators in stream order.
 """
@@ -25,7 +28,7 @@ import numpy.typing as npt
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import ALL_UNITS, Fence, Halt, Load, Scalar, Store, Unit, UnitInstruction, strides
 from hw.arch.walk import Access, Memory, accesses, bank_rows, offsets
-from sim.functional.sequencer import Step
+from sim.functional.sequencer import Step, split_awaits
 
 SEQUENCER = len(Unit)
 """Column of the sequencer's own reads (SCALAR)."""
@@ -103,6 +106,8 @@ class HazardChecker:
         }
         self._accumulator_banks = np.zeros((2, UNITS), np.int32)
         self._clocks: list[list[_Clock]] = [[] for _ in range(UNITS)]
+        # Of the latest unit instruction, at its issue: `late` waits are not yet over.
+        self._issued: _Clock = ()
         self._pcs: list[list[int]] = [[] for _ in range(UNITS)]
         self._sequencer: list[int] = [0] * UNITS
         self._accesses = 0
@@ -158,12 +163,19 @@ class HazardChecker:
         clock = list(self._sequencer)
         if self._clocks[unit]:
             _raise(clock, self._clocks[unit][-1])
-        for other, count in enumerate(step.awaits):
-            if count:
-                _raise(clock, self._clocks[other][count - 1])
-                clock[other] = max(clock[other], count)
+        held, late = split_awaits(step.instruction, step.awaits)
+        for other, count in enumerate(held):
+            self._await(clock, other, count)
+        self._issued = tuple(clock)
+        self._await(clock, Unit.DRAIN, late)
         self._clocks[unit].append(tuple(clock))
         self._pcs[unit].append(step.pc)
+
+    def _await(self, clock: list[int], unit: int, count: int) -> None:
+        """Raise a clock to what is over when a unit has completed so many instructions."""
+        if count:
+            _raise(clock, self._clocks[unit][count - 1])
+            clock[unit] = max(clock[unit], count)
 
     def _touch(self, step: Step, instruction: UnitInstruction | Scalar, unit: int) -> None:
         touched = accesses(instruction, self._config)
@@ -225,7 +237,8 @@ class HazardChecker:
         what: str,
         latest: npt.NDArray[np.int32],
     ) -> None:
-        clock = self._clocks[unit][-1]
+        late = access.memory is Memory.ACCUMULATOR
+        clock = self._clocks[unit][-1] if late else self._issued
         for other in range(UNITS):
             ordinal = int(latest[other])
             if other != unit and ordinal > clock[other]:

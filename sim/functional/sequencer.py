@@ -76,6 +76,19 @@ class Step:
     taken: bool = False
 
 
+def split_awaits(instruction: Instruction, awaits: Sequence[int]) -> tuple[Sequence[int], int]:
+    """What holds an instruction's issue, and which DRAIN holds a `late` ARRAY's stream (0: none).
+
+    Parameters
+    ----------
+    instruction, awaits: of a `Step`.
+    """
+    if not (isinstance(instruction, Array) and instruction.late):
+        return awaits, 0
+    held = [0 if unit == Unit.DRAIN else count for unit, count in enumerate(awaits)]
+    return held, awaits[Unit.DRAIN]
+
+
 Waiting: TypeAlias = UnitInstruction | Scalar
 WAITING = (Load, Store, Array, Drain, Elementwise, Reduce, Fold, Permute, Scalar)
 """Classes that dependencies hold back."""

@@ -167,7 +167,7 @@ def test_units_are_named_once():
 
 
 WIDTHS = {
-    "ARRAY": 466,
+    "ARRAY": 467,
     "DRAIN": 354,
     "ELEMENTWISE": 481,
     "REDUCE": 490,

@@ -29,7 +29,7 @@ class Bursts(Harness):
 
     def names(self):
         claims = ["reads_stay", "writes_stay", "not_too_many", "idle_is_true", "one_grant"]
-        return [*claims, "urgent_first", "address_is_its_own", "all_open"]
+        return [*claims, "urgent_first", "address_is_its_own", "enabled", "all_open"]
 
     def build(self, m: Module):
         m.submodules.dut = dut = self._module.MemoryPort(self._port)
@@ -68,6 +68,9 @@ class Bursts(Harness):
         self.claim("idle_is_true", dut.idle == (opened == 0))
         load, store, fetch = (requests[name].ready for name in ("load", "store", "fetch"))
         self.claim("one_grant", ~((load & store) | (load & fetch) | (store & fetch)))
+        was_enabled = Signal()
+        m.d.sync += was_enabled.eq(self.enable)
+        self.claim("enabled", was_enabled | ~(load | store | fetch))
         # Who is granted a read in one cycle has its address on AR in the next one.
         read, asked = Signal(), Signal(32)
         m.d.sync += [
@@ -93,9 +96,10 @@ MUTANTS = [
         "Mux(granted, kept == self._port.outstanding,",
     ),
     ("idle_is_true", "self.idle.eq(Mux(granted, 0, kept == 0))", "self.idle.eq(kept == 0)"),
-    ("urgent_first", "self.store.valid & ~(self.urgent & ar_free)", "self.store.valid"),
+    ("urgent_first", "stores & ~hurries & ", "stores & "),
     ("address_is_its_own", "loading = self.load.valid & ~self.urgent", "loading = self.load.valid"),
-    ("one_grant", "can_store & (~store_was_last | ~can_load)", "can_store"),
+    ("enabled", "room.eq(self.enable & ~full)", "room.eq(~full)"),
+    ("one_grant", "~hurries & (~store_was_last | ~loads)", "~hurries"),
 ]
 
 

@@ -97,6 +97,85 @@ def test_a_wrong_queue_is_found(tmp_path, claim, old, new):
     refute(Order(mutant(queue, old, new)), tmp_path, claim)
 
 
+class Deferred(Harness):
+    """One instruction is followed as in `Order`; it waits for DRAIN, `late` or not.
+
+    What the others wait for, and how many instructions DRAIN has completed, is free in every cycle.
+    """
+
+    def __init__(self, module=queue):
+        self._module = module
+        names = ("valid", "ready", "enable", "late", "mark")
+        counts = {"count": In(3), "completed": In(3)}
+        super().__init__({name: In(1) for name in names} | counts)
+
+    def names(self):
+        return ["waits_are_over", "late_does_not_wait", "arrives_when_over", "arrives_late"]
+
+    def build(self, m: Module):
+        payload = data.StructLayout({"late": 1})
+        dut = self._module.UnitQueue(payload, [range(1)], DEPTH, Unit.DRAIN)
+        m.submodules.dut = dut
+        wait = data.StructLayout({"enable": 1, "late": 1, "count": 3})
+        offered, kept, pushed = Signal(wait), Signal(wait), Signal()
+        push, pop = self.valid & dut.i.ready, dut.o.valid & self.ready
+        m.d.sync += [pushed.eq(push), kept.eq(offered)]
+        for name in ("enable", "late", "count"):
+            m.d.comb += offered[name].eq(Mux(pushed, kept[name], getattr(self, name)))
+        target = dut.i.payload.targets[Unit.DRAIN]
+        m.d.comb += [
+            dut.i.valid.eq(self.valid),
+            dut.i.payload.instruction.late.eq(offered.late),
+            target.enable.eq(offered.enable),
+            target.count.eq(offered.count),
+            dut.o.ready.eq(self.ready),
+            dut.completed[Unit.DRAIN].eq(self.completed),
+            dut.run.eq(1),
+        ]
+        inside = Signal(3)
+        m.d.sync += inside.eq(inside + push - pop)
+        followed, gone, ahead, mine = Signal(), Signal(), Signal(3), Signal(wait)
+        with m.If(~followed & self.mark & push):
+            m.d.sync += [followed.eq(1), ahead.eq(inside - pop), mine.eq(offered)]
+        with m.Elif(followed & pop & (ahead != 0)):
+            m.d.sync += ahead.eq(ahead - 1)
+        head = followed & ~gone & (ahead == 0)
+        over = ~mine.enable | (self.completed >= mine.count)
+        taken, seen = Signal(), Signal()
+        with m.If(pop):
+            m.d.sync += [gone.eq(gone | head), taken.eq(head), seen.eq(0)]
+        with m.Elif(over | ~mine.late):
+            m.d.sync += seen.eq(1)
+        stands, was_over, waited = Signal(), Signal(), Signal(3)
+        m.d.sync += [
+            stands.eq(dut.o.valid & ~pop),
+            was_over.eq(over),
+            waited.eq(Mux(head & ~dut.o.valid & mine.late, waited + 1, 0)),
+        ]
+        self.claim("waits_are_over", ~(head & dut.o.valid & ~stands) | was_over | mine.late)
+        self.claim("late_does_not_wait", waited < PATIENCE)
+        self.claim("arrives_when_over", ~taken | (dut.arrived == seen))
+        self.cover("arrives_late", taken & dut.arrived & mine.late & mine.enable & mine.count.any())
+
+
+def test_a_deferred_wait(tmp_path):
+    prove(Deferred(), tmp_path, covers=("arrives_late",))
+
+
+DEFERRED = [
+    ("waits_are_over", "own.enable & ~late", "0"),
+    ("late_does_not_wait", "own.enable & ~late", "own.enable"),
+    ("arrives_when_over", "target.eq(count), self.arrived.eq(0)", "target.eq(count)"),
+    ("arrives_when_over", "with m.Elif(~awaits | ~_behind(completed, target)):", "with m.Else():"),
+    ("arrives_when_over", "target.eq(count)", "target.eq(count + 1)"),
+]
+
+
+@pytest.mark.parametrize("claim, old, new", DEFERRED)
+def test_a_wrong_deferred_wait_is_found(tmp_path, claim, old, new):
+    refute(Deferred(mutant(queue, old, new)), tmp_path, claim)
+
+
 class Distances(Harness):
     """`waits_over` against counts that do not wrap."""
 
@@ -128,5 +207,5 @@ def test_distances_of_waits(tmp_path):
 
 
 def test_a_wrong_distance_is_found(tmp_path):
-    wrong = mutant(queue, "- targets[unit].count)[15]", "- targets[unit].count)[14]")
+    wrong = mutant(queue, "(completed - count)[15]", "(completed - count)[14]")
     refute(Distances(wrong), tmp_path, "as_defined")

@@ -39,6 +39,7 @@ class Runs(Harness):
             "end_is_told",
             "idle_is_quiet",
             "run_is_cleared_first",
+            "run_is_foreseen",
             "aborts_and_runs_again",
         ]
 
@@ -82,6 +83,10 @@ class Runs(Harness):
         quiet = ~dut.run & ~dut.counting & ~dut.clear
         self.claim("idle_is_quiet", status.busy | quiet)
         self.claim("run_is_cleared_first", ~dut.run | cleared)
+        # But for its first cycle.
+        ran, went = Signal(), Signal()
+        m.d.sync += [ran.eq(dut.run), went.eq(dut.goes_on)]
+        self.claim("run_is_foreseen", went == (dut.run & ran))
         again = Signal()
         with m.If(ended & (status.error_code == ErrorCode.ABORTED)):
             m.d.sync += again.eq(1)
@@ -104,6 +109,7 @@ MUTANTS = [
     ("first_error_stays", "with m.If(status.error_code == ErrorCode.NONE):", "with m.If(1):"),
     ("end_is_told", "status.error.eq(status.error_code != ErrorCode.NONE)", "status.error.eq(0)"),
     ("idle_is_quiet", RESTING, RESTING.splitlines()[0] + "\n"),
+    ("run_is_foreseen", "self.goes_on.eq(self.run & ~ends)", "self.goes_on.eq(self.run)"),
     ("run_is_cleared_first", "status.busy.eq(1), self.clear.eq(1)]", "status.busy.eq(1)]"),
 ]
 

@@ -6,7 +6,19 @@ import dataclasses
 from collections.abc import Iterable
 
 from hw.arch.config import AcceleratorConfig
-from hw.arch.isa import ALL_UNITS, MAX_WAIT, Begin, Fence, Halt, Instruction, Unit, encode, unit_of
+from hw.arch.isa import (
+    ALL_UNITS,
+    MAX_WAIT,
+    Array,
+    ArrayMode,
+    Begin,
+    Fence,
+    Halt,
+    Instruction,
+    Unit,
+    encode,
+    unit_of,
+)
 from hw.arch.program import Program
 from hw.arch.walk import Access, Memory, accesses
 
@@ -45,14 +57,19 @@ def conflict(a: Access, b: Access, config: AcceleratorConfig) -> bool:
 def place_waits(
     instructions: Iterable[Instruction], config: AcceleratorConfig
 ) -> list[Instruction]:
-    """Give every unit instruction the waits that it needs; straight-line code between fences."""
+    """Give every unit instruction the waits that it needs; straight-line code between fences.
+
+    Three of four ARRAYs in mode HFA that can be `late` are.
+    """
     result: list[Instruction] = []
+    drained = could_be = 0  # the latest DRAIN that an ARRAY has waited for; how many could be late
     earlier: dict[Unit, list[list[Access]]] = {unit: [] for unit in Unit}
     for instruction in instructions:
         unit = unit_of(instruction)
         if unit is None:
             if isinstance(instruction, Fence) and instruction.units == ALL_UNITS:
                 earlier = {unit: [] for unit in Unit}
+                drained = 0
             result.append(instruction)
             continue
         mine = accesses(instruction, config)  # type: ignore[arg-type]
@@ -65,7 +82,18 @@ def place_waits(
                     waits[other] = min(distance, MAX_WAIT)
                     break
         earlier[unit].append(mine)
-        result.append(dataclasses.replace(instruction, waits=tuple(waits)))
+        instruction = dataclasses.replace(instruction, waits=tuple(waits))  # type: ignore[call-arg]
+        if isinstance(instruction, Array) and waits[Unit.DRAIN]:
+            drains = earlier[Unit.DRAIN]
+            rows = [a for a in mine if a.memory is not Memory.ACCUMULATOR]
+            open_ones = [a for theirs in drains[drained:] for a in theirs]
+            drained = max(drained, len(drains) - waits[Unit.DRAIN] + 1)
+            if instruction.mode == ArrayMode.HFA and not any(
+                conflict(a, b, config) for a in rows for b in open_ones
+            ):
+                could_be += 1
+                instruction = dataclasses.replace(instruction, late=int(could_be % 4 != 0))
+        result.append(instruction)
     return result
 
 

@@ -14,7 +14,7 @@ from sim.cycle.backend import CycleBackend
 from tests.ladder import linking
 from tests.ladder.compare import differences
 from tests.ladder.hfa_layer import Shape, direct, make, program
-from tests.ladder.transformed_programs import TransformedProgram
+from tests.ladder.transformed_programs import LateProgram, TransformedProgram
 
 pytestmark = pytest.mark.cosim
 
@@ -77,6 +77,13 @@ def test_random_programs_on_tiny(seed):
 @pytest.mark.parametrize("seed", range(20))
 def test_random_programs_with_depthwise_tiles(seed):
     assert differences(*both(TransformedProgram(TILED, seed).build(), TILED)) == []
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_programs_whose_accumulators_are_awaited_late(seed):
+    linked = LateProgram(TINY, seed, steps=40).build()
+    assert sum(getattr(i, "late", 0) for i in linked.instructions) >= 5
+    assert differences(*both(linked, TINY)) == []
 
 
 @pytest.mark.parametrize("seed", range(2))

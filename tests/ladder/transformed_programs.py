@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
@@ -29,6 +30,7 @@ class TransformedProgram(RandomProgram):
     def __init__(self, config: AcceleratorConfig, seed: int, steps: int = 24):
         super().__init__(config, seed, steps)
         self.accumulators = min(256, config.memory.accumulator_rows)
+        self._read = config.memory.activation_rows
 
     def array(self) -> None:
         """A transformed convolution, or what RandomProgram draws."""
@@ -88,7 +90,7 @@ class TransformedProgram(RandomProgram):
         counts = (x, y, t, co, px, py, kt, ci)
         stride = (*pixel, *tile, pixel[2], draw(0, 1))
         starts = tuple(draw(-2, 1) for _ in range(3))
-        corner = draw(200, self.config.memory.activation_rows - 3 * PLANE)
+        corner = draw(200, self._read - 3 * PLANE)
         blocks = math.prod(algorithm.kernel) * co * ci * (1 if algorithm.temporal else kt)
         self.code.append(
             Array(
@@ -184,3 +186,41 @@ class TransformedProgram(RandomProgram):
                 high=draw(100, 255),
             )
         )
+
+
+class LateProgram(TransformedProgram):
+    """ARRAYs in mode HFA and DRAINs alone; many ARRAYs wait for accumulators, and nothing else.
+
+    Three of four DRAINs write to the upper half of the activations, of which no ARRAY reads; three
+    of four ARRAYs have the algorithm of the one before.
+    """
+
+    def __init__(self, config: AcceleratorConfig, seed: int, steps: int = 24):
+        super().__init__(config, seed, steps)
+        self._read //= 2
+        self._latest: Algorithm | None = None
+
+    def array(self) -> None:
+        """A transformed convolution."""
+        self._transformed_array()
+
+    def drain(self) -> None:
+        """Results of tiles, seldom where ARRAYs read."""
+        self._transformed_drain()
+        drain = self.code[-1]
+        assert isinstance(drain, Drain)
+        if drain.destination < self._read and self._draw(0, 3):
+            moved = drain.destination + self._read
+            self.code[-1] = dataclasses.replace(drain, destination=moved)
+
+    elementwise, transfer, reduce = array, drain, drain
+
+    @property
+    def folds(self) -> bool:
+        """Whether VECTOR folds; it does nothing here."""
+        return False
+
+    def _algorithm(self) -> Algorithm:
+        if self._latest is None or not self._draw(0, 3):
+            self._latest = super()._algorithm()
+        return self._latest

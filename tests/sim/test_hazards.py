@@ -12,6 +12,7 @@ import pytest
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import (
     Array,
+    ArrayMode,
     Begin,
     Drain,
     Elementwise,
@@ -25,10 +26,11 @@ from hw.arch.isa import (
     Unit,
     UnitInstruction,
 )
-from hw.arch.walk import accesses
+from hw.arch.walk import Memory, accesses
 from sim.functional import FunctionalMachine, Sequencer
 from sim.functional.hazards import HazardError, check_hazards
 from tests.ladder import linking, programs
+from tests.ladder.transformed_programs import LateProgram
 from tests.machines import folding
 
 
@@ -45,20 +47,26 @@ def unordered(steps, config):
     """Whether some conflicting pair has no path of waits and unit order; O(n²), on purpose."""
     units = [s for s in steps if s.unit is not None]
     number = {(s.unit, s.ordinal): i for i, s in enumerate(units)}
-    before = [set() for _ in units]
+    before = [set() for _ in units]  # when it touches accumulators, and when the next one issues
+    issued = [set() for _ in units]  # when it issues: of what is late DRAIN's end is not yet known
     for i, step in enumerate(units):
-        sources = [(u, n) for u, n in zip(Unit, step.awaits, strict=True) if n]
-        for source in sources:
-            before[i] |= {number[source]} | before[number[source]]
-            before[i] |= {number[source[0], n] for n in range(1, source[1])}
         if step.ordinal > 1:  # in order: what the predecessor waited for has completed too
-            before[i] |= before[number[step.unit, step.ordinal - 1]]
+            issued[i] |= before[number[step.unit, step.ordinal - 1]]
+        before[i] |= issued[i]
+        for unit, count in zip(Unit, step.awaits, strict=True):
+            if count:
+                over = {number[unit, n] for n in range(1, count + 1)} | before[number[unit, count]]
+                before[i] |= over
+                if not (getattr(step.instruction, "late", 0) and unit is Unit.DRAIN):
+                    issued[i] |= over
     touched = [accesses(s.instruction, config) for s in units]
     return any(
         units[i].unit != units[j].unit
-        and i not in before[j]
-        and any(linking.conflict(a, b, config) for a in touched[i] for b in touched[j])
+        and i not in (before if b.memory is Memory.ACCUMULATOR else issued)[j]
+        and linking.conflict(a, b, config)
         for i, j in itertools.combinations(range(len(units)), 2)
+        for a in touched[i]
+        for b in touched[j]
     )
 
 
@@ -87,6 +95,34 @@ def test_agrees_with_brute_force_when_waits_are_removed(tiny, seed):
         else:
             check_hazards(steps, tiny, program.memory_bytes)
     assert found >= 2
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_agrees_with_brute_force_about_late_waits(tiny, seed):
+    """Where `late` is set, or the wait that it defers is left out."""
+    program = LateProgram(tiny, seed).build()
+    code = list(program.instructions)
+    check_hazards(steps_of(code, tiny), tiny, program.memory_bytes)
+    assert not unordered(steps_of(code, tiny), tiny)
+    transforming = [
+        i for i, c in enumerate(code) if isinstance(c, Array) and c.mode == ArrayMode.HFA
+    ]
+    assert any(code[i].late for i in transforming)
+    races = set()
+    for at, late in itertools.product(transforming, (0, 1)):
+        for waits in (code[at].waits, (0,) * len(Unit)):
+            broken = [*code]
+            broken[at] = dataclasses.replace(code[at], late=late, waits=waits)
+            steps = steps_of(broken, tiny)
+            race = unordered(steps, tiny)
+            if race:
+                races.add((late, any(waits)))
+                with pytest.raises(HazardError):
+                    check_hazards(steps, tiny, program.memory_bytes)
+            else:
+                check_hazards(steps, tiny, program.memory_bytes)
+    assert (0, True) not in races, "a wait that holds the issue is enough"
+    assert (0, False) in races
 
 
 @pytest.mark.parametrize("preset", ["tiny", "base"])
@@ -150,6 +186,36 @@ def test_accumulator_banks_have_one_owner(tiny):
         check(tiny, array, drain)
     check(tiny, array, dataclasses.replace(drain, accumulator=tiny.memory.accumulator_rows))
     check(tiny, array, array)
+
+
+PLANE = Array(
+    mode=ArrayMode.HFA,
+    counts=(2, 1, 1, 1, 6, 6, 1, 1),
+    transform_s=2,
+    deltas=(1, 0, 1, 0, 0, 0, 0, 0),
+    bounds=(10, 6, 1),
+)
+
+
+def test_a_late_wait_orders_accumulators_alone(tiny):
+    drain = Drain(accumulator=0, destination=600)
+    late = dataclasses.replace(PLANE, activation=0, late=1, waits=(0, 0, 1, 0, 0))
+    check(tiny, drain, late)
+    # DRAIN writes what is read, too.
+    with pytest.raises(HazardError, match="data conflict on activation"):
+        check(tiny, dataclasses.replace(drain, destination=3), late)
+    check(tiny, dataclasses.replace(drain, destination=3), dataclasses.replace(late, late=0))
+    # What DRAIN has waited for is no more over at the issue than DRAIN is.
+    load = Load(local=0, beats=8)
+    waiting = dataclasses.replace(drain, waits=LOAD_1)
+    with pytest.raises(HazardError, match="data conflict on activation"):
+        check(tiny, load, waiting, late)
+    check(tiny, load, waiting, dataclasses.replace(late, waits=(1, 0, 1, 0, 0)))
+    check(tiny, load, waiting, dataclasses.replace(late, late=0))
+    # The next ARRAY is issued behind that wait.
+    check(tiny, load, waiting, dataclasses.replace(late, activation=300), Array(activation=3))
+    with pytest.raises(HazardError, match="conflict on accumulator"):
+        check(tiny, drain, dataclasses.replace(late, waits=(0,) * len(Unit)))
 
 
 def test_dram_ranges_are_exact_runs(tiny):

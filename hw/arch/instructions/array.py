@@ -74,7 +74,11 @@ class Array(Encodable):
     groups of the transformed axes' taps (kx fastest, then ky, kt), LW × cols bytes each
     (layout.pack_transformed_weights), that is as many blocks as taps. F(4,3) along time with
     F(4×4,3×3) does not fit the circuit (UNSUPPORTED); both axes at once need the feature
-    hfa_nested.
+    hfa_nested. With `late` the wait for DRAIN, if there is one, does not hold the instruction but
+    its first set's stream: activations and weights are read and transformed before, accumulators
+    touched behind that wait. The next ARRAY is issued behind it, too. Where rows, not accumulators
+    alone, are what DRAIN's end is awaited for, `late` gives wrong results. `late` outside mode HFA
+    is an error (FIELD).
 
     HFA_DEPTHWISE: a depthwise window of 3×3, stride 1, by F(2×2,3×3) inside the columns; equal to
     DEPTHWISE with a third to four ninths of its multiplications, and one result per cycle on every
@@ -124,6 +128,7 @@ class Array(Encodable):
     keep: int = bits(1, "depthwise: every frame and block has its own lines in the line buffer")
     resume: int = bits(1, "depthwise, with `keep`: the lines above the first one are there already")
     line: int = bits(LINE_BITS, "depthwise, with `keep`: first entry of the line buffer")
+    late: int = bits(1, "mode HFA: the wait for DRAIN holds the first set's stream, not the issue")
 
 
 _f = Fields(Array)
@@ -257,6 +262,11 @@ RULES = (
             | ((_f.transform_t != 0) & (_f.steps[2] != 1))
         ),
         "on a transformed axis the step is 1",
+    ),
+    Rule(
+        ErrorCode.FIELD,
+        (_f.late != 0) & (_f.mode != ArrayMode.HFA),
+        "`late` is 0 outside mode HFA",
     ),
     # HFA_DEPTHWISE
     Rule(

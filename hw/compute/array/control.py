@@ -64,6 +64,7 @@ class ArrayControl(wiring.Component):
     weight_transform, weight_counts: with `weight_start`: it is an HFA instruction; its counts co,
         kt (if untransformed, else 1), ci. `weight_next` is then pulsed for every block.
     loaded: the next block's weights are in the shadow registers.
+    drained: see ArrayUnit.
 
     With feature attention also
     weight_unsigned, weight_zero_point: of the instruction whose weights are loaded.
@@ -93,6 +94,7 @@ class ArrayControl(wiring.Component):
                 "weight_transform": Out(1),
                 "weight_counts": Out(COUNT_BITS).array(3),
                 "loaded": In(1),
+                "drained": In(1),
             }
         self._centred = "attention" in config.features
         if self._centred:
@@ -382,6 +384,7 @@ class ArrayControl(wiring.Component):
             engine.accumulate.eq(f.accumulate),
             engine.full.eq(self.full),
             engine.loaded.eq(self.loaded),
+            engine.drained.eq(self.drained),
             self.temporal.eq(f.transform_t),
             self.spatial.eq(f.transform_s),
             self.geometry.eq(engine.geometry),

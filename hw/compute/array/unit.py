@@ -50,6 +50,8 @@ class ArrayUnit(wiring.Component):
         access, two cycles after `enable`, raises BANK_CONFLICT.
     vectors: high in a cycle in which a position that produces a sum enters.
     products: high once per rows × cols products (registers.COUNTERS).
+    drained: with feature hfa: the instruction taken last has what its `late` wait is for, from two
+        cycles behind its issue on.
 
     Tested range: tests/hw/compute/array/test_array.py.
     """
@@ -64,6 +66,7 @@ class ArrayUnit(wiring.Component):
                 "drain_read": In(accumulator_read(config)),
                 "vectors": Out(1),
                 "products": Out(1),
+                **({"drained": In(1, init=1)} if "hfa" in config.features else {}),
             }
         )
 
@@ -153,6 +156,7 @@ class ArrayUnit(wiring.Component):
             transformed.clear.eq(control.clear),
             transformed.i_valid.eq(transform.o_valid),
             control.full.eq(transformed.full),
+            control.drained.eq(self.drained),
             transformed.enable.eq(delayed(m, control.transformed, ahead, "transformed_enable")),
             transformed.half.eq(delayed(m, control.half, ahead, "transformed_half")),
             transformed.row.eq(delayed(m, control.row, ahead, "transformed_row")),

@@ -66,6 +66,9 @@ class TransformPace(wiring.Component):
     begin: an instruction begins; `weights` is right in this cycle.
     pair, blocks: cycles of a pair and output blocks (co) of the instruction that is fed.
     weights: cycles by which the first `go` must lie behind `begin`.
+    drained: from the cycle behind `begin` on: the accumulators are free. The first `go` comes in
+        the cycle behind it at the earliest; the stream, which waits for nothing else then, does
+        not wait for the rest of that distance.
     fed, fed_last: the last row of a set is read; it was the last set.
     clear: forget everything.
     go, go_last: see above; `go_last` for the last set of an instruction.
@@ -78,6 +81,7 @@ class TransformPace(wiring.Component):
                 "pair": In(PAIR_BITS),
                 "blocks": In(COUNT_BITS),
                 "weights": In(weights_width),
+                "drained": In(1),
                 "fed": In(1),
                 "fed_last": In(1),
                 "clear": In(1),
@@ -95,13 +99,16 @@ class TransformPace(wiring.Component):
         again, expired, late = Signal(), Signal(), Signal()
         timer, period = Signal(PAIR_BITS, reset_less=True), Signal(PAIR_BITS, reset_less=True)
         left, last_pair = Signal(COUNT_BITS, reset_less=True), Signal()
-        weights, weights_ready = Signal.like(self.weights), Signal(init=1)
+        # A first set's weights are there; and so are its accumulators.
+        weights, counted, ready = Signal.like(self.weights), Signal(init=1), Signal(init=1)
         with m.If(self.begin):
-            m.d.sync += [weights.eq(self.weights), weights_ready.eq(self.weights == 0)]
-        with m.Elif(~weights_ready):
-            m.d.sync += [weights.eq(weights - 1), weights_ready.eq(weights == 1)]
+            m.d.sync += [weights.eq(self.weights), counted.eq(self.weights == 0), ready.eq(0)]
+        with m.Else():
+            m.d.sync += ready.eq((counted | (weights == 1)) & self.drained)
+        with m.If(~self.begin & ~counted):
+            m.d.sync += [weights.eq(weights - 1), counted.eq(weights == 1)]
         m.d.comb += [
-            self.go.eq((self.fed | waiting) & ~running & weights_ready),
+            self.go.eq((self.fed | waiting) & ~running & ready),
             self.go_last.eq(self.go & Mux(self.fed, self.fed_last, waiting_last)),
         ]
         m.d.sync += [
@@ -127,7 +134,7 @@ class TransformPace(wiring.Component):
         with m.Elif(self.fed):
             m.d.sync += [waiting.eq(1), waiting_last.eq(self.fed_last)]
         with m.If(self.clear):
-            m.d.sync += [waiting.eq(0), running.eq(0), expired.eq(0), weights_ready.eq(1)]
+            m.d.sync += [waiting.eq(0), running.eq(0), expired.eq(0), counted.eq(1)]
             m.d.sync += [again.eq(0), late.eq(0)]
         return m
 
@@ -136,7 +143,8 @@ class TransformStream(wiring.Component):
     """Walks the sets in U: tiles, points, output blocks, one row per cycle.
 
     Handshake: a set begins when `full` has come for it, the set before has streamed and its first
-    weights are `loaded`. The first set of an instruction takes over what the instruction says;
+    weights are `loaded`; an instruction's first one in the cycle behind `drained` at the earliest.
+    The first set of an instruction takes over what the instruction says;
     the inputs beside the strobes are stable from the first row of U of an instruction on until
     its first `present`.
     Latency: `full` in cycle t, `present` in t + 1 at the earliest.
@@ -147,6 +155,7 @@ class TransformStream(wiring.Component):
         geometry.py; first row, the flag; counts co, kt (if untransformed, else 1), ci.
     full: a half of U is complete.
     loaded: the next block's weights are in the shadow registers.
+    drained: the accumulators are free for the instruction accepted last.
     clear: forget everything.
     present: a position's address cycle.
     block: it is the first of its block.
@@ -169,6 +178,7 @@ class TransformStream(wiring.Component):
                 "inputs": In(COUNT_BITS),
                 "full": In(1),
                 "loaded": In(1),
+                "drained": In(1),
                 "clear": In(1),
                 "present": Out(1),
                 "block": Out(1),
@@ -191,7 +201,8 @@ class TransformStream(wiring.Component):
         waiting = Signal()
         floor = max(self._config.weight_block_groups, ACCUMULATE_HAZARD)
         age, aged = Signal(range(floor)), Signal(init=1)
-        ready = self.loaded & aged & (~set_start | waiting)
+        blocked = Signal()  # no position of an instruction whose accumulators are awaited
+        ready = self.loaded & aged & (~set_start | waiting) & ~blocked
         m.d.comb += [
             self.present.eq(more & (~block_start | ready)),
             self.block.eq(block_start),
@@ -202,7 +213,7 @@ class TransformStream(wiring.Component):
         block_end = self._positions(m, prime, more, plane_end)
         pair_end, final_set = self._sets(m, prime, plane_end, set_end)
         final = set_end & final_set
-        m.d.sync += self.ending.eq(final)
+        m.d.sync += [self.ending.eq(final), blocked.eq(~self.drained & (final | ~self.active))]
         m.d.comb += self.last_set.eq(self.present & set_start & final_set)
         with m.If(self.present & block_start):
             m.d.sync += [age.eq(floor - 1), aged.eq(0)]

@@ -59,7 +59,7 @@ class TransformEngine(wiring.Component):
     levels: counts in the order of the nest. blocks: count co.
     temporal, spatial, accumulator, accumulate: fields.
     fed, fed_last: see `TransformPace`.
-    full, loaded: see `TransformStream`.
+    full, loaded, drained: see `TransformStream`.
     geometry: of the instruction. release: see `TransformedMemory`.
     go: the feed may begin another set from the next cycle on.
     present, block, half, row, address, overwrite, ending: see `TransformStream`.
@@ -85,6 +85,7 @@ class TransformEngine(wiring.Component):
                 "accumulate": In(1),
                 "fed": In(1),
                 "fed_last": In(1),
+                "drained": In(1),
                 "full": In(1),
                 "loaded": In(1),
                 "geometry": Out(geometry_layout(config)),
@@ -124,6 +125,7 @@ class TransformEngine(wiring.Component):
             pace.weights.eq(geometry.weights),
             pace.fed.eq(self.fed),
             pace.fed_last.eq(self.fed_last),
+            pace.drained.eq(self.drained),
             pace.clear.eq(self.clear),
             self.go.eq(pace.go),
             stream.geometry.eq(geometry.geometry),
@@ -134,6 +136,7 @@ class TransformEngine(wiring.Component):
             stream.inputs.eq(self.levels[-1]),
             stream.full.eq(self.full),
             stream.loaded.eq(self.loaded),
+            stream.drained.eq(self.drained),
             stream.clear.eq(self.clear),
             self.release.eq(stream.last_set),
         ]

@@ -30,7 +30,7 @@ LAYERS = {
         (3, 3, 3),
         {**FULL, "pool": (1, 2, 2)},
         "F(4×4,3×3)",
-        1.8,
+        2.05,
     ),
     "3×3×3 at 28×28": ((128, 4, 28, 28), 64, (3, 3, 3), FULL, "F(2,3)⊗F(4×4,3×3)", 5.6),
     "3×3×3 at 7×7": ((256, 2, 7, 7), 256, (3, 3, 3), FULL, "F(2,3)⊗F(4×4,3×3)", 4.2),
@@ -60,11 +60,11 @@ def test_a_transformed_layer_reaches_its_rate(name):
     assert layer.tiling["hfa"]["chosen"] == algorithm
     total = cycles(program)
     assert least <= layer.macs / (CONFIG.array.multipliers * total)
-    # A stem has one set for each drain, which is therefore not hidden.
-    slack = 1.25 if name.startswith("stem") else 1.1
-    assert layer.roofline_cycles <= total <= slack * layer.roofline_cycles
-    # The estimate that chose the algorithm is worth something.
-    assert abs(layer.tiling["estimate"] - total) < 0.04 * total
+    assert layer.roofline_cycles <= total <= 1.1 * layer.roofline_cycles
+    # The estimate that chose the algorithm is worth something. It does not know that a stem, which
+    # has one set for each drain, fills while it waits for one (`late`).
+    above = 0.13 if name.startswith("stem") else 0.04
+    assert -0.04 * total < layer.tiling["estimate"] - total < above * total
 
 
 def test_the_direct_form_is_as_slow_as_the_record_says():

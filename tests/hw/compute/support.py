@@ -113,6 +113,19 @@ class Bench:
 
         self._processes.append(process)
 
+    def drains(self, delays: Sequence[int]) -> None:
+        """Let accumulators be free so many cycles behind the issue of each instruction of ARRAY."""
+        stream = self.dut.unit.instruction
+
+        async def process(ctx: Any) -> None:
+            left, following = 0, iter(delays)
+            async for _, _, issue in ctx.tick().sample(stream.valid & stream.ready):
+                left = next(following) if issue else left
+                left = max(0, left - 1)
+                ctx.set(self.dut.drained, left == 0)
+
+        self._processes.append(process)
+
     def payload(self, instruction: UnitInstruction) -> int:
         """The instruction as its unit's queue offers it."""
         if self._whole_word:

@@ -14,8 +14,8 @@ pytestmark = pytest.mark.rtl
 DEPTH = 4
 
 
-def simulate(scenario, unit=Unit.STORE):
-    dut = UnitQueue(unit_layout(unit), kept_bits(unit), DEPTH)
+def simulate(scenario, unit=Unit.STORE, deferred=None):
+    dut = UnitQueue(unit_layout(unit), kept_bits(unit), DEPTH, deferred)
     simulator = Simulator(dut)
     simulator.add_clock(1e-6)
 
@@ -32,6 +32,11 @@ def offer(ctx, dut, dram=None, **targets):
     if dram is None:
         return
     ctx.set(dut.i.payload.instruction.dram, dram)
+    aim(ctx, dut, **targets)
+
+
+def aim(ctx, dut, **targets):
+    """Targets of what is pushed."""
     for unit in Unit:
         count = targets.get(unit.name.lower())
         ctx.set(dut.i.payload.targets[unit].enable, count is not None)
@@ -102,6 +107,45 @@ def test_a_full_queue_refuses_and_order_is_kept_under_stalls():
         assert taken == sent[: len(taken)] and most == DEPTH
 
     simulate(scenario)
+
+
+@pytest.mark.parametrize("late", [0, 1])
+@pytest.mark.parametrize("start", [0, 0xFFFD])
+def test_a_deferred_wait_holds_what_was_taken(start, late):
+    """Not its issue, which the others hold; the next one's wait replaces it when that is taken."""
+
+    async def scenario(ctx, dut):
+        for unit in Unit:
+            ctx.set(dut.completed[unit], start)
+        ctx.set(dut.i.payload.instruction.late, late)
+        ctx.set(dut.i.valid, 1)
+        aim(ctx, dut, drain=start + 3, load=start + 1)
+        await ctx.tick().repeat(2)
+        aim(ctx, dut, drain=start + 9)
+        await ctx.tick().repeat(2)
+        ctx.set(dut.i.valid, 0)
+        await ctx.tick().repeat(4)
+        assert ctx.get(dut.waiting) and not ctx.get(dut.o.valid), "LOAD holds it"
+        ctx.set(dut.completed[Unit.LOAD], (start + 1) & 0xFFFF)
+        await ctx.tick()
+        assert ctx.get(dut.o.valid) == late and ctx.get(dut.waiting) != late
+        if not late:
+            ctx.set(dut.completed[Unit.DRAIN], (start + 3) & 0xFFFF)
+            await ctx.tick()
+            assert ctx.get(dut.o.valid)
+        ctx.set(dut.o.ready, 1)
+        await ctx.tick()
+        ctx.set(dut.o.ready, 0)
+        await ctx.tick()
+        assert ctx.get(dut.arrived) == (not late)
+        await ctx.tick().repeat(3)
+        assert ctx.get(dut.o.valid) == late, "the next one is offered, but not taken"
+        for done, over in ((2, 0), (3, 1), (4, 1)) if late else ((3, 1), (4, 1)):
+            ctx.set(dut.completed[Unit.DRAIN], (start + done) & 0xFFFF)
+            await ctx.tick()
+            assert ctx.get(dut.arrived) == over, done
+
+    simulate(scenario, Unit.ARRAY, Unit.DRAIN)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import ArrayMode, ErrorCode
 from hw.arch.timing import (
     ACTIVATION_READ_LATENCY,
+    TOKEN_LATENCY,
     TRANSFORM_SHARED,
     WEIGHT_READ_LATENCY,
     array_duration,
@@ -20,7 +22,7 @@ from hw.arch.timing import (
     array_outputs,
     array_sets,
 )
-from hw.arch.transform_timing import array_times
+from hw.arch.transform_timing import ArrayTimes, array_times
 from hw.arch.winograd import Algorithm
 from hw.compute.array.control import ArrayControl
 from hw.compute.array.unit import ArrayUnit
@@ -41,8 +43,15 @@ TINY = AcceleratorConfig.load("tiny")
 TEMPORAL, SQUARE, WIDE = Algorithm(2, 0), Algorithm(0, 1), Algorithm(0, 2)
 
 
-def simulate(instructions, codes, groups, rows, config=TINY, first_row=0, before=None):
-    """Run; return (accumulators [rows, cols], trace)."""
+def simulate(
+    instructions, codes, groups, rows, config=TINY, first_row=0, before=None, drained=None
+):
+    """Run; return (accumulators [rows, cols], trace).
+
+    Parameters
+    ----------
+    drained: of each instruction, in which cycle behind its issue its accumulators are free.
+    """
     bench = Bench(ArrayUnit, config)
     dut = bench.dut
     scratchpad = words(codes.reshape(-1, config.lane_block))
@@ -51,6 +60,8 @@ def simulate(instructions, codes, groups, rows, config=TINY, first_row=0, before
     # An address outside the tensor is an error here: clipped positions must not read.
     bench.serve(dut.activation, ACTIVATION_READ_LATENCY, scratchpad.__getitem__)
     bench.serve(dut.weight, WEIGHT_READ_LATENCY, weights.__getitem__)
+    if drained is not None:
+        bench.drains(drained)
     bits = config.memory.accumulator_bits
     result = np.zeros((rows, config.array.cols), np.int64)
 
@@ -62,33 +73,35 @@ def simulate(instructions, codes, groups, rows, config=TINY, first_row=0, before
     return result, trace
 
 
-def predicted(first_issue, instructions, config):
+def predicted(first_issue, instructions, config, drained=None):
     """Cycles of issue and done of instructions that are offered back to back."""
     issues, dones = [], []
-    issue, end, free, before = first_issue, 0, 0, None
-    for instruction in instructions:
+    issue, before, times = first_issue, None, None
+    for place, instruction in enumerate(instructions):
         hfa = instruction.mode == ArrayMode.HFA
         if before is not None:
             same = hfa and before.mode == ArrayMode.HFA
             same &= before.transform_t == instruction.transform_t
             same &= before.transform_s == instruction.transform_s
-            issue = min(end - 1, free + TRANSFORM_SHARED) if same else end - 1
+            issue = times.end - 1
+            issue = min(issue, times.free + TRANSFORM_SHARED) if same else issue
         if hfa:
-            times = array_times(instruction, config, issue, end)
-            end, free, done = times.end, times.free, times.done
+            late = None if drained is None else issue + drained[place] - TOKEN_LATENCY
+            times = array_times(instruction, config, issue, times, late)
         else:
             end = issue + array_occupancy(instruction, config) + 1
             done = issue + array_duration(instruction, config)
             assert done == end - 1 + array_latency(config)
+            times = ArrayTimes(issue, end, done, times.paced if times else 0, end)
         issues.append(issue)
-        dones.append(done)
+        dones.append(times.done)
         before = instruction
     return issues, dones
 
 
-def check_times(trace, instructions, config=TINY) -> None:
+def check_times(trace, instructions, config=TINY, drained=None) -> None:
     assert trace.error == 0
-    assert (trace.issue, trace.done) == predicted(trace.issue[0], instructions, config)
+    assert (trace.issue, trace.done) == predicted(trace.issue[0], instructions, config, drained)
     assert trace.vectors == sum(array_outputs(i) * array_sets(i) for i in instructions)
 
 
@@ -174,6 +187,21 @@ def test_instructions_overlap(name):
     result, trace = simulate(instructions, codes, groups, len(sums))
     np.testing.assert_array_equal(result, sums)
     check_times(trace, instructions)
+
+
+@pytest.mark.parametrize("name", [large(n) if n == "nested" else n for n in SEQUENCES])
+def test_accumulators_that_are_free_late(name):
+    """The feed runs while accumulators are awaited, the stream and the next instruction wait."""
+    cases = [Case.random(layer, TINY, seed) for seed, layer in enumerate(SEQUENCES[name])]
+    instructions, codes, groups, sums = placed(cases)
+    draw = random.Random(name)
+    for most in (40, 200, 600):
+        drained = [draw.choice([2, draw.randint(2, most)]) for _ in instructions]
+        result, trace = simulate(instructions, codes, groups, len(sums), drained=drained)
+        np.testing.assert_array_equal(result, sums)
+        check_times(trace, instructions, drained=drained)
+    plain = predicted(trace.issue[0], instructions, TINY)
+    assert plain != predicted(trace.issue[0], instructions, TINY, drained), "none was awaited"
 
 
 def test_modes_follow_one_another():
@@ -263,7 +291,7 @@ def test_abort_ends_everything():
     assert seen == [1, 0] * 4
     assert trace.error == 0
     np.testing.assert_array_equal(result, expected)
-    assert trace.done == [array_times(instruction, TINY, trace.issue[-1], 0).done]
+    assert trace.done == [array_times(instruction, TINY, trace.issue[-1]).done]
 
 
 PLAIN = Case.random(LAYERS["wide"], TINY).instruction()
