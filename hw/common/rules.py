@@ -77,8 +77,7 @@ def _cases(condition: Condition, fields: Any) -> tuple[Condition, ...]:
             least = 0 if (1 << len(_number(base, fields))) - 1 > most else 1
             for few_of, other in ((a, b), (b, a)):
                 cases += [
-                    (few_of == n) & Comparison(">", base + other * n, Literal(most))
-                    for n in range(least, few + 1)
+                    (few_of == n) & _exceeds(base, other, n, most) for n in range(least, few + 1)
                 ]
             return tuple(cases)
         case Comparison(operation, left, Arithmetic("*", a, b)) if not (
@@ -93,6 +92,17 @@ def _cases(condition: Condition, fields: Any) -> tuple[Condition, ...]:
             )
         case _:
             return (condition,)
+
+
+def _exceeds(base: Number, value: Number, factor: int, most: int) -> Condition:
+    """base + value · factor > most.
+
+    A factor of three ones takes two sums and a comparison, one behind the other. If it is one less
+    than a power of two (7), the value stands on the other side, beside the sum with that power.
+    """
+    if factor.bit_count() > 2 and (factor + 1).bit_count() == 1:
+        return Comparison(">", base + value * (factor + 1), value + most)
+    return Comparison(">", base + value * factor, Literal(most))
 
 
 def _operands(condition: Condition, operation: str) -> tuple[Condition, ...]:
@@ -129,15 +139,6 @@ def _times(value: Value, factor: int) -> Value:
     return total
 
 
-def _times(value: Value, factor: int) -> Value:
-    """A product with a constant: shifted and added."""
-    total: Value = C(0)
-    for place in range(factor.bit_length()):
-        if factor >> place & 1:
-            total = total + (value << place)
-    return total
-
-
 def _number(number: Number, fields: Any) -> Value:
     match number:
         case Literal(value):
@@ -145,8 +146,6 @@ def _number(number: Number, fields: Any) -> Value:
         case Element(name, index):
             field = fields[name] if index is None else fields[name][index]
             return Value.cast(field)
-        case Arithmetic("*", factor, Literal(value)) | Arithmetic("*", Literal(value), factor):
-            return _times(_number(factor, fields), int(value))
         case Arithmetic("*", factor, Literal(value)) | Arithmetic("*", Literal(value), factor):
             return _times(_number(factor, fields), int(value))
         case Arithmetic("*"):

@@ -360,6 +360,11 @@ REFUSED: list[tuple[AcceleratorConfig, Instruction, int]] = [
     (WHOLE, Fold(table=9), F),
     (WHOLE, COLLECT, 0),
     (WHOLE, change(COLLECT, entry=57), F),
+    *(
+        (WHOLE, change(COLLECT, entry=entry, counts_2=n, counts_3=m), code)
+        for n, m in ((7, 9), (9, 7), (7, 8), (3, 21), (16, 4))
+        for entry, code in ((64 - n * m, 0), (65 - n * m, F))
+    ),
     (WHOLE, change(COLLECT, elements=0), F),
     (WHOLE, change(COLLECT, elements=1025), F),
     (WHOLE, APPLY, 0),
