@@ -253,7 +253,10 @@ class FollowedEmission:
 
         def made(slots: Slots) -> None:
             assert self.layer.compute is not None
-            rows = [r.slot(slots[str(i)], DEPTH) for i, r in enumerate(self.places.operands)]
+            rows = [
+                self.layer.operand_row(i, region, slots[str(i)], DEPTH)
+                for i, region in enumerate(self.places.operands)
+            ]
             beside = [region.row for region in self.places.beside]
             for instruction in self.layer.compute(tile, [*rows, *beside], result):
                 self.emitter.emit(instruction)

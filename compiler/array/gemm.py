@@ -19,6 +19,7 @@ from compiler.emit.transfers import Box, first_parts, load_box, store_box
 from compiler.tile.geometry import Axis, Range, Triple, common, cuts, product
 from compiler.tile.parts import DIRECT, Part, parts_of
 from compiler.tile.problem import Tiling
+from compiler.tile.regions import Region
 from hw.arch.isa import Reduce, Space, Unit, UnitInstruction
 from hw.arch.layout import ceil_div
 
@@ -70,6 +71,24 @@ class GemmEmission:
         # Numbers of the steps that end with a store, and what that stores.
         self._stores: list[tuple[int, Box]] = []
 
+    def _lies_whole(self, region: Region | None) -> bool:
+        """Whether a region holds all results at a time, as they lie in DRAM.
+
+        Groups of blocks of the only tile then have a place each, instead of two that take turns:
+        what is on chip need not be loaded again (compiler/emit/onchip.py).
+        """
+        if region is None or len(self.tiles) > 1 or self.job.phases is not None:
+            return False
+        blocks = self.problem.groups * self.config.array.blocks_per_row
+        return blocks * self._target_box(0, 0).positions <= region.rows
+
+    def _slot(self, region: Region, tile: int, group: int, turn: int) -> int:
+        """First row of what a tile makes for a group of blocks, or is joined with there."""
+        if not self._lies_whole(region):
+            return region.slot(turn, 2)
+        box = self._target_box(tile, group)
+        return region.row + box.block * box.positions
+
     def _weight_slots(self) -> int:
         """Pieces of the weights on chip at a time.
 
@@ -115,7 +134,8 @@ class GemmEmission:
             "parameter": Ring(self.parameter_slots, self._fill_parameters),
         }
         if isinstance(self.job.tail, Tail):
-            rings["beside"] = Ring(2, self._fill_beside)
+            whole = self._lies_whole(tiling.beside)
+            rings["beside"] = Ring(len(self.groups) if whole else 2, self._fill_beside)
         if self.job.packing is None:
             for number, blocks in enumerate(self.operand):
                 fill = functools.partial(self._fill_input, blocks)
@@ -303,17 +323,16 @@ class GemmEmission:
         local = self.parameter_base + slot * self.chunk * self.parameter_slot
         return [self.emitter.load_constant(data, Space.PARAMETER, local)]
 
-    def _output(self, tile: int, out_slot: int) -> tuple[int, Triple, Triple]:
-        """Row of the output slot, first output and size of the tile after the pool."""
+    def _output(self, tile: int) -> tuple[Triple, Triple]:
+        """First output and size of a tile after the pool."""
         cut = self.tiles[tile]
         first = tuple(c[0] // a.pool for c, a in zip(cut, self.axes, strict=True))
         size = tuple(c[1] // a.pool for c, a in zip(cut, self.axes, strict=True))
-        row = self.tiling.output.slot(out_slot, 2)
-        return row, (first[0], first[1], first[2]), (size[0], size[1], size[2])
+        return (first[0], first[1], first[2]), (size[0], size[1], size[2])
 
     def _target_box(self, tile: int, group: int) -> Box:
         """What a tile makes for a group of output blocks, after the pool."""
-        _, first, size = self._output(tile, 0)
+        first, size = self._output(tile)
         begin, count = self.groups[group]
         per_group = self.config.array.blocks_per_row
         block = begin * per_group
@@ -328,7 +347,7 @@ class GemmEmission:
             region = self.tiling.joined
         if phases is not None:
             pitches, box = phases.pitches(box.size), phases.box(box)
-        row = region.slot(out_slot, 2)
+        row = self._slot(region, tile, group, out_slot)
         self.emitter.emit(store_box(self.job.target, box, row, pitches))
 
     def _apart(self, tile: int, out_slot: int) -> None:
@@ -337,8 +356,8 @@ class GemmEmission:
         if phases is None:
             return
         assert joined is not None
-        row, _, size = self._output(tile, out_slot)
-        result = joined.slot(out_slot, 2)
+        _, size = self._output(tile)
+        row, result = self.tiling.output.slot(out_slot, 2), joined.slot(out_slot, 2)
         for instruction in phases.apart(self.config, size, row, result, kernel.out_zero_point):
             self.emitter.emit(instruction)
 
@@ -349,16 +368,17 @@ class GemmEmission:
         assert self.tiling.beside is not None
         view = self.job.target
         view = dataclasses.replace(view, address=view.address + self.job.tail.offset)
-        return [*load_box(view, self._target_box(*key), self.tiling.beside.slot(slot, 2))]
+        tile, group = key
+        row = self._slot(self.tiling.beside, tile, group, slot)
+        return [*load_box(view, self._target_box(tile, group), row)]
 
     def _join(self, tile: int, group: int, out_slot: int, slot: int) -> None:
         beside, joined = self.tiling.beside, self.tiling.joined
         assert isinstance(self.job.tail, Tail) and beside is not None and joined is not None
         rows = self._target_box(tile, group).rows
-        result = self.tiling.output.slot(out_slot, 2)
-        for instruction in self.job.tail.instructions(
-            rows, result, beside.slot(slot, 2), joined.slot(out_slot, 2)
-        ):
+        turns = (self.tiling.output, out_slot), (beside, slot), (joined, out_slot)
+        places = (self._slot(region, tile, group, turn) for region, turn in turns)
+        for instruction in self.job.tail.instructions(rows, *places):
             self.emitter.emit(instruction)
 
     # Packing
@@ -406,7 +426,11 @@ class GemmEmission:
         pitches = box.pitches()
         first_group, count = self.groups[group]
         weight = self.weight_base + slots["weight"] * self.piece_beats
-        for number, each in enumerate(self._parts(self.pieces[piece])):
+        parts = self._parts(self.pieces[piece])
+        if self.job.packing is not None and (tile, group, piece) == (0, 0, 0):
+            # Nothing is computed yet: what is packed first is computed while the rest is packed.
+            parts = [*_block_by_block(parts[0]), *parts[1:]]
+        for number, each in enumerate(parts):
             first_block, blocks = each.blocks
             skipped = self.job.first_block[first_group] + first_block
             row = self._operand_row(tile, slots) + skipped * pitches[3]
@@ -431,7 +455,8 @@ class GemmEmission:
     def _drain(
         self, tile: int, part: Part, group: int, bank: int, out_slot: int, parameter: int
     ) -> None:
-        row, first, size = self._output(tile, out_slot)
+        first, size = self._output(tile)
+        row = self._slot(self.tiling.output, tile, group, out_slot)
         self.emitter.emit(
             drain_instruction(
                 self.config,
@@ -444,3 +469,8 @@ class GemmEmission:
                 + (parameter * self.chunk + group % self.chunk) * self.parameter_slot,
             )
         )
+
+
+def _block_by_block(piece: Piece) -> list[Piece]:
+    first, count = piece.blocks
+    return [dataclasses.replace(piece, blocks=(first + n, 1)) for n in range(count)]

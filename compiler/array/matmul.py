@@ -10,6 +10,7 @@ from collections.abc import Hashable, Iterator, Sequence
 
 from compiler.array.matmul_weights import Parts, ProductWeights, filled_blocks
 from compiler.array.matrices import Form, Grid, runs
+from compiler.array.whole import Place, Whole
 from compiler.emit.emitter import Emitter
 from compiler.emit.schedule import Ring, Slots, Step, run
 from compiler.emit.transfers import block_runs, nest
@@ -76,20 +77,47 @@ class MatMulEmission:
         self.weight_base = placer.take(self.weight_beats * tiling.weight_slots)
         self.parameter_beats = self.config.requantize_steps * self.config.parameter_row_beats
         self.parameter_base = emitter.parameters.take(tiling.batch * self.parameter_beats)
+        self.whole_x, self.whole_w, self.whole_y = self._whole()
         self._made: dict[str, Hashable] = {}
         self._slot = {"vectors": -1, "weights": -1}
         self._bank = self._output = 0
 
     def emit(self) -> None:
         """Emit the whole layer."""
-        slots = self.tiling.slots
-        weight_slots = slots if self.form.transposed else self.tiling.weight_slots
         rings = {
-            "x": Ring(slots, self._fill_x),
-            "w": Ring(weight_slots, self._fill_w),
+            "x": Ring(self._slots(self.whole_x, len(self.parts.rows)), self._fill_x),
+            "w": Ring(self._weight_slots(), self._fill_w),
             "parameter": Ring(1, self._fill_parameters),
         }
         run(self.emitter, rings, list(self._steps()))
+
+    def _whole(self) -> tuple[Whole | None, Whole | None, Whole | None]:
+        """Vectors, rows that become weights, and results, as far as all of them fit at a time.
+
+        They lie as in DRAM: what is on chip need not be loaded again (compiler/emit/onchip.py).
+        """
+        form, parts, tiling = self.form, self.parts, self.tiling
+        columns = [parts.columns(n) for n in range(len(parts.groups))]
+        x = w = None
+        if not form.turned:
+            x = Whole.of(self.x, form.x, parts.batch, parts.rows, tiling.vectors)
+            if form.transposed and tiling.raw is not None:
+                w = Whole.of(self.w, form.w, parts.batch, columns, tiling.raw)
+        y = Whole.of(self.target, form.y, parts.batch, parts.rows, tiling.output)
+        # Of a group of columns all blocks are written.
+        full = not any(ceil_div(count, self.lanes) % self.per_row for _, count in columns)
+        return x, w, y if full else None
+
+    def _slots(self, whole: Whole | None, along: int) -> int:
+        """Tiles of an operand on chip; `along`: into how many parts its positions are cut."""
+        every = len(self.parts.batch) * along * len(self.parts.blocks)
+        return self.tiling.slots if whole is None else every
+
+    def _weight_slots(self) -> int:
+        """Tiles of the operand that becomes weights: as it is loaded."""
+        if not self.form.transposed:
+            return self.tiling.weight_slots
+        return self._slots(self.whole_w, len(self.parts.groups))
 
     def _steps(self) -> Iterator[Step]:
         """Tiles in order, and in which order each one's items are loaded.
@@ -182,6 +210,25 @@ class MatMulEmission:
     def _vectors(self, slot: int) -> int:
         return self.tiling.vectors.slot(slot, self.tiling.slots)
 
+    def _x_place(self, key: Hashable, slot: int) -> Place:
+        """Where a tile of vectors lies as it is loaded."""
+        assert isinstance(key, tuple)
+        b, m, k = key
+        if self.whole_x is not None:
+            rows, blocks = self.parts.rows[m], self.parts.blocks[k]
+            return self.whole_x.place(self.parts.batch[b], rows, blocks)
+        return self._vectors(slot), 1, self.height, self.tiling.inner * self.height
+
+    def _w_place(self, key: Hashable, slot: int) -> Place:
+        """Where rows that become weights lie as they are loaded."""
+        assert isinstance(key, tuple)
+        b, k, n = key
+        if self.whole_w is not None:
+            columns, blocks = self.parts.columns(n), self.parts.blocks[k]
+            return self.whole_w.place(self.parts.batch[b], columns, blocks)
+        width = self.weights.width
+        return self._raw(1, slot), 1, width, self.tiling.inner * width
+
     @property
     def height(self) -> int:
         """Rows between blocks of k in a tile of vectors."""
@@ -190,19 +237,11 @@ class MatMulEmission:
     def _fill_x(self, key: Hashable, slot: int) -> list[UnitInstruction]:
         assert isinstance(key, tuple)
         b, m, k = key
-        inner, height = self.tiling.inner, self.height
+        inner = self.tiling.inner
         if not self.form.turned:
-            local = self._vectors(slot), 1, height, inner * height
-            return [
-                *self._load(
-                    self.x,
-                    self.form.x,
-                    self.parts.batch[b],
-                    self.parts.rows[m],
-                    self.parts.blocks[k],
-                    local,
-                )
-            ]
+            matrices, rows, some = self.parts.batch[b], self.parts.rows[m], self.parts.blocks[k]
+            place = self._x_place(key, slot)
+            return [*self._load(self.x, self.form.x, matrices, rows, some, place)]
         first, count = self.parts.rows[m]
         blocks = first // self.lanes, ceil_div(count, self.lanes)
         depth = inner * self.lanes
@@ -218,19 +257,9 @@ class MatMulEmission:
         b, k, n = key
         if not self.form.transposed:
             return [*self.weights.load(b, k, n, self.weight_base + slot * self.weight_beats)]
-        width = self.weights.width
-        local = self._raw(1, slot), 1, width, self.tiling.inner * width
-        first, count = self.parts.columns(n)
-        return [
-            *self._load(
-                self.w,
-                self.form.w,
-                self.parts.batch[b],
-                (first, count),
-                self.parts.blocks[k],
-                local,
-            )
-        ]
+        matrices, blocks, columns = self.parts.batch[b], self.parts.blocks[k], self.parts.columns(n)
+        place = self._w_place(key, slot)
+        return [*self._load(self.w, self.form.w, matrices, columns, blocks, place)]
 
     def _fill_parameters(self, key: Hashable, slot: int) -> list[UnitInstruction]:
         cols, scale = self.config.array.cols, self.op.scale
@@ -274,27 +303,28 @@ class MatMulEmission:
 
     def _compute(self, key: Key, slots: Slots) -> None:
         b, m, k, n = key
-        row = self._vectors(slots["x"])
+        slot = slots["x"]
         if self.form.turned:
             new, slot = self._renewed("vectors", (b, m, k), self.tiling.slots)
-            row = self._vectors(slot)
-            for instruction in self._turn(key, self._raw(0, slots["x"]), row) if new else ():
+            raw, row = self._raw(0, slots["x"]), self._vectors(slot)
+            for instruction in self._turn(key, raw, row) if new else ():
                 self.emitter.emit(instruction)
+        vectors = self._x_place((b, m, k), slot)
         weight = self.weight_base + slots["w"] * self.weight_beats
         if self.form.transposed:
             new, slot = self._renewed("weights", (b, k, n), self.tiling.weight_slots)
             weight = self.weight_base + slot * self.weight_beats
-            raw = self._raw(1, slots["w"])
-            for instruction in self.weights.make(b, k, n, raw, weight) if new else ():
+            place = self._w_place((b, k, n), slots["w"])
+            for instruction in self.weights.make(b, k, n, place, weight) if new else ():
                 self.emitter.emit(instruction)
         last = k == len(self.parts.blocks) - 1
         whole = len(self.parts.blocks) == 1
-        out = self.tiling.output.slot(self._output, self.tiling.results)
+        out = self._y_place(key)
         for group in range(self.parts.groups[n][1]):
             size = self.parts.batch[b][1] * self.parts.rows[m][1]
             accumulator = self._bank * self.config.memory.accumulator_rows
             accumulator += 0 if whole else group * size
-            self._array(key, row, weight + group * self.weights.pitches(b)[2], accumulator)
+            self._array(key, vectors, weight + group * self.weights.pitches(b)[2], accumulator)
             if last:
                 self._drain(key, group, accumulator, out)
             if whole:
@@ -305,11 +335,11 @@ class MatMulEmission:
             if not whole:
                 self._bank = 1 - self._bank
 
-    def _array(self, key: Key, row: int, weight: int, accumulator: int) -> None:
+    def _array(self, key: Key, vectors: Place, weight: int, accumulator: int) -> None:
         b, m, k, _ = key
+        row, position, block, matrix = vectors
         rows = self.parts.rows[m][1]
         counts = (rows, 1, 1, self.parts.batch[b][1], 1, 1, 1, self.parts.blocks[k][1])
-        height = self.height
         self.emitter.emit(
             Array(
                 mode=ArrayMode.GEMM,
@@ -322,23 +352,33 @@ class MatMulEmission:
                 weight=weight,
                 accumulator=accumulator,
                 counts=counts,
-                deltas=deltas(counts, (1, 0, 0, self.tiling.inner * height, 0, 0, 0, height)),
+                deltas=deltas(counts, (position, 0, 0, matrix, 0, 0, 0, block)),
                 bounds=(rows, 1, 1),
             )
         )
 
-    def _drain(self, key: Key, group: int, accumulator: int, out: int) -> None:
+    def _y_place(self, key: Key) -> Place:
+        """Where the results of a tile lie."""
+        b, m, _, n = key
+        first, count = self.parts.columns(n)
+        if self.whole_y is not None:
+            blocks = first // self.lanes, ceil_div(count, self.lanes)
+            return self.whole_y.place(self.parts.batch[b], self.parts.rows[m], blocks)
+        height = self.tiling.rows
+        row = self.tiling.output.slot(self._output, self.tiling.results)
+        return row, 1, height, self.tiling.columns * self.per_row * height
+
+    def _drain(self, key: Key, group: int, accumulator: int, out: Place) -> None:
         rows, matrices = self.parts.rows[key[1]][1], self.parts.batch[key[0]][1]
         counts = (rows, 1, 1, matrices)
-        whole = self.tiling.columns * self.per_row * self.tiling.rows
-        place = (self.tiling.rows, 1, 0, 0, whole)
+        row, position, block, matrix = out
         self.emitter.emit(
             Drain(
                 accumulator=accumulator,
                 counts=counts,
                 accumulator_deltas=deltas((1, 1, 1, *counts), (0, 0, 0, 1, 0, 0, rows)),
-                destination=out + group * self.per_row * self.tiling.rows,
-                destination_deltas=deltas((self.per_row, *counts), place),
+                destination=row + group * self.per_row * block,
+                destination_deltas=deltas((self.per_row, *counts), (block, position, 0, 0, matrix)),
                 parameter=self.parameter_base,
                 zero_point=self.op.scale.zero_point,
                 low=self.op.low,
@@ -346,20 +386,19 @@ class MatMulEmission:
             )
         )
 
-    def _store(self, key: Key, out: int) -> None:
+    def _store(self, key: Key, out: Place) -> None:
         b, m, _, n = key
         first, count = self.parts.columns(n)
         blocks = first // self.lanes, ceil_div(count, self.lanes)
-        pitches = (1, self.tiling.rows, self.tiling.columns * self.per_row * self.tiling.rows)
         pieces = self._levels(
-            self.target, self.form.y, self.parts.batch[b], self.parts.rows[m], blocks, pitches
+            self.target, self.form.y, self.parts.batch[b], self.parts.rows[m], blocks, out[1:]
         )
         for address, (place, levels) in pieces:
             beats, counts, dram, local = nest(levels, self.lanes)
             self.emitter.emit(
                 Store(
                     dram=address,
-                    local=out + place,
+                    local=out[0] + place,
                     beats=beats,
                     counts=counts,
                     dram_deltas=dram,

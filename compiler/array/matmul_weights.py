@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from compiler.array.matrices import Form, runs
+from compiler.array.whole import Place
 from compiler.emit.emitter import Emitter
 from compiler.emit.transfers import nest
 from compiler.tile.geometry import Range, cuts
@@ -199,16 +200,17 @@ class ProductWeights:
             first = (groups - 1) * group + number % self.per_row
             yield first, self.lanes, [(matrices, matrix), (depth, block)]
 
-    def make(self, b: int, k: int, n: int, raw: int, base: int) -> Iterator[Permute]:
+    def make(self, b: int, k: int, n: int, raw: Place, base: int) -> Iterator[Permute]:
         """PERMUTEs of an operand whose lanes are k.
 
         Parameters
         ----------
         b, k, n: parts of matrices, blocks of k, groups of columns.
-        raw: first row in the scratchpad, [matrix][block of k][`width` columns].
+        raw: where these rows lie in the scratchpad.
         base: first beat in the weight scratchpad.
         """
         matrix, block, group = self.pitches(b)
+        row, position, raw_block, raw_matrix = raw
         matrices, depth = self.parts.batch[b][1], self.parts.blocks[k][1]
         columns = self.parts.columns(n)[1]
         full, rest = divmod(columns, self.lanes)
@@ -220,12 +222,13 @@ class ProductWeights:
                 tiles.append((full, rest, 1))
             for number, rows, groups in tiles:
                 counts = (rows, matrices, depth, groups)
-                source = (1, self.tiling.inner * self.width, self.width, self.per_row * self.lanes)
+                between = self.per_row * self.lanes * position
+                source = (position, raw_matrix, raw_block, between)
                 place = (self.per_row, matrix, block, group)
                 yield Permute(
                     op=PermuteOp.TRANSPOSE,
                     counts=counts,
-                    source0=raw + number * self.lanes,
+                    source0=row + number * self.lanes * position,
                     source0_deltas=deltas(counts, source),
                     destination=base + number // self.per_row * group + lane,
                     destination_deltas=deltas((self.lanes, *counts[1:]), place),
@@ -233,7 +236,7 @@ class ProductWeights:
                     pad=self.zero,
                 )
         for first, rows, levels in self._gaps(b, self.parts.inner(k)[1], blocks):
-            yield self._filled(raw, base + first, rows, levels)
+            yield self._filled(row, base + first, rows, levels)
 
     def _filled(
         self, row: int, place: int, rows: int, levels: Sequence[tuple[int, int]]

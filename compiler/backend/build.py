@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from compiler.arms import structured
@@ -10,7 +10,9 @@ from compiler.backend.bounds import bounded
 from compiler.backend.link import link, stored
 from compiler.backend.order import in_order
 from compiler.backend.placement import place
+from compiler.backend.readers import Addresses, ReadLater
 from compiler.backend.unread import without_unread
+from compiler.emit.ahead import moved_layers, run_ahead
 from compiler.emit.allocate import PAGE, ConstantPool
 from compiler.emit.emitter import Emitter, RefusedError
 from compiler.emit.transfers import TransferError
@@ -109,13 +111,16 @@ def emit(
     seconds = {first: name for name, first in settled.followers.items()}
     makers = graph.producers()
 
+    read = ReadLater.of(settled, placement)
+
     def layer(op: AnyOperation) -> Layer:
         progress(op.name)
         if op.output in settled.followers:
             return _followed(op, makers[settled.followers[op.output]], emitter)
+        later = read.behind(op.output)
         if op.output in seconds:
-            return _both(settled, op, makers[seconds[op.output]], emitter)
-        return _layer(graph, op, emitter)
+            return _both(settled, op, makers[seconds[op.output]], emitter, later)
+        return _layer(graph, op, emitter, later)
 
     writer = BlockWriter(graph, emitter, layer)
     blocks = writer.write(structured(graph.ops, graph.path))
@@ -126,10 +131,14 @@ def emit(
         emitter.unstored |= hidden
     layers = bounded(layers, settled, emitter)
     code[:] = filled(code, blocks, emitter.reaches, config)
+    order = run_ahead(code, blocks, placement.end, config)
+    layers = moved_layers(layers, code, order, placement.end)
+    reaches = {place: emitter.reaches[n] for place, n in enumerate(order) if n in emitter.reaches}
+    code[:] = filled([code[number] for number in order], blocks, reaches, config)
     return link(graph, emitter, placement, constants, layers, blocks, writer.loops)
 
 
-def _layer(graph: Graph, op: AnyOperation, emitter: Emitter) -> Layer:
+def _layer(graph: Graph, op: AnyOperation, emitter: Emitter, later: Sequence[Addresses]) -> Layer:
     first = len(emitter.instructions)
     layouts = {name: emitter.tensors[name].layout for name in (*op.inputs, op.output)}
     check_operator(op, layouts)
@@ -141,7 +150,7 @@ def _layer(graph: Graph, op: AnyOperation, emitter: Emitter) -> Layer:
             instruction.encode()
     except (RefusedError, TransferError, EncodingError) as error:
         raise CompilerError(f"{op.name} ({type(op).__name__}): {error}") from error
-    emitter.end_layer(first)
+    emitter.end_layer(first, later)
     return Layer(
         name=op.name,
         op=known.kind(op, emitter.config),
@@ -154,7 +163,13 @@ def _layer(graph: Graph, op: AnyOperation, emitter: Emitter) -> Layer:
     )
 
 
-def _both(settled: Settled, op: AnyOperation, second: AnyOperation, emitter: Emitter) -> Layer:
+def _both(
+    settled: Settled,
+    op: AnyOperation,
+    second: AnyOperation,
+    emitter: Emitter,
+    later: Sequence[Addresses],
+) -> Layer:
     """An operator and what follows or trails it as one layer, which stores both results."""
     graph, begin = settled.assigned.graph, len(emitter.instructions)
     names = (*op.inputs, op.output, *second.inputs, second.output)
@@ -167,7 +182,7 @@ def _both(settled: Settled, op: AnyOperation, second: AnyOperation, emitter: Emi
             instruction.encode()
     except (RefusedError, TransferError, EncodingError) as error:
         raise CompilerError(f"{op.name} and {second.name}: {error}") from error
-    emitter.end_layer(begin)
+    emitter.end_layer(begin, later)
     kinds = [lowering(each).kind(each, emitter.config) for each in (op, second)]
     return Layer(
         name=op.name,

@@ -67,7 +67,7 @@ def _kept(settled: Settled) -> set[str]:
     return {*graph.kept(), *states}
 
 
-def _rows(tensor: Tensor) -> Iterable[tuple[int, int]]:
+def addresses_of(tensor: Tensor) -> Iterable[tuple[int, int]]:
     """Addresses of a tensor: first one and the one behind, of pieces."""
     size = tensor.layout.positions * tensor.layout.lanes
     places = tensor.places or [tensor.address + n * size for n in range(tensor.layout.blocks)]
@@ -76,14 +76,14 @@ def _rows(tensor: Tensor) -> Iterable[tuple[int, int]]:
 
 def holds(tensor: Tensor, address: int) -> bool:
     """Whether an address is a tensor's."""
-    return any(first <= address < end for first, end in _rows(tensor))
+    return any(first <= address < end for first, end in addresses_of(tensor))
 
 
 def _blocks(tensor: Tensor, addresses: Rows) -> set[tuple[str, int]]:
     """Blocks of a tensor that hold one of some addresses, with its name."""
     return {
         (tensor.name, number)
-        for number, (first, end) in enumerate(_rows(tensor))
+        for number, (first, end) in enumerate(addresses_of(tensor))
         if ((addresses >= first) & (addresses < end)).any()
     }
 
@@ -104,7 +104,7 @@ def _unread(
     """By index of a STORE of what nobody loads: the addresses of its rows."""
     wanted = np.zeros(end // beat + 1, bool)
     for tensor in kept:
-        for first, behind in _rows(tensor):
+        for first, behind in addresses_of(tensor):
             wanted[first // beat : behind // beat] = True
     gone: dict[int, Rows] = {}
     for index in range(len(instructions) - 1, -1, -1):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from compiler.emit.allocate import ConstantPool, RingPlacer
 from compiler.emit.onchip import OnChip
@@ -133,9 +133,12 @@ class Emitter:
         self._sent = Sent(self.config)
         self._on_chip.forget()
 
-    def end_layer(self, first: int) -> None:
-        """A layer is complete, from an instruction on: what is on chip is not loaded again."""
-        self._on_chip.layer(first)
+    def end_layer(self, first: int, wanted: Sequence[tuple[int, int]] = ()) -> None:
+        """A layer is complete, from an instruction on: what is on chip is not loaded again.
+
+        `wanted`: addresses, first and the one behind, that later layers load.
+        """
+        self._on_chip.layer(first, wanted)
 
     def dispatched(self, unit: Unit) -> int:
         """Instructions that a unit has been given so far."""

@@ -22,11 +22,14 @@ class Move:
     ----------
     stores, makers: STOREs, and indices of the instructions that write what they read, each with the
         rows by which it moves on, before the layer itself moves.
+    spans: least and greatest row that each of these has then, before the layer itself moves: all
+        of them move on together.
     loads: what would be on chip.
     """
 
     stores: Sequence[tuple[Transfer, int]]
     makers: Sequence[tuple[int, int]]
+    spans: Sequence[tuple[int, int]]
     loads: Sequence[Transfer]
 
     @property
@@ -112,6 +115,7 @@ class _Finder:
             return None
         moved: list[tuple[Transfer, int]] = []
         makers: list[tuple[int, int]] = []
+        spans: list[tuple[int, int]] = []
         for store in stores:
             place = np.searchsorted(addresses, store.addresses)
             if place.max() == len(addresses) or (addresses[place] != store.addresses).any():
@@ -124,7 +128,9 @@ class _Finder:
                 return None
             moved.append((store, int(by[0])))
             makers += [(index, int(by[0])) for index in found]
-        return Move(moved, makers, loads)
+            for each in (store.rows, *(written(self._code[n], self._config) for n in found)):
+                spans.append((int(each.min() + by[0]), int(each.max() + by[0])))
+        return Move(moved, makers, spans, loads)
 
     def _makers(self, store: Transfer) -> list[int] | None:
         """Instructions that write what a STORE reads and nothing else.

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from compiler.emit.banks import Placing, Shifts
 from compiler.emit.moved import Move, moves
 from compiler.emit.redirected import redirected
 from compiler.emit.touches import (
@@ -29,10 +30,10 @@ from compiler.emit.touches import (
     Touch,
     Touches,
     Transfer,
-    fits,
+    placed,
     registered,
     touched,
-    turned,
+    written,
 )
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Instruction, Load, Space, Store, UnitInstruction
@@ -67,8 +68,14 @@ class OnChip:
         self._touches = Touches(self._config)
         self._stores: deque[Transfer] = deque(maxlen=STORES)
 
-    def layer(self, first: int) -> None:
-        """Change the instructions of a layer, those from one on, and those before it."""
+    def layer(self, first: int, wanted: Sequence[tuple[int, int]] = ()) -> None:
+        """Change the instructions of a layer, those from one on, and those before it.
+
+        Parameters
+        ----------
+        first: index of the layer's first instruction.
+        wanted: addresses, first and the one behind, that later layers load.
+        """
         code, config = self._code, self._config
         new = [each for each in code[first:] if isinstance(each, UnitInstruction)]
         if len(new) < len(code) - first or any(map(registered, new)):
@@ -77,14 +84,13 @@ class OnChip:
         own = [touched(each, config) for each in new]
         loads = self._loads(new)
         found = moves(loads.values(), self._stores, own, code, self._touches, config)
-        banks = self._best(loads, found, own)
-        if banks:
-            by = banks * self._bank
-            new = [turned(i, t, by, config) for i, t in zip(new, own, strict=True)]
-            own = [[self._moved_on(access, by) for access in each] for each in own]
+        shifts = self._places(loads, found, own, wanted)
+        if shifts.any():
+            new = [placed(i, t, shifts, config) for i, t in zip(new, own, strict=True)]
+            own = [[self._moved_on(access, shifts) for access in each] for each in own]
         # All are asked before the first one is moved: they may share banks.
-        for move in [move for move in found if self._free(move, banks)]:
-            self._move(move, banks)
+        for move in [move for move in found if self._free(move, shifts)]:
+            self._move(move, shifts)
         del code[first:]
         for instruction, accesses in self._read_in_place(new, own):
             self._add(instruction, accesses)
@@ -92,42 +98,28 @@ class OnChip:
 
     # Where a layer lies
 
-    def _best(
+    def _places(
         self,
         loads: Mapping[int, Transfer],
         found: Sequence[Move],
         own: Sequence[Sequence[Access]],
-    ) -> int:
-        """By how many banks a layer moves on.
+        wanted: Sequence[tuple[int, int]],
+    ) -> Shifts:
+        """By bank: how far a layer's rows move on (compiler/emit/banks.py)."""
+        needed = np.zeros(self._total, bool)
+        for first, behind in wanted:
+            needed |= (self._contents >= first) & (self._contents < behind)
+        contents, touches = self._contents, self._touches
+        return Placing(self._config, contents, touches, own, loads, found, needed).shifts()
 
-        So that most rows need not be loaded; between equals, to the banks whose last use is longest
-        ago, for they hold what is wanted least, and nobody is about to use their ports.
-        """
-        used = {b for each in own for a in each for b in self._touches.banks(a.low, a.high)}
-        count = self._config.memory.activation_banks
-        best, merit = 0, (-1, 0)
-        for banks in range(count if len(used) < count else 1):
-            if banks and not all(fits(each, banks * self._bank, self._config) for each in own):
-                continue
-            free = [move for move in found if self._free(move, banks)]
-            moved = {load.index for move in free for load in move.loads}
-            gained = sum(len(load.rows) for n, load in loads.items() if n in moved)
-            for number, load in loads.items():
-                if number not in moved and self._holds(load, self._placed(load.rows, banks)):
-                    gained += len(load.rows)
-            latest = max((self._touches.latest((b + banks) % count) for b in used), default=0)
-            if (gained, -latest) > merit:
-                best, merit = banks, (gained, -latest)
-        return best
+    def _moved_on(self, access: Access, shifts: Shifts) -> Access:
+        """What an instruction touches that has been placed."""
+        by = int(shifts[access.low // self._bank])
+        return dataclasses.replace(access, low=access.low + by, high=access.high + by)
 
-    def _moved_on(self, access: Access, by: int) -> Access:
-        """What an instruction touches that has been turned."""
-        low, high = (access.low + by) % self._total, (access.high + by) % self._total
-        return dataclasses.replace(access, low=low, high=high)
-
-    def _placed(self, rows: Rows, banks: int) -> Rows:
+    def _placed(self, rows: Rows, shifts: Shifts) -> Rows:
         """Rows that have moved on."""
-        return (rows + banks * self._bank) % self._total
+        return rows + shifts[rows // self._bank]
 
     def _holds(self, load: Transfer, rows: Rows) -> bool:
         """Whether rows hold what a LOAD would bring to them."""
@@ -137,31 +129,34 @@ class OnChip:
 
     # What is moved
 
-    def _free(self, move: Move, banks: int) -> bool:
+    def _free(self, move: Move, shifts: Shifts) -> bool:
         """Whether nothing has touched the banks to which rows move since they were made."""
-        places = set((self._placed(move.rows, banks) // self._bank).tolist())
+        if any(shifts[a // self._bank] != shifts[b // self._bank] for a, b in move.spans):
+            return False
+        places = set((self._placed(move.rows, shifts) // self._bank).tolist())
         return all(self._touches.latest(bank) < move.first for bank in places)
 
-    def _move(self, move: Move, banks: int) -> None:
+    def _move(self, move: Move, shifts: Shifts) -> None:
         """Let what an earlier layer has stored be made where this one reads it."""
         for index, by in move.makers:
-            self._replace(index, "destination", by + banks * self._bank)
+            self._replace(index, "destination", by, shifts)
         for store, by in move.stores:
-            self._replace(store.index, "local", by + banks * self._bank)
+            self._replace(store.index, "local", by, shifts)
             held = self._contents[store.rows] == store.addresses
             self._contents[store.rows[held]] = UNKNOWN
-            rows = self._placed(store.rows + by, banks)
+            rows = self._placed(store.rows + by, shifts)
             self._contents[rows] = store.addresses
             place = next(n for n, each in enumerate(self._stores) if each.index == store.index)
             self._stores[place] = dataclasses.replace(store, rows=rows)
 
-    def _replace(self, index: int, name: str, by: int) -> None:
+    def _replace(self, index: int, name: str, by: int, shifts: Shifts) -> None:
         """Let an instruction read (`local` of a STORE) or write (`destination`) other rows."""
-        old = self._code[index]
-        new = dataclasses.replace(old, **{name: (getattr(old, name) + by) % self._total})
-        write = name == "destination"
+        old, write = self._code[index], name == "destination"
+        assert isinstance(old, UnitInstruction)
+        own = [each for each in touched(old, self._config) if each.write == write]
+        by += int(shifts[(own[0].low + by) // self._bank])
+        new = dataclasses.replace(old, **{name: getattr(old, name) + by})
         for instruction, change in ((old, self._touches.remove), (new, self._touches.note)):
-            assert isinstance(instruction, UnitInstruction)
             for access in touched(instruction, self._config):
                 if access.write == write:
                     change(Touch(index, access.low, access.high, write))
@@ -209,14 +204,13 @@ class OnChip:
         elif isinstance(instruction, Store):
             store = Transfer.of(index, instruction, self._beat)
             low, high = store.reach
-            contents[(contents >= low) & (contents <= high)] = UNKNOWN
+            near = np.flatnonzero((contents >= low) & (contents <= high))
+            contents[near[np.isin(contents[near], store.addresses)]] = UNKNOWN
             contents[store.rows] = store.addresses
-            older = [s for s in self._stores if s.reach[0] > high or low > s.reach[1]]
-            self._stores = deque([*older, store], STORES)
+            self._stores = deque([s for s in self._stores if not s.shares(store)], STORES)
+            self._stores.append(store)
         else:
-            for access in own:
-                if access.write:
-                    contents[access.low : access.high + 1] = UNKNOWN
+            contents[written(instruction, self._config)] = UNKNOWN
         self._code.append(instruction)
         for access in own:
             self._touches.note(Touch(index, access.low, access.high, access.write))

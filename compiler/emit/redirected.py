@@ -52,6 +52,18 @@ def redirected(
     return made, accesses
 
 
+def elsewhere(load: Transfer, contents: Rows) -> int | None:
+    """How many rows further all that is loaded lies on chip; None if it does nowhere."""
+    for row in np.flatnonzero(contents == load.addresses[0]).tolist():
+        by = int(row) - int(load.rows[0])
+        rows = load.rows + by
+        if rows.min() < 0 or rows.max() >= len(contents):
+            continue
+        if (contents[rows] == load.addresses).all():
+            return by
+    return None
+
+
 class _Finder:
     """Which LOADs can be left out.
 
@@ -71,21 +83,10 @@ class _Finder:
         self._bank = config.memory.activation_bank_rows
         self.spots: dict[int, int] = {}
         for number, load in loads.items():
-            by = self._elsewhere(load)
+            by = elsewhere(load, contents)
             if by is not None:
                 self.spots[number] = by
         self._reads = self._origins() if self.spots else {}
-
-    def _elsewhere(self, load: Transfer) -> int | None:
-        """How many rows further all that is loaded lies; None if it does nowhere."""
-        for row in np.flatnonzero(self._contents == load.addresses[0]).tolist():
-            by = int(row) - int(load.rows[0])
-            rows = load.rows + by
-            if rows.min() < 0 or rows.max() >= len(self._contents):
-                continue
-            if (self._contents[rows] == load.addresses).all():
-                return by
-        return None
 
     def _origins(self) -> dict[Read, frozenset[int]]:
         """By read access: whose rows they are."""

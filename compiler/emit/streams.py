@@ -45,6 +45,7 @@ class Stream:
     scratch: rows that only the vector unit writes and reads while it computes a tile.
     constant: whole rows that all tiles read.
     pieces: transfers in which a tile's blocks come and go, where it is computed in such pieces.
+    whole: operands have a slot for every tile, if they fit so.
     """
 
     sources: Sequence[Strided]
@@ -54,11 +55,27 @@ class Stream:
     scratch: int = 0
     constant: bytes = b""
     pieces: int = 1
+    whole: bool = False
 
     @property
     def beside(self) -> list[int]:
         """Rows that lie on chip as long as the layer runs, by region."""
         return [n for n in (self.scratch, len(self.constant) // self.target.lanes) if n]
+
+    def operand_row(self, number: int, region: Region, slot: int, slots: int) -> int:
+        """First row of a slot of an operand's region (`slot_row`)."""
+        return slot_row(region, slot, slots, [tile.sources[number] for tile in self.tiles])
+
+
+def slot_row(region: Region, slot: int, slots: int, boxes: Sequence[Box]) -> int:
+    """First row of a slot of an operand or result, told its boxes, tile by tile.
+
+    Where there is a slot for each tile they lie one behind the other, as they do in DRAM: what a
+    tensor has on chip may then be read where it lies (compiler/emit/redirected.py).
+    """
+    if slots < len(boxes):
+        return region.slot(slot, slots)
+    return region.row + slot * max(box.rows for box in boxes)
 
 
 def flat(view: Strided) -> Strided:
@@ -165,7 +182,7 @@ def _places(layer: Stream, config: AcceleratorConfig) -> _Places | None:
         return None if regions is None else _Places([(regions[0], COPY_SLOTS)], (regions[0], 0))
     largest, result = largest_boxes(layer)
     own = layer.beside
-    for depth in (2, 1):
+    for depth in (*([len(layer.tiles)] if layer.whole else []), 2, 1):
         regions = last_banks([2 * result, *own, *(depth * rows for rows in largest)], config)
         if regions is not None:
             output, *others = regions
@@ -225,7 +242,7 @@ def operand_ring(layer: Stream, number: int, region: Region, depth: int) -> Ring
 
     def fill(key: Hashable, slot: int) -> list[UnitInstruction]:
         assert isinstance(key, Box)
-        row = region.slot(slot, depth)
+        row = layer.operand_row(number, region, slot, depth)
         return [
             load
             for part in pieces_of(key, layer.pieces)
@@ -258,16 +275,19 @@ def emit(emitter: Emitter, layer: Stream) -> None:
         range(len(layer.sources)), key=lambda i: emitter.stored(layer.sources[i].address)
     )
 
+    results = [tile.target for tile in layer.tiles]
+
     def step(number: int) -> Step:
         tile = layer.tiles[number]
 
         def body(slots: Slots) -> None:
             rows = [
-                region.slot(slots[str(i)], depth) for i, (region, depth) in enumerate(places.inputs)
+                layer.operand_row(i, region, slots[str(i)], depth)
+                for i, (region, depth) in enumerate(places.inputs)
             ]
             result = rows[0]
             if layer.compute is not None:
-                result = output.slot(number % kept, kept)
+                result = slot_row(output, number % kept, kept, results)
                 for instruction in layer.compute(tile, [*rows, *places.beside], result):
                     emitter.emit(instruction)
             for part in pieces_of(tile.target, layer.pieces):

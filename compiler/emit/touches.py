@@ -86,6 +86,10 @@ class Transfer:
         """Whether both reach the same addresses, as intervals."""
         return self.reach[0] <= other.reach[1] and other.reach[0] <= self.reach[1]
 
+    def shares(self, other: Transfer) -> bool:
+        """Whether both reach the same bytes."""
+        return self.meets(other) and bool(np.isin(self.addresses, other.addresses).any())
+
     @property
     def span(self) -> tuple[int, int]:
         """Least and greatest row."""
@@ -165,29 +169,26 @@ def written(instruction: Instruction, config: AcceleratorConfig) -> Rows:
             return np.zeros(0, np.int64)
 
 
-def turned(
-    instruction: UnitInstruction, own: Sequence[Access], by: int, config: AcceleratorConfig
+def placed(
+    instruction: UnitInstruction,
+    own: Sequence[Access],
+    shifts: npt.NDArray[np.int64],
+    config: AcceleratorConfig,
 ) -> UnitInstruction:
-    """An instruction whose rows move on, behind the last one to the first.
+    """An instruction whose rows move on.
 
     Parameters
     ----------
-    own: what it touches; none of it may reach beyond the last row (`fits`).
-    by: rows, whole banks.
+    own: what it touches.
+    shifts: by bank of the first row that is touched: rows by which it moves.
     """
-    total = config.memory.activation_rows
+    bank = config.memory.activation_bank_rows
     new = {}
     # ARRAY reads no row where all of its taps are padding.
     for name, access in zip(fields(instruction, own, config), own, strict=False):
-        place = getattr(instruction, name) - access.low + (access.low + by) % total
+        place = getattr(instruction, name) + int(shifts[access.low // bank])
         new[name] = place % (1 << ADDRESS_BITS)
     return dataclasses.replace(instruction, **new) if new else instruction
-
-
-def fits(own: Sequence[Access], by: int, config: AcceleratorConfig) -> bool:
-    """Whether none of what an instruction touches reaches beyond the last row, moved on."""
-    total = config.memory.activation_rows
-    return all((a.low + by) // total == (a.high + by) // total for a in own)
 
 
 class Touches:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from compiler.emit.emitter import RefusedError
-from compiler.emit.streams import Stream, Tile, slot_rows
+from compiler.emit.streams import LEAST_ROWS, Stream, Tile, slot_rows
 from compiler.emit.transfers import Box, Strided
 from compiler.emit.vector import reduction
 from compiler.tile.geometry import Axis, AxisTriple, Triple, cuts, halved_sizes, product, tile_sizes
@@ -23,6 +23,8 @@ from hw.arch.isa import UnitInstruction
 from hw.arch.layout import ceil_div
 from hw.arch.program import Tensor
 
+TILES = 8
+"""Of a map all blocks of which would fit: the first ones are reduced while the last are made."""
 LIMITS = (
     f"windows of {MAX_REDUCE_WINDOW} along an axis",
     f"stride {MAX_REDUCE_STRIDE}",
@@ -62,13 +64,13 @@ def _tiles(
     if most is not None:
         pairs = zip(axes, most.results, strict=True)
         sizes = [tile_sizes(axis.out, 1, along, 10) for axis, along in pairs]
-        return _tiles_within(axes, blocks, sizes, most.rows)
+        return _tiles_within(axes, blocks, sizes, most.rows, 1)
     usual = [tile_sizes(axis.out, 1, MAX_COUNT, 10) for axis in axes]
     others = [[n for n in halved_sizes(axis.out, 1) if n <= MAX_COUNT] for axis in axes]
     for sizes, limit in itertools.product(
         (usual, others), (slot_rows(2, config), _most_rows(config))
     ):
-        tiles = _tiles_within(axes, blocks, sizes, limit)
+        tiles = _tiles_within(axes, blocks, sizes, limit, TILES)
         if tiles:
             return tiles
     return []
@@ -80,7 +82,7 @@ def _most_rows(config: AcceleratorConfig) -> int:
 
 
 def _tiles_within(
-    axes: AxisTriple, blocks: int, sizes: Sequence[Sequence[int]], limit: int
+    axes: AxisTriple, blocks: int, sizes: Sequence[Sequence[int]], limit: int, pieces: int
 ) -> list[Tile]:
     best: tuple[int, tuple[int, int, int]] | None = None
     for load in itertools.product(*sizes):
@@ -101,7 +103,8 @@ def _tiles_within(
         for axis, n in zip(axes, load, strict=True)
     ]
     largest = max(product(extents), product(load))
-    per_tile = max(1, min(blocks, limit // largest))
+    least = max(ceil_div(blocks, pieces), ceil_div(LEAST_ROWS, largest))
+    per_tile = max(1, min(blocks, limit // largest, least))
     per_tile = ceil_div(blocks, ceil_div(blocks, per_tile))
     tiles = []
     for (block, count), t, y, x in itertools.product(
@@ -153,7 +156,7 @@ def layer(
                     axes, tile.sources[0], part, rows[0], result, fields, within=tile.target
                 )
 
-    return Stream([Strided.of(source)], Strided.of(target), tiles, compute)
+    return Stream([Strided.of(source)], Strided.of(target), tiles, compute, whole=most is None)
 
 
 def axis_refusal(axis: Axis) -> str | None:

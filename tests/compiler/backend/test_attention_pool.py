@@ -197,7 +197,7 @@ def test_lanes_stay_as_they_are():
 
 def test_the_operand_crosses_the_port_once(monkeypatch):
     # As lowerings emit them: the pass of decision 0038 leaves out some LOADs of either.
-    monkeypatch.setattr(Emitter, "end_layer", lambda self, first: None)
+    monkeypatch.setattr(Emitter, "end_layer", lambda *_: None)
     config = CONFIGS["base"]
     graph = apart((40, 4, 14, 14))
     moved = []

@@ -10,9 +10,9 @@ from compiler.policy import OBJECTIVES, Policy
 from compiler.printer import print_choices
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode
+from hw.timeline.compute import array_products
 from sim.backend import Options
 from sim.cycle.backend import CycleBackend
-from sim.cycle.compute import array_products
 from sim.energy.actions import count_actions
 from sim.energy.table import EnergyTable
 from sim.host import start_image

@@ -14,10 +14,10 @@ from compiler.policy import OBJECTIVES, Policy
 from compiler.printer import print_choices
 from hw.arch.config import FEATURES, AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode, Begin, Load, Space
+from hw.timeline.compute import array_products
 from models.reference import Reference
 from sim.backend import Options
 from sim.cycle.backend import CycleBackend
-from sim.cycle.compute import array_products
 from sim.energy.actions import COMPONENTS, Action, count_actions
 from sim.energy.table import EnergyTable
 from sim.functional import MachineError

@@ -6,7 +6,7 @@ import pytest
 from compiler.backend.build import generate
 from compiler.policy import Policy
 from hw.arch.config import AcceleratorConfig
-from sim.cycle.model import CoreModel
+from hw.timeline.model import CoreModel
 from sim.functional.backend import dynamic_trace
 from tests.compiler.backend.harness import convolution, kind, network
 

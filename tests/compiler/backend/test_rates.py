@@ -10,7 +10,7 @@ from compiler.lower import roofline_cycles
 from compiler.policy import Policy
 from hw.arch.isa import Array
 from hw.arch.timing import array_stream_cycles
-from sim.cycle.model import CoreModel
+from hw.timeline.model import CoreModel
 from sim.functional.backend import dynamic_trace
 from tests.compiler.backend.harness import CONFIGS, convolution, kind, network
 

@@ -249,7 +249,7 @@ def test_a_tensor_from_elsewhere_shows(monkeypatch):
 
 def test_only_operands_and_result_pass_the_port(monkeypatch):
     # As lowerings emit them: the pass of decision 0038 leaves out some LOADs of either.
-    monkeypatch.setattr(Emitter, "end_layer", lambda self, first: None)
+    monkeypatch.setattr(Emitter, "end_layer", lambda *_: None)
     config = HFA["base"]
     graph = apart((64, 1, 28, 28), 64, (1, 3, 3), **SAME)
     moved = []
