@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 
 from compiler.backend.build import emit, lay_out
-from compiler.cost import program_cycles
+from compiler.foreseen import foreseen
 from compiler.ir import (
     AnyOperation,
     CompilerError,
@@ -241,7 +241,7 @@ def _compared(
 def estimate(graph: Graph, ops: Iterable[AnyOperation], config: AcceleratorConfig) -> int | None:
     """Cycles of some operators by themselves; None if they cannot be lowered."""
     try:
-        return program_cycles(emit(lay_out(_fragment(graph, ops), config), config), config)
+        return foreseen(emit(lay_out(_fragment(graph, ops), config), config), config).cycles
     except CompilerError:
         return None
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from compiler import golden, output, printer
 from compiler.backend.build import emit, lay_out
-from compiler.cost import program_cycles
+from compiler.foreseen import with_foreseen
 from compiler.ir import AnyOperation, CompilerError, Graph, GraphError, TensorType, verify
 from compiler.lower import refusal
 from compiler.onnx_import import Imported, import_onnx
@@ -111,7 +111,7 @@ class Built:
     weight_bytes: weights, parameters and tables in the DRAM image.
     dram_bytes: DRAM that a run uses.
     macs: multiply-accumulates of one run.
-    cycles_estimated: by the timing rules, busiest unit of each layer.
+    cycles_estimated: what a run takes (compiler/foreseen.py).
     wall_s, peak_mib: time and memory that building took.
     removed: runs of an older build that went with it.
     """
@@ -224,7 +224,7 @@ def build(
         program = emit(
             settled, config, lambda name: progress(name, steps), options.policy, options.dram
         )
-        program = _placed(program, options.dram_base)
+        program, cycles = with_foreseen(_placed(program, options.dram_base), config)
         progress("write", steps)
         _write(program, config, folder, stages)
         output.copy_model(source, folder / "model.onnx")
@@ -235,7 +235,7 @@ def build(
         proof, made = (None, None) if verify is None else verify(folder, settled.assigned.graph)
         verdict = _judged(graph, made, recorded, source, folder, options.golden)
         stages.dump("golden", verdict.text)
-        built = _summary(graph, program, config, options, target, verdict, proof, start)
+        built = _summary(graph, program, cycles, config, options, target, verdict, proof, start)
         (folder / "build.json").write_text(json.dumps(dataclasses.asdict(built), indent=2) + "\n")
     return built
 
@@ -293,7 +293,7 @@ def _write(
     """The program, and what the back end decided."""
     stages.dump("layout", printer.print_layout(program))
     stages.dump("tile", printer.print_tiles(program))
-    stages.dump("schedule", printer.print_schedule(program, config))
+    stages.dump("schedule", printer.print_schedule(program))
     stages.dump("hfa", printer.print_choices(program))
     program.save(folder / "program.bin")
     with (folder / "program.asm").open("w", encoding="utf-8") as file:
@@ -304,6 +304,7 @@ def _write(
 def _summary(
     graph: Graph,
     program: Program,
+    cycles: int,
     config: AcceleratorConfig,
     options: Options,
     target: Path,
@@ -326,7 +327,7 @@ def _summary(
         weight_bytes=sum(len(data) for _, data in program.image),
         dram_bytes=program.memory_bytes,
         macs=graph.macs(),
-        cycles_estimated=program_cycles(program, config),
+        cycles_estimated=cycles,
         wall_s=round(time.perf_counter() - start, 3),
         peak_mib=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         removed=output.runs(target),

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from compiler.cost import layer_cycles
+from compiler.foreseen import FORESEEN
 from compiler.ir import Graph, Operation
 from compiler.tensor import TensorType
 from hw.arch import numerics
-from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import FIXED_POINT
 from hw.arch.program import Program
 
@@ -97,14 +96,14 @@ def print_tiles(program: Program) -> str:
     return "\n".join(lines) + "\n"
 
 
-def print_schedule(program: Program, config: AcceleratorConfig) -> str:
-    """Instructions of each kind and estimated cycles of each layer, beside its bound."""
-    lines = [f"{'estimate':>12} {'roofline':>12} {'MAC':>15}  layer"]
+def print_schedule(program: Program) -> str:
+    """Instructions of each kind and foreseen cycles of each layer, beside its bound."""
+    lines = [f"{'foreseen':>12} {'roofline':>12} {'MAC':>15}  layer"]
     for layer in program.layers:
         instructions = program.instructions[layer.first : layer.last]
         kinds = Counter(i.OPCODE.name for i in instructions)
         listed = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
-        cycles = layer_cycles(instructions, config)
+        cycles = layer.tiling[FORESEEN]
         lines.append(
             f"{cycles:12,} {layer.roofline_cycles:12,} {layer.macs:15,}  {layer.name}: {listed}"
         )

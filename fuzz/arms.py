@@ -32,6 +32,7 @@ from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Fence, Load, Scalar, Set, Store, Unit, UnitInstruction
 from hw.arch.program import Program
 from hw.arch.walk import Memory, accesses
+from hw.timeline.step import Step
 from proof.build import build
 from shell import leave
 from sim import host
@@ -40,7 +41,6 @@ from sim.backends import make_backend
 from sim.build import Build
 from sim.functional.backend import dynamic_trace
 from sim.functional.hazards import HazardChecker, HazardError, check_hazards
-from sim.functional.sequencer import Step
 
 
 @dataclasses.dataclass(slots=True)

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from compiler.ir import Graph, Join, Leave, Path
 from hw.arch.isa import Branch, Condition, Loop
 from hw.arch.program import Block, Program, Trips
-from sim.functional.sequencer import Step
+from hw.timeline.step import Step
 from sim.path import visited
 from sim.trips import instances
 

@@ -26,6 +26,7 @@ from compiler.tensor import CompilerError
 from compiler.trips import unrolled
 from hw.arch.arrays import write_arrays
 from hw.arch.program import Program, Tensor, Trips
+from hw.timeline.step import Step
 from models.errors import ModelsError
 from models.quantgraph import QuantizedGraph
 from models.reference import Reference
@@ -43,7 +44,6 @@ from sim.cycle.backend import timed
 from sim.errors import InputError, SimulatorError
 from sim.functional.errors import MachineError
 from sim.functional.hazards import HazardError, check_hazards
-from sim.functional.sequencer import Step
 from sim.path import executed, names, unmade
 from sim.trips import instances, trips_made
 

@@ -174,9 +174,9 @@ def layers(report: Report) -> Table:
 def _joined(layer: LayerRow) -> str:
     """What a layer computes together, and how well its cycles were foreseen."""
     words = f"joins {', '.join(layer.members)}"
-    foreseen = (layer.tiling or {}).get("estimate")
+    foreseen = (layer.tiling or {}).get("foreseen")
     if foreseen and layer.cycles:
-        words += f": {count(foreseen)} cycles estimated, {count(layer.cycles)} measured"
+        words += f": {count(foreseen)} cycles foreseen, {count(layer.cycles)} measured"
     return words
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Unit
 from hw.arch.program import Program
-from sim.functional.sequencer import Step
+from hw.timeline.step import Step
 from sim.image import Image
 
 Bytes = npt.NDArray[np.uint8]

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from hw.arch.isa import Store, strides
 from hw.arch.program import Output, Program, Tensor
 from hw.arch.walk import offsets
+from hw.timeline.step import Step
 from sim import host
-from sim.functional.sequencer import Step
 from sim.image import Image
 from sim.path import unmade
 from sim.trips import instances

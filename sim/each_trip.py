@@ -10,10 +10,10 @@ import numpy as np
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.program import Program
+from hw.timeline.step import Step
 from sim import path
 from sim.backend import BackendResult
 from sim.energy import Action, EnergyTable, count_actions
-from sim.functional.sequencer import Step
 from sim.result import StepResult
 
 

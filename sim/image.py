@@ -20,8 +20,8 @@ from hw.arch.isa import Store, strides
 from hw.arch.nest import interval
 from hw.arch.program import Layer, Program, Tensor, in_trip
 from hw.arch.timing import transfer_beats
+from hw.timeline.step import Step
 from sim import host
-from sim.functional.sequencer import Step
 from sim.trips import Counter
 
 Bytes = npt.NDArray[np.uint8]

@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.walk import accesses
+from hw.timeline.step import Step
 from sim.backend import Timeline
-from sim.functional.sequencer import WAITING, Step
+from sim.functional.sequencer import WAITING
 from sim.memory import SCRATCHPADS, capacity
 
 INTERVALS = 400

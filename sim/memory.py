@@ -12,7 +12,8 @@ from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import INSTRUCTION_BYTES
 from hw.arch.program import Program, Tensor
 from hw.arch.walk import Memory, accesses
-from sim.functional.sequencer import WAITING, Step
+from hw.timeline.step import Step
+from sim.functional.sequencer import WAITING
 
 SCRATCHPADS = (Memory.ACTIVATION, Memory.WEIGHT, Memory.ACCUMULATOR, Memory.PARAMETER, Memory.TABLE)
 

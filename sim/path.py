@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hw.arch.program import Layer, Program
-from sim.functional.sequencer import Step
+from hw.timeline.step import Step
 
 
 def visited(program: Program, trace: Sequence[Step]) -> list[int]:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hw.arch.program import FILE, Program
+from hw.timeline.step import Step
 from sim import host
 from sim.backend import Backend, BackendResult, Options
 from sim.build import OUTPUT, Arrays, Build
@@ -19,7 +20,6 @@ from sim.energy import EnergyTable
 from sim.errors import InputError
 from sim.functional.backend import dynamic_trace
 from sim.functional.hazards import check_hazards
-from sim.functional.sequencer import Step
 from sim.image import Image
 from sim.result import RunResult
 from sim.tally import collect

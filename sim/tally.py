@@ -16,12 +16,13 @@ from hw.arch.isa import Array, Unit
 from hw.arch.program import Program
 from hw.arch.timing import array_blocks
 from hw.arch.walk import array_positions
+from hw.timeline.attribution import attributed, layer_of
+from hw.timeline.step import Step
 from sim import each_trip, path
 from sim.backend import BackendResult, Timeline
 from sim.compare import Comparison
 from sim.energy import Action, EnergyTable, count_actions
 from sim.energy.actions import Actions
-from sim.functional.sequencer import Step
 from sim.liveness import live_rows
 from sim.memory import capacity, occupancy, regions
 from sim.result import Instructions, LayerResult, RunResult
@@ -34,14 +35,6 @@ class _Sums:
     instructions: int = 0
     vectors: int = 0
     actions: Actions = dataclasses.field(default_factory=Counter)
-
-
-def layer_of(program: Program) -> npt.NDArray[np.int64]:
-    """Layer index of every instruction of the program; −1 for none."""
-    result = np.full(len(program.instructions), -1, np.int64)
-    for index, layer in enumerate(program.layers):
-        result[layer.first : layer.last] = index
-    return result
 
 
 def _sum_up(
@@ -64,10 +57,8 @@ def _spans(
     """First and last cycle of each layer, in all trips, and the cycles attributed to it."""
     if timeline is None:
         return [None] * layers
-    # In dispatch order, so that a layer of a Loop's body gets its part of every trip.
-    mine, end = owner[timeline.pc], np.maximum.accumulate(timeline.end)
-    added = np.diff(end, prepend=0)
-    cycles = np.bincount(mine[mine >= 0], added[mine >= 0], layers).astype(np.int64)
+    mine = owner[timeline.pc]
+    cycles = attributed(mine, timeline.end, layers)
     result: list[tuple[int, int, int] | None] = []
     reached = 0
     for index in range(layers):

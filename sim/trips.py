@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 from hw.arch.program import Program, Trips, in_trip
-from sim.functional.sequencer import Step
+from hw.timeline.step import Step
 
 
 class Counter:

@@ -128,8 +128,8 @@ class _Finder:
                 return None
             moved.append((store, int(by[0])))
             makers += [(index, int(by[0])) for index in found]
-            for each in (store.rows, *(written(self._code[n], self._config) for n in found)):
-                spans.append((int(each.min() + by[0]), int(each.max() + by[0])))
+            together = [store.rows, *(written(self._code[n], self._config) for n in found)]
+            spans += [(int((rows + by[0]).min()), int((rows + by[0]).max())) for rows in together]
         return Move(moved, makers, spans, loads)
 
     def _makers(self, store: Transfer) -> list[int] | None:

@@ -12,12 +12,13 @@ from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, Unit
 from hw.arch.program import Program
 from hw.arch.registers import COUNTERS
+from hw.timeline.compute import array_products, array_vectors
+from hw.timeline.model import CoreModel, TimelineError
+from hw.timeline.step import Step
 from sim.backend import BackendResult, Bytes, Options, timeline
 from sim.cycle.board_memory import BoardMemory
-from sim.cycle.compute import array_products, array_vectors
-from sim.cycle.model import CoreModel
+from sim.errors import SimulatorError
 from sim.functional.backend import FunctionalBackend
-from sim.functional.sequencer import Step
 from sim.host import check_fits
 
 
@@ -93,7 +94,10 @@ def timed(
         memory = BoardMemory(board, config.port.bytes, program.dram_base)
     code = program.code_address, len(program.instructions)
     model = CoreModel(config, steps, *code, memory)
-    model.run()
+    try:
+        model.run()
+    except TimelineError as error:
+        raise SimulatorError(str(error)) from error
     units = model.units
     return BackendResult(
         image=values.image,

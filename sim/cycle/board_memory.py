@@ -24,7 +24,7 @@ from hw.arch.boards import (
     ControllerTiming,
 )
 from hw.arch.timing import GRANT_LATENCY
-from sim.cycle.port import Service
+from hw.timeline.port import Service
 
 QUEUED = 8
 """Commands that wait at a bank behind the one at its head."""
@@ -109,7 +109,7 @@ Pieces = list[tuple[int, int]]
 
 
 class BoardMemory:
-    """Serves bursts as reads and writes take turns (`sim.cycle.port.MemoryModel`).
+    """Serves bursts as reads and writes take turns (`hw.timeline.port.MemoryModel`).
 
     Parameters
     ----------

@@ -10,9 +10,10 @@ from tqdm import tqdm
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Scalar
 from hw.arch.program import Program
+from hw.timeline.step import Step
 from sim.backend import BackendResult, Bytes, Options
 from sim.functional.machine import FunctionalMachine
-from sim.functional.sequencer import Sequencer, Step
+from sim.functional.sequencer import Sequencer
 from sim.image import Complete, Keeper, image
 
 

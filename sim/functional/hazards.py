@@ -28,7 +28,7 @@ import numpy.typing as npt
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import ALL_UNITS, Fence, Halt, Load, Scalar, Store, Unit, UnitInstruction, strides
 from hw.arch.walk import Access, Memory, accesses, bank_rows, offsets
-from sim.functional.sequencer import Step, split_awaits
+from hw.timeline.step import Step, split_awaits
 
 SEQUENCER = len(Unit)
 """Column of the sequencer's own reads (SCALAR)."""

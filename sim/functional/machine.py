@@ -28,13 +28,14 @@ from hw.arch.isa import (
     Unit,
     UnitInstruction,
 )
+from hw.timeline.step import Step
 from sim.functional.array import execute_array
 from sim.functional.drain import execute_drain
 from sim.functional.errors import MachineError, UnitError
 from sim.functional.fold import execute_fold
 from sim.functional.order import check_order
 from sim.functional.permute import execute_permute
-from sim.functional.sequencer import Sequencer, Step
+from sim.functional.sequencer import Sequencer
 from sim.functional.state import Bytes, State
 from sim.functional.transfer import execute_load, execute_store
 from sim.functional.vector import execute_elementwise, execute_reduce

@@ -25,8 +25,8 @@ from hw.arch.isa import (
     Unit,
     deltas,
 )
-from sim.cycle.model import CoreModel
-from sim.cycle.port import UniformMemory
+from hw.timeline.model import CoreModel
+from hw.timeline.port import UniformMemory
 from sim.functional.sequencer import Sequencer
 from tests.hw.bench import HALT, PROGRAM_BASE, ArrayStandIn, DrainStandIn, run, waits
 

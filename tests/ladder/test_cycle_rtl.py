@@ -13,12 +13,12 @@ from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import ErrorCode
 from hw.arch.program import Program
 from hw.arch.timing import MemoryTiming
+from hw.timeline import model as cycle_model
+from hw.timeline.step import Step
 from sim.backend import BackendResult, Options
 from sim.cosim import job, verilate
 from sim.cosim.backend import RtlBackend, job_of
-from sim.cycle import model as cycle_model
 from sim.cycle.backend import CycleBackend
-from sim.functional.sequencer import Step
 from tests.ladder.compare import differences
 from tests.ladder.control import branching, looped
 from tests.ladder.programs import RandomProgram

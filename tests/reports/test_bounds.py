@@ -77,10 +77,10 @@ def test_chains_list_what_they_join(report):
 
 def test_a_region_says_how_well_it_was_foreseen(report):
     layers = list(report.layers)
-    known = {**(layers[2].tiling or {}), "estimate": 12_345}
+    known = {**(layers[2].tiling or {}), "foreseen": 12_345}
     layers[2] = dataclasses.replace(layers[2], members=("a", "b"), tiling=known, cycles=12_000)
     table = tables.layers(dataclasses.replace(report, layers=tuple(layers)))
-    assert table.notes == {2: "joins a, b: 12,345 cycles estimated, 12,000 measured"}
+    assert table.notes == {2: "joins a, b: 12,345 cycles foreseen, 12,000 measured"}
 
 
 @pytest.mark.parametrize(

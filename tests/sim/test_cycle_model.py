@@ -25,11 +25,11 @@ from hw.arch.isa import (
 )
 from hw.arch.registers import COUNTERS
 from hw.arch.timing import MemoryTiming, transfer_beats
+from hw.timeline.model import CoreModel
+from hw.timeline.port import MemoryModel, MemoryPort, UniformMemory
+from hw.timeline.transfers import bursts
 from sim.backend import Options
 from sim.cycle.backend import CycleBackend
-from sim.cycle.model import CoreModel
-from sim.cycle.port import MemoryModel, MemoryPort, UniformMemory
-from sim.cycle.transfers import bursts
 from sim.functional.hazards import check_hazards
 from sim.functional.sequencer import Sequencer
 from tests.ladder.control import branching, looped

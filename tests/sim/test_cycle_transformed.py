@@ -14,9 +14,9 @@ from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array
 from hw.arch.timing import array_latency, array_occupancy, array_outputs, array_stream_cycles
 from hw.arch.transform_timing import TRANSFORM_GAP, array_fill
+from hw.timeline.compute import ArrayModel, array_vectors
 from sim.backend import Options
 from sim.cycle.backend import CycleBackend
-from sim.cycle.compute import ArrayModel, array_vectors
 from tests.ladder.hfa_layer import Shape, direct, make, program
 
 TINY = AcceleratorConfig.load("tiny")

@@ -11,7 +11,7 @@ import torch
 from hw.arch.config import AcceleratorConfig, ConfigError
 from hw.arch.isa import Array, ArrayMode, deltas
 from hw.arch.timing import STRIP_LINES, array_outputs, array_stream_cycles
-from sim.cycle.compute import array_products, array_vectors
+from hw.timeline.compute import array_products, array_vectors
 from sim.functional.array import execute_array
 from sim.functional.state import State
 from tests.hw.compute.array.test_array import check_timing, simulate

@@ -24,7 +24,7 @@ from hw.arch.timing import (
     STORE_DONE,
     STORE_READ,
 )
-from sim.cycle.port import Service
+from hw.timeline.port import Service
 
 PAGE_BYTES = 4096
 ENTER = LOAD_ASK - 1

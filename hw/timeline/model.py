@@ -39,15 +39,14 @@ from hw.arch.timing import (
     TOKEN_LATENCY,
     MemoryTiming,
 )
-from sim.cycle.compute import ArrayModel, duration
-from sim.cycle.fetch import FetchModel
-from sim.cycle.port import MemoryModel, MemoryPort, UniformMemory
-from sim.cycle.transfers import LoadModel, StoreModel
-from sim.errors import SimulatorError
-from sim.functional.sequencer import Step, split_awaits
+from hw.timeline.compute import ArrayModel, duration
+from hw.timeline.fetch import FetchModel
+from hw.timeline.port import MemoryModel, MemoryPort, UniformMemory
+from hw.timeline.step import Step, split_awaits
+from hw.timeline.transfers import LoadModel, StoreModel
 
 
-class CycleModelError(SimulatorError):
+class TimelineError(RuntimeError):
     """The model cannot go on: the trace does not end with HALT, or cannot be timed."""
 
 
@@ -138,7 +137,7 @@ class CoreModel:
                     continue
             self._settle()
         if self.halt is None:
-            raise CycleModelError("the run does not end: no event is left before HALT")
+            raise TimelineError("the run does not end: no event is left before HALT")
 
     @property
     def cycles(self) -> int:

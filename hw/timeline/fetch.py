@@ -7,7 +7,7 @@ from collections import deque
 from hw.arch.config import PortConfig
 from hw.arch.isa import INSTRUCTION_BYTES
 from hw.arch.timing import BEAT_LATENCY, FETCH_ASK, FETCH_FIFO, FETCH_GROUP, FETCH_VISIBLE
-from sim.cycle.port import Service
+from hw.timeline.port import Service
 
 
 class FetchModel:
