@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from compiler.emit.trial import awaited
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Halt, Scalar, Unit, UnitInstruction
 from hw.arch.program import Layer, Program, Trips
@@ -68,11 +69,7 @@ def _steps(program: Program) -> Iterator[Step]:
         instruction = code[pc]
         awaits = tuple(0 for _ in Unit)
         if isinstance(instruction, UnitInstruction | Scalar):
-            # An arm that is passed may put more between two than any path does.
-            awaits = tuple(
-                max(0, count - distance + 1) if distance else 0
-                for count, distance in zip(dispatched, instruction.waits, strict=True)
-            )
+            awaits = awaited(dispatched, instruction.waits)
         if isinstance(instruction, UnitInstruction):
             dispatched[instruction.UNIT] += 1
             ordinal = dispatched[instruction.UNIT]

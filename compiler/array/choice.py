@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from compiler.array.hfa import refusal as algorithm_refusal
 from compiler.array.job import Job
 from compiler.array.packing import names
 from compiler.array.tail import Tail, Trailing
+from compiler.array.trial import trial_cycles
 from compiler.emit.emitter import Emitter, Probe, RefusedError, holds
 from compiler.ir import Convolution
 from compiler.policy import SUPPORTED, Policy
@@ -68,7 +70,7 @@ def refusal(
 
 
 def evaluate(job: Job, config: AcceleratorConfig, objective: str) -> Candidate | None:
-    """A form with its best tiling; None where none fits."""
+    """A form with its best tiling, by the sums of its units; None where none fits."""
 
     def energy(tiling: Tiling) -> float:
         return layer_picojoules(job, tiling, config)
@@ -93,6 +95,21 @@ def evaluate(job: Job, config: AcceleratorConfig, objective: str) -> Candidate |
         tiling,
         others,
     )
+
+
+def best(found: Sequence[Candidate], config: AcceleratorConfig, objective: str) -> Candidate:
+    """The best of the forms of one way to compute a layer, with the cycles that the core takes.
+
+    Its tiling keeps the sums that chose it, with which chains and regions are compared. Where
+    something trails the layer they are all there is: what trails is woven into the whole of it.
+    """
+    chosen = min(found, key=lambda c: c.merit(objective))
+    cycles = trial_cycles(chosen.job, chosen.tiling, config)
+    if cycles is None:
+        return chosen
+    timed = dataclasses.replace(chosen.tiling, cycles=cycles)
+    energy = layer_picojoules(chosen.job, timed, config)
+    return dataclasses.replace(chosen, cycles=cycles, energy_pj=energy)
 
 
 def plan(
@@ -121,7 +138,7 @@ def plan(
         # Between equals the first form: min() keeps it.
         return min(direct, key=lambda c: c.tiling.cycles), {}
     refused: dict[str, str] = {}
-    found = list(direct)
+    found = [best(direct, config, policy.objective)]
     why = general_refusal(op, config, policy)
     if why is None:
         found += transformed_candidates(op, source, target, forms, config, policy, refused)
@@ -169,18 +186,18 @@ def transformed_candidates(
     forms = [*forms, *(t for t in map(turned, forms) if t is not None)]
     found = []
     for algorithm in SUPPORTED:
-        why, best = "", []
+        why, fitting = "", list[Candidate]()
         for form in forms:
             reason = algorithm_refusal(op, form, algorithm, config)
             if reason is None:
                 job = transformed(form, algorithm, parameters)
                 candidate = evaluate(job, config, policy.objective)
                 reason = "no tile of it fits the memories"
-                best += [candidate] if candidate is not None else []
+                fitting += [candidate] if candidate is not None else []
             # The first form is the plain one; its reason is the one that says most.
             why = why or reason
-        if best:
-            found.append(min(best, key=lambda c: c.merit(policy.objective)))
+        if fitting:
+            found.append(best(fitting, config, policy.objective))
         else:
             refused[algorithm.name] = why
     return found

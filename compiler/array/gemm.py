@@ -286,14 +286,17 @@ class GemmEmission:
 
     def _fill_weights(self, key: Hashable, slot: int) -> list[UnitInstruction]:
         assert isinstance(key, tuple)
-        data = b"".join(
-            weight_bytes(
-                self._weights(part, self.groups[key[0]]), self.job.kernel.algorithm, self.config
-            )
-            for part in self._parts(self.pieces[key[1]])
-        )
+        data = self._weight_data(self.pieces[key[1]], self.groups[key[0]])
         local = self.weight_base + slot * self.piece_beats
         return [self.emitter.load_constant(data, Space.WEIGHT, local)]
+
+    def _weight_data(self, piece: Piece, group: Range) -> bytes:
+        """A piece of the weights as it comes on chip."""
+        algorithm = self.job.kernel.algorithm
+        return b"".join(
+            weight_bytes(self._weights(part, group), algorithm, self.config)
+            for part in self._parts(piece)
+        )
 
     def _weights(self, piece: Piece, group: Range) -> npt.NDArray[np.int8]:
         x, y, t, blocks, groups = (

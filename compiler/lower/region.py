@@ -285,7 +285,7 @@ def _costs(
             found.append(plan.cost)
         else:
             found.append(
-                Cost.of_dense(choice.plan(first, sources[0], made, config, policy, each)[0])
+                Cost.of_dense(choice.plan(first, sources[0], made, config, policy, each)[0], config)
             )
     if isinstance(last, Pool):
         alone = Trailer(pool_layer(last, made, target, config)).sizes(config)

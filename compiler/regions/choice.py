@@ -257,7 +257,7 @@ def stage_cost(
             way.cycles, moved + weights, config
         )
     try:
-        return Cost.of_dense(plan_dense(stage, operand, result, config, policy)[0])
+        return Cost.of_dense(plan_dense(stage, operand, result, config, policy)[0], config)
     except CompilerError:
         return NEVER
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from compiler.array.energy import moved_picojoules, streamed_picojoules
+from compiler.array.energy import layer_picojoules, moved_picojoules, streamed_picojoules
 from compiler.array.hfa import Candidate
 from hw.arch.config import AcceleratorConfig
 
@@ -41,10 +41,11 @@ class Cost:
         )
 
     @classmethod
-    def of_dense(cls, candidate: Candidate) -> Cost:
-        """Estimates of a convolution as it was chosen."""
+    def of_dense(cls, candidate: Candidate, config: AcceleratorConfig) -> Cost:
+        """Estimates of a convolution as it was chosen: sums, as those of what it is joined with."""
         tiling = candidate.tiling
-        return cls(tiling.cycles, tiling.beats, tiling.vectors, candidate.energy_pj)
+        energy = layer_picojoules(candidate.job, tiling, config)
+        return cls(tiling.cycles, tiling.beats, tiling.vectors, energy)
 
     @classmethod
     def of_streams(
