@@ -1,10 +1,10 @@
 """Every network that the commands know."""
 
-from models import eacnet, fsb, liteeval, recurrent, resnet3d, slowfast, vtn, xwisenet
+from models import classifier, eacnet, fsb, liteeval, recurrent, resnet3d, slowfast, vtn, xwisenet
 from models.errors import ModelsError
 from models.network import Entry
 
-FAMILIES = (fsb, slowfast, vtn, eacnet, xwisenet, resnet3d, liteeval, recurrent)
+FAMILIES = (fsb, slowfast, vtn, eacnet, xwisenet, resnet3d, liteeval, recurrent, classifier)
 ENTRIES: dict[str, Entry] = {entry.name: entry for each in FAMILIES for entry in each.ENTRIES}
 
 

@@ -54,7 +54,11 @@ ResNets, XwiseNet, 3D-ResNets, and SlowFast, the fast path of which has half as 
 
 
 NETWORKS = (
-    ("vtn_mobilenetv2", "part=encoder", 1.51e6),
+    ("classifier", "backbone=mobilenetv2", 1.51e6),
+    ("classifier", "backbone=resnet34", 5.25e6),
+    ("classifier", "backbone=resnet50", 12.15e6),
+    ("classifier", "backbone=resnet101", 21.7e6),
+    ("vtn_mobilenetv2", "part=encoder", None),
     ("vtn_resnet34", "part=encoder", 5.25e6),
     ("vtn_resnet50", "part=encoder", 12.15e6),
     ("vtn_decoder", "", 0.505e6),

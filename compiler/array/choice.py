@@ -19,10 +19,14 @@ from compiler.emit.emitter import Emitter, Probe, RefusedError, holds
 from compiler.ir import Convolution
 from compiler.policy import SUPPORTED, Policy
 from compiler.tile.geometry import product
+from compiler.tile.parts import DIRECT
 from compiler.tile.problem import Tiling
 from compiler.tile.tiling import candidates, choose
 from hw.arch.config import AcceleratorConfig
 from hw.arch.program import Tensor
+
+GUEST_SLOTS = 4
+"""Pieces of a guest's weights in half of the memory: one is used, the others are on their way."""
 
 
 def direct_candidates(
@@ -145,6 +149,33 @@ def plan(
     return decide(found, refused, why, config, policy)
 
 
+def guest_tiling(job: Job, config: AcceleratorConfig) -> Tiling | None:
+    """The tiling of a product that is woven into the layer before it; None where there is none.
+
+    All results are summed up at a time, and each piece of the weights is of some lanes of the
+    operand: as soon as these are there, it can be used.
+    """
+    problem = job.problem
+    results = tuple(axis.out for axis in problem.axes)
+    half = config.weight_beats // 2 // config.weight_block_beats
+
+    def suits(tiling: Tiling) -> bool:
+        pieces = tiling.pieces
+        piece = pieces.blocks * product(pieces.taps) * tiling.group
+        return (
+            tiling.load == tiling.accumulator == results
+            and tiling.group == problem.groups
+            and not pieces.resident
+            and GUEST_SLOTS * piece <= half
+            and expressible(job, tiling, config)
+        )
+
+    if job.kernel.algorithm != DIRECT or job.packing is not None or job.phases is not None:
+        return None
+    found = choose(problem, config, accept=suits)
+    return None if found is None else found[0]
+
+
 def lower(
     emitter: Emitter,
     op: Convolution,
@@ -155,7 +186,9 @@ def lower(
     """Emit a convolution, and what is done with its results; returns the tiling for the report."""
     chosen, record = plan(op, source, target, emitter.config, emitter.policy, tail)
     job, tiling = chosen.job, chosen.tiling
-    GemmEmission(emitter, job, tiling).emit()
+    woven = guest_tiling(job, emitter.config) if op.output in emitter.guests else None
+    tiling = woven or tiling
+    GemmEmission(emitter, job, tiling, guest=woven is not None).emit()
     report = tiling.describe()
     if job.packing is not None:
         report["packed"] = names(job.packing)

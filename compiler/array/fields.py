@@ -113,6 +113,7 @@ def array_instruction(
     block_step: int = 0,
     accumulate: bool = False,
     taps: Sequence[Range] | None = None,
+    accumulator: int = 0,
 ) -> Array:
     """ARRAY for one part.
 
@@ -127,13 +128,14 @@ def array_instruction(
     block_step: input blocks from one output block's first to the next one's (block diagonal).
     accumulate: add to an earlier instruction's sums.
     taps: first and count along x, y, t, in mode GEMM; default: all.
+    accumulator: first row in the bank.
     """
     common = {
         "accumulate": int(accumulate),
         "signed": int(kernel.signed),
         "zero_point": kernel.zero_point & 0xFF,
         "weight": weight,
-        "accumulator": bank * config.memory.accumulator_rows,
+        "accumulator": bank * config.memory.accumulator_rows + accumulator,
         "dilations": tuple(axis.dilation for axis in kernel.axes),
     }
     if kernel.algorithm == DIRECT:
@@ -226,6 +228,7 @@ def drain_instruction(
     groups: int,
     bank: int,
     parameter: int,
+    accumulator: int = 0,
 ) -> Drain:
     """DRAIN for one part.
 
@@ -236,6 +239,7 @@ def drain_instruction(
     groups: output blocks.
     bank: accumulator bank.
     parameter: first beat of the blocks' requantization parameters.
+    accumulator: first row in the bank.
     """
     pools, algorithm = kernel.pools, kernel.algorithm
     counts = tuple(n // pool for n, pool in zip(part.count, pools, strict=True))
@@ -257,7 +261,7 @@ def drain_instruction(
         steps = (n, n * inner[0], n * inner[0] * inner[1], 1, x, x * y, n * product(inner))
         destination = out
     return Drain(
-        accumulator=bank * config.memory.accumulator_rows,
+        accumulator=bank * config.memory.accumulator_rows + accumulator,
         counts=(*counts, groups),
         window=pools,
         accumulator_deltas=deltas(nest, steps),

@@ -28,9 +28,19 @@ BUSY = 0.9
 
 
 class GemmEmission:
-    """Emits one job with one tiling."""
+    """Emits one job with one tiling.
 
-    def __init__(self, emitter: Emitter, job: Job, tiling: Tiling):
+    Parameters
+    ----------
+    emitter, job, tiling: to where, what, how.
+    guest: the layer before is computed meanwhile (compiler/array/guest.py): it has half of the
+        weight memory, and all but the last rows of the accumulators.
+    """
+
+    def __init__(self, emitter: Emitter, job: Job, tiling: Tiling, guest: bool = False):
+        self.guest = guest
+        rows = product(tiling.accumulator) * tiling.group
+        self._accumulator = emitter.config.memory.accumulator_rows - rows if guest else 0
         self.emitter = emitter
         self.config = emitter.config
         self.job = job
@@ -99,6 +109,8 @@ class GemmEmission:
         if pieces.slots >= len(self.groups) * per_group:
             return pieces.slots
         half = self.config.weight_beats // 2 // self.piece_beats
+        if self.guest:
+            return half
         return min(pieces.slots, max(2, half, 2 * per_group))
 
     @property
@@ -450,6 +462,7 @@ class GemmEmission:
                     block_step=self.job.block_step,
                     accumulate=piece > 0 or number > 0,
                     taps=each.taps,
+                    accumulator=self._accumulator,
                 )
             )
             taps = product([n for _, n in each.taps])
@@ -470,6 +483,7 @@ class GemmEmission:
                 bank=bank,
                 parameter=self.parameter_base
                 + (parameter * self.chunk + group % self.chunk) * self.parameter_slot,
+                accumulator=self._accumulator,
             )
         )
 

@@ -32,14 +32,15 @@ def bounded(layers: Sequence[Layer], settled: Settled, emitter: Emitter) -> list
         transfers = None
         if not any(registered(i) for i in own if isinstance(i, UnitInstruction)):
             transfers = [(i.dram, transfer_beats(i)) for i in own if isinstance(i, Load | Store)]
-        algorithms = possible(layer.tiling, emitter.policy) if len(ops) == 1 else ()
+        # The record is the first one's; what is computed with it is never transformed.
+        algorithms = possible(layer.tiling, emitter.policy)
         return max(
             roofline_cycles(
                 each,
                 {name: graph.type(name) for name in (*each.inputs, each.output)},
                 {n: emitter.tensors[n].layout for n in (*each.inputs, each.output)},
                 emitter.config,
-                algorithms,
+                algorithms if each is ops[0] else (),
                 {} if transfers is None else dict(_moved(each, emitter.tensors, transfers)),
             )
             for each in ops

@@ -7,6 +7,7 @@ from typing import Any
 
 from compiler.arms import structured
 from compiler.backend.bounds import bounded
+from compiler.backend.guests import weave
 from compiler.backend.link import link, stored
 from compiler.backend.order import in_order
 from compiler.backend.placement import place
@@ -18,9 +19,11 @@ from compiler.emit.emitter import Emitter, RefusedError
 from compiler.emit.transfers import TransferError
 from compiler.flow.blocks import BlockWriter
 from compiler.flow.followers import emit_pair, follow, unstored
+from compiler.flow.guests import invite
 from compiler.flow.settle import Settled, settle
 from compiler.flow.trailers import emit_trailed, trail
 from compiler.flow.waits import filled
+from compiler.foreseen import foreseen
 from compiler.ir import (
     AnyOperation,
     AttentionPool,
@@ -67,7 +70,7 @@ def lay_out(graph: Graph, config: AcceleratorConfig, joining: Policy | None = No
     settled = settle(assign_layout(in_order(graph), config))
     if joining is None:
         return settled
-    return trail(follow(settled, config, joining), config, joining)
+    return invite(trail(follow(settled, config, joining), config, joining), config)
 
 
 def emit(
@@ -100,12 +103,30 @@ def emit(
     """
     policy = policy or Policy()
     policy.check(config)
+    plain = _emitted(settled, config, progress, policy, dram, unread)
+    if not settled.guests:
+        return plain
+    other = _emitted(settled, config, progress, policy, dram, unread, guests=True)
+    return min((plain, other), key=lambda program: foreseen(program, config).cycles)
+
+
+def _emitted(
+    settled: Settled,
+    config: AcceleratorConfig,
+    progress: Progress,
+    policy: Policy,
+    dram: str,
+    unread: bool,
+    guests: bool = False,
+) -> Program:
+    """As `emit`; `guests`: some layers leave room for others, and are woven into these."""
     graph = settled.assigned.graph
     placement = place(settled, PAGE, dram)
     constants = ConstantPool(placement.end)
     emitter = Emitter(
-        config, placement.tensors, constants, policy, placement.scratch, unstored(settled)
-    )
+        config, placement.tensors, constants, policy, placement.scratch, unstored(settled),
+        frozenset(each.product for each in settled.guests) if guests else frozenset(),
+    )  # fmt: skip
     emitter.instructions.append(Begin(config.fingerprint))
 
     seconds = {first: name for name, first in settled.followers.items()}
@@ -129,6 +150,8 @@ def emit(
         beat = config.port.bytes
         layers, hidden = without_unread(code, layers, settled, placement, beat)
         emitter.unstored |= hidden
+    if guests and not blocks:
+        layers, settled = weave(code, layers, settled, config)
     layers = bounded(layers, settled, emitter)
     code[:] = filled(code, blocks, emitter.reaches, config)
     order = run_ahead(code, blocks, placement.end, config)

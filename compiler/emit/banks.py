@@ -186,12 +186,12 @@ class Placing:
                     strange.update((spot[here] // bank).tolist())
             elif inside and number not in moved and not self._held(load, by):
                 loaded += len(load.rows)
-        if not over.any():  # all that it reads may lie elsewhere
-            return Cost(loaded, 0, 0, 0)
+        latest = sum(self.touches.latest(first + n) for n in range(len(group)))
+        if not over.any():  # all that it reads may lie elsewhere, or is made there
+            return Cost(loaded, 0, 0, latest if moved else 0)
         needed = self.needed[new]
         loaded += int(np.count_nonzero(over & needed))
         met = len(strange | {*(np.flatnonzero(needed) // bank + first).tolist()})
-        latest = sum(self.touches.latest(first + n) for n in range(len(group)))
         early = any(old.start <= load.rows[0] < old.stop for load in self.loads.values())
         return Cost(loaded, latest if early else 0, met, latest)
 

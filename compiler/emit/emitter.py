@@ -45,6 +45,7 @@ class Emitter:
     tensors: where every stored tensor lies, by name.
     scratch: DRAM addresses that a layer may store to beside its result, by the result's name.
     unstored: values that are not stored whole: parts of them are read on chip only.
+    guests: results of products that leave room for the layer which they are woven into.
     instructions: so far, without waits, which are filled in when all stand (flow/waits.py).
     registers: by a value of a Loop's body: the register that holds how far its part of a tensor
         lies behind that of the first trip.
@@ -66,12 +67,14 @@ class Emitter:
         policy: Policy | None = None,
         scratch: Mapping[str, int] | None = None,
         unstored: frozenset[str] = frozenset(),
+        guests: frozenset[str] = frozenset(),
     ):
         self.config = config
         self.policy = policy or Policy()
         self.tensors = tensors
         self.scratch = scratch or {}
         self.unstored = unstored
+        self.guests = guests
         self.instructions: list[Instruction] = []
         self.registers: dict[str, int] = {}
         self.in_place: dict[str, tuple[int, int, int]] = {}

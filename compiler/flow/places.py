@@ -25,6 +25,20 @@ from hw.arch.layout import TensorLayout
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Guests:
+    """Layers that may be woven into another one; values by name.
+
+    Attributes
+    ----------
+    host: what the long layer makes. mean: of it. product: of the mean, by constant weights.
+    """
+
+    host: str
+    mean: str
+    product: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Settled:
     """A graph whose joins and states have places.
 
@@ -34,12 +48,15 @@ class Settled:
     places: by the value that is written there: the one whose address it has.
     views: by a value that is bytes of others (compiler/flow/views.py): of every block the value
         that holds it, and the row in it.
+    followers: by the result of what is emitted with another operator, that one's result.
+    guests: layers that may be woven into others (compiler/flow/guests.py).
     """
 
     assigned: Assigned
     places: Mapping[str, str]
     views: Mapping[str, tuple[tuple[str, int], ...]] = dataclasses.field(default_factory=dict)
     followers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    guests: tuple[Guests, ...] = ()
 
 
 class Placing:

@@ -23,7 +23,7 @@ from hw.arch.isa import UnitInstruction
 from hw.arch.layout import ceil_div
 from hw.arch.program import Tensor
 
-TILES = 8
+TILES = 16
 """Of a map all blocks of which would fit: the first ones are reduced while the last are made."""
 LIMITS = (
     f"windows of {MAX_REDUCE_WINDOW} along an axis",

@@ -6,12 +6,13 @@ import pytest
 from compiler.array.gemm import GemmEmission
 from compiler.array.whole import Whole
 from compiler.backend.build import emit, lay_out
+from compiler.emit.onchip import OnChip
 from compiler.ir import AxisMean
 from compiler.onnx_import import import_onnx
 from compiler.pipeline import back_end_accepts, optimize
 from compiler.policy import Policy
 from hw.arch.config import AcceleratorConfig
-from hw.arch.isa import Load, Reduce, Space, Store
+from hw.arch.isa import Drain, Load, Reduce, Space, Store
 from hw.arch.numerics import Mean
 from hw.arch.timing import transfer_beats
 from models.export import export
@@ -41,16 +42,10 @@ def passed(settled):
     )
 
 
-TWINS = {
-    "results take turns": (GemmEmission, "_lies_whole", lambda *_: False),
-    "operands in slots of their own": (Whole, "of", lambda *_: None),
-}
-
-
-@pytest.mark.parametrize("twin", TWINS)
-def test_it_passes_the_port_without(settled, monkeypatch, twin):
+def test_it_passes_the_port_from_slots(settled, monkeypatch):
+    """The twin: operands of products lie in slots of their own."""
     least = passed(settled)
-    monkeypatch.setattr(*TWINS[twin])
+    monkeypatch.setattr(Whole, "of", lambda *_: None)
     assert passed(settled) > least
 
 
@@ -63,7 +58,7 @@ def test_what_passes_the_port(settled):
     assert not any("key" in name or "query" in name or "scores" in name for name in stored), stored
 
 
-def test_tiles_of_a_mean_lie_where_the_map_does(monkeypatch):
+def test_tiles_of_a_mean_lie_where_the_map_does():
     """They are computed block by block while the convolution makes the others."""
     rng = np.random.default_rng(0)
     x = kind((64, 1, 3, 3))
@@ -78,3 +73,21 @@ def test_tiles_of_a_mean_lie_where_the_map_does(monkeypatch):
     code = emit(lay_out(graph, BASE), BASE).instructions
     assert sum(isinstance(i, Reduce) for i in code) >= 4
     assert sum(isinstance(i, Load) and i.space == Space.ACTIVATION for i in code) == 1, "of x"
+
+
+def test_results_of_a_tile_have_a_place_each(monkeypatch):
+    """As they are emitted; the twin lets them take turns in two slots."""
+    rng = np.random.default_rng(0)
+    x = kind((512, 1, 7, 7))
+    conv, made = convolution(rng, x, 512, (1, 1, 1))
+    graph = network({"x": x}, [conv], {"y": made})
+    monkeypatch.setattr(OnChip, "layer", lambda *_: None)
+
+    def places():
+        code = emit(lay_out(graph, BASE), BASE).instructions
+        return [i.destination for i in code if isinstance(i, Drain)]
+
+    whole = places()
+    assert len({*whole}) == len(whole) > 2
+    monkeypatch.setattr(GemmEmission, "_lies_whole", lambda *_: False)
+    assert len({*places()}) == 2
