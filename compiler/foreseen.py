@@ -9,7 +9,7 @@ that of the RTL harness.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -49,26 +49,6 @@ def foreseen(program: Program, config: AcceleratorConfig) -> Foreseen:
     layers = owner[[pc for pc, _, _ in dispatched]] if dispatched else np.zeros(0, np.int64)
     cycles = attributed(layers, np.array(done, np.int64), len(program.layers))
     return Foreseen(model.cycles, tuple(cycles.tolist()))
-
-
-def timed(
-    instructions: Sequence[UnitInstruction], config: AcceleratorConfig
-) -> tuple[int, list[int], list[int]]:
-    """Cycles of some instructions alone, with waits; when each one is issued, and done."""
-    steps, dispatched = list[Step](), [0] * len(Unit)
-    for pc, each in enumerate(instructions):
-        awaits = tuple(
-            count - distance + 1 if distance else 0
-            for count, distance in zip(dispatched, each.waits, strict=True)
-        )
-        dispatched[each.UNIT] += 1
-        steps.append(Step(pc, each, each.UNIT, awaits, dispatched[each.UNIT]))
-    steps.append(Step(len(steps), Halt(), None, (0,) * len(Unit), 0))
-    model = CoreModel(config, steps, 0, len(steps))
-    model.run()
-    units = [(model.units[step.unit], step.ordinal - 1) for step in steps if step.unit is not None]
-    issued = [unit.issue[number] for unit, number in units]
-    return model.cycles, issued, [unit.done[number] for unit, number in units]
 
 
 def with_foreseen(program: Program, config: AcceleratorConfig) -> tuple[Program, int]:

@@ -6,10 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 
 from compiler.emit.touches import registered
+from compiler.emit.trial import timed
 from compiler.emit.weave import Times, woven
 from compiler.flow.settle import Settled
-from compiler.flow.waits import filled
-from compiler.foreseen import timed
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Instruction, UnitInstruction
 from hw.arch.program import Layer
@@ -60,19 +59,10 @@ def _better(
     if len(straight) < len(code) or any(map(registered, straight)):
         return None
     host, guests = straight[:begin], straight[begin:]
-    _, issue, done = timed(_with_waits(host, config), config)
-    order = woven(host, guests, Times(issue, done), config)
+    alone = timed(host, config)
+    order = woven(host, guests, Times(alone.issue, alone.done), config)
     result = [straight[number] for number in order]
-    before, _, _ = timed(_with_waits(straight, config), config)
-    after, _, _ = timed(_with_waits(result, config), config)
-    return result if after < before else None
-
-
-def _with_waits(
-    code: Sequence[UnitInstruction], config: AcceleratorConfig
-) -> list[UnitInstruction]:
-    made = filled(code, [], {}, config)
-    return [each for each in made if isinstance(each, UnitInstruction)]
+    return result if timed(result, config).cycles < timed(straight, config).cycles else None
 
 
 def _joined(parts: Sequence[Layer]) -> list[Layer]:

@@ -41,16 +41,19 @@ class Trial(Emitter):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Timed:
-    """When a trial is done.
+    """When a trial is done; `issue` and `done` in the order in which constants have run ahead.
 
     Attributes
     ----------
     cycles: of all of it.
     stored: cycle in which each STORE is done, in order.
+    issue, done: of each instruction.
     """
 
     cycles: int
     stored: Sequence[int]
+    issue: Sequence[int]
+    done: Sequence[int]
 
 
 def timed(
@@ -80,7 +83,10 @@ def timed(
     steps.append(Step(len(steps), Halt(), None, tuple(0 for _ in Unit), 0))
     model = CoreModel(config, steps, CODE, len(steps))
     model.run()
-    return Timed(model.cycles, model.units[Unit.STORE].done)
+    units = [(model.units[step.unit], step.ordinal - 1) for step in steps if step.unit is not None]
+    issue = [unit.issue[number] for unit, number in units]
+    done = [unit.done[number] for unit, number in units]
+    return Timed(model.cycles, model.units[Unit.STORE].done, issue, done)
 
 
 def _waiting(
