@@ -33,7 +33,7 @@ class GemmEmission:
     Parameters
     ----------
     emitter, job, tiling: to where, what, how.
-    guest: the layer before is computed meanwhile (compiler/array/guest.py): it has half of the
+    guest: the layer before is computed meanwhile (compiler/backend/guests.py): it has half of the
         weight memory, and all but the last rows of the accumulators.
     """
 

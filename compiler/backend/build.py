@@ -106,7 +106,8 @@ def emit(
     plain = _emitted(settled, config, progress, policy, dram, unread)
     if not settled.guests:
         return plain
-    other = _emitted(settled, config, progress, policy, dram, unread, guests=True)
+    # Each operator has been told already.
+    other = _emitted(settled, config, lambda name: None, policy, dram, unread, guests=True)
     return min((plain, other), key=lambda program: foreseen(program, config).cycles)
 
 
