@@ -61,7 +61,7 @@ def trial_cycles(job: Job, tiling: Tiling, config: AcceleratorConfig) -> int | N
     source, target = _placed(job.source, SOURCE), _placed(job.target, TARGET)
     tail, joined = None, ()
     if job.tail is not None:
-        tail, joined = dataclasses.replace(job.tail, offset=BESIDE), _durations(job.tail, config)
+        tail, joined = dataclasses.replace(job.tail, offset=BESIDE), durations(job.tail, config)
     plain = dataclasses.replace(tiling, cycles=0)
     views = source, target, job.packing, job.phases
     key = plain, job.problem, joined, tuple(job.first_block), *views
@@ -83,7 +83,7 @@ def _placed(view: Strided, base: int) -> Strided:
     return dataclasses.replace(view, address=view.address + moved, places=places)
 
 
-def _durations(tail: Tail, config: AcceleratorConfig) -> tuple[Any, ...]:
+def durations(tail: Tail, config: AcceleratorConfig) -> tuple[Any, ...]:
     """How long what is done with some rows takes."""
     found = []
     for each in tail.instructions(16, 0, 0, 0):

@@ -22,25 +22,50 @@ from compiler.regions.plan import Links, Plan
 from compiler.regions.sizing import candidates
 from compiler.regions.stage import ArrayStage
 from compiler.regions.suits import unsuitable
+from compiler.regions.trial import trial_cycles
 from compiler.regions.window import WindowStage
 from compiler.tile.depthwise import suits
 from compiler.tile.parts import DIRECT
 from hw.arch.config import AcceleratorConfig
 from hw.arch.program import Tensor
 
+TIMED = 6
+"""Plans of a region that are timed, and one more of each combination of algorithms."""
+
 
 def ranked(links: Links, config: AcceleratorConfig, policy: Policy) -> list[Plan]:
-    """All plans of a region that fit, best first; those in tiles alone where these are asked for.
+    """The plans of a region that were timed, best first; in tiles alone where these are asked for.
 
-    Instructions hold the first one.
+    They are the best ones by the estimates of `compiler/regions/cost.py`. Instructions hold the
+    first one.
     """
-    plans = sorted(
-        candidates(links, config, policy), key=lambda plan: plan.cost.merit(policy.objective)
-    )
+    plans = list(candidates(links, config, policy))
     tiled = [plan for plan in plans if any(stage.single for stage in plan.stages)]
     plans = tiled if policy.forced == TILED and tiled else plans
-    first = next((n for n, plan in enumerate(plans) if expressible(plan, config)), len(plans))
-    return plans[first:]
+
+    def merit(plan: Plan) -> tuple[float, float]:
+        return plan.cost.merit(policy.objective)
+
+    found: list[Plan] = []
+    seen = set[tuple[str, ...]]()
+    for plan in sorted(plans, key=merit):
+        algorithms = tuple(stage.algorithm for stage in plan.array)
+        if len(found) >= TIMED and algorithms in seen:
+            continue
+        cost = plan.cost.moved(trial_cycles(plan, config), plan.cost.beats, config)
+        timed = dataclasses.replace(plan, cost=cost)
+        first = not found or merit(timed) < merit(found[0])
+        if first and not expressible(plan, config):
+            continue
+        seen.add(algorithms)
+        found.append(timed)
+        found.sort(key=merit)
+    return found
+
+
+def fits(links: Links, config: AcceleratorConfig) -> bool:
+    """Whether there is a plan."""
+    return any(expressible(plan, config) for plan in candidates(links, config, Policy()))
 
 
 def best(links: Links, config: AcceleratorConfig, policy: Policy) -> Plan | None:
@@ -157,7 +182,7 @@ def _said(
 def misfit(op: Chain, source: Tensor, target: Tensor, config: AcceleratorConfig) -> str | None:
     """Why a chain cannot be computed in strips, or None if it can."""
     why = unsuitable(op.stages, config)
-    if why is None and best(Links.of(op, source, target), config, Policy()) is None:
+    if why is None and not fits(Links.of(op, source, target), config):
         return _no_strip(op, config)
     return why
 
@@ -257,7 +282,7 @@ def stage_cost(
             way.cycles, moved + weights, config
         )
     try:
-        return Cost.of_dense(plan_dense(stage, operand, result, config, policy)[0], config)
+        return Cost.of_dense(plan_dense(stage, operand, result, config, policy)[0])
     except CompilerError:
         return NEVER
 

@@ -13,7 +13,7 @@ from compiler.emit.emitter import Emitter
 from compiler.emit.schedule import Ring, Slots
 from compiler.regions.order import Turn
 from compiler.regions.plan import Plan
-from compiler.regions.stage import Part
+from compiler.regions.stage import ArrayStage, Part
 from compiler.tile.geometry import Range
 from hw.arch.isa import Space, UnitInstruction
 
@@ -85,6 +85,10 @@ class Constants:
             found.append(base[n] + slot * whole + blocks[1] * before + skipped)
         return found[0], found[1]
 
+    def _data(self, owner: ArrayStage, units: Range) -> tuple[bytes, bytes]:
+        """Weights and parameters of some units of a stage."""
+        return owner.weights(units), owner.parameters(units)
+
     def _fill(self, stage: int, key: Hashable, slot: int) -> list[UnitInstruction]:
         """Weights, then parameters, whose memory is small: they wait for the layer before.
 
@@ -95,7 +99,7 @@ class Constants:
         units = owner.groups(None)[key]
         size = PIECE_BEATS * self.emitter.config.port.bytes
         loads: list[UnitInstruction] = []
-        for n, data in enumerate((owner.weights(units), owner.parameters(units))):
+        for n, data in enumerate(self._data(owner, units)):
             local = self._bases[stage][n] + slot * self._slots[stage][n]
             for first in range(0, len(data), size):
                 place = local + first // self.emitter.config.port.bytes
@@ -107,13 +111,12 @@ class Constants:
         """Weights of all stages in a transfer, and their parameters in one."""
         assert isinstance(key, int)
         chunk = self.plan.chunks[key]
+        some = [
+            self._data(stage, units) for stage in self.plan.array for units in stage.groups(chunk)
+        ]
         loads: list[UnitInstruction] = []
         for n, space in enumerate(SPACES):
-            data = b"".join(
-                (stage.weights, stage.parameters)[n](units)
-                for stage in self.plan.array
-                for units in stage.groups(chunk)
-            )
+            data = b"".join(each[n] for each in some)
             whole = sum(each[n] for each in self._slots)
             local = self._bases[0][n] + slot * whole
             loads.append(self.emitter.load_constant(data, space, local))

@@ -433,12 +433,12 @@ def test_estimates_follow_the_cycle_model():
         memory = start_image(program, feeds_of(graph))
         cycles = CycleBackend().run(program, config, memory, Options()).cycles
         estimate = program.layers[0].tiling["estimate"]
-        assert 0.97 * cycles <= estimate <= 1.05 * cycles
+        assert 0.98 * cycles <= estimate <= 1.02 * cycles
 
 
 def test_a_chain_says_why_it_is_direct():
     def said(temporal, config):
-        graph = chain((16, 2, 8, 8), mid=16, out=16, temporal=temporal)
+        graph = chain((16, 1, 6, 6), mid=16, out=16, temporal=temporal)
         return generate(graph, config).layers[0].tiling.get("hfa")
 
     without, having = said(False, TRANSFORMS), said(True, TRANSFORMS)

@@ -1,0 +1,160 @@
+"""Cycles of a region's plan: emitted and timed (compiler/emit/trial.py).
+
+A long region repeats itself: its first strips are emitted, in three parts. Between the ends of the
+first and the second one units work as in the middle of the region, so that what is left takes as
+long as they do for as many results; the third one keeps all units as busy behind.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any
+
+from compiler.array.trial import BESIDE, SOURCE, TARGET, durations
+from compiler.emit.schedule import Slots, Step
+from compiler.emit.trial import Trial, timed
+from compiler.regions.constants import Constants
+from compiler.regions.emission import RegionEmission
+from compiler.regions.order import Turn
+from compiler.regions.plan import Links, Plan
+from compiler.regions.prepare import PackStage
+from compiler.regions.stage import ArrayStage, Stage
+from compiler.tile.geometry import Range
+from hw.arch.config import AcceleratorConfig
+from hw.arch.isa import Unit
+from hw.arch.layout import ceil_div
+
+SAMPLED = 50
+"""Steps of each part of a long region, at least."""
+PARTS = 3
+KEPT = 1 << 14
+"""Timed plans that are remembered: networks repeat their units, each of which is asked about when
+regions are chosen and when they are emitted."""
+MEAN = 0x4000_0000
+"""DRAM address of mean frames."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Asked:
+    """A question: `key` is all that the answer depends on."""
+
+    key: Hashable
+    plan: Plan = dataclasses.field(compare=False)
+
+
+def trial_cycles(plan: Plan, config: AcceleratorConfig) -> int:
+    """Cycles of a region alone; neither values nor the place of tensors in DRAM change them."""
+    links = plan.links
+    parts = plan.chunks, plan.frames, plan.strips, plan.held, plan.slots
+    places = plan.regions, plan.beside, plan.joined, plan.mean_tiles
+    layouts = [tensor.layout for tensor in links.tensors]
+    joined = () if links.tail is None else durations(links.tail, config)
+    stages = [_said(stage) for stage in plan.stages]
+    return _cycles(_Asked(repr((layouts, joined, stages, parts, places)), plan), config)
+
+
+def _said(stage: Stage) -> tuple[Any, ...]:
+    """What the times of a stage's instructions depend on."""
+    sizes = [(k, v) for k, v in sorted(vars(stage).items()) if isinstance(v, int | str | tuple)]
+    own: tuple[Any, ...] = ()
+    if isinstance(stage, ArrayStage):
+        op = stage.op
+        own = (op.weight.shape, op.stride, op.pad_begin, op.pad_end, op.dilation, op.pool)
+        own += (op.groups, stage.algorithm, tuple(stage.pieces))
+    elif isinstance(stage, PackStage):
+        own = (stage.packing,)
+    return (type(stage).__name__, *own, *((k, v) for k, v in sizes if k != "name"))
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _cycles(asked: _Asked, config: AcceleratorConfig) -> int:
+    emitter, plan = Trial(config), asked.plan
+    emitter.scratch = {plan.links.target.name: MEAN}
+    trial = Sampled(emitter, _placed(plan))
+    trial.emit()
+    found = timed(emitter.instructions, config)
+    return found.cycles + trial.left(found.stored)
+
+
+def _placed(plan: Plan) -> Plan:
+    """The same plan with its tensors at a trial's addresses."""
+    links = plan.links
+    first, *between, last = links.tensors
+    first = dataclasses.replace(first, address=SOURCE)
+    last = dataclasses.replace(last, address=TARGET)
+    tail = None if links.tail is None else dataclasses.replace(links.tail, offset=BESIDE)
+    return dataclasses.replace(plan, links=Links(links.ops, (first, *between, last), tail))
+
+
+class _Zeros(Constants):
+    """Constants whose bytes nobody reads."""
+
+    def _data(self, owner: ArrayStage, units: Range) -> tuple[bytes, bytes]:
+        width = self.emitter.config.port.bytes
+        weights, parameters = (bytes(units[1] * beats * width) for beats in owner.unit_beats)
+        return weights, parameters
+
+
+class Sampled(RegionEmission):
+    """Emission of a region without its constants, and of a long one's first strips only."""
+
+    def __init__(self, emitter: Trial, plan: Plan):
+        super().__init__(emitter, plan)
+        self.constants = _Zeros(emitter, plan)
+        # Item, results and number of the last STORE of each step that stores.
+        self._items: list[int] = []
+        self._results: list[int] = []
+        self._stores: list[int] = []
+        self._ends: tuple[int, ...] = ()
+
+    def _steps(self) -> Iterator[Step]:
+        steps, ends = list[Step](), list[int]()
+        for step in super()._steps():
+            steps.append(step)
+            if len(self._items) > len(ends):
+                ends.append(len(steps))
+        number = self._sample(len(steps))
+        yield from steps if number is None else steps[: ends[number]]
+
+    def _sample(self, steps: int) -> int | None:
+        """The last storing step that is emitted; None where all are."""
+        # What an item makes may be less than a line: it stores nothing.
+        last = list({item: n for n, item in enumerate(self._items)}.values())
+        period = ceil_div(len(last), len(self.plan.frames))
+        size = max(2, ceil_div(SAMPLED * len(last), steps))
+        if size > period // 2:
+            size = ceil_div(size, period) * period
+        if size * PARTS * 3 // 2 >= len(last):
+            return None
+        self._ends = tuple(last[n * size - 1] for n in range(1, PARTS + 1))
+        return self._ends[-1]
+
+    def _computed(self, turn: Turn) -> Step:
+        step = super()._computed(turn)
+        if turn.stage < len(self.plan.array) - 1:
+            return step
+        blocks = sum(part.makes[1] for part in turn.parts)
+        self._items.append(turn.item)
+        self._results.append(blocks * self.plan.target_box(turn.item).positions)
+
+        def body(slots: Slots) -> None:
+            step.body(slots)
+            self._stores.append(self.emitter.dispatched(Unit.STORE))
+
+        return Step(step.needs, body)
+
+    @property
+    def sampled(self) -> bool:
+        """Whether only the first strips were emitted."""
+        return bool(self._ends)
+
+    def left(self, stored: Sequence[int]) -> int:
+        """Cycles of the strips that were not emitted, told when the others are stored."""
+        if not self._ends:
+            return 0
+        first, second, last = self._ends
+        begin, end = (stored[self._stores[n] - 1] for n in (first, second))
+        rate = (end - begin) / sum(self._results[first + 1 : second + 1])
+        return round(rate * sum(self._results[last + 1 :]))
