@@ -14,7 +14,6 @@ from compiler.array.hfa import refusal as algorithm_refusal
 from compiler.array.job import Job
 from compiler.array.packing import names
 from compiler.array.tail import Tail, Trailing
-from compiler.array.timed import TIMED, timed
 from compiler.array.trial import trial_cycles
 from compiler.emit.emitter import Emitter, Probe, RefusedError, holds
 from compiler.ir import Convolution
@@ -22,12 +21,10 @@ from compiler.policy import SUPPORTED, Policy
 from compiler.tile.geometry import product
 from compiler.tile.parts import DIRECT
 from compiler.tile.problem import Tiling
-from compiler.tile.tiling import candidates, choose, first_few, mixed
+from compiler.tile.tiling import candidates, choose
 from hw.arch.config import AcceleratorConfig
 from hw.arch.program import Tensor
 
-OTHERS = 3
-"""Runners-up by sums that the report names."""
 GUEST_SLOTS = 4
 """Pieces of a guest's weights in half of the memory: one is used, the others are on their way."""
 
@@ -35,20 +32,13 @@ GUEST_SLOTS = 4
 def direct_candidates(
     forms: Sequence[Job], config: AcceleratorConfig, policy: Policy
 ) -> list[Candidate]:
-    """The best few of a convolution's forms and tilings, computed directly, by sums."""
-    found = [each for job in forms for each in ranked(job, config, policy.objective)]
-    return _in_order(found, policy.objective)
-
-
-def _in_order(found: Sequence[Candidate], objective: str) -> list[Candidate]:
-    """By sums: the best first, and as many as are timed; the first form's between equals."""
-
-    def merit(candidate: Candidate) -> tuple[float, float]:
-        if objective == "cycles":
-            return mixed(candidate.tiling), candidate.energy_pj
-        return candidate.merit(objective)
-
-    return sorted(found, key=merit)[:TIMED]
+    """Those of a convolution's forms that fit, computed directly."""
+    found = []
+    for job in forms:
+        candidate = evaluate(job, config, policy.objective)
+        if candidate is not None:
+            found.append(candidate)
+    return found
 
 
 def expressible(job: Job, tiling: Tiling, config: AcceleratorConfig) -> bool:
@@ -85,52 +75,45 @@ def refusal(
 
 def evaluate(job: Job, config: AcceleratorConfig, objective: str) -> Candidate | None:
     """A form with its best tiling, by the sums of its units; None where none fits."""
-    return next(iter(ranked(job, config, objective, 1)), None)
-
-
-def ranked(
-    job: Job, config: AcceleratorConfig, objective: str, count: int = TIMED
-) -> list[Candidate]:
-    """A form with its best few tilings, by the sums of its units; none where none fits."""
 
     def energy(tiling: Tiling) -> float:
         return layer_picojoules(job, tiling, config)
 
-    tilings = first_few(
+    choice = choose(
         job.problem,
         config,
-        count,
         energy if objective == "energy" else None,
         lambda tiling: expressible(job, tiling, config),
     )
-    multipliers = config.array.multipliers
-    return [
-        Candidate(
-            job.kernel.algorithm,
-            tiling.cycles,
-            tiling.beats,
-            tiling.vectors * multipliers,
-            energy(tiling),
-            job,
-            tiling,
-            [other for other in tilings if other is not tiling][:OTHERS],
-        )
-        for tiling in tilings
-    ]
+    if choice is None:
+        return None
+    tiling, others = choice
+    products = tiling.vectors * config.array.multipliers
+    return Candidate(
+        job.kernel.algorithm,
+        tiling.cycles,
+        tiling.beats,
+        products,
+        energy(tiling),
+        job,
+        tiling,
+        others,
+    )
 
 
-def on_trial(candidate: Candidate, config: AcceleratorConfig) -> Candidate:
-    """A candidate with the cycles that the core takes, and the energy that follows from them.
+def best(found: Sequence[Candidate], config: AcceleratorConfig, objective: str) -> Candidate:
+    """The best of the forms of one way to compute a layer, with the cycles that the core takes.
 
-    Its tiling keeps the sums that ranked it, with which chains and regions are compared. Where
+    Its tiling keeps the sums that chose it, with which chains and regions are compared. Where
     something trails the layer they are all there is: what trails is woven into the whole of it.
     """
-    cycles = trial_cycles(candidate.job, candidate.tiling, config)
+    chosen = min(found, key=lambda c: c.merit(objective))
+    cycles = trial_cycles(chosen.job, chosen.tiling, config)
     if cycles is None:
-        return candidate
-    tiling = dataclasses.replace(candidate.tiling, cycles=cycles)
-    energy = layer_picojoules(candidate.job, tiling, config)
-    return dataclasses.replace(candidate, cycles=cycles, energy_pj=energy)
+        return chosen
+    timed = dataclasses.replace(chosen.tiling, cycles=cycles)
+    energy = layer_picojoules(chosen.job, timed, config)
+    return dataclasses.replace(chosen, cycles=cycles, energy_pj=energy)
 
 
 def plan(
@@ -155,22 +138,15 @@ def plan(
     direct = direct_candidates(forms, config, policy)
     if not direct:
         raise RefusedError(refusal(op, source, target, config, tail) or "no tile fits")
+    if "hfa" not in config.features:
+        # Between equals the first form: min() keeps it.
+        first = min(direct, key=lambda c: c.tiling.cycles)
+        return best([first], config, policy.objective), {}
     refused: dict[str, str] = {}
-    ways = [direct]
+    found = [best(direct, config, policy.objective)]
     why = general_refusal(op, config, policy)
     if why is None:
-        ways += transformed_candidates(op, source, target, forms, config, policy, refused)
-    wanted = policy.forced if policy.forced in [way[0].algorithm for way in ways] else None
-
-    def sought(candidate: Candidate) -> bool:
-        return policy.forced is None or candidate.algorithm == (wanted or DIRECT)
-
-    def trial(candidate: Candidate) -> Candidate:
-        return on_trial(candidate, config)
-
-    found = timed(ways, policy.objective, trial, sought)
-    if "hfa" not in config.features:
-        return found[0], {}
+        found += transformed_candidates(op, source, target, forms, config, policy, refused)
     return decide(found, refused, why, config, policy)
 
 
@@ -198,7 +174,7 @@ def guest_tiling(job: Job, config: AcceleratorConfig) -> Tiling | None:
     if job.kernel.algorithm != DIRECT or job.packing is not None or job.phases is not None:
         return None
     found = choose(problem, config, accept=suits)
-    return found
+    return None if found is None else found[0]
 
 
 def lower(
@@ -233,8 +209,8 @@ def transformed_candidates(
     config: AcceleratorConfig,
     policy: Policy,
     refused: dict[str, str],
-) -> list[list[Candidate]]:
-    """The best few of each algorithm by sums; others go to `refused` with a reason."""
+) -> list[Candidate]:
+    """Every algorithm on the form that suits it best; others go to `refused` with a reason."""
     try:
         folded = fold(op, source)
     except ValueError as error:
@@ -242,19 +218,20 @@ def transformed_candidates(
         return []
     parameters = packed_parameters(folded, target.layout.lane_channels(), config.array.cols)
     forms = [*forms, *(t for t in map(turned, forms) if t is not None)]
-    found: list[list[Candidate]] = []
+    found = []
     for algorithm in SUPPORTED:
         why, fitting = "", list[Candidate]()
         for form in forms:
             reason = algorithm_refusal(op, form, algorithm, config)
             if reason is None:
                 job = transformed(form, algorithm, parameters)
+                candidate = evaluate(job, config, policy.objective)
                 reason = "no tile of it fits the memories"
-                fitting += ranked(job, config, policy.objective)
+                fitting += [candidate] if candidate is not None else []
             # The first form is the plain one; its reason is the one that says most.
             why = why or reason
         if fitting:
-            found.append(_in_order(fitting, policy.objective))
+            found.append(best(fitting, config, policy.objective))
         else:
             refused[algorithm.name] = why
     return found

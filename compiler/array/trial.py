@@ -1,11 +1,10 @@
 """Cycles of a convolution with a tiling: emitted and timed (compiler/emit/trial.py).
 
 A short layer is timed behind itself, as the layers of a network follow one another: its operand
-ends with what the one before stores last, on chip where it lies there, while its weights come
-before; it takes from when the array is done with the one to when it is done with the other. A
-long layer repeats itself: some of its tiles are emitted, in three parts of whole periods. Between
-the ends of the first and the second one units work as in the middle of the layer, so that what is
-left takes as long as they do for as many results; the third one keeps the port as busy behind.
+ends with what the one before stores last, while its weights come before. A long layer repeats
+itself: some of its tiles are emitted, in three parts of whole periods. Between the ends of the
+first and the second one units work as in the middle of the layer, so that what is left takes as
+long as they do for as many results; the third one keeps the port as busy behind.
 """
 
 from __future__ import annotations
@@ -32,10 +31,9 @@ from hw.arch.timing import vector_duration
 SAMPLED = 50
 """Steps of each part of a long layer, at least."""
 PARTS = 3
-SHORT = 120
-"""Instructions of a layer up to which it matters that its first weights come during the one before,
-and that its operand lies on chip: it is timed behind itself. Where a layer is longer, what comes
-before its first result is little."""
+SHORT = 300
+"""Instructions of a layer up to which it matters that its first weights come during the one before:
+it is timed behind itself. Where a layer is longer, what comes before its first result is little."""
 KEPT = 4096
 """Timed candidates that are remembered: networks repeat their layers."""
 SOURCE, TARGET, AGAIN, BESIDE = 0x1000_0000, 0x2000_0000, 0x3000_0000, 0x0800_0000
@@ -97,24 +95,13 @@ def _cycles(asked: _Asked, config: AcceleratorConfig) -> int:
     emitter, job = Trial(config), asked.job
     first = _Sampled(emitter, job, asked.tiling)
     first.emit()
-    # Behind itself its weights could not come before all of its tiles are done with the same ones.
-    held = asked.tiling.pieces.resident and len(first.tiles) > 1
-    full = held and first.piece_beats * first.weight_slots > config.weight_beats // 2
-    if first.sampled or full or len(emitter.instructions) > SHORT:
+    if first.sampled or len(emitter.instructions) > SHORT:
         found = timed(emitter.instructions, config)
         return found.cycles + first.left(found.stored)
-    after = _following(job)
-    emitter.end_layer(0, [_reach(after.source)])
-    behind, arrays = len(emitter.instructions), emitter.dispatched(Unit.ARRAY)
-    _Sampled(emitter, after, asked.tiling).emit()
-    emitter.end_layer(behind)
-    done = timed(emitter.instructions, config, ahead=True).arrays
-    return done[-1] - done[arrays - 1]
-
-
-def _reach(view: Strided) -> tuple[int, int]:
-    """Address of a view's first byte, and of the one behind its last."""
-    return min((view.address, *view.places)), _end(view)
+    stores = emitter.dispatched(Unit.STORE)
+    _Sampled(emitter, _following(job), asked.tiling).emit()
+    stored = timed(emitter.instructions, config, ahead=True).stored
+    return stored[-1] - stored[stores - 1]
 
 
 def _following(job: Job) -> Job:

@@ -46,13 +46,12 @@ class Timed:
     Attributes
     ----------
     cycles: of all of it.
-    stored, arrays: cycle in which each STORE or ARRAY is done, in order.
+    stored: cycle in which each STORE is done, in order.
     issue, done: of each instruction.
     """
 
     cycles: int
     stored: Sequence[int]
-    arrays: Sequence[int]
     issue: Sequence[int]
     done: Sequence[int]
 
@@ -87,8 +86,7 @@ def timed(
     units = [(model.units[step.unit], step.ordinal - 1) for step in steps if step.unit is not None]
     issue = [unit.issue[number] for unit, number in units]
     done = [unit.done[number] for unit, number in units]
-    stored, arrays = (model.units[unit].done for unit in (Unit.STORE, Unit.ARRAY))
-    return Timed(model.cycles, stored, arrays, issue, done)
+    return Timed(model.cycles, model.units[Unit.STORE].done, issue, done)
 
 
 def _waiting(

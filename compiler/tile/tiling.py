@@ -91,8 +91,7 @@ def _tilings(
             for group in _group_sizes(problem, config):
                 pieces = _all_pieces(problem, config, group)
                 for some, outer in itertools.product(pieces, (False, True)):
-                    whole = all(n >= a.out for n, a in zip(load, problem.axes, strict=True))
-                    if outer and (whole or problem.groups <= group or problem.raw_blocks):
+                    if outer and (problem.groups <= group or problem.raw_blocks):
                         continue
                     if outer and problem.trailed is not None and problem.trailed.array:
                         continue  # All of its tiles would have to wait for the last group.
@@ -227,7 +226,7 @@ def _evaluate(
     )
 
 
-def mixed(tiling: Tiling) -> float:
+def _cycles(tiling: Tiling) -> float:
     """What is minimized if nothing else is asked for."""
     return tiling.cycles + tiling.parts["port"] // TRAFFIC_WEIGHT
 
@@ -235,7 +234,7 @@ def mixed(tiling: Tiling) -> float:
 @functools.lru_cache(maxsize=256)
 def _cheapest(problem: Problem, config: AcceleratorConfig) -> tuple[Tiling, ...]:
     """The first few of all candidates by cycles; networks repeat their layers."""
-    return tuple(heapq.nsmallest(KEPT, candidates(problem, config), mixed))
+    return tuple(heapq.nsmallest(KEPT, candidates(problem, config), _cycles))
 
 
 def choose(
@@ -243,30 +242,32 @@ def choose(
     config: AcceleratorConfig,
     merit: Callable[[Tiling], float] | None = None,
     accept: Callable[[Tiling], bool] = lambda tiling: True,
-) -> Tiling | None:
-    """The cheapest tiling; None where nothing fits. Parameters: see `first_few`."""
-    return next(iter(first_few(problem, config, 1, merit, accept)), None)
-
-
-def first_few(
-    problem: Problem,
-    config: AcceleratorConfig,
-    count: int,
-    merit: Callable[[Tiling], float] | None = None,
-    accept: Callable[[Tiling], bool] = lambda tiling: True,
-) -> list[Tiling]:
-    """The cheapest tiling and those that come next; none where nothing fits.
+) -> tuple[Tiling, list[Tiling]] | None:
+    """The cheapest tiling and the runners-up; None where nothing fits.
 
     Parameters
     ----------
     problem, config: what is tiled, for what.
-    count: how many at most.
     merit: what is minimized; default: cycles, and a little of what hides behind them.
     accept: whether instructions can express a tiling.
     """
-    known: Sequence[Tiling] = () if merit is not None else _cheapest(problem, config)
-    found = list(itertools.islice(filter(accept, known), count))
-    if not found and (merit is not None or len(known) == KEPT):
-        everything = sorted(candidates(problem, config), key=merit or mixed)
-        found = list(itertools.islice(filter(accept, everything), count))
-    return found
+    ranked: Sequence[Tiling] = () if merit is not None else _cheapest(problem, config)
+    first = next((n for n, tiling in enumerate(ranked) if accept(tiling)), None)
+    if first is None and (merit is not None or len(ranked) == KEPT):
+        ranked = sorted(candidates(problem, config), key=merit or _cycles)
+        first = next((n for n, tiling in enumerate(ranked) if accept(tiling)), None)
+    return None if first is None else (ranked[first], _distinct(ranked[first + 1 :], 3))
+
+
+def _distinct(tilings: Sequence[Tiling], count: int) -> list[Tiling]:
+    """The first few that differ in more than the group size."""
+    seen = set()
+    result = []
+    for tiling in tilings:
+        key = (tiling.load, tiling.group_outer, tiling.input_slots)
+        if key not in seen:
+            seen.add(key)
+            result.append(tiling)
+        if len(result) == count:
+            break
+    return result
