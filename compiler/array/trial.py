@@ -21,7 +21,7 @@ from compiler.array.job import Job, Piece
 from compiler.array.tail import Tail
 from compiler.emit.schedule import Step
 from compiler.emit.transfers import Strided
-from compiler.emit.trial import PAGE, Trial, timed
+from compiler.emit.trial import PAGE, Trial, rest, timed
 from compiler.tile.geometry import Range, product
 from compiler.tile.problem import Tiling
 from hw.arch.config import AcceleratorConfig
@@ -153,9 +153,4 @@ class _Sampled(GemmEmission):
 
     def left(self, stored: Sequence[int]) -> int:
         """Cycles of the tiles that were not emitted, told when the others are stored."""
-        if not self._ends:
-            return 0
-        first, second, last = self._ends
-        sizes = [box.positions * box.blocks for _, box in self._stores]
-        rate = (stored[second - 1] - stored[first - 1]) / sum(sizes[first:second])
-        return round(rate * sum(sizes[last:]))
+        return rest(stored, [box.positions * box.blocks for _, box in self._stores], self._ends)

@@ -89,6 +89,24 @@ def timed(
     return Timed(model.cycles, model.units[Unit.STORE].done, issue, done)
 
 
+def rest(stored: Sequence[int], sizes: Sequence[int], ends: Sequence[int]) -> int:
+    """Cycles of the pieces of a long layer that were not emitted.
+
+    They take as long, for as much, as those between the ends of the first and the second part.
+
+    Parameters
+    ----------
+    stored: when each piece that was emitted is stored.
+    sizes: results of each piece, of those that were not emitted too.
+    ends: pieces up to the end of each of three parts that were emitted; none if all pieces were.
+    """
+    if not ends:
+        return 0
+    first, second, last = ends
+    rate = (stored[second - 1] - stored[first - 1]) / sum(sizes[first:second])
+    return round(rate * sum(sizes[last:]))
+
+
 def _waiting(
     instructions: Sequence[Instruction], config: AcceleratorConfig
 ) -> list[UnitInstruction]:

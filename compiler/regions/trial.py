@@ -14,7 +14,7 @@ from typing import Any
 
 from compiler.array.trial import BESIDE, SOURCE, TARGET, durations
 from compiler.emit.schedule import Slots, Step
-from compiler.emit.trial import Trial, timed
+from compiler.emit.trial import Trial, rest, timed
 from compiler.regions.constants import Constants
 from compiler.regions.emission import RegionEmission
 from compiler.regions.order import Turn
@@ -128,8 +128,8 @@ class Sampled(RegionEmission):
             size = ceil_div(size, period) * period
         if size * PARTS * 3 // 2 >= len(last):
             return None
-        self._ends = tuple(last[n * size - 1] for n in range(1, PARTS + 1))
-        return self._ends[-1]
+        self._ends = tuple(last[n * size - 1] + 1 for n in range(1, PARTS + 1))
+        return last[PARTS * size - 1]
 
     def _computed(self, turn: Turn) -> Step:
         step = super()._computed(turn)
@@ -145,16 +145,6 @@ class Sampled(RegionEmission):
 
         return Step(step.needs, body)
 
-    @property
-    def sampled(self) -> bool:
-        """Whether only the first strips were emitted."""
-        return bool(self._ends)
-
     def left(self, stored: Sequence[int]) -> int:
         """Cycles of the strips that were not emitted, told when the others are stored."""
-        if not self._ends:
-            return 0
-        first, second, last = self._ends
-        begin, end = (stored[self._stores[n] - 1] for n in (first, second))
-        rate = (end - begin) / sum(self._results[first + 1 : second + 1])
-        return round(rate * sum(self._results[last + 1 :]))
+        return rest([stored[n - 1] for n in self._stores], self._results, self._ends)
