@@ -140,8 +140,7 @@ def plan(
         raise RefusedError(refusal(op, source, target, config, tail) or "no tile fits")
     if "hfa" not in config.features:
         # Between equals the first form: min() keeps it.
-        first = min(direct, key=lambda c: c.tiling.cycles)
-        return best([first], config, policy.objective), {}
+        return min(direct, key=lambda c: c.tiling.cycles), {}
     refused: dict[str, str] = {}
     found = [best(direct, config, policy.objective)]
     why = general_refusal(op, config, policy)

@@ -244,4 +244,4 @@ def _apart(
     steps = parting.cycles(config) * target.layout.positions
     ends = LOAD_OVERHEAD + STORE_OVERHEAD
     alone = Cost.of_streams(max(config.port.cycles(moved), steps) + ends, moved, 0, config)
-    return alone + Cost.of_sums(chosen, config)
+    return alone + Cost.of_dense(chosen, config)

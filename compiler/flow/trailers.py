@@ -86,7 +86,7 @@ def _worth(pair: Pair, settled: Settled, config: AcceleratorConfig, policy: Poli
     if not holds(lambda: pool.probe(config, chosen.tiling.trailing)):
         return False
     scored = tensors[second.inputs[0]].layout.rows
-    joined = Cost.of_sums(chosen, config) + Cost.of_streams(0, 0, scored, config)
+    joined = Cost.of_dense(chosen, config) + Cost.of_streams(0, 0, scored, config)
     apart = _apart(pair, tensors, config, policy)
     return joined.merit(policy.objective) <= apart.merit(policy.objective)
 
@@ -101,7 +101,7 @@ def _apart(
     pool = choose(sizes_of(pair.second, layout), config)
     assert pool is not None, "its lowering has been asked"
     alone = Cost.of_streams(pool.cycles, pool.beats, layout.rows, config)
-    return Cost.of_sums(chosen, config) + alone
+    return Cost.of_dense(chosen, config) + alone
 
 
 def _constants_fit(made: Tensor, config: AcceleratorConfig) -> bool:

@@ -171,7 +171,7 @@ def _apart(
     """Of a convolution, a softmax and a product, one after another."""
     lanes, rows = config.lane_block, source.layout.positions
     scores = tensor_of(op.score_type, lanes)
-    cost = Cost.of_sums(choice.plan(op.scores, source, scores, config, policy)[0], config)
+    cost = Cost.of_dense(choice.plan(op.scores, source, scores, config, policy)[0], config)
     moved, steps = 2 * rows, 3 * rows * config.vector_steps
     ends = LOAD_OVERHEAD + STORE_OVERHEAD
     cost += Cost.of_streams(max(config.port.cycles(moved), steps) + ends, moved, 0, config)

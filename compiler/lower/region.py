@@ -23,7 +23,7 @@ from compiler.lower.pool import pool_layer
 from compiler.lower.windows import Most
 from compiler.ops import Chain, Convolution, Pairwise, Pool, Region
 from compiler.policy import Policy
-from compiler.regions.choice import best, fits
+from compiler.regions.choice import estimate
 from compiler.regions.estimate import Cost
 from compiler.regions.plan import Links
 from compiler.tensor import TensorType
@@ -181,7 +181,7 @@ class RegionLowering(Placed[Region]):
             return choice.refusal(first, sources[0], made, config, tail)
         assert isinstance(tail, Tail), "passes/region.py"
         links = Links.of(first, sources[0], made, tail)
-        if not fits(links, config):
+        if estimate(links, config, Policy()) is None:
             return f"no strip of its {len(first.stages)} operators fits {config.name}"
         return None
 
@@ -279,13 +279,13 @@ def _costs(
     for each in (tail, None):
         if isinstance(first, Chain):
             assert not isinstance(each, Trailer), "passes/region.py"
-            plan = best(Links.of(first, sources[0], made, each), config, policy)
-            if plan is None:
+            cost = estimate(Links.of(first, sources[0], made, each), config, policy)
+            if cost is None:
                 raise RefusedError(f"no strip of its {len(first.stages)} operators fits")
-            found.append(plan.cost)
+            found.append(cost)
         else:
             found.append(
-                Cost.of_sums(choice.plan(first, sources[0], made, config, policy, each)[0], config)
+                Cost.of_dense(choice.plan(first, sources[0], made, config, policy, each)[0], config)
             )
     if isinstance(last, Pool):
         alone = Trailer(pool_layer(last, made, target, config)).sizes(config)

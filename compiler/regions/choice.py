@@ -33,22 +33,29 @@ TIMED = 6
 """Plans of a region that are timed, and one more of each combination of algorithms."""
 
 
-def ranked(links: Links, config: AcceleratorConfig, policy: Policy) -> list[Plan]:
-    """The plans of a region that were timed, best first; in tiles alone where these are asked for.
+def estimated(links: Links, config: AcceleratorConfig, policy: Policy) -> list[Plan]:
+    """All plans of a region that fit, best first by their estimates (compiler/regions/cost.py).
 
-    They are the best ones by the estimates of `compiler/regions/cost.py`. Instructions hold the
-    first one.
+    They are those in tiles alone where these are asked for. Instructions hold the first one.
     """
-    plans = list(candidates(links, config, policy))
+    plans = sorted(
+        candidates(links, config, policy), key=lambda plan: plan.cost.merit(policy.objective)
+    )
     tiled = [plan for plan in plans if any(stage.single for stage in plan.stages)]
     plans = tiled if policy.forced == TILED and tiled else plans
+    first = next((n for n, plan in enumerate(plans) if expressible(plan, config)), len(plans))
+    return plans[first:]
+
+
+def ranked(links: Links, config: AcceleratorConfig, policy: Policy) -> list[Plan]:
+    """The first few by their estimates, timed, best first; instructions hold the first one."""
 
     def merit(plan: Plan) -> tuple[float, float]:
         return plan.cost.merit(policy.objective)
 
     found: list[Plan] = []
     seen = set[tuple[str, ...]]()
-    for plan in sorted(plans, key=merit):
+    for plan in estimated(links, config, policy):
         algorithms = tuple(stage.algorithm for stage in plan.array)
         if len(found) >= TIMED and algorithms in seen:
             continue
@@ -63,9 +70,10 @@ def ranked(links: Links, config: AcceleratorConfig, policy: Policy) -> list[Plan
     return found
 
 
-def fits(links: Links, config: AcceleratorConfig) -> bool:
-    """Whether there is a plan."""
-    return any(expressible(plan, config) for plan in candidates(links, config, Policy()))
+def estimate(links: Links, config: AcceleratorConfig, policy: Policy) -> Cost | None:
+    """Of a region, to be compared with estimates of its operators apart; None where none fits."""
+    plan = next(iter(estimated(links, config, policy)), None)
+    return None if plan is None else plan.cost
 
 
 def best(links: Links, config: AcceleratorConfig, policy: Policy) -> Plan | None:
@@ -182,7 +190,7 @@ def _said(
 def misfit(op: Chain, source: Tensor, target: Tensor, config: AcceleratorConfig) -> str | None:
     """Why a chain cannot be computed in strips, or None if it can."""
     why = unsuitable(op.stages, config)
-    if why is None and not fits(Links.of(op, source, target), config):
+    if why is None and estimate(Links.of(op, source, target), config, Policy()) is None:
         return _no_strip(op, config)
     return why
 
@@ -220,8 +228,7 @@ def _cost(
     """Of the best plan."""
     lanes = config.lane_block
     links = Links.of(op, tensor_of(source, lanes), tensor_of(output, lanes))
-    plan = best(links, config, policy)
-    return None if plan is None else plan.cost
+    return estimate(links, config, policy)
 
 
 def _apart(
@@ -282,7 +289,7 @@ def stage_cost(
             way.cycles, moved + weights, config
         )
     try:
-        return Cost.of_dense(plan_dense(stage, operand, result, config, policy)[0])
+        return Cost.of_dense(plan_dense(stage, operand, result, config, policy)[0], config)
     except CompilerError:
         return NEVER
 

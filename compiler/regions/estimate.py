@@ -41,14 +41,8 @@ class Cost:
         )
 
     @classmethod
-    def of_dense(cls, candidate: Candidate) -> Cost:
-        """Of a convolution as it was chosen, timed."""
-        beats, vectors = candidate.tiling.beats, candidate.tiling.vectors
-        return cls(candidate.cycles, beats, vectors, candidate.energy_pj)
-
-    @classmethod
-    def of_sums(cls, candidate: Candidate, config: AcceleratorConfig) -> Cost:
-        """The same by the sums of its units, where what it is compared with is not timed."""
+    def of_dense(cls, candidate: Candidate, config: AcceleratorConfig) -> Cost:
+        """Estimates of a convolution as it was chosen: sums, as those of what it is joined with."""
         tiling = candidate.tiling
         energy = layer_picojoules(candidate.job, tiling, config)
         return cls(tiling.cycles, tiling.beats, tiling.vectors, energy)
