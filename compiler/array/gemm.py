@@ -6,21 +6,20 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Hashable
+from typing import ClassVar
 
-import numpy as np
-import numpy.typing as npt
-
-from compiler.array.fields import Place, array_instruction, drain_instruction, weight_bytes
+from compiler.array.constants import Constants
+from compiler.array.fields import Place, array_instruction, drain_instruction
 from compiler.array.job import Job, Piece, boxes
 from compiler.array.tail import Banks, Tail
 from compiler.emit.emitter import Emitter
 from compiler.emit.schedule import Ring, Slots, Step, run
 from compiler.emit.transfers import Box, first_parts, load_box, store_box
-from compiler.tile.geometry import Axis, Range, Triple, common, cuts, product
+from compiler.tile.geometry import Axis, Range, Triple, cuts, product
 from compiler.tile.parts import DIRECT, Part, parts_of
 from compiler.tile.problem import Tiling
 from compiler.tile.regions import Region
-from hw.arch.isa import Reduce, Space, Unit, UnitInstruction
+from hw.arch.isa import Reduce, Unit, UnitInstruction
 from hw.arch.layout import ceil_div
 
 BUSY = 0.9
@@ -37,8 +36,9 @@ class GemmEmission:
         weight memory, and all but the last rows of the accumulators.
     """
 
+    CONSTANTS: ClassVar[type[Constants]] = Constants
+
     def __init__(self, emitter: Emitter, job: Job, tiling: Tiling, guest: bool = False):
-        self.guest = guest
         rows = product(tiling.accumulator) * tiling.group
         self._accumulator = emitter.config.memory.accumulator_rows - rows if guest else 0
         self.emitter = emitter
@@ -49,29 +49,8 @@ class GemmEmission:
         self.axes = job.problem.axes
         self.tiles = boxes([cuts(a.out, n) for a, n in zip(self.axes, tiling.load, strict=True)])
         self.groups = cuts(job.problem.groups, tiling.group)
-        config, pieces = emitter.config, tiling.pieces
-        taps = boxes([cuts(a.kernel, n) for a, n in zip(self.axes, pieces.taps, strict=True)])
-        whole = [
-            Piece(blocks, box)
-            for blocks in cuts(job.problem.reduced, pieces.blocks)
-            for box in taps
-        ]
-        self.pieces = [piece for piece in whole if self._parts(piece)]
-        piece_blocks = pieces.blocks * product(pieces.taps) * tiling.group
-        self.piece_beats = piece_blocks * config.weight_block_beats
-        self.weight_slots = self._weight_slots()
-        self.weight_base = emitter.weights.take(self.piece_beats * self.weight_slots)
-        self.group_parameter_beats = config.requantize_steps * config.parameter_row_beats
-        parameter_slot = tiling.group * self.group_parameter_beats
-        room = emitter.parameters.capacity // parameter_slot
-        # As few transfers as can be: each is an instruction that has to be fetched.
-        self.parameter_slots = 1 if len(self.groups) <= room else 2
-        self.chunk = min(len(self.groups), max(1, room // self.parameter_slots))
-        self.parameter_slots = min(self.parameter_slots, room)
-        self.parameter_base = emitter.parameters.take(
-            self.parameter_slots * self.chunk * parameter_slot
-        )
-        self.parameter_slot = parameter_slot
+        self.constants = self.CONSTANTS(emitter, job, tiling, guest)
+        self.pieces = self.constants.pieces
         self.busy = tiling.parts["port"] > BUSY * tiling.parts["array"]
         # A busy port has no time to lose behind the operand.
         self.late_parameters = emitter.parameters.meets and not self.busy
@@ -98,20 +77,6 @@ class GemmEmission:
             return region.slot(turn, 2)
         box = self._target_box(tile, group)
         return region.row + box.block * box.positions
-
-    def _weight_slots(self) -> int:
-        """Pieces of the weights on chip at a time.
-
-        Where they stream, half of the memory does, unless a tile needs more again: so the next
-        layer's first ones come while the last ones here are used.
-        """
-        pieces, per_group = self.tiling.pieces, len(self.pieces)
-        if pieces.slots >= len(self.groups) * per_group:
-            return pieces.slots
-        half = self.config.weight_beats // 2 // self.piece_beats
-        if self.guest:
-            return half
-        return min(pieces.slots, max(2, half, 2 * per_group))
 
     @property
     def _just_stored(self) -> bool:
@@ -140,11 +105,8 @@ class GemmEmission:
     def emit(self) -> None:
         """Emit the whole layer."""
         tiling = self.tiling
-        spread = self.weight_slots < len(self.groups) * len(self.pieces)
-        rings = {
-            "weight": Ring(self.weight_slots, self._fill_weights, free=self._just_stored),
-            "parameter": Ring(self.parameter_slots, self._fill_parameters),
-        }
+        spread = not self.constants.resident
+        rings = self.constants.rings(free=self._just_stored)
         if isinstance(self.job.tail, Tail):
             whole = self._lies_whole(tiling.beside)
             rings["beside"] = Ring(len(self.groups) if whole else 2, self._fill_beside)
@@ -237,7 +199,7 @@ class GemmEmission:
                 # Transfers come in this order: the operand may have to wait for the layer before.
                 # So may parameters, whose memory is small; then they come last.
                 needs: dict[str, Hashable] = {"weight": (group, piece)}
-                parameter: dict[str, Hashable] = {"parameter": group // self.chunk}
+                parameter: dict[str, Hashable] = {"parameter": self.constants.chunk(group)}
                 if not self.late_parameters:
                     needs |= parameter
                 if self.job.packing is None:
@@ -295,48 +257,6 @@ class GemmEmission:
                 row + first * whole.positions,
             )
         ]
-
-    def _fill_weights(self, key: Hashable, slot: int) -> list[UnitInstruction]:
-        assert isinstance(key, tuple)
-        data = self._weight_data(self.pieces[key[1]], self.groups[key[0]])
-        local = self.weight_base + slot * self.piece_beats
-        return [self.emitter.load_constant(data, Space.WEIGHT, local)]
-
-    def _weight_data(self, piece: Piece, group: Range) -> bytes:
-        """A piece of the weights as it comes on chip."""
-        algorithm = self.job.kernel.algorithm
-        return b"".join(
-            weight_bytes(self._weights(part, group), algorithm, self.config)
-            for part in self._parts(piece)
-        )
-
-    def _weights(self, piece: Piece, group: Range) -> npt.NDArray[np.int8]:
-        x, y, t, blocks, groups = (
-            slice(first, first + count) for first, count in (*piece.taps, piece.blocks, group)
-        )
-        return self.job.weights[groups, blocks, t, y, x]
-
-    def _parts(self, piece: Piece) -> list[Piece]:
-        """What of a piece each ARRAY instruction takes: packed blocks serve some lines each."""
-        packing = self.job.packing
-        if packing is None or packing.across is None:
-            return [piece]
-        parts = []
-        for pairs, some in packing.spans:
-            taps = list(piece.taps)
-            taps[packing.across] = common(piece.taps[packing.across], pairs)
-            blocks = common(piece.blocks, some)
-            if blocks[1] > 0 and taps[packing.across][1] > 0:
-                parts.append(Piece(blocks, (taps[0], taps[1], taps[2])))
-        return parts
-
-    def _fill_parameters(self, key: Hashable, slot: int) -> list[UnitInstruction]:
-        assert isinstance(key, int)
-        chunk = self.groups[key * self.chunk : (key + 1) * self.chunk]
-        first, last = chunk[0][0], sum(chunk[-1])
-        data = b"".join(self.job.parameters[first:last])
-        local = self.parameter_base + slot * self.chunk * self.parameter_slot
-        return [self.emitter.load_constant(data, Space.PARAMETER, local)]
 
     def _output(self, tile: int) -> tuple[Triple, Triple]:
         """First output and size of a tile after the pool."""
@@ -440,8 +360,8 @@ class GemmEmission:
         box = self._source_box(tile, self.axes, self.problem.blocks)
         pitches = box.pitches()
         first_group, count = self.groups[group]
-        weight = self.weight_base + slots["weight"] * self.piece_beats
-        parts = self._parts(self.pieces[piece])
+        weight = self.constants.weight(slots["weight"])
+        parts = self.constants.parts(self.pieces[piece])
         if self.job.packing is not None and (tile, group, piece) == (0, 0, 0):
             # Nothing is computed yet: what is packed first is computed while the rest is packed.
             parts = [*_block_by_block(parts[0]), *parts[1:]]
@@ -481,8 +401,7 @@ class GemmEmission:
                 Place(row, first, size, Box(first, size, 0, 1).pitches()),
                 groups=self.groups[group][1],
                 bank=bank,
-                parameter=self.parameter_base
-                + (parameter * self.chunk + group % self.chunk) * self.parameter_slot,
+                parameter=self.constants.parameter(parameter, group),
                 accumulator=self._accumulator,
             )
         )

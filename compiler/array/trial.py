@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from compiler.array.constants import Constants
 from compiler.array.gemm import GemmEmission
 from compiler.array.job import Job, Piece
 from compiler.array.tail import Tail
 from compiler.emit.schedule import Step
 from compiler.emit.transfers import Strided
-from compiler.emit.trial import PAGE, Trial, rest, timed
+from compiler.emit.trial import PAGE, PARTS, Trial, rest, timed
 from compiler.tile.geometry import Range, product
 from compiler.tile.problem import Tiling
 from hw.arch.config import AcceleratorConfig
@@ -30,7 +31,6 @@ from hw.arch.timing import vector_duration
 
 SAMPLED = 50
 """Steps of each part of a long layer, at least."""
-PARTS = 3
 SHORT = 300
 """Instructions of a layer up to which it matters that its first weights come during the one before:
 it is timed behind itself. Where a layer is longer, what comes before its first result is little."""
@@ -122,16 +122,21 @@ def _end(view: Strided) -> int:
     return block + last + view.lanes
 
 
-class _Sampled(GemmEmission):
-    """Emission of a layer without its weights, and of a long one's first tiles only."""
-
-    _ends: tuple[int, ...] = ()
+class _Zeros(Constants):
+    """Constants whose bytes nobody reads."""
 
     def _weight_data(self, piece: Piece, group: Range) -> bytes:
         blocks = sum(
-            part.blocks[1] * product([n for _, n in part.taps]) for part in self._parts(piece)
+            part.blocks[1] * product([n for _, n in part.taps]) for part in self.parts(piece)
         )
         return bytes(group[1] * blocks * self.config.weight_block_beats * self.config.port.bytes)
+
+
+class _Sampled(GemmEmission):
+    """Emission of a layer without its weights, and of a long one's first tiles only."""
+
+    CONSTANTS = _Zeros
+    _ends: tuple[int, ...] = ()
 
     def _steps(self) -> list[Step]:
         steps = super()._steps()

@@ -23,6 +23,8 @@ CODE, CONSTANTS = 0x7000_0000, 0x5000_0000
 """DRAM addresses of a trial's program and of its constants: behind all that it reads and stores."""
 PAGE = 4096
 """Bytes that constants are aligned to: no burst crosses such a line."""
+PARTS = 3
+"""Parts of a long layer that are emitted (`rest`)."""
 
 
 class Trial(Emitter):
@@ -98,7 +100,7 @@ def rest(stored: Sequence[int], sizes: Sequence[int], ends: Sequence[int]) -> in
     ----------
     stored: when each piece that was emitted is stored.
     sizes: results of each piece, of those that were not emitted too.
-    ends: pieces up to the end of each of three parts that were emitted; none if all pieces were.
+    ends: pieces up to the end of each of the PARTS that were emitted; none if all pieces were.
     """
     if not ends:
         return 0

@@ -33,18 +33,22 @@ TIMED = 6
 """Plans of a region that are timed, and one more of each combination of algorithms."""
 
 
-def estimated(links: Links, config: AcceleratorConfig, policy: Policy) -> list[Plan]:
+def _estimated(links: Links, config: AcceleratorConfig, policy: Policy) -> list[Plan]:
     """All plans of a region that fit, best first by their estimates (compiler/regions/cost.py).
 
-    They are those in tiles alone where these are asked for. Instructions hold the first one.
+    They are those in tiles alone where these are asked for.
     """
     plans = sorted(
         candidates(links, config, policy), key=lambda plan: plan.cost.merit(policy.objective)
     )
     tiled = [plan for plan in plans if any(stage.single for stage in plan.stages)]
-    plans = tiled if policy.forced == TILED and tiled else plans
-    first = next((n for n, plan in enumerate(plans) if expressible(plan, config)), len(plans))
-    return plans[first:]
+    return tiled if policy.forced == TILED and tiled else plans
+
+
+def estimate(links: Links, config: AcceleratorConfig, policy: Policy) -> Cost | None:
+    """Of a region, to be compared with estimates of its operators apart; None where none fits."""
+    plans = _estimated(links, config, policy)
+    return next((plan.cost for plan in plans if expressible(plan, config)), None)
 
 
 def ranked(links: Links, config: AcceleratorConfig, policy: Policy) -> list[Plan]:
@@ -55,7 +59,7 @@ def ranked(links: Links, config: AcceleratorConfig, policy: Policy) -> list[Plan
 
     found: list[Plan] = []
     seen = set[tuple[str, ...]]()
-    for plan in estimated(links, config, policy):
+    for plan in _estimated(links, config, policy):
         algorithms = tuple(stage.algorithm for stage in plan.array)
         if len(found) >= TIMED and algorithms in seen:
             continue
@@ -68,12 +72,6 @@ def ranked(links: Links, config: AcceleratorConfig, policy: Policy) -> list[Plan
         found.append(timed)
         found.sort(key=merit)
     return found
-
-
-def estimate(links: Links, config: AcceleratorConfig, policy: Policy) -> Cost | None:
-    """Of a region, to be compared with estimates of its operators apart; None where none fits."""
-    plan = next(iter(estimated(links, config, policy)), None)
-    return None if plan is None else plan.cost
 
 
 def best(links: Links, config: AcceleratorConfig, policy: Policy) -> Plan | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Hashable, Iterator, Sequence
+from typing import ClassVar
 
 from compiler.array.fields import Place
 from compiler.array.gemm import BUSY
@@ -31,6 +32,8 @@ class RegionEmission:
     emitter, plan: to where, how.
     """
 
+    CONSTANTS: ClassVar[type[Constants]] = Constants
+
     def __init__(self, emitter: Emitter, plan: Plan):
         self.emitter, self.plan, self.items = emitter, plan, plan.items
         self.links = plan.links
@@ -40,7 +43,7 @@ class RegionEmission:
         self.mean: MeanFrame | None = None
         if isinstance(plan.stages[0], ResidualStage):
             self.mean = MeanFrame(emitter, plan, self.tables[0][1])
-        self.constants = Constants(emitter, plan)
+        self.constants = self.CONSTANTS(emitter, plan)
 
     def emit(self) -> None:
         """Emit the whole region."""

@@ -14,13 +14,13 @@ from typing import Any
 
 from compiler.array.trial import BESIDE, SOURCE, TARGET, durations
 from compiler.emit.schedule import Slots, Step
-from compiler.emit.trial import Trial, rest, timed
+from compiler.emit.trial import PARTS, Trial, rest, timed
 from compiler.regions.constants import Constants
 from compiler.regions.emission import RegionEmission
 from compiler.regions.order import Turn
 from compiler.regions.plan import Links, Plan
 from compiler.regions.prepare import PackStage
-from compiler.regions.stage import ArrayStage, Stage
+from compiler.regions.stage import ArrayStage, Stage, VectorStage
 from compiler.tile.geometry import Range
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Unit
@@ -28,7 +28,6 @@ from hw.arch.layout import ceil_div
 
 SAMPLED = 50
 """Steps of each part of a long region, at least."""
-PARTS = 3
 KEPT = 1 << 14
 """Timed plans that are remembered: networks repeat their units, each of which is asked about when
 regions are chosen and when they are emitted."""
@@ -63,8 +62,9 @@ def _said(stage: Stage) -> tuple[Any, ...]:
         op = stage.op
         own = (op.weight.shape, op.stride, op.pad_begin, op.pad_end, op.dilation, op.pool)
         own += (op.groups, stage.algorithm, tuple(stage.pieces))
-    elif isinstance(stage, PackStage):
-        own = (stage.packing,)
+    elif isinstance(stage, VectorStage):
+        own = (*(table is None for table in stage.tables()),)
+        own += (stage.packing,) if isinstance(stage, PackStage) else ()
     return (type(stage).__name__, *own, *((k, v) for k, v in sizes if k != "name"))
 
 
@@ -100,9 +100,10 @@ class _Zeros(Constants):
 class Sampled(RegionEmission):
     """Emission of a region without its constants, and of a long one's first strips only."""
 
+    CONSTANTS = _Zeros
+
     def __init__(self, emitter: Trial, plan: Plan):
         super().__init__(emitter, plan)
-        self.constants = _Zeros(emitter, plan)
         # Item, results and number of the last STORE of each step that stores.
         self._items: list[int] = []
         self._results: list[int] = []

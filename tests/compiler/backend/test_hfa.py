@@ -237,7 +237,7 @@ def test_taps_in_the_direct_order_are_seen(monkeypatch):
     direct = lambda weights, algorithm, config: np.ascontiguousarray(  # noqa: E731
         weights.transpose(1, 2, 3, 4, 0, 5, 6)
     ).tobytes()
-    monkeypatch.setattr("compiler.array.gemm.weight_bytes", direct)
+    monkeypatch.setattr("compiler.array.constants.weight_bytes", direct)
     program = generate(graph, TINY, policy=Policy("F(4x4,3x3)"))
     assert execute(graph, TINY, program).differing() == ["y"]
 
