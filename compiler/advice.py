@@ -19,6 +19,7 @@ from compiler.ir import (
     Pool,
     PoolKind,
     Port,
+    Region,
     Shape,
     TensorType,
     UnaryTable,
@@ -117,19 +118,26 @@ def _pool_behind(
     graph: Graph, op: AnyOperation, config: AcceleratorConfig, accept: Accept
 ) -> Iterator[Hint]:
     """A pool whose windows overlap or reach into padding: as one that its convolution can take."""
-    producer = _producer(graph, op)
-    window = _tiling(graph, op)
-    if not isinstance(producer, Convolution) or producer.pool is not None or window is None:
+    producer, pool = _producer(graph, op), op
+    now: list[AnyOperation] = [op]
+    if isinstance(op, Region):  # the pool trails its convolution already
+        producer, pool = op.parts
+    elif producer is not None:
+        now.insert(0, producer)
+    if not isinstance(pool, Pool) or not isinstance(producer, Convolution):
+        return
+    made = op.between[0] if isinstance(op, Region) else graph.type(producer.output)
+    window = _tiling(pool, made)
+    if producer.pool is not None or window is None:
         return
     fused = dataclasses.replace(producer, output=op.output, pool=window)
     if not _accepted(graph, fused, accept):
         return
-    assert isinstance(op, Pool)
     words = (
-        f"windows of {_sizes(op.window)} every {_steps(op.window)} overlap or reach into padding; "
-        f"a pool of {_sizes(window)} without padding is free behind {producer.name}"
+        f"windows of {_sizes(pool.window)} every {_steps(pool.window)} overlap or reach into "
+        f"padding; a pool of {_sizes(window)} without padding is free behind {producer.name}"
     )
-    yield from _compared(op.name, words, (graph, [producer, op]), (graph, [fused]), config)
+    yield from _compared(op.name, words, (graph, now), (graph, [fused]), config)
 
 
 def _pool_first(
@@ -137,13 +145,14 @@ def _pool_first(
 ) -> Iterator[Hint]:
     """A pool behind a function: in front of it, its convolution takes it."""
     table = _producer(graph, op)
-    window = _tiling(graph, op)
-    if not isinstance(table, UnaryTable) or window is None:
+    if not isinstance(op, Pool) or not isinstance(table, UnaryTable):
+        return
+    window = _tiling(op, graph.type(table.output))
+    if window is None:
         return
     producer = _producer(graph, table)
     if not isinstance(producer, Convolution) or producer.pool is not None:
         return
-    assert isinstance(op, Pool)
     middle = _value(
         graph, f"{producer.output} pooled", producer.output, graph.type(op.output).shape
     )
@@ -195,13 +204,13 @@ def _producer(graph: Graph, op: AnyOperation) -> AnyOperation | None:
     return graph.producers().get(name) if graph.uses()[name] == 1 else None
 
 
-def _tiling(graph: Graph, op: AnyOperation) -> Window | None:
+def _tiling(op: Pool, source: TensorType) -> Window | None:
     """For a maximum pool with strides, one that tiles and makes as many windows."""
-    if not isinstance(op, Pool) or op.kind is not PoolKind.MAX or max(op.window.stride) == 1:
+    if op.kind is not PoolKind.MAX or max(op.window.stride) == 1:
         return None
     window = Window(kernel=op.window.stride, stride=op.window.stride)
-    made = window.output(graph.input_types(op)[0].shape[1:])
-    return window if made == graph.type(op.output).shape[1:] else None
+    made = window.output(source.shape[1:])
+    return window if made == op.window.output(source.shape[1:]) else None
 
 
 def _sizes(window: Window) -> str:

@@ -102,18 +102,12 @@ def evaluate(job: Job, config: AcceleratorConfig, objective: str) -> Candidate |
 
 
 def best(found: Sequence[Candidate], config: AcceleratorConfig, objective: str) -> Candidate:
-    """The best of the forms of one way to compute a layer, with the cycles that the core takes.
-
-    Its tiling keeps the sums that chose it, with which chains and regions are compared. Where
-    something trails the layer they are all there is: what trails is woven into the whole of it.
-    """
+    """The best of the forms of one way to compute a layer, with the cycles that the core takes."""
     chosen = min(found, key=lambda c: c.merit(objective))
     cycles = trial_cycles(chosen.job, chosen.tiling, config)
-    if cycles is None:
-        return chosen
     timed = dataclasses.replace(chosen.tiling, cycles=cycles)
     energy = layer_picojoules(chosen.job, timed, config)
-    return dataclasses.replace(chosen, cycles=cycles, energy_pj=energy)
+    return dataclasses.replace(chosen, cycles=cycles, energy_pj=energy, tiling=timed)
 
 
 def plan(
@@ -138,11 +132,10 @@ def plan(
     direct = direct_candidates(forms, config, policy)
     if not direct:
         raise RefusedError(refusal(op, source, target, config, tail) or "no tile fits")
-    if "hfa" not in config.features:
-        # Between equals the first form: min() keeps it.
-        return min(direct, key=lambda c: c.tiling.cycles), {}
-    refused: dict[str, str] = {}
     found = [best(direct, config, policy.objective)]
+    if "hfa" not in config.features:
+        return found[0], {}
+    refused: dict[str, str] = {}
     why = general_refusal(op, config, policy)
     if why is None:
         found += transformed_candidates(op, source, target, forms, config, policy, refused)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Hashable, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from compiler.array.depthwise_choice import DepthwiseWay, plan
 from compiler.array.forms import axes_of, packed_parameters
 from compiler.array.job import Ranges
 from compiler.emit.emitter import Emitter
 from compiler.emit.schedule import Ring, Slots, Step, run
 from compiler.emit.transfers import Box, Strided, load_box, row_field, store_box
 from compiler.ir import Convolution
+from compiler.tile.depthwise import DepthwiseProblem, DepthwiseTiling
 from compiler.tile.geometry import Triple, cuts, merge
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode, Drain, Space, UnitInstruction, deltas
@@ -72,14 +71,15 @@ class Depthwise:
         op: Convolution,
         source: Tensor,
         target: Tensor,
-        way: DepthwiseWay,
+        problem: DepthwiseProblem,
+        tiling: DepthwiseTiling,
     ):
         self.emitter, self.config, self.op = emitter, emitter.config, op
         self.source, self.target = source, target
         self.axes, levels = merge(axes_of(op, source))
         self.from_view = Strided.of(source).merged(levels)
         self.to_view = Strided.of(target).merged(levels)
-        self.problem, self.chosen = way.problem, way.tiling
+        self.problem, self.chosen = problem, tiling
         self.order = self.problem.order
         self.blocks = source.layout.blocks
         self.weights = weight_blocks(op, source, self.order, self.config)
@@ -90,6 +90,11 @@ class Depthwise:
 
     def emit(self) -> None:
         """Emit the layer."""
+        self._place()
+        run(self.emitter, self._rings(), self._steps())
+
+    def _place(self) -> None:
+        """Cut the layer, and find places for its constants."""
         tiling = self.chosen
         self.chunks = cuts(self.blocks, tiling.blocks)
         self.tiles: list[Ranges] = [
@@ -98,23 +103,25 @@ class Depthwise:
                 *(cuts(self.axes[d].out, tiling.load[d]) for d in (2, 1, 0))
             )
         ]
-        slots = 2 if len(self.chunks) > 1 else 1
+        self.slots = 2 if len(self.chunks) > 1 else 1
         self.weight_slot = tiling.blocks * self.problem.block_beats
-        self.weight_base = self.emitter.weights.take(slots * self.weight_slot)
+        self.weight_base = self.emitter.weights.take(self.slots * self.weight_slot)
         self.parameter_slot = tiling.blocks * self.problem.parameter_beats
-        self.parameter_base = self.emitter.parameters.take(slots * self.parameter_slot)
-        rings = {
-            "weight": Ring(slots, self._fill_weights),
-            "parameter": Ring(slots, self._fill_parameters),
+        self.parameter_base = self.emitter.parameters.take(self.slots * self.parameter_slot)
+
+    def _rings(self) -> dict[str, Ring]:
+        return {
+            "weight": Ring(self.slots, self._fill_weights),
+            "parameter": Ring(self.slots, self._fill_parameters),
             "input": Ring(2, self._fill_input),
         }
-        steps = [
-            step
-            for chunk in range(len(self.chunks))
-            for tile in range(len(self.tiles))
-            for step in self._tile_steps(chunk, tile)
-        ]
-        run(self.emitter, rings, steps)
+
+    def _steps(self) -> list[Step]:
+        return [step for chunk, tile in self._pieces() for step in self._tile_steps(chunk, tile)]
+
+    def _pieces(self) -> list[tuple[int, int]]:
+        """Chunks of blocks and tiles in order."""
+        return [*itertools.product(range(len(self.chunks)), range(len(self.tiles)))]
 
     def _fill_weights(self, key: Hashable, slot: int) -> list[UnitInstruction]:
         assert isinstance(key, int)
@@ -279,18 +286,3 @@ def in_tiles(array: Array, part: Ranges, step: Sequence[int]) -> Array:
         emit_y=1 + part[1][1] % STRIP_LINES,
         transform_s=1,
     )
-
-
-def lower(emitter: Emitter, op: Convolution, source: Tensor, target: Tensor) -> dict[str, Any]:
-    """Emit a depthwise convolution; returns the tiling for the report.
-
-    Raises
-    ------
-    CompilerError
-        If not even one line fits.
-    """
-    way, record = plan(op, source, emitter.config, emitter.policy)
-    Depthwise(emitter, op, source, target, way).emit()
-    report = way.tiling.describe()
-    report["alternatives"] = [other.describe() for other in way.others]
-    return {**report, "hfa": record} if record else report

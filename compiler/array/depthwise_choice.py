@@ -10,10 +10,12 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from compiler.array.depthwise import Depthwise
+from compiler.array.depthwise_trial import trial_cycles
 from compiler.array.energy import depthwise_picojoules
 from compiler.array.forms import axes_of, axis_refusal
 from compiler.array.hfa import Way, decide, sizes
-from compiler.emit.emitter import RefusedError
+from compiler.emit.emitter import Emitter, RefusedError
 from compiler.ir import Convolution
 from compiler.policy import OFF, SUPPORTED, Policy
 from compiler.tile.depthwise import DepthwiseProblem, DepthwiseTiling, order_of
@@ -80,8 +82,10 @@ def refusal(op: Convolution, algorithm: Algorithm) -> str | None:
     return None
 
 
-def evaluate(problem: DepthwiseProblem, objective: str) -> DepthwiseWay | None:
-    """A form with its best tiling; None where not even one line fits."""
+def evaluate(
+    op: Convolution, source: Tensor, target: Tensor, problem: DepthwiseProblem, objective: str
+) -> DepthwiseWay | None:
+    """A form with its best tiling, and the cycles that it takes; None where not one line fits."""
 
     def energy(tiling: DepthwiseTiling) -> float:
         return depthwise_picojoules(problem, tiling)
@@ -89,7 +93,8 @@ def evaluate(problem: DepthwiseProblem, objective: str) -> DepthwiseWay | None:
     ranked = problem.choose(energy if objective == "energy" else None)
     if not ranked:
         return None
-    best = ranked[0]
+    cycles = trial_cycles(op, source, target, problem, ranked[0])
+    best = dataclasses.replace(ranked[0], cycles=cycles)
     products = problem.work(best).multiplications
     return DepthwiseWay(
         problem.algorithm,
@@ -104,7 +109,7 @@ def evaluate(problem: DepthwiseProblem, objective: str) -> DepthwiseWay | None:
 
 
 def plan(
-    op: Convolution, source: Tensor, config: AcceleratorConfig, policy: Policy
+    op: Convolution, source: Tensor, target: Tensor, config: AcceleratorConfig, policy: Policy
 ) -> tuple[DepthwiseWay, dict[str, Any]]:
     """The best way to compute a depthwise layer, and the record of the choice (empty without hfa).
 
@@ -114,7 +119,7 @@ def plan(
         If not even one line fits.
     """
     problem = problem_of(op, source, config)
-    direct = evaluate(problem, policy.objective)
+    direct = evaluate(op, source, target, problem, policy.objective)
     if direct is None:
         raise RefusedError(unfit(op, source, config) or "no tile fits")
     if "hfa" not in config.features:
@@ -127,7 +132,7 @@ def plan(
         way = None
         if unsuitable is None:
             tiled = dataclasses.replace(problem, algorithm=algorithm)
-            way = evaluate(tiled, policy.objective)
+            way = evaluate(op, source, target, tiled, policy.objective)
             unsuitable = "no tile of it fits the memories"
         if way is not None:
             found.append(way)
@@ -137,3 +142,18 @@ def plan(
         # What is said about the one algorithm there is counts for the layer.
         why = refused[TILED.name]
     return decide(found, refused, why, config, policy)
+
+
+def lower(emitter: Emitter, op: Convolution, source: Tensor, target: Tensor) -> dict[str, Any]:
+    """Emit a depthwise convolution; returns the tiling for the report.
+
+    Raises
+    ------
+    CompilerError
+        If not even one line fits.
+    """
+    way, record = plan(op, source, target, emitter.config, emitter.policy)
+    Depthwise(emitter, op, source, target, way.problem, way.tiling).emit()
+    report = way.tiling.describe()
+    report["alternatives"] = [other.describe() for other in way.others]
+    return {**report, "hfa": record} if record else report

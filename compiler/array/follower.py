@@ -17,33 +17,29 @@ from compiler.array.fields import Place, array_instruction, drain_instruction, w
 from compiler.array.job import Job
 from compiler.emit.emitter import Emitter
 from compiler.emit.schedule import Ring, Slots, Step, run
-from compiler.emit.streams import Stream, Tile, largest_boxes, operand_ring
+from compiler.emit.streams import Stream, Tile, largest_boxes, operand_ring, stream_key
 from compiler.emit.transfers import Box, Strided, load_box, store_box
-from compiler.tile.convolution_cost import (
-    ARRAY_OVERHEAD,
-    DRAIN_OVERHEAD,
-    LOAD_OVERHEAD,
-    STORE_OVERHEAD,
+from compiler.emit.trial import (
+    AGAIN,
+    BESIDE,
+    SOURCE,
+    TARGET,
+    Asked,
+    Trial,
+    Whole,
+    alone_cycles,
+    placed,
 )
 from compiler.tile.geometry import Range, Triple, cuts
 from compiler.tile.parts import DIRECT, Part
 from compiler.tile.regions import Region, last_banks
 from hw.arch.config import AcceleratorConfig
-from hw.arch.isa import INSTRUCTION_BYTES, Space, UnitInstruction
-from hw.arch.layout import ceil_div
-from hw.arch.timing import (
-    ACCUMULATE_HAZARD,
-    TOKEN_LATENCY,
-    VectorInstruction,
-    vector_duration,
-)
+from hw.arch.isa import Space, UnitInstruction
 
 DEPTH = 2
 """Tiles of each operand on chip."""
 SLOTS = (3, 2)
 """Tiles of the stream's result on chip: one is made, one is multiplied, one is stored."""
-TILE_OVERHEAD = 30
-"""Cycles of a tile that nothing hides: more transfers than run ahead, short runs."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,7 +84,7 @@ def _runs(blocks: Sequence[int]) -> list[tuple[Range, int]]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Places:
-    """Where everything lies, and what it is estimated to take.
+    """Where everything lies.
 
     Attributes
     ----------
@@ -97,7 +93,6 @@ class Places:
     beside: of the stream's scratch.
     operands: of the stream.
     group: output blocks that the array computes together.
-    cycles, beats: estimated; moved between DRAM and the chip.
     """
 
     results: tuple[Region, ...]
@@ -105,8 +100,6 @@ class Places:
     beside: Sequence[Region]
     operands: Sequence[Region]
     group: int
-    cycles: int
-    beats: int
 
 
 def places_of(layer: Stream, follower: Follower, config: AcceleratorConfig) -> Places | None:
@@ -140,8 +133,7 @@ def places_of(layer: Stream, follower: Follower, config: AcceleratorConfig) -> P
             Region(beside[0].row + layer.scratch, rows) if n == guest else next(others)
             for n, rows in enumerate(sizes)
         ]
-        cycles, beats = _estimate(layer, follower, config, group, slots)
-        return Places(results, regions[0], beside, sources, group, cycles, beats)
+        return Places(results, regions[0], beside, sources, group)
     return None
 
 
@@ -150,53 +142,30 @@ def _room(layer: Stream, config: AcceleratorConfig) -> int:
     return -layer.scratch % config.memory.activation_bank_rows if layer.scratch else 0
 
 
-def _estimate(
-    layer: Stream, follower: Follower, config: AcceleratorConfig, group: int, slots: int
-) -> tuple[int, int]:
-    """Cycles: of the busiest unit, or of a slot's way; the first tile's load, the last one's way.
+def trial_cycles(
+    layer: Stream, follower: Follower, places: Places, config: AcceleratorConfig
+) -> int:
+    """Cycles of both alone; neither values nor the place of tensors in DRAM change them."""
+    sources = [placed(view, SOURCE + n * BESIDE) for n, view in enumerate(layer.sources)]
+    layer = dataclasses.replace(layer, sources=sources, target=placed(layer.target, TARGET))
+    follower = dataclasses.replace(follower, view=placed(follower.view, AGAIN))
+    lies = sources, layer.target, follower.view, places
+    reads = follower.job.problem, follower.blocks, follower.kept
+    key = "followed", stream_key(layer, config), repr((lies, reads))
 
-    Beats.
-    """
-    problem, tiles = follower.job.problem, layer.tiles
-    chunks, runs = ceil_div(problem.groups, group), len(follower.runs)
-    vector = array = drain = loads = stores = instructions = 0
-    before: Sequence[Box] = ()
-    known: dict[Triple, tuple[int, int]] = {}
-    for tile in tiles:
-        positions = tile.target.positions
-        if tile.target.size not in known:
-            known[tile.target.size] = _vector_cycles(layer, tile, config)
-        cycles, count = known[tile.target.size]
-        vector += cycles
-        block = max(positions, config.weight_block_groups, ACCUMULATE_HAZARD)
-        array += problem.groups * problem.reduced * block + chunks * runs * ARRAY_OVERHEAD
-        drain += problem.groups * positions * config.requantize_steps + chunks * DRAIN_OVERHEAD
-        loads += sum(box.rows for box in tile.sources if box not in before)
-        stores += (len(follower.kept) + problem.out_blocks) * positions
-        instructions += count + len(tile.sources) + chunks * (runs + 1) + 1 + len(follower.stores)
-        before = tile.sources
-    weights = problem.groups * problem.reduced * config.weight_block_beats
-    beats = loads + stores + weights
-    fetched = instructions * INSTRUCTION_BYTES // config.port.bytes
-    port = config.port.cycles(beats + fetched)
-    way = (vector + array + stores) / slots
-    # The first tile's array waits for all weights but those of its last chunk.
-    ends = (loads + vector + array + drain + stores) / len(tiles) + weights
-    total = max(port - weights, vector, array, drain, way) + ends
-    return int(total + len(tiles) * TILE_OVERHEAD + LOAD_OVERHEAD + STORE_OVERHEAD), beats
+    def emission(emitter: Trial, again: bool) -> Whole:
+        return Whole(FollowedEmission(emitter, layer, follower, places).emit)
+
+    return alone_cycles(Asked(key, emission), config)
 
 
-def _vector_cycles(layer: Stream, tile: Tile, config: AcceleratorConfig) -> tuple[int, int]:
-    """Cycles and instructions of VECTOR for a tile."""
-    assert layer.compute is not None
-    rows = [0] * (len(layer.sources) + len(layer.beside))
-    instructions = list(layer.compute(tile, rows, 0))
-    cycles = sum(
-        vector_duration(i, config) + TOKEN_LATENCY
-        for i in instructions
-        if isinstance(i, VectorInstruction)
-    )
-    return cycles, len(instructions)
+def moved_beats(layer: Stream, follower: Follower, config: AcceleratorConfig) -> float:
+    """What crosses the port: operands, blocks that are stored, both results and the weights."""
+    problem, width = follower.job.problem, config.port.bytes
+    positions = sum(tile.target.positions for tile in layer.tiles)
+    left_out = layer.tiles[0].target.blocks - len(follower.kept)
+    moved = layer.moved_bytes + (problem.out_blocks - left_out) * positions * layer.target.lanes
+    return moved / width + problem.groups * problem.reduced * config.weight_block_beats
 
 
 class FollowedEmission:

@@ -16,8 +16,9 @@ from typing import Protocol
 from compiler.emit.combs import Comb
 from compiler.emit.emitter import Emitter
 from compiler.emit.schedule import Ring, Slots, Step
-from compiler.emit.streams import Stream, Tile
+from compiler.emit.streams import Stream, Tile, stream_key
 from compiler.emit.transfers import Box, Strided, load_box, store_box
+from compiler.emit.trial import shifted
 from compiler.tile.problem import Trailed
 from compiler.tile.regions import Region
 from hw.arch.config import AcceleratorConfig
@@ -113,6 +114,16 @@ class Trailing(Protocol):
     def sizes(self, config: AcceleratorConfig) -> Trailed:
         """What the tiling of the convolution has to know."""
 
+    def key(self, config: AcceleratorConfig) -> Hashable:
+        """All that its times depend on, what lies where included."""
+
+    def shifted(self, moved: int) -> Trailing:
+        """The same with its tensors so many bytes on."""
+
+    @property
+    def result(self) -> Strided:
+        """What it stores."""
+
     def behind(self, emitter: Emitter, regions: Sequence[Region], banks: Banks) -> Weaver:
         """What puts it behind a convolution, in its regions (`Trailed.regions`)."""
 
@@ -147,6 +158,22 @@ class Trailer:
             vector=cycles,
             last=LAST_TRAILED * cycles // tiles,
         )
+
+    def key(self, config: AcceleratorConfig) -> Hashable:
+        """As of a stream, and where it reads and stores."""
+        layer = self.stream
+        return repr((layer.sources, layer.target, stream_key(layer, config)))
+
+    def shifted(self, moved: int) -> Trailer:
+        """The same with its tensors so many bytes on."""
+        sources = [shifted(view, moved) for view in self.stream.sources]
+        target = shifted(self.stream.target, moved)
+        return Trailer(dataclasses.replace(self.stream, sources=sources, target=target))
+
+    @property
+    def result(self) -> Strided:
+        """What it stores."""
+        return self.stream.target
 
     def behind(self, emitter: Emitter, regions: Sequence[Region], banks: Banks) -> Behind:
         """With the places of its operand and its result."""

@@ -17,6 +17,7 @@ from compiler.array.tail import Banks, Stores
 from compiler.emit.emitter import Emitter, Probe
 from compiler.emit.schedule import Ring, Step
 from compiler.emit.transfers import Box, Strided
+from compiler.emit.trial import at
 from compiler.ops import AttentionPool
 from compiler.tile.attention_pool import FOLD_OVERHEAD, PoolTiling
 from compiler.tile.convolution_cost import ARRAY_OVERHEAD, DRAIN_OVERHEAD, LOAD_OVERHEAD
@@ -79,6 +80,21 @@ class TrailingPool:
             vector=vector,
             last=LOAD_OVERHEAD + piece + (drain + vector) // tiles,
         )
+
+    def key(self, config: AcceleratorConfig) -> Hashable:
+        """Tiling and tensors."""
+        lie = [(t.layout, t.address, t.places) for t in (self.source, self.target)]
+        return repr((self.tiling, self.op.group, lie))
+
+    def shifted(self, moved: int) -> TrailingPool:
+        """The same with its tensors so many bytes on."""
+        source, target = (at(t, t.address + moved) for t in (self.source, self.target))
+        return dataclasses.replace(self, source=source, target=target)
+
+    @property
+    def result(self) -> Strided:
+        """What it stores."""
+        return Strided.of(self.target)
 
     def behind(self, emitter: Emitter, regions: Sequence[Region], banks: Banks) -> PoolBehind:
         """With the places of operand, scores and shares."""

@@ -18,6 +18,7 @@ from hw.arch.config import AcceleratorConfig
 from hw.arch.encoding import EncodingError
 from hw.arch.isa import Space, UnitInstruction
 from hw.arch.layout import ceil_div
+from hw.arch.timing import VectorInstruction, vector_duration
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,6 +63,15 @@ class Stream:
         """Rows that lie on chip as long as the layer runs, by region."""
         return [n for n in (self.scratch, len(self.constant) // self.target.lanes) if n]
 
+    @property
+    def moved_bytes(self) -> int:
+        """Bytes that tiles are loaded from and stored to; what two of them share comes once."""
+        rows, before = 0, list[Box]()
+        for tile in self.tiles:
+            rows += tile.target.rows + sum(b.rows for b in tile.sources if b not in before)
+            before = [*tile.sources]
+        return rows * self.target.lanes
+
     def operand_row(self, number: int, region: Region, slot: int, slots: int) -> int:
         """First row of a slot of an operand's region (`slot_row`)."""
         return slot_row(region, slot, slots, [tile.sources[number] for tile in self.tiles])
@@ -76,6 +86,26 @@ def slot_row(region: Region, slot: int, slots: int, boxes: Sequence[Box]) -> int
     if slots < len(boxes):
         return region.slot(slot, slots)
     return region.row + slot * max(box.rows for box in boxes)
+
+
+def stream_key(layer: Stream, config: AcceleratorConfig) -> Hashable:
+    """All that the times of a stream depend on, but for where its tensors lie."""
+    ends = layer.tiles[0], layer.tiles[-1]
+    durations = [_durations(layer, tile, config) for tile in ends]
+    sizes = layer.scratch, len(layer.constant), layer.pieces, layer.whole
+    return repr((layer.tiles, sizes, durations))
+
+
+def _durations(layer: Stream, tile: Tile, config: AcceleratorConfig) -> list[tuple[str, int]]:
+    """Kinds of the instructions that a tile is computed with, and how long VECTOR takes."""
+    if layer.compute is None:
+        return []
+    rows = [0] * (len(layer.sources) + len(layer.beside))
+    return [
+        (type(each).__name__, vector_duration(each, config))
+        for each in layer.compute(tile, rows, 0)
+        if isinstance(each, VectorInstruction)
+    ]
 
 
 def flat(view: Strided) -> Strided:

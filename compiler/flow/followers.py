@@ -13,20 +13,27 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from compiler.array import choice
-from compiler.array.follower import FollowedEmission, Follower, Places, places_of
+from compiler.array.follower import (
+    FollowedEmission,
+    Follower,
+    Places,
+    moved_beats,
+    places_of,
+    trial_cycles,
+)
 from compiler.array.forms import jobs
+from compiler.cost import Cost
 from compiler.emit.emitter import Emitter, Probe, RefusedError, holds
 from compiler.emit.streams import Stream
 from compiler.emit.transfers import Strided, tensor_of
+from compiler.emit.trial import BESIDE, SOURCE, at
 from compiler.flow.places import Settled
-from compiler.flow.views import Where
-from compiler.ir import Convolution, Enter, LoopEnd, Pairwise
+from compiler.flow.views import Where, contiguous
+from compiler.ir import AnyOperation, Convolution, Enter, LoopEnd, Pairwise
+from compiler.lower import lowering
+from compiler.lower.compare import better_joined, one_after_another
 from compiler.lower.pairwise import spread_operand, whole_layer
-from compiler.lower.parted import Parting
 from compiler.policy import Policy
-from compiler.regions.estimate import Cost
-from compiler.tile.convolution_cost import LOAD_OVERHEAD, STORE_OVERHEAD
 from compiler.tile.depthwise import suits
 from hw.arch.config import AcceleratorConfig
 from hw.arch.program import Tensor
@@ -53,7 +60,7 @@ class Pair:
 
 
 def follow(settled: Settled, config: AcceleratorConfig, policy: Policy) -> Settled:
-    """Let convolutions follow what makes their operand wherever that is estimated to be better."""
+    """Let convolutions follow what makes their operand wherever that is better."""
     found: dict[str, str] = {}
     for pair in _pairs(settled, config):
         if pair.first.output in found.values():
@@ -143,12 +150,23 @@ def pointwise(op: Convolution) -> bool:
 
 
 def laid(settled: Settled, names: Sequence[str], config: AcceleratorConfig) -> Mapping[str, Tensor]:
-    """Tensors, which lie nowhere yet, by name."""
-    graph, layouts = settled.assigned.graph, settled.assigned.layouts
-    return {
-        name: tensor_of(graph.type(name), config.lane_block, layouts[name].lane_map)
-        for name in names
-    }
+    """Tensors by name, at addresses of a trial; those that are blocks of others lie in these."""
+    graph, layouts, lanes = settled.assigned.graph, settled.assigned.layouts, config.lane_block
+    found: dict[str, Tensor] = {}
+
+    def tensor(name: str) -> Tensor:
+        return tensor_of(graph.type(name), lanes, layouts[name].lane_map)
+
+    blocks = {name: where(settled, name) for name in names}
+    for origin in dict.fromkeys(origin for some in blocks.values() for origin, _ in some):
+        found[origin] = at(tensor(origin), SOURCE + len(found) * BESIDE)
+    for name, some in blocks.items():
+        places = tuple(found[origin].row_address(row) for origin, row in some)
+        lies = at(tensor(name), places[0])
+        if not contiguous(some, lies.layout.positions):
+            lies = dataclasses.replace(lies, places=places)
+        found[name] = lies
+    return found
 
 
 def _worth(pair: Pair, settled: Settled, config: AcceleratorConfig, policy: Policy) -> bool:
@@ -159,18 +177,18 @@ def _worth(pair: Pair, settled: Settled, config: AcceleratorConfig, policy: Poli
     planned = plan(pair, tensors, config)
     if planned is None:
         return False
-    layer, follower, places = planned
+    cycles, layer, follower, places = planned
     if not holds(lambda: FollowedEmission(Probe(config), layer, follower, places).probe()):
         return False
-    apart = _apart(pair, tensors, config, policy)
-    joined = apart.moved(places.cycles, places.beats, config)
-    return joined.merit(policy.objective) <= apart.merit(policy.objective)
+    apart = apart_cost((first, second), tensors, config, policy)
+    joined = apart.moved(cycles, moved_beats(layer, follower, config), config)
+    return better_joined(joined, apart, policy)
 
 
 def plan(
     pair: Pair, tensors: Mapping[str, Tensor], config: AcceleratorConfig
-) -> tuple[Stream, Follower, Places] | None:
-    """The cheapest way of computing both, or None where they do not fit.
+) -> tuple[int, Stream, Follower, Places] | None:
+    """Cycles of the best way of computing both, and that way; None where they do not fit.
 
     Parameters
     ----------
@@ -189,8 +207,9 @@ def plan(
         layer = whole_layer(pair.first, sources, target, config, positions)
         places = places_of(layer, follower, config)
         if places is not None:
-            found.append((layer, follower, places))
-    return min(found, key=lambda each: each[2].cycles, default=None)
+            cycles = trial_cycles(layer, follower, places, config)
+            found.append((cycles, layer, follower, places))
+    return min(found, key=lambda each: each[0], default=None)
 
 
 def emit_pair(
@@ -207,13 +226,13 @@ def emit_pair(
     planned = None if pair is None else plan(pair, emitter.tensors, emitter.config)
     if pair is None or planned is None:
         raise RefusedError("they do not fit together")
-    layer, follower, places = planned
+    cycles, layer, follower, places = planned
     FollowedEmission(emitter, layer, follower, places).emit()
     return {
         "rows": layer.tiles[0].target.rows,
         "group": places.group,
         "stored": len(pair.kept),
-        "estimate": places.cycles,
+        "estimate": cycles,
         "parts": [first.name, second.name],
     }
 
@@ -231,17 +250,14 @@ def _tiles(
                 yield most // part
 
 
-def _apart(
-    pair: Pair, tensors: Mapping[str, Tensor], config: AcceleratorConfig, policy: Policy
+def apart_cost(
+    ops: Sequence[AnyOperation],
+    tensors: Mapping[str, Tensor],
+    config: AcceleratorConfig,
+    policy: Policy,
 ) -> Cost:
-    """Estimates of both, one after the other."""
-    sources = [tensors[name] for name in pair.first.inputs]
-    target, read = tensors[pair.first.output], tensors[pair.second.inputs[0]]
-    chosen, _ = choice.plan(pair.second, read, tensors[pair.second.output], config, policy)
-    moved = target.layout.rows + sum(source.layout.rows for source in sources)
-    full = next(s for s in sources if s.layout.channels == target.layout.channels)
-    parting = Parting(full.layout.lane_map, target.layout.lane_map)
-    steps = parting.cycles(config) * target.layout.positions
-    ends = LOAD_OVERHEAD + STORE_OVERHEAD
-    alone = Cost.of_streams(max(config.port.cycles(moved), steps) + ends, moved, 0, config)
-    return alone + Cost.of_dense(chosen, config)
+    """What operators take one after the other."""
+    layers = [
+        (lowering(op), op, [tensors[name] for name in op.inputs], tensors[op.output]) for op in ops
+    ]
+    return one_after_another(layers, config, policy)

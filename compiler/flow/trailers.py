@@ -13,15 +13,16 @@ from typing import Any
 
 from compiler.array import choice
 from compiler.array.trailing_pool import TrailingPool
+from compiler.cost import Cost
 from compiler.emit.emitter import Emitter, RefusedError, holds
-from compiler.flow.followers import laid, pointwise, where
+from compiler.flow.followers import apart_cost, laid, pointwise, where
 from compiler.flow.liveness import in_emission
 from compiler.flow.places import Settled
 from compiler.ir import AttentionPool, Convolution, Enter, LoopEnd
 from compiler.lower.attention_pool import dot_of, sizes_of
+from compiler.lower.compare import better_joined
 from compiler.policy import Policy
-from compiler.regions.estimate import Cost
-from compiler.tile.attention_pool import choose, trailing
+from compiler.tile.attention_pool import trailing
 from compiler.tile.depthwise import suits
 from hw.arch.config import AcceleratorConfig
 from hw.arch.program import Tensor
@@ -36,7 +37,7 @@ class Pair:
 
 
 def trail(settled: Settled, config: AcceleratorConfig, policy: Policy) -> Settled:
-    """Let pools trail convolutions wherever that is estimated to be better."""
+    """Let pools trail convolutions wherever that is better."""
     found = {
         pair.second.output: pair.first.output
         for pair in _pairs(settled, config)
@@ -86,22 +87,9 @@ def _worth(pair: Pair, settled: Settled, config: AcceleratorConfig, policy: Poli
     if not holds(lambda: pool.probe(config, chosen.tiling.trailing)):
         return False
     scored = tensors[second.inputs[0]].layout.rows
-    joined = Cost.of_dense(chosen, config) + Cost.of_streams(0, 0, scored, config)
-    apart = _apart(pair, tensors, config, policy)
-    return joined.merit(policy.objective) <= apart.merit(policy.objective)
-
-
-def _apart(
-    pair: Pair, tensors: Mapping[str, Tensor], config: AcceleratorConfig, policy: Policy
-) -> Cost:
-    """Estimates of both, one after the other."""
-    source, made = tensors[pair.first.inputs[0]], tensors[pair.first.output]
-    layout = tensors[pair.second.inputs[0]].layout
-    chosen, _ = choice.plan(pair.first, source, made, config, policy)
-    pool = choose(sizes_of(pair.second, layout), config)
-    assert pool is not None, "its lowering has been asked"
-    alone = Cost.of_streams(pool.cycles, pool.beats, layout.rows, config)
-    return Cost.of_dense(chosen, config) + alone
+    joined = Cost.of_way(chosen, config) + Cost.of_streams(0, 0, scored, config)
+    apart = apart_cost((first, second), tensors, config, policy)
+    return better_joined(joined, apart, policy)
 
 
 def _constants_fit(made: Tensor, config: AcceleratorConfig) -> bool:

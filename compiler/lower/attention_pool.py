@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from compiler.array import choice
 from compiler.array.attention_pool import PoolEmission
-from compiler.array.matmul import product_of
 from compiler.array.matrices import form_of
+from compiler.cost import Cost
 from compiler.emit.emitter import Emitter, RefusedError
 from compiler.emit.transfers import tensor_of
+from compiler.emit.trial import SOURCE, Asked, Trial, Whole, at, ends, layer_cycles
+from compiler.lower import batched_matmul, convolution, softmax
 from compiler.lower.base import Laid, Lanes, Placed
+from compiler.lower.compare import better_apart
 from compiler.lower.contracts import lanes_differ
 from compiler.lower.groups import lacks_fold
 from compiler.ops import AttentionPool
 from compiler.policy import Policy
-from compiler.regions.estimate import Cost
 from compiler.tensor import TensorType
-from compiler.tile import matmul
 from compiler.tile.attention_pool import PoolTiling, Sizes, choose
-from compiler.tile.convolution_cost import LOAD_OVERHEAD, STORE_OVERHEAD
 from hw.arch.config import AcceleratorConfig
 from hw.arch.fold_numerics import Dot
 from hw.arch.layout import TensorLayout, ceil_div
@@ -84,14 +84,11 @@ class AttentionPoolLowering(Placed[AttentionPool]):
         why = super().refusal(op, inputs, output, config, policy)
         if why is not None or policy is None:
             return why
-        source = tensor_of(inputs[0], config.lane_block)
-        joined, apart = _joined(op, source, config), _apart(op, source, output, config, policy)
-        if joined.merit(policy.objective) <= apart.merit(policy.objective):
-            return None
-        return (
-            f"{joined.cycles:,.0f} cycles and {joined.beats * config.port.bytes:,.0f} bytes "
-            f"joined, {apart.cycles:,.0f} and {apart.beats * config.port.bytes:,.0f} apart"
-        )
+        lanes = config.lane_block
+        source, target = tensor_of(inputs[0], lanes), tensor_of(output, lanes)
+        joined = self.cost(op, [source], target, config, policy)
+        apart = _apart(op, source, target, config, policy)
+        return better_apart(joined, apart, ("joined", "apart"), config, policy)
 
     def misfit(
         self,
@@ -140,6 +137,29 @@ class AttentionPoolLowering(Placed[AttentionPool]):
         rows = ceil_div(source.channels, config.lane_block) * source.positions
         return max(beats, rows * config.vector_steps)
 
+    def cost(
+        self,
+        op: AttentionPool,
+        sources: Sequence[Tensor],
+        target: Tensor,
+        config: AcceleratorConfig,
+        policy: Policy,
+    ) -> Cost:
+        """Of the cheapest tiling; all of it is emitted."""
+        tiling = _tiling(op, sources[0], config)
+        source = at(sources[0], SOURCE)
+        key = (
+            "attention_pool",
+            repr((tiling, op.group, source.layout, source.places, target.layout)),
+        )
+
+        def emission(emitter: Trial, again: bool) -> Whole:
+            tensors = ends(source, target, again)
+            return Whole(PoolEmission(emitter, op, tiling, *tensors, dot_of(op, source)).emit)
+
+        cycles = layer_cycles(Asked(key, emission), config)
+        return Cost.of_streams(cycles, tiling.beats, source.layout.rows, config)
+
     def emit(
         self, emitter: Emitter, op: AttentionPool, sources: Sequence[Tensor], target: Tensor
     ) -> dict[str, Any]:
@@ -156,32 +176,28 @@ def _tiling(op: AttentionPool, source: Tensor, config: AcceleratorConfig) -> Poo
     return tiling
 
 
-def _joined(op: AttentionPool, source: Tensor, config: AcceleratorConfig) -> Cost:
-    tiling = _tiling(op, source, config)
-    return Cost.of_streams(tiling.cycles, tiling.beats, source.layout.rows, config)
-
-
 def _apart(
     op: AttentionPool,
     source: Tensor,
-    output: TensorType,
+    target: Tensor,
     config: AcceleratorConfig,
     policy: Policy,
 ) -> Cost:
     """Of a convolution, a softmax and a product, one after another."""
-    lanes, rows = config.lane_block, source.layout.positions
+    lanes, where = config.lane_block, op.parts.index(op.softmax)
     scores = tensor_of(op.score_type, lanes)
-    cost = Cost.of_dense(choice.plan(op.scores, source, scores, config, policy)[0], config)
-    moved, steps = 2 * rows, 3 * rows * config.vector_steps
-    ends = LOAD_OVERHEAD + STORE_OVERHEAD
-    cost += Cost.of_streams(max(config.port.cycles(moved), steps) + ends, moved, 0, config)
+    cost = convolution.LOWERING.cost(op.scores, [source], scores, config, policy)
+    summed, shares = tensor_of(op.between[where - 1], lanes), tensor_of(op.weight_type, lanes)
+    cost += softmax.LOWERING.cost(op.softmax, [summed], shares, config, policy)
     form = form_of(op.product, lanes)
     assert form is not None, "the operand's channels lie in lanes"
-    best = matmul.choose(product_of(form, config), config)
-    if best is None:
-        raise RefusedError(f"no tile of {op.product.name} fits {config.name}")
-    moved = source.layout.rows + rows + ceil_div(output.shape[0], lanes) * output.shape[1]
-    return cost + Cost.of_streams(best.cycles, moved, source.layout.rows, config)
+    kinds = {op.inputs[0]: source, op.product.inputs[0]: shares, op.product.inputs[1]: shares}
+    kinds[op.inputs[0]] = source
+    operands = [
+        dataclasses.replace(kinds[name], layout=dataclasses.replace(kinds[name].layout, lane_map=m))
+        for name, m in zip(op.product.inputs, form.maps(), strict=True)
+    ]
+    return cost + batched_matmul.LOWERING.cost(op.product, operands, target, config, policy)
 
 
 LOWERING = AttentionPoolLowering()

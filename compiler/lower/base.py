@@ -8,7 +8,9 @@ import enum
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
+from compiler.cost import Cost
 from compiler.emit.emitter import Emitter, RefusedError
+from compiler.emit.stream_trial import trial_cycles
 from compiler.emit.streams import Stream, check, emit
 from compiler.emit.transfers import tensor_of
 from compiler.ops import Operation, Table
@@ -145,6 +147,25 @@ class Lowering(abc.ABC, Generic[Op]):
 
     # How
 
+    def cost(
+        self,
+        op: Op,
+        sources: Sequence[Tensor],
+        target: Tensor,
+        config: AcceleratorConfig,
+        policy: Policy,
+    ) -> Cost:
+        """What it takes as a layer of its own: emitted and timed (compiler/emit/trial.py).
+
+        Raises
+        ------
+        RefusedError
+            Where it does not fit.
+        NotImplementedError
+            Of what is never joined with others.
+        """
+        raise NotImplementedError(f"{type(op).__name__} is joined with nothing")
+
     @abc.abstractmethod
     def emit(
         self, emitter: Emitter, op: Op, sources: Sequence[Tensor], target: Tensor
@@ -215,6 +236,21 @@ class Streamed(Placed[Op]):
         """Why a stream does not fit the scratchpad or the instructions' fields."""
         fields = [int(table is not None) for table in self.tables(op)]
         return misfit_of(lambda: self.streams(op, sources, target, config, fields), config)
+
+    def cost(
+        self,
+        op: Op,
+        sources: Sequence[Tensor],
+        target: Tensor,
+        config: AcceleratorConfig,
+        policy: Policy,
+    ) -> Cost:
+        """Of all its streams."""
+        fields = [int(table is not None) for table in self.tables(op)]
+        streams = list(self.streams(op, sources, target, config, fields))
+        cycles = sum(trial_cycles(stream, config) for stream in streams)
+        moved = sum(stream.moved_bytes for stream in streams)
+        return Cost.of_streams(cycles, moved / config.port.bytes, 0, config)
 
     def emit(
         self, emitter: Emitter, op: Op, sources: Sequence[Tensor], target: Tensor

@@ -7,10 +7,13 @@ from typing import Any
 
 from compiler.array.matmul import MatMulEmission, product_of
 from compiler.array.matrices import Form, form_of
+from compiler.cost import Cost
 from compiler.emit.emitter import Emitter, RefusedError
+from compiler.emit.trial import BESIDE, SOURCE, Asked, Trial, Whole, at, ends, layer_cycles
 from compiler.lower.base import Laid, Lanes, Placed
 from compiler.ops import BatchedMatMul
-from compiler.tile.matmul import choose
+from compiler.policy import Policy
+from compiler.tile.matmul import ProductTiling, choose
 from hw.arch.config import AcceleratorConfig
 from hw.arch.layout import LaneMap, TensorLayout, ceil_div
 from hw.arch.program import Tensor
@@ -100,18 +103,52 @@ class BatchedMatMulLowering(Placed[BatchedMatMul]):
         beats = super().bound(op, sources, result, config, algorithms)
         return max(beats, ceil_div(op.macs([s.type for s in sources]), config.array.multipliers))
 
+    def cost(
+        self,
+        op: BatchedMatMul,
+        sources: Sequence[Tensor],
+        target: Tensor,
+        config: AcceleratorConfig,
+        policy: Policy,
+    ) -> Cost:
+        """Of the cheapest tiling; all of it is emitted."""
+        form, tiling = self._planned(op, sources, target, config)
+        tensors = (*sources, target)
+        key = "matmul", repr((form, tiling, [tensor.layout for tensor in tensors]))
+
+        def emission(emitter: Trial, again: bool) -> Whole:
+            first, result = ends(sources[0], target, again)
+            three = first, at(sources[1], SOURCE + BESIDE), result
+            return Whole(MatMulEmission(emitter, op, form, tiling, three).emit)
+
+        cycles = layer_cycles(Asked(key, emission), config)
+        products = op.batch * op.rows * op.inner * op.columns
+        vectors = ceil_div(products, config.array.multipliers)
+        beats = sum(tensor.layout.nbytes for tensor in tensors) / config.port.bytes
+        return Cost.of_streams(cycles, beats, vectors, config)
+
     def emit(
         self, emitter: Emitter, op: BatchedMatMul, sources: Sequence[Tensor], target: Tensor
     ) -> dict[str, Any]:
         """In the form that transposes least, with the cheapest tiling."""
-        form = laid_form(op, [source.layout.lane_map for source in sources])
-        tiling = None if form is None else choose(product_of(form, emitter.config), emitter.config)
-        if form is None or tiling is None:
-            raise RefusedError(self.misfit(op, sources, target, emitter.config) or "no tile fits")
+        form, tiling = self._planned(op, sources, target, emitter.config)
         tensors = sources[0], sources[1], target
         MatMulEmission(emitter, op, form, tiling, tensors).emit()
         made = "by LOAD" if not form.transposed else "by TRANSPOSE"
         return {**tiling.describe(), "weights": f"operand {form.weighted}, {made}"}
+
+    def _planned(
+        self,
+        op: BatchedMatMul,
+        sources: Sequence[Tensor],
+        target: Tensor,
+        config: AcceleratorConfig,
+    ) -> tuple[Form, ProductTiling]:
+        form = laid_form(op, [source.layout.lane_map for source in sources])
+        tiling = None if form is None else choose(product_of(form, config), config)
+        if form is None or tiling is None:
+            raise RefusedError(self.misfit(op, sources, target, config) or "no tile fits")
+        return form, tiling
 
 
 LOWERING = BatchedMatMulLowering()

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, assert_never
 
-from compiler.array import depthwise_choice
-from compiler.array.bound import least_cycles
+from compiler.array.bound import least_cycles, suited
 from compiler.array.tail import Tail
+from compiler.cost import Cost
 from compiler.emit.emitter import Emitter, RefusedError
 from compiler.lower import convolution, temporal_residual
 from compiler.lower.base import Laid, Lanes, Placed
+from compiler.lower.compare import better_cut
 from compiler.lower.contracts import first_of, lanes_differ, not_dense
 from compiler.ops import Chain, Convolution, TemporalResidual
 from compiler.ops.chain import Member
@@ -18,8 +19,8 @@ from compiler.policy import Policy
 from compiler.regions import choice
 from compiler.regions.emission import RegionEmission
 from compiler.regions.plan import Links
+from compiler.regions.suits import unsuitable
 from compiler.tensor import TensorType
-from compiler.tile.depthwise import order_of
 from hw.arch.config import AcceleratorConfig
 from hw.arch.layout import LaneMap, TensorLayout, ceil_div
 from hw.arch.program import Tensor
@@ -36,15 +37,6 @@ def _stage_refusal(
             return temporal_residual.LOWERING.refusal(stage, [operand], result, config, None)
         case _:
             assert_never(stage)
-
-
-def _suits(stage: Convolution, algorithm: Algorithm) -> bool:
-    """Whether a stage can be computed so: a window in tiles, a dense one as its taps allow."""
-    if stage.depthwise:
-        return order_of(stage) == (0, 1, 2) and depthwise_choice.refusal(stage, algorithm) is None
-    return (stage.kernel[0] > 1 or not algorithm.temporal) and (
-        max(stage.kernel[1:]) > 1 or not algorithm.spatial
-    )
 
 
 def emitted(
@@ -92,13 +84,17 @@ class ChainLowering(Placed[Chain]):
                 return f"{stage.name}: {why}"
         if policy is None:
             return super().refusal(op, inputs, output, config, policy)
-        return choice.refusal(op, inputs[0], output, config, policy)
+        why = unsuitable(op.stages, config)
+        return why or better_cut(op, inputs[0], output, config, policy)
 
     def misfit(
         self, op: Chain, sources: Sequence[Tensor], target: Tensor, config: AcceleratorConfig
     ) -> str | None:
         """Stages in strips that fit."""
-        return choice.misfit(op, sources[0], target, config)
+        why = unsuitable(op.stages, config)
+        if why is None and not choice.fits(Links.of(op, sources[0], target), config):
+            return f"no strip of its {len(op.stages)} operators fits {config.name}"
+        return why
 
     def contract(
         self, op: Chain, sources: Sequence[TensorLayout], result: TensorLayout
@@ -144,10 +140,24 @@ class ChainLowering(Placed[Chain]):
                 layout = TensorLayout.dense(operand.shape, config.lane_block)
                 if op.by_block:
                     layout = TensorLayout(sources[0].layout.lane_map, *operand.shape[1:])
-                tried = [a for a in algorithms if _suits(stage, a)]
+                tried = [a for a in algorithms if suited(stage, a)]
                 array += least_cycles(stage, layout, operand, tried, config)
                 beats += ceil_div(stage.weight.size, config.port.bytes)
         return max(array, beats)
+
+    def cost(
+        self,
+        op: Chain,
+        sources: Sequence[Tensor],
+        target: Tensor,
+        config: AcceleratorConfig,
+        policy: Policy,
+    ) -> Cost:
+        """Of its best plan."""
+        found = choice.cost(Links.of(op, sources[0], target), config, policy)
+        if found is None:
+            raise RefusedError(f"no strip of its {len(op.stages)} operators fits {config.name}")
+        return found
 
     def emit(
         self, emitter: Emitter, op: Chain, sources: Sequence[Tensor], target: Tensor

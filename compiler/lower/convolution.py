@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from compiler.array import choice, depthwise, depthwise_choice
+from compiler.array import choice, depthwise_choice
 from compiler.array.bound import least_cycles
+from compiler.cost import Cost
 from compiler.emit.emitter import Emitter
 from compiler.lower.base import Laid, Lanes, Placed
 from compiler.lower.contracts import lanes_differ
 from compiler.ops import Convolution
+from compiler.policy import Policy
 from compiler.tile.depthwise import suits
 from compiler.tile.limits import MAX_COORDINATE, MAX_DILATION, MAX_STRIDE
 from hw.arch.config import AcceleratorConfig
@@ -74,11 +76,23 @@ class ConvolutionLowering(Placed[Convolution]):
         array = least_cycles(op, source.layout, source.type, algorithms, config)
         return max(array, beats + weights)
 
+    def cost(
+        self,
+        op: Convolution,
+        sources: Sequence[Tensor],
+        target: Tensor,
+        config: AcceleratorConfig,
+        policy: Policy,
+    ) -> Cost:
+        """As a layer of its own (`Lowering.cost`)."""
+        plan = depthwise_choice.plan if suits(op, config) else choice.plan
+        return Cost.of_way(plan(op, sources[0], target, config, policy)[0], config)
+
     def emit(
         self, emitter: Emitter, op: Convolution, sources: Sequence[Tensor], target: Tensor
     ) -> dict[str, Any]:
         """In the mode that suits."""
-        lower = depthwise.lower if suits(op, emitter.config) else choice.lower
+        lower = depthwise_choice.lower if suits(op, emitter.config) else choice.lower
         return lower(emitter, op, sources[0], target)
 
 

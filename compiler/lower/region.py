@@ -6,28 +6,30 @@ They are joined with another tensor on chip; or a pool trails, which reads what 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 from compiler.array import choice
 from compiler.array.bound import least_cycles
 from compiler.array.tail import SLOTS, Tail, Trailer
+from compiler.cost import Cost
 from compiler.emit.emitter import Emitter, RefusedError
 from compiler.emit.streams import check
 from compiler.emit.transfers import tensor_of
+from compiler.emit.trial import BESIDE, SOURCE, at
 from compiler.emit.vector import elementwise_rows
 from compiler.lower import chain, convolution, pairwise, pool
 from compiler.lower.base import Laid, Lanes, Placed
+from compiler.lower.compare import better_apart, one_after_another
 from compiler.lower.contracts import first_of, lanes_differ, not_dense
 from compiler.lower.pool import pool_layer
 from compiler.lower.windows import Most
 from compiler.ops import Chain, Convolution, Pairwise, Pool, Region
 from compiler.policy import Policy
-from compiler.regions.choice import estimate
-from compiler.regions.estimate import Cost
+from compiler.regions import choice as choice_of
 from compiler.regions.plan import Links
 from compiler.tensor import TensorType
-from compiler.tile.convolution_cost import LOAD_OVERHEAD, STORE_OVERHEAD
 from compiler.tile.depthwise import suits
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Elementwise
@@ -152,21 +154,15 @@ class RegionLowering(Placed[Region]):
             return f"{made.name} runs in mode DEPTHWISE"
         if isinstance(first, Convolution) and first.pool is not None:
             return f"{first.name} has a fused pool"
-        lanes = config.lane_block
-        sources = [tensor_of(kind, lanes) for kind in inputs]
-        target = tensor_of(output, lanes)
         if policy is None:
-            return self.misfit(op, sources, target, config)
+            lanes = config.lane_block
+            sources = [tensor_of(kind, lanes) for kind in inputs]
+            return self.misfit(op, sources, tensor_of(output, lanes), config)
         try:
-            joined, apart = _costs(op, sources, target, config, policy)
+            joined, apart = _costs(op, inputs, output, config, policy)
         except RefusedError as error:
             return str(error)
-        if joined.merit(policy.objective) <= apart.merit(policy.objective):
-            return None
-        return (
-            f"{joined.cycles:,.0f} cycles and {joined.beats * config.port.bytes:,.0f} bytes "
-            f"joined, {apart.cycles:,.0f} and {apart.beats * config.port.bytes:,.0f} apart"
-        )
+        return better_apart(joined, apart, ("joined", "apart"), config, policy)
 
     def misfit(
         self, op: Region, sources: Sequence[Tensor], target: Tensor, config: AcceleratorConfig
@@ -181,7 +177,7 @@ class RegionLowering(Placed[Region]):
             return choice.refusal(first, sources[0], made, config, tail)
         assert isinstance(tail, Tail), "passes/region.py"
         links = Links.of(first, sources[0], made, tail)
-        if estimate(links, config, Policy()) is None:
+        if not choice_of.fits(links, config):
             return f"no strip of its {len(first.stages)} operators fits {config.name}"
         return None
 
@@ -261,40 +257,46 @@ class RegionLowering(Placed[Region]):
 
 def _costs(
     op: Region,
-    sources: Sequence[Tensor],
-    target: Tensor,
+    kinds: Sequence[TensorType],
+    output: TensorType,
     config: AcceleratorConfig,
     policy: Policy,
 ) -> tuple[Cost, Cost]:
-    """Estimates of a region, and of its parts one after another.
+    """Of a region, and of its parts one after another.
 
     Raises
     ------
     RefusedError
         If no tile fits.
     """
-    (first, last), made = _parts(op), _between(op, target)
+    first, last = _parts(op)
+    # The two meet in DRAM where a pool trails.
+    addresses = itertools.count(SOURCE, BESIDE)
+    sources, target = (
+        [at(tensor_of(kind, config.lane_block), next(addresses)) for kind in kinds],
+        at(tensor_of(output, config.lane_block), next(addresses)),
+    )
+    made = _between(op, target, next(addresses) if isinstance(last, Pool) else None)
     tail = _tail(op, sources, target, made, config)
-    found = []
-    for each in (tail, None):
-        if isinstance(first, Chain):
-            assert not isinstance(each, Trailer), "passes/region.py"
-            cost = estimate(Links.of(first, sources[0], made, each), config, policy)
-            if cost is None:
-                raise RefusedError(f"no strip of its {len(first.stages)} operators fits")
-            found.append(cost)
-        else:
-            found.append(
-                Cost.of_dense(choice.plan(first, sources[0], made, config, policy, each)[0], config)
-            )
-    if isinstance(last, Pool):
-        alone = Trailer(pool_layer(last, made, target, config)).sizes(config)
-        moved, steps = alone.loads + alone.stores, alone.vector
+    if isinstance(first, Chain):
+        assert isinstance(tail, Tail), "passes/region.py"
+        joined = choice_of.cost(Links.of(first, sources[0], made, tail), config, policy)
+        alone = chain.LOWERING.cost(first, sources, made, config, policy)
+        if joined is None:
+            raise RefusedError(f"no strip of its {len(first.stages)} operators fits")
     else:
-        moved = 3 * target.layout.rows
-        steps = target.layout.rows * config.vector_steps
-    cycles = max(config.port.cycles(moved), steps) + LOAD_OVERHEAD + STORE_OVERHEAD
-    return found[0], found[1] + Cost.of_streams(cycles, moved, 0, config)
+        way, _ = choice.plan(first, sources[0], made, config, policy, tail)
+        joined = Cost.of_way(way, config)
+        alone = convolution.LOWERING.cost(first, sources, made, config, policy)
+    if isinstance(last, Pool):
+        layers = (
+            (convolution.LOWERING, first, sources, made),
+            (pool.LOWERING, last, [made], target),
+        )
+        return joined, one_after_another(layers, config, policy)
+    other = sources[_other(op) or 0]
+    operands = [made if name == first.output else other for name in last.inputs]
+    return joined, alone + pairwise.LOWERING.cost(last, operands, target, config, policy)
 
 
 LOWERING = RegionLowering()

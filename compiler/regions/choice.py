@@ -1,35 +1,27 @@
-"""The best plan of a chain, what is said about it, and whether it is worth computing in strips."""
+"""The best plan of a region, and what is said about it."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from compiler.array import depthwise_choice, hfa
-from compiler.array.choice import plan as plan_dense
 from compiler.array.depthwise_choice import TILED
-from compiler.array.depthwise_choice import plan as plan_depthwise
 from compiler.array.forms import jobs
-from compiler.emit.transfers import tensor_of
-from compiler.ir import Chain, CompilerError, TemporalResidual, TensorType
-from compiler.ops.chain import PATTERNS, Member, kinds
-from compiler.policy import OFF, SUPPORTED, Policy
+from compiler.cost import Cost
+from compiler.policy import SUPPORTED, Policy
 from compiler.regions.dense import DenseStage
 from compiler.regions.emission import expressible
-from compiler.regions.estimate import NEVER, NOTHING, Cost
 from compiler.regions.plan import Links, Plan
 from compiler.regions.sizing import candidates
 from compiler.regions.stage import ArrayStage
-from compiler.regions.suits import unsuitable
-from compiler.regions.trial import trial_cycles
+from compiler.regions.trial import cycles_in_network, trial_cycles
 from compiler.regions.window import WindowStage
-from compiler.tile.depthwise import suits
 from compiler.tile.parts import DIRECT
 from hw.arch.config import AcceleratorConfig
-from hw.arch.program import Tensor
 
-TIMED = 6
+TIMED = 4
 """Plans of a region that are timed, and one more of each combination of algorithms."""
 
 
@@ -43,12 +35,6 @@ def _estimated(links: Links, config: AcceleratorConfig, policy: Policy) -> list[
     )
     tiled = [plan for plan in plans if any(stage.single for stage in plan.stages)]
     return tiled if policy.forced == TILED and tiled else plans
-
-
-def estimate(links: Links, config: AcceleratorConfig, policy: Policy) -> Cost | None:
-    """Of a region, to be compared with estimates of its operators apart; None where none fits."""
-    plans = _estimated(links, config, policy)
-    return next((plan.cost for plan in plans if expressible(plan, config)), None)
 
 
 def ranked(links: Links, config: AcceleratorConfig, policy: Policy) -> list[Plan]:
@@ -77,6 +63,14 @@ def ranked(links: Links, config: AcceleratorConfig, policy: Policy) -> list[Plan
 def best(links: Links, config: AcceleratorConfig, policy: Policy) -> Plan | None:
     """The best plan of a region, or None where none fits."""
     return next(iter(ranked(links, config, policy)), None)
+
+
+def cost(links: Links, config: AcceleratorConfig, policy: Policy) -> Cost | None:
+    """Of the best plan in a network; None where none fits."""
+    plan = best(links, config, policy)
+    if plan is None:
+        return None
+    return plan.cost.moved(cycles_in_network(plan, config), plan.cost.beats, config)
 
 
 # What is said
@@ -185,111 +179,9 @@ def _said(
 # Whether
 
 
-def misfit(op: Chain, source: Tensor, target: Tensor, config: AcceleratorConfig) -> str | None:
-    """Why a chain cannot be computed in strips, or None if it can."""
-    why = unsuitable(op.stages, config)
-    if why is None and estimate(Links.of(op, source, target), config, Policy()) is None:
-        return _no_strip(op, config)
-    return why
-
-
-def _no_strip(op: Chain, config: AcceleratorConfig) -> str:
-    return f"no strip of its {len(op.stages)} operators fits {config.name}"
-
-
-def refusal(
-    op: Chain,
-    source: TensorType,
-    output: TensorType,
-    config: AcceleratorConfig,
-    policy: Policy,
-) -> str | None:
-    """Why a chain is better cut in pieces, or None if it is best as it is."""
-    why = unsuitable(op.stages, config)
-    if why is not None:
-        return why
-    joined = _cost(op, source, output, config, policy)
-    if joined is None:
-        return _no_strip(op, config)
-    apart, how = _apart(op, source, output, config, policy)
-    if joined.merit(policy.objective) <= apart.merit(policy.objective):
-        return None
-    return (
-        f"{joined.cycles:,.0f} cycles and {joined.beats * config.port.bytes:,.0f} bytes in strips, "
-        f"{apart.cycles:,.0f} and {apart.beats * config.port.bytes:,.0f} {how}"
-    )
-
-
-def _cost(
-    op: Chain, source: TensorType, output: TensorType, config: AcceleratorConfig, policy: Policy
-) -> Cost | None:
-    """Of the best plan."""
-    lanes = config.lane_block
-    links = Links.of(op, tensor_of(source, lanes), tensor_of(output, lanes))
-    return estimate(links, config, policy)
-
-
-def _apart(
-    op: Chain,
-    source: TensorType,
-    output: TensorType,
-    config: AcceleratorConfig,
-    policy: Policy,
-) -> tuple[Cost, str]:
-    """Estimates of the best way without this chain: stages alone, and shorter chains of them."""
-    links = list(op.links([source], output))
-    single = [stage_cost(*link, config, policy) for link in links]
-    found = [(sum(single, NOTHING), "one after another")]
-    for first, last in _runs(op.stages):
-        stages = op.stages[first:last]
-        shorter = dataclasses.replace(op, stages=stages, between=op.between[first : last - 1])
-        cost = _cost(shorter, links[first][1], links[last - 1][2], config, policy)
-        if cost is not None:
-            rest = [*single[:first], *single[last:]]
-            found.append((sum(rest, cost), f"with {stages[0].name} as the first of a chain"))
-    return min(found, key=lambda pair: pair[0].merit(policy.objective))
-
-
-def _runs(stages: Sequence[Member]) -> Iterator[tuple[int, int]]:
-    """First and end of every shorter chain that would be joined."""
-    names = kinds(stages)
-    for first in range(len(stages)):
-        for last in range(first + 2, len(stages) + 1):
-            if last - first < len(stages) and names[first:last] in PATTERNS:
-                yield first, last
-
-
-def stage_cost(
-    stage: Member,
-    source: TensorType,
-    output: TensorType,
-    config: AcceleratorConfig,
-    policy: Policy,
-) -> Cost:
-    """Estimates of one operator as a layer of its own."""
-    lanes = config.lane_block
-    operand, result = tensor_of(source, lanes), tensor_of(output, lanes)
-    moved = operand.layout.rows + result.layout.rows
-    if isinstance(stage, TemporalResidual):
-        # Every frame is read for its difference and for the mean.
-        steps = 2 * operand.layout.rows * config.vector_steps
-        return Cost.of_streams(max(config.port.cycles(moved), steps), moved, 0, config)
-    if suits(stage, config):
-        # Fewer depthwise products alone are no reason to take a chain apart.
-        asked = policy if policy.objective != "multiplications" else Policy(OFF, policy.objective)
-        try:
-            way, _ = plan_depthwise(stage, operand, config, asked)
-        except CompilerError:
-            return NEVER
-        weights = operand.layout.blocks * way.problem.block_beats
-        vectors = way.multiplications / config.array.multipliers
-        return Cost(way.cycles, way.beats, vectors, way.energy_pj).moved(
-            way.cycles, moved + weights, config
-        )
-    try:
-        return Cost.of_dense(plan_dense(stage, operand, result, config, policy)[0], config)
-    except CompilerError:
-        return NEVER
+def fits(links: Links, config: AcceleratorConfig) -> bool:
+    """Whether there is a plan."""
+    return any(expressible(plan, config) for plan in candidates(links, config, Policy()))
 
 
 def describe(plans: Sequence[Plan], config: AcceleratorConfig, policy: Policy) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from compiler.array.energy import moved_picojoules
 from compiler.array.fields import Place
-from compiler.regions.estimate import Cost
+from compiler.cost import Cost
 from compiler.regions.order import Turn, turns
 from compiler.regions.plan import Item, Plan
 from compiler.regions.stage import Pair, Part, Where

@@ -14,10 +14,10 @@ from typing import Any
 
 from compiler.array.fields import Place
 from compiler.array.tail import Tail
+from compiler.cost import Cost
 from compiler.emit.transfers import Box, tensor_of
 from compiler.ir import Chain, Convolution
 from compiler.ops.chain import Member
-from compiler.regions.estimate import Cost
 from compiler.regions.stage import ArrayStage, Part, Stage, Strip, Task, VectorStage, packed
 from compiler.tile.geometry import Range, Triple, cuts
 from compiler.tile.regions import Region

@@ -8,13 +8,22 @@ long as they do for as many results; the third one keeps all units as busy behin
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from compiler.array.trial import BESIDE, SOURCE, TARGET, durations
+from compiler.array.trial import durations
 from compiler.emit.schedule import Slots, Step
-from compiler.emit.trial import PARTS, Trial, rest, timed
+from compiler.emit.trial import (
+    BESIDE,
+    PARTS,
+    Asked,
+    Partly,
+    Trial,
+    alone_cycles,
+    ends,
+    layer_cycles,
+    rest,
+)
 from compiler.regions.constants import Constants
 from compiler.regions.emission import RegionEmission
 from compiler.regions.order import Turn
@@ -28,30 +37,29 @@ from hw.arch.layout import ceil_div
 
 SAMPLED = 50
 """Steps of each part of a long region, at least."""
-KEPT = 1 << 14
-"""Timed plans that are remembered: networks repeat their units, each of which is asked about when
-regions are chosen and when they are emitted."""
 MEAN = 0x4000_0000
 """DRAM address of mean frames."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Asked:
-    """A question: `key` is all that the answer depends on."""
-
-    key: Hashable
-    plan: Plan = dataclasses.field(compare=False)
-
-
 def trial_cycles(plan: Plan, config: AcceleratorConfig) -> int:
     """Cycles of a region alone; neither values nor the place of tensors in DRAM change them."""
+    return alone_cycles(_asked(plan, config), config)
+
+
+def cycles_in_network(plan: Plan, config: AcceleratorConfig) -> int:
+    """Cycles of a region as those of other layers are told (`layer_cycles`)."""
+    return layer_cycles(_asked(plan, config), config)
+
+
+def _asked(plan: Plan, config: AcceleratorConfig) -> Asked:
     links = plan.links
     parts = plan.chunks, plan.frames, plan.strips, plan.held, plan.slots
     places = plan.regions, plan.beside, plan.joined, plan.mean_tiles
     layouts = [tensor.layout for tensor in links.tensors]
     joined = () if links.tail is None else durations(links.tail, config)
     stages = [_said(stage) for stage in plan.stages]
-    return _cycles(_Asked(repr((layouts, joined, stages, parts, places)), plan), config)
+    key = "region", repr((layouts, joined, stages, parts, places))
+    return Asked(key, lambda emitter, again: _emission(emitter, plan, again))
 
 
 def _said(stage: Stage) -> tuple[Any, ...]:
@@ -68,24 +76,15 @@ def _said(stage: Stage) -> tuple[Any, ...]:
     return (type(stage).__name__, *own, *((k, v) for k, v in sizes if k != "name"))
 
 
-@functools.lru_cache(maxsize=KEPT)
-def _cycles(asked: _Asked, config: AcceleratorConfig) -> int:
-    emitter, plan = Trial(config), asked.plan
-    emitter.scratch = {plan.links.target.name: MEAN}
-    trial = Sampled(emitter, _placed(plan))
-    trial.emit()
-    found = timed(emitter.instructions, config)
-    return found.cycles + trial.left(found.stored)
-
-
-def _placed(plan: Plan) -> Plan:
-    """The same plan with its tensors at a trial's addresses."""
+def _emission(emitter: Trial, plan: Plan, again: bool) -> Sampled:
+    """With tensors at a trial's addresses; or again, behind what stored the end of its operand."""
     links = plan.links
     first, *between, last = links.tensors
-    first = dataclasses.replace(first, address=SOURCE)
-    last = dataclasses.replace(last, address=TARGET)
+    first, last = ends(first, last, again)
     tail = None if links.tail is None else dataclasses.replace(links.tail, offset=BESIDE)
-    return dataclasses.replace(plan, links=Links(links.ops, (first, *between, last), tail))
+    emitter.scratch = {last.name: MEAN}
+    links = Links(links.ops, (first, *between, last), tail)
+    return Sampled(emitter, dataclasses.replace(plan, links=links))
 
 
 class _Zeros(Constants):
@@ -97,7 +96,7 @@ class _Zeros(Constants):
         return weights, parameters
 
 
-class Sampled(RegionEmission):
+class Sampled(Partly, RegionEmission):
     """Emission of a region without its constants, and of a long one's first strips only."""
 
     CONSTANTS = _Zeros
@@ -108,7 +107,6 @@ class Sampled(RegionEmission):
         self._items: list[int] = []
         self._results: list[int] = []
         self._stores: list[int] = []
-        self._ends: tuple[int, ...] = ()
 
     def _steps(self) -> Iterator[Step]:
         steps, ends = list[Step](), list[int]()

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compiler.backend.build import generate
+from compiler.cost import Cost
 from compiler.emit.emitter import Emitter
 from compiler.ir import (
     AttentionPool,
@@ -23,7 +24,6 @@ from compiler.ir import (
 from compiler.lower import attention_pool, refusal
 from compiler.passes.region import FUSE_REGIONS
 from compiler.policy import OBJECTIVES, Policy
-from compiler.regions.estimate import Cost
 from compiler.tile.attention_pool import candidates, pool_window
 from hw.arch.axes import merged
 from hw.arch.fold_numerics import Dot
@@ -345,7 +345,8 @@ def test_refusals():
 def test_what_is_slower_joined_stays_apart(monkeypatch):
     graph = apart((40, 4, 14, 14))
     (op,) = joined(graph).ops
-    monkeypatch.setattr(attention_pool, "_joined", lambda *_: Cost(1e9, 1e9, 1e9, 1e9))
+    dear = Cost(1e9, 1e9, 1e9, 1e9)
+    monkeypatch.setattr(attention_pool.AttentionPoolLowering, "cost", lambda *_: dear)
     why = refusal(op, [graph.type("x")], graph.type("y"), CONFIGS["base"], Policy())
     assert "joined" in why and "apart" in why
 

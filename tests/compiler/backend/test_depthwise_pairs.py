@@ -18,7 +18,7 @@ from compiler import interpreter
 from compiler.backend.build import generate
 from compiler.emit.transfers import tensor_of
 from compiler.ir import Chain, CompilerError, Convolution, Graph, verify
-from compiler.lower import refusal
+from compiler.lower import compare, refusal
 from compiler.passes.chain import FUSE_CHAINS
 from compiler.policy import Policy
 from compiler.regions import choice
@@ -258,14 +258,16 @@ def test_refused_where_it_does_not_fit_or_is_slower(monkeypatch):
     assert why(small, BASE, Policy()) is None
     slow = joined((4, 4, 7, 7), taps=5, time=(2, 2))
     assert why(slow, BASE, None) == "t does not run in mode DEPTHWISE"
-    right = choice.estimate
+    right = choice.cost
 
     def dear(*arguments):
         return dataclasses.replace(right(*arguments), cycles=10**9)
 
-    monkeypatch.setattr(choice, "estimate", dear)
+    monkeypatch.setattr(compare, "region_cost", dear)
+    compare._part_cost.cache_clear()
     assert "one after another" in why(small, BASE, Policy())
     assert why(small, BASE, None) is None
+    compare._part_cost.cache_clear()
 
 
 @pytest.mark.parametrize(

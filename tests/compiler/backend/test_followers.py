@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from compiler.array.follower import Follower
 from compiler.backend.build import emit, lay_out
+from compiler.cost import NEVER, Cost
 from compiler.emit.emitter import RefusedError
 from compiler.flow import followers, liveness
 from compiler.ir import PairwiseKind, Slice
 from compiler.policy import ALL, OBJECTIVES, Policy
-from compiler.regions.estimate import NEVER, Cost
 from hw.arch.isa import Array, Drain, Load, Space, Store, Unit
 from sim.backend import Options
 from sim.backends import make_backend
@@ -38,7 +38,7 @@ EIGHT_BANKS = [name for name in MACHINES if MACHINES[name].memory.activation_ban
 @pytest.fixture
 def always(monkeypatch):
     """Whatever fits follows."""
-    monkeypatch.setattr(followers, "_apart", lambda *_: NEVER)
+    monkeypatch.setattr(followers, "apart_cost", lambda *_: NEVER)
 
 
 def both(shape, out, *, context=False, op_kind=PairwiseKind.ADD, signed=False):
@@ -96,7 +96,7 @@ def test_shuffled_units(channels, gate, multiply, name):
     """The halves of a shuffled sum: blocks that lie anywhere, parted by reader or not."""
     graph, config = shuffled(channels, 3, gate, multiply).graph(), MACHINES[name]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(followers, "_apart", lambda *_: NEVER)
+        patch.setattr(followers, "apart_cost", lambda *_: NEVER)
         program, found = followed(graph, config)
     assert len(found) >= 2
     assert execute(graph, config, program).differing() == []
@@ -286,13 +286,13 @@ def test_what_does_not_follow(always):
     assert followers.follow(elsewhere, config, Policy()).followers == {}
 
 
-def test_estimates_decide(monkeypatch):
+def test_what_both_take_decides(monkeypatch):
     graph, config = both((64, 4, 28, 28), 48, context=True), MACHINES["base"]
     for objective in OBJECTIVES:
         settled = lay_out(graph, config, Policy(objective=objective))
         assert settled.followers == {"w": "y"}
     assert lay_out(graph, config).followers == {}
-    monkeypatch.setattr(followers, "_apart", lambda *_: Cost(1, 1, 1, 1))
+    monkeypatch.setattr(followers, "apart_cost", lambda *_: Cost(1, 1, 1, 1))
     assert lay_out(graph, config, Policy()).followers == {}
 
 

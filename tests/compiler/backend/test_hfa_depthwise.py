@@ -197,7 +197,7 @@ def test_the_objective_decides(case, name, objective):
     assert bool(said["reason"]) is not tiled
     if objective == "multiplications" or (objective == "cycles" and name != "sixteen"):
         assert tiled
-    if objective == "cycles" and name == "sixteen":
+    if objective == "cycles" and name == "sixteen" and case != "odd, frames":  # there, about equal
         assert said["reason"].startswith("cycles: ") and not tiled
 
 
@@ -216,14 +216,14 @@ def test_recorded_multiplications_are_those_of_the_counter(case, name, asked):
 @pytest.mark.parametrize("asked", ["off", TYPED])
 @pytest.mark.parametrize("name", ["four", "eight", "sixteen"])
 def test_estimates_are_near_the_models(name, asked):
-    """Cycles of the event model, energy of the counted actions but the instructions' own."""
+    """Energy of the counted actions but the instructions' own; cycles less what hides behind."""
     config = CONFIGS[name]
     graph = layer((24, 2, 41, 37), SAME)
     program = generate(graph, config, policy=Policy(asked))
     said = record(program)
     way = said["candidates"][said["chosen"]]
     cycles = CycleBackend().run(program, config, program.memory(), Options()).cycles
-    assert 0.93 * cycles <= way["cycles"] <= 1.1 * cycles
+    assert 0.91 * cycles <= way["cycles"] <= cycles
     actions: Counter = Counter()
     for instruction in program.instructions:
         actions += count_actions(instruction, config)

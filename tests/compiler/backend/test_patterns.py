@@ -180,7 +180,7 @@ def region_too_large() -> str:
 
 def test_what_does_not_pay_stays_apart():
     """Two dense convolutions, of which strips compute lines again."""
-    graph = region((40, 2, 28, 28), (D, D), out=[40, 40])
+    graph = region((20, 2, 56, 56), (D, D), out=[40, 20])
     (op,) = graph.ops
     why = refusal(op, graph.input_types(op), graph.type("y"), MACHINES["transforms"], Policy())
     assert why is not None and "one after another" in why

@@ -6,6 +6,8 @@ import pytest
 
 from compiler.backend.build import generate
 from compiler.emit.transfers import tensor_of
+from compiler.emit.trial import _alone
+from compiler.emit.trial import forget as clear
 from compiler.foreseen import foreseen
 from compiler.policy import Policy
 from compiler.regions import trial
@@ -29,9 +31,9 @@ START = 100
 @pytest.fixture(autouse=True)
 def forget():
     """Neither does a case find what another one left, nor does it leave anything."""
-    trial._cycles.cache_clear()
+    clear()
     yield
-    trial._cycles.cache_clear()
+    clear()
 
 
 def planned(case):
@@ -45,7 +47,7 @@ def planned(case):
 
 
 def timed_anew(plan):
-    trial._cycles.cache_clear()
+    clear()
     return trial.trial_cycles(plan, CONFIG)
 
 
@@ -97,9 +99,9 @@ def test_programs_confirm_the_choice(shape):
 
 def test_addresses_do_not_matter_and_are_not_asked_twice():
     _, plan = planned(CASES["one strip"])
-    before = trial._cycles.cache_info()
+    before = _alone.cache_info()
     _, again = planned(CASES["one strip"])
-    after = trial._cycles.cache_info()
+    after = _alone.cache_info()
     assert again.cost == plan.cost
     assert after.misses == before.misses
     assert after.hits > before.hits
@@ -107,4 +109,4 @@ def test_addresses_do_not_matter_and_are_not_asked_twice():
     slots = (1, *plan.slots[1:])
     assert slots != plan.slots
     trial.trial_cycles(dataclasses.replace(plan, slots=slots), CONFIG)
-    assert trial._cycles.cache_info().misses == after.misses + 1
+    assert _alone.cache_info().misses == after.misses + 1

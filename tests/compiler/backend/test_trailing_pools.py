@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compiler.backend.build import emit, lay_out
+from compiler.cost import NEVER, Cost
 from compiler.emit.emitter import RefusedError
 from compiler.flow import liveness, trailers
 from compiler.ir import Concat, verify
 from compiler.policy import OBJECTIVES, Policy
-from compiler.regions.estimate import NEVER, Cost
 from compiler.tile import attention_pool as tilings
 from compiler.tile.attention_pool import Sizes, trailing
 from hw.arch.isa import Array, Fold, FoldOp, Load, Unit
@@ -34,7 +34,7 @@ EIGHT_BANKS = [name for name in CONFIGS if CONFIGS[name].memory.activation_banks
 @pytest.fixture
 def always(monkeypatch):
     """Whatever fits trails."""
-    monkeypatch.setattr(trailers, "_apart", lambda *_: NEVER)
+    monkeypatch.setattr(trailers, "apart_cost", lambda *_: NEVER)
 
 
 def unit(shape, read=7, left=0, seed=0, **attributes):
@@ -113,7 +113,7 @@ def test_any_shape(data):
     )  # fmt: skip
     config = CONFIGS[draw(st.sampled_from(EIGHT_BANKS))]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trailers, "_apart", lambda *_: NEVER)
+        patch.setattr(trailers, "apart_cost", lambda *_: NEVER)
         patch.setattr(tilings, "PIECE_ROWS", draw(st.sampled_from([8, 64, 512])))
         patch.setattr(tilings, "LEAST_POSITIONS", draw(st.sampled_from([1, 16, 48])))
         if draw(st.booleans()):
@@ -288,14 +288,13 @@ def test_what_does_not_trail(always):
     assert trailers.trail(settled, config, Policy()).followers == {"y": "m"}
 
 
-def test_estimates_decide(monkeypatch):
+def test_what_both_take_decides(monkeypatch):
     config, (shape, attributes) = CONFIGS["base"], STAGE
     graph = unit(shape, **attributes)
     found = {each: lay_out(graph, config, Policy(objective=each)).followers for each in OBJECTIVES}
-    # It moves no byte less, so that energy is no reason.
-    assert found == {"cycles": {"y": "m"}, "multiplications": {"y": "m"}, "energy": {}}
+    assert found == {each: {"y": "m"} for each in OBJECTIVES}
     assert lay_out(graph, config).followers == {}
-    monkeypatch.setattr(trailers, "_apart", lambda *_: Cost(1, 1, 1, 1))
+    monkeypatch.setattr(trailers, "apart_cost", lambda *_: Cost(1, 1, 1, 1))
     assert lay_out(graph, config, Policy()).followers == {}
 
 

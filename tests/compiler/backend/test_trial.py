@@ -8,7 +8,8 @@ import pytest
 from compiler.array import choice, trial
 from compiler.backend.build import generate
 from compiler.emit.transfers import tensor_of
-from compiler.emit.trial import timed
+from compiler.emit.trial import forget as clear
+from compiler.emit.trial import layer_cycles, timed
 from compiler.foreseen import foreseen
 from compiler.policy import Policy
 from hw.arch.isa import Fence, Unit
@@ -28,9 +29,9 @@ SAMPLED = {name: CASES[name] for name in ("long", "long, transformed")}
 @pytest.fixture(autouse=True)
 def forget():
     """Neither does a case find what another one left, nor does it leave anything."""
-    trial._cycles.cache_clear()
+    clear()
     yield
-    trial._cycles.cache_clear()
+    clear()
 
 
 def layers(case, count):
@@ -74,7 +75,7 @@ def test_a_trial_takes_as_long_as_a_layer_of_a_program(name):
     # Not so one whose array does nothing.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trial._Sampled, "_array", lambda self, *places: None)
-        trial._cycles.cache_clear()
+        clear()
         other = trial.trial_cycles(best.job, best.tiling, CONFIG)
     assert abs(other - more) > 0.04 * more
 
@@ -83,11 +84,11 @@ def test_a_trial_takes_as_long_as_a_layer_of_a_program(name):
 def test_some_tiles_stand_for_all(name, monkeypatch):
     best = chosen(SAMPLED[name])
     some = trial.trial_cycles(best.job, best.tiling, CONFIG)
-    trial._cycles.cache_clear()
+    clear()
     with monkeypatch.context() as patch:
         patch.setattr(trial._Sampled, "left", lambda self, stored: 0)
         begun = trial.trial_cycles(best.job, best.tiling, CONFIG)
-    trial._cycles.cache_clear()
+    clear()
     monkeypatch.setattr(trial, "SAMPLED", 1 << 30)
     whole = trial.trial_cycles(best.job, best.tiling, CONFIG)
     assert some != whole, "nothing was left out"
@@ -101,13 +102,13 @@ def test_addresses_do_not_matter_and_are_not_asked_twice():
     moved = dataclasses.replace(
         job, source=dataclasses.replace(job.source, address=job.source.address + (1 << 22))
     )
-    before = trial._cycles.cache_info()
+    before = layer_cycles.cache_info()
     assert trial.trial_cycles(moved, best.tiling, CONFIG) == best.cycles
-    after = trial._cycles.cache_info()
+    after = layer_cycles.cache_info()
     assert (after.hits, after.misses) == (before.hits + 1, before.misses)
     # A tiling that differs is another question.
     trial.trial_cycles(job, dataclasses.replace(best.tiling, input_slots=1), CONFIG)
-    assert trial._cycles.cache_info().misses == after.misses + 1
+    assert layer_cycles.cache_info().misses == after.misses + 1
 
 
 def test_what_decides_is_not_timed():

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from compiler.array.energy import layer_picojoules, moved_picojoules, streamed_picojoules
-from compiler.array.hfa import Candidate
+from compiler.array.energy import moved_picojoules, streamed_picojoules
+from compiler.array.hfa import Way
 from hw.arch.config import AcceleratorConfig
 
 TRAFFIC_WEIGHT = 4
@@ -41,11 +41,10 @@ class Cost:
         )
 
     @classmethod
-    def of_dense(cls, candidate: Candidate, config: AcceleratorConfig) -> Cost:
-        """Estimates of a convolution as it was chosen: sums, as those of what it is joined with."""
-        tiling = candidate.tiling
-        energy = layer_picojoules(candidate.job, tiling, config)
-        return cls(tiling.cycles, tiling.beats, tiling.vectors, energy)
+    def of_way(cls, way: Way, config: AcceleratorConfig) -> Cost:
+        """Of a convolution, computed as was chosen."""
+        vectors = way.multiplications / config.array.multipliers
+        return cls(way.cycles, way.beats, vectors, way.energy_pj)
 
     @classmethod
     def of_streams(
