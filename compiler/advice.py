@@ -13,6 +13,7 @@ from compiler.backend.build import emit, lay_out
 from compiler.foreseen import foreseen
 from compiler.ir import (
     AnyOperation,
+    AttentionPool,
     CompilerError,
     Convolution,
     Graph,
@@ -120,8 +121,8 @@ def _pool_behind(
     """A pool whose windows overlap or reach into padding: as one that its convolution can take."""
     producer, pool = _producer(graph, op), op
     now: list[AnyOperation] = [op]
-    if isinstance(op, Region):  # the pool trails its convolution already
-        producer, pool = op.parts
+    if isinstance(op, Region) and not isinstance(op, AttentionPool):
+        producer, pool = op.parts  # the pool trails its convolution already
     elif producer is not None:
         now.insert(0, producer)
     if not isinstance(pool, Pool) or not isinstance(producer, Convolution):

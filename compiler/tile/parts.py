@@ -8,6 +8,7 @@ a piece of one of them (`Part.step` = d).
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Sequence
 
@@ -40,11 +41,13 @@ def outer_first(triple: Triple) -> Triple:
     return triple[2], triple[1], triple[0]
 
 
+@functools.cache
 def outputs_of(algorithm: Algorithm) -> Triple:
     """Results of a tile along x, y, t."""
     return outer_first(algorithm.outputs)
 
 
+@functools.cache
 def points_of(algorithm: Algorithm) -> Triple:
     """Points of a tile along x, y, t."""
     return outer_first(algorithm.points)

@@ -100,6 +100,7 @@ class CoreModel:
     ):
         self.config = config
         self.units = {unit: UnitTimes() for unit in Unit}
+        self._done = [times.done for times in self.units.values()]
         self.load = LoadModel(config.port)
         self.store = StoreModel(config.port)
         self.array = ArrayModel(config)
@@ -151,24 +152,22 @@ class CoreModel:
         progress = True
         while progress:
             progress = self._advance_sequencer()
-            for unit in Unit:
-                progress |= self._advance_unit(unit)
+            for unit, times in self.units.items():
+                if times.queue or unit is Unit.ARRAY:
+                    progress |= self._advance_unit(unit)
         self._ask()
 
     def _ask(self) -> None:
         """Let the arbiter decide in the first cycle in which it can grant something."""
-        reads, writes = self._port.free(False), self._port.free(True)
-        requests = [
-            max(request, free)
-            for request, free in (
-                (self.load.request, reads),
-                (self.store.request, writes),
-                (self.fetch.request, reads),
-            )
-            if request is not None
-        ]
-        if requests:
-            self._schedule(max(min(requests), self._arbiter_free))
+        first: int | None = None
+        for unit, write in ((self.load, False), (self.store, True), (self.fetch, False)):
+            request = unit.request
+            if request is not None:
+                free = self._port.free(write)
+                request = free if free > request else request
+                first = request if first is None or request < first else first
+        if first is not None:
+            self._schedule(max(first, self._arbiter_free))
 
     def _advance_unit(self, unit: Unit) -> bool:
         times = self.units[unit]
@@ -230,7 +229,7 @@ class CoreModel:
         result = 0
         for unit, count in enumerate(awaits):
             if count:
-                done = self.units[Unit(unit)].done
+                done = self._done[unit]
                 if len(done) < count:
                     return None
                 result = max(result, done[count - 1] + TOKEN_LATENCY)
@@ -328,10 +327,10 @@ class CoreModel:
             return False
         self._arbiter_free = cycle + 1
         reads, writes = self._port.free(False) <= cycle, self._port.free(True) <= cycle
-        load, store, fetch = (
-            free and unit.request is not None and unit.request <= cycle
-            for free, unit in ((reads, self.load), (writes, self.store), (reads, self.fetch))
-        )
+        asked = self.load.request, self.store.request, self.fetch.request
+        load = reads and asked[0] is not None and asked[0] <= cycle
+        store = writes and asked[1] is not None and asked[1] <= cycle
+        fetch = reads and asked[2] is not None and asked[2] <= cycle
         if fetch and (self.fetch.urgent(cycle) or not (load or store)):
             self.fetch.granted(self._port.serve(cycle, False, *self.fetch.request_burst))
             return True

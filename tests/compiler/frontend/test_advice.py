@@ -14,6 +14,7 @@ from compiler.__main__ import main
 from compiler.onnx_import import import_onnx
 from compiler.pipeline import back_end_accepts, build, optimize
 from hw.arch.config import AcceleratorConfig
+from tests.compiler.backend.test_attention_pool import apart, joined
 from tests.models.net import Net
 
 
@@ -114,3 +115,10 @@ def test_full_lanes_have_no_hint(tmp_path, capsys):
     small = network(tmp_path / "b.onnx", (4, 4))
     assert main(["check", small, "--config", "tiny", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["hints"] == [], "on an array of 4 × 4 they are full"
+
+
+def test_attention_pools_are_no_pools():
+    config = AcceleratorConfig.load("base")
+    graph = joined(apart((40, 4, 14, 14)))
+    assert [type(op).__name__ for op in graph.ops] == ["AttentionPool"]
+    assert advice.hints(graph, config, back_end_accepts(config)) == ()
