@@ -8,10 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from compiler.array import depthwise_choice
 from compiler.array.phases import least_share
 from compiler.ir import Convolution, TensorType
-from compiler.tile.depthwise import order_of, suits
+from compiler.tile.depthwise import suits
 from hw.arch.config import AcceleratorConfig
 from hw.arch.layout import TensorLayout, ceil_div
 from hw.arch.winograd import Algorithm
@@ -89,12 +88,3 @@ def least_cycles(
     stored = [n // pool * pool for n, pool in zip(convolved, pools, strict=True)]
     direct = _array_cycles(op, source, math.prod(convolved), config)
     return min([direct, *(_transformed_cycles(op, source, stored, a, config) for a in algorithms)])
-
-
-def suited(stage: Convolution, algorithm: Algorithm) -> bool:
-    """Whether a convolution can be computed so, as its taps allow; a window only in tiles."""
-    if stage.depthwise:
-        return order_of(stage) == (0, 1, 2) and depthwise_choice.refusal(stage, algorithm) is None
-    return (stage.kernel[0] > 1 or not algorithm.temporal) and (
-        max(stage.kernel[1:]) > 1 or not algorithm.spatial
-    )

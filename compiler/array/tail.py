@@ -18,7 +18,6 @@ from compiler.emit.emitter import Emitter
 from compiler.emit.schedule import Ring, Slots, Step
 from compiler.emit.streams import Stream, Tile, stream_key
 from compiler.emit.transfers import Box, Strided, load_box, store_box
-from compiler.emit.trial import shifted
 from compiler.tile.problem import Trailed
 from compiler.tile.regions import Region
 from hw.arch.config import AcceleratorConfig
@@ -166,8 +165,8 @@ class Trailer:
 
     def shifted(self, moved: int) -> Trailer:
         """The same with its tensors so many bytes on."""
-        sources = [shifted(view, moved) for view in self.stream.sources]
-        target = shifted(self.stream.target, moved)
+        sources = [view.shifted(moved) for view in self.stream.sources]
+        target = self.stream.target.shifted(moved)
         return Trailer(dataclasses.replace(self.stream, sources=sources, target=target))
 
     @property

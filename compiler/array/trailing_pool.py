@@ -16,8 +16,7 @@ from compiler.array.attention_pool import PoolEmission
 from compiler.array.tail import Banks, Stores
 from compiler.emit.emitter import Emitter, Probe
 from compiler.emit.schedule import Ring, Step
-from compiler.emit.transfers import Box, Strided
-from compiler.emit.trial import at
+from compiler.emit.transfers import Box, Strided, at
 from compiler.ops import AttentionPool
 from compiler.tile.attention_pool import FOLD_OVERHEAD, PoolTiling
 from compiler.tile.convolution_cost import ARRAY_OVERHEAD, DRAIN_OVERHEAD, LOAD_OVERHEAD

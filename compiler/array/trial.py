@@ -1,17 +1,12 @@
 """Cycles of a convolution with a tiling: emitted and timed (compiler/emit/trial.py).
 
-A short layer is timed behind itself, as the layers of a network follow one another: its operand
-ends with what the one before stores last, while its weights come before. A long layer repeats
-itself: some of its tiles are emitted, in three parts of whole periods. Between the ends of the
-first and the second one units work as in the middle of the layer, so that what is left takes as
-long as they do for as many results; the third one keeps the port as busy behind.
+Parts of a long layer are whole periods: tiles for all groups, or groups for all tiles.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -20,6 +15,7 @@ from compiler.array.gemm import GemmEmission
 from compiler.array.job import Job, Piece
 from compiler.array.tail import Tail, Trailing
 from compiler.emit.schedule import Step
+from compiler.emit.streams import durations
 from compiler.emit.trial import (
     AGAIN,
     BESIDE,
@@ -35,13 +31,10 @@ from compiler.emit.trial import (
     layer_cycles,
     placed,
     rest,
-    shifted,
 )
 from compiler.tile.geometry import Range, product
 from compiler.tile.problem import Tiling
 from hw.arch.config import AcceleratorConfig
-from hw.arch.isa import Elementwise, Fold, Permute, Reduce
-from hw.arch.timing import vector_duration
 
 SAMPLED = 50
 """Steps of each part of a long layer, at least."""
@@ -62,9 +55,10 @@ def trial_cycles(job: Job, tiling: Tiling, config: AcceleratorConfig) -> int:
     )
     if job.tail is not None and not isinstance(job.tail, Tail):
         return _trailed_cycles(light, job.tail, repr(key), tiling, config)
-    tail, joined = None, ()
-    if job.tail is not None:
-        tail, joined = dataclasses.replace(job.tail, offset=BESIDE), durations(job.tail, config)
+    tail, joined = job.tail, list[tuple[str, int]]()
+    if tail is not None:
+        joined = durations(tail.instructions(16, 0, 0, 0), config)
+        tail = dataclasses.replace(tail, offset=BESIDE)
     source, target = placed(job.source, SOURCE), placed(job.target, TARGET)
     light = dataclasses.replace(light, source=source, target=target, tail=tail)
 
@@ -87,21 +81,12 @@ def _trailed_cycles(
             made = dataclasses.replace(
                 job,
                 source=behind(job.source, trailing.result),
-                target=shifted(job.target, SECOND),
+                target=job.target.shifted(SECOND),
                 tail=trailing.shifted(SECOND),
             )
         return Whole(_Timed(emitter, made, tiling).emit)
 
     return layer_cycles(Asked(key, emission), config)
-
-
-def durations(tail: Tail, config: AcceleratorConfig) -> tuple[Any, ...]:
-    """How long what is done with some rows takes."""
-    found = []
-    for each in tail.instructions(16, 0, 0, 0):
-        assert isinstance(each, Elementwise | Reduce | Fold | Permute)
-        found.append((type(each).__name__, vector_duration(each, config)))
-    return tuple(found)
 
 
 def _following(job: Job) -> Job:

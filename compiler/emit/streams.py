@@ -90,20 +90,21 @@ def slot_row(region: Region, slot: int, slots: int, boxes: Sequence[Box]) -> int
 
 def stream_key(layer: Stream, config: AcceleratorConfig) -> Hashable:
     """All that the times of a stream depend on, but for where its tensors lie."""
-    ends = layer.tiles[0], layer.tiles[-1]
-    durations = [_durations(layer, tile, config) for tile in ends]
     sizes = layer.scratch, len(layer.constant), layer.pieces, layer.whole
-    return repr((layer.tiles, sizes, durations))
+    rows, done = [0] * (len(layer.sources) + len(layer.beside)), list[list[tuple[str, int]]]()
+    if layer.compute is not None:
+        ends = layer.tiles[0], layer.tiles[-1]
+        done = [durations(layer.compute(tile, rows, 0), config) for tile in ends]
+    return repr((layer.tiles, sizes, done))
 
 
-def _durations(layer: Stream, tile: Tile, config: AcceleratorConfig) -> list[tuple[str, int]]:
-    """Kinds of the instructions that a tile is computed with, and how long VECTOR takes."""
-    if layer.compute is None:
-        return []
-    rows = [0] * (len(layer.sources) + len(layer.beside))
+def durations(
+    instructions: Iterable[UnitInstruction], config: AcceleratorConfig
+) -> list[tuple[str, int]]:
+    """Kinds of VECTOR's instructions, and how long it takes for each."""
     return [
         (type(each).__name__, vector_duration(each, config))
-        for each in layer.compute(tile, rows, 0)
+        for each in instructions
         if isinstance(each, VectorInstruction)
     ]
 

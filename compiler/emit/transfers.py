@@ -78,6 +78,11 @@ class Strided:
             tensor.places,
         )
 
+    def shifted(self, moved: int) -> Strided:
+        """The same so many bytes on."""
+        places = tuple(place + moved for place in self.places)
+        return dataclasses.replace(self, address=self.address + moved, places=places)
+
     @property
     def dense(self) -> bool:
         """Whether rows follow one another through all blocks."""
@@ -290,6 +295,12 @@ def store_box(
         dram_deltas=dram,
         local_deltas=local,
     )
+
+
+def at(tensor: Tensor, address: int) -> Tensor:
+    """The same tensor elsewhere."""
+    places = tuple(place + address - tensor.address for place in tensor.places)
+    return dataclasses.replace(tensor, address=address, places=places)
 
 
 def tensor_of(kind: TensorType, lanes: int, lane_map: LaneMap | None = None) -> Tensor:

@@ -20,7 +20,7 @@ from compiler.emit.ahead import run_ahead
 from compiler.emit.allocate import ConstantPool
 from compiler.emit.dependencies import DependencyTracker
 from compiler.emit.emitter import Emitter
-from compiler.emit.transfers import Strided
+from compiler.emit.transfers import Strided, at
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Halt, Instruction, Unit, UnitInstruction
 from hw.arch.program import Tensor
@@ -205,18 +205,6 @@ def _alone(asked: Asked, config: AcceleratorConfig) -> tuple[int, bool]:
     return found.cycles + layer.left(found.stored), short
 
 
-def forget() -> None:
-    """Let nothing be remembered, as tests want it that change what is emitted."""
-    for cache in (_alone, layer_cycles):
-        cache.cache_clear()
-
-
-def at(tensor: Tensor, address: int) -> Tensor:
-    """The same tensor elsewhere."""
-    places = tuple(place + address - tensor.address for place in tensor.places)
-    return dataclasses.replace(tensor, address=address, places=places)
-
-
 def ends(source: Tensor, target: Tensor, again: bool) -> tuple[Tensor, Tensor]:
     """Operand and result of a layer; or again, where the operand ends with what is stored last."""
     if not again:
@@ -226,18 +214,12 @@ def ends(source: Tensor, target: Tensor, again: bool) -> tuple[Tensor, Tensor]:
 
 def placed(view: Strided, base: int) -> Strided:
     """The same view elsewhere, as far from a page's start as it is."""
-    return shifted(view, base - min((view.address, *view.places)) // PAGE * PAGE)
-
-
-def shifted(view: Strided, moved: int) -> Strided:
-    """The same view so many bytes on."""
-    places = tuple(place + moved for place in view.places)
-    return dataclasses.replace(view, address=view.address + moved, places=places)
+    return view.shifted(base - min((view.address, *view.places)) // PAGE * PAGE)
 
 
 def behind(view: Strided, before: Strided) -> Strided:
     """The same view elsewhere: it ends where another one does."""
-    return shifted(view, end(before) - end(view))
+    return view.shifted(end(before) - end(view))
 
 
 def end(view: Strided) -> int:

@@ -25,12 +25,13 @@ from compiler.array.forms import jobs
 from compiler.cost import Cost
 from compiler.emit.emitter import Emitter, Probe, RefusedError, holds
 from compiler.emit.streams import Stream
-from compiler.emit.transfers import Strided, tensor_of
-from compiler.emit.trial import BESIDE, SOURCE, at
+from compiler.emit.transfers import Strided, at, tensor_of
+from compiler.emit.trial import BESIDE, SOURCE
 from compiler.flow.places import Settled
 from compiler.flow.views import Where, contiguous
 from compiler.ir import AnyOperation, Convolution, Enter, LoopEnd, Pairwise
 from compiler.lower import lowering
+from compiler.lower.base import Timed
 from compiler.lower.compare import better_joined, one_after_another
 from compiler.lower.pairwise import spread_operand, whole_layer
 from compiler.policy import Policy
@@ -257,7 +258,9 @@ def apart_cost(
     policy: Policy,
 ) -> Cost:
     """What operators take one after the other."""
-    layers = [
-        (lowering(op), op, [tensors[name] for name in op.inputs], tensors[op.output]) for op in ops
-    ]
+    layers = []
+    for op in ops:
+        each, sources = lowering(op), [tensors[name] for name in op.inputs]
+        assert isinstance(each, Timed), f"{op.name} is joined with nothing"
+        layers.append((each, op, sources, tensors[op.output]))
     return one_after_another(layers, config, policy)

@@ -13,10 +13,10 @@ from compiler.array.attention_pool import PoolEmission
 from compiler.array.matrices import form_of
 from compiler.cost import Cost
 from compiler.emit.emitter import Emitter, RefusedError
-from compiler.emit.transfers import tensor_of
-from compiler.emit.trial import SOURCE, Asked, Trial, Whole, at, ends, layer_cycles
+from compiler.emit.transfers import at, tensor_of
+from compiler.emit.trial import SOURCE, Asked, Trial, Whole, ends, layer_cycles
 from compiler.lower import batched_matmul, convolution, softmax
-from compiler.lower.base import Laid, Lanes, Placed
+from compiler.lower.base import Laid, Lanes, Timed
 from compiler.lower.compare import better_apart
 from compiler.lower.contracts import lanes_differ
 from compiler.lower.groups import lacks_fold
@@ -62,7 +62,7 @@ def sizes_of(op: AttentionPool, source: TensorLayout) -> Sizes:
     return Sizes(source.blocks, op.group, source.positions // op.group)
 
 
-class AttentionPoolLowering(Placed[AttentionPool]):
+class AttentionPoolLowering(Timed[AttentionPool]):
     """Scores on the array, softmax and sums in VECTOR, tile by tile of whole groups."""
 
     operation = AttentionPool

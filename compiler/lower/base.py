@@ -147,25 +147,6 @@ class Lowering(abc.ABC, Generic[Op]):
 
     # How
 
-    def cost(
-        self,
-        op: Op,
-        sources: Sequence[Tensor],
-        target: Tensor,
-        config: AcceleratorConfig,
-        policy: Policy,
-    ) -> Cost:
-        """What it takes as a layer of its own: emitted and timed (compiler/emit/trial.py).
-
-        Raises
-        ------
-        RefusedError
-            Where it does not fit.
-        NotImplementedError
-            Of what is never joined with others.
-        """
-        raise NotImplementedError(f"{type(op).__name__} is joined with nothing")
-
     @abc.abstractmethod
     def emit(
         self, emitter: Emitter, op: Op, sources: Sequence[Tensor], target: Tensor
@@ -202,7 +183,28 @@ class Placed(Lowering[Op]):
         return self.misfit(op, sources, tensor_of(output, lanes), config)
 
 
-class Streamed(Placed[Op]):
+class Timed(Placed[Op]):
+    """A lowering of what is joined with others, if that takes no more (lower/compare.py)."""
+
+    @abc.abstractmethod
+    def cost(
+        self,
+        op: Op,
+        sources: Sequence[Tensor],
+        target: Tensor,
+        config: AcceleratorConfig,
+        policy: Policy,
+    ) -> Cost:
+        """What it takes as a layer of its own: emitted and timed (compiler/emit/trial.py).
+
+        Raises
+        ------
+        RefusedError
+            Where it does not fit.
+        """
+
+
+class Streamed(Timed[Op]):
     """A lowering whose tiles pass VECTOR, or nothing but the scratchpad, one after another."""
 
     def tables(self, op: Op) -> Sequence[Table | None]:

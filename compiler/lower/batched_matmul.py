@@ -9,8 +9,9 @@ from compiler.array.matmul import MatMulEmission, product_of
 from compiler.array.matrices import Form, form_of
 from compiler.cost import Cost
 from compiler.emit.emitter import Emitter, RefusedError
-from compiler.emit.trial import BESIDE, SOURCE, Asked, Trial, Whole, at, ends, layer_cycles
-from compiler.lower.base import Laid, Lanes, Placed
+from compiler.emit.transfers import at
+from compiler.emit.trial import BESIDE, SOURCE, Asked, Trial, Whole, ends, layer_cycles
+from compiler.lower.base import Laid, Lanes, Timed
 from compiler.ops import BatchedMatMul
 from compiler.policy import Policy
 from compiler.tile.matmul import ProductTiling, choose
@@ -34,7 +35,7 @@ def needs(form: Form, weights: Tensor) -> list[str]:
     return found
 
 
-class BatchedMatMulLowering(Placed[BatchedMatMul]):
+class BatchedMatMulLowering(Timed[BatchedMatMul]):
     """Vectors of one operand past weights that the other one becomes."""
 
     operation = BatchedMatMul

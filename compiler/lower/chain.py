@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, assert_never
 
-from compiler.array.bound import least_cycles, suited
+from compiler.array.bound import least_cycles
 from compiler.array.tail import Tail
 from compiler.cost import Cost
 from compiler.emit.emitter import Emitter, RefusedError
 from compiler.lower import convolution, temporal_residual
-from compiler.lower.base import Laid, Lanes, Placed
+from compiler.lower.base import Laid, Lanes, Timed
 from compiler.lower.compare import better_cut
 from compiler.lower.contracts import first_of, lanes_differ, not_dense
 from compiler.ops import Chain, Convolution, TemporalResidual
@@ -19,7 +19,7 @@ from compiler.policy import Policy
 from compiler.regions import choice
 from compiler.regions.emission import RegionEmission
 from compiler.regions.plan import Links
-from compiler.regions.suits import unsuitable
+from compiler.regions.suits import suited, unsuitable
 from compiler.tensor import TensorType
 from hw.arch.config import AcceleratorConfig
 from hw.arch.layout import LaneMap, TensorLayout, ceil_div
@@ -59,7 +59,7 @@ def emitted(
     return choice.describe(plans, config, policy)
 
 
-class ChainLowering(Placed[Chain]):
+class ChainLowering(Timed[Chain]):
     """Convolutions, and what prepares their operand, at once."""
 
     operation = Chain

@@ -1,6 +1,6 @@
 """Whether operators are better joined: what they take, against what they take apart.
 
-Both sides are emitted and timed (`Lowering.cost`).
+Both sides are emitted and timed (`Timed.cost`).
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
-from compiler.array.bound import least_cycles, suited
+from compiler.array.bound import least_cycles
 from compiler.cost import NEVER, NOTHING, Cost
-from compiler.emit.transfers import tensor_of
-from compiler.emit.trial import SECOND, Asked, Trial, Whole, at, layer_cycles
+from compiler.emit.transfers import at, tensor_of
+from compiler.emit.trial import SECOND, Asked, Trial, Whole, layer_cycles
 from compiler.ir import (
     AnyOperation,
     Chain,
@@ -23,18 +23,19 @@ from compiler.ir import (
     TensorType,
 )
 from compiler.lower import convolution, temporal_residual
-from compiler.lower.base import Lowering
+from compiler.lower.base import Timed
 from compiler.ops.chain import PATTERNS, Member, kinds
 from compiler.policy import OFF, SUPPORTED, Policy
 from compiler.regions.choice import cost as region_cost
 from compiler.regions.plan import Links
+from compiler.regions.suits import suited
 from compiler.tile.depthwise import suits
 from hw.arch.config import AcceleratorConfig
 from hw.arch.program import Tensor
 
 TOLD = 0.01
-"""Part of its cycles that a trial does not tell: what other layers do meanwhile. Between equals
-operators are joined, which moves less."""
+"""Part of a layer's cycles that a trial does not tell: what other layers do meanwhile. Between
+equals operators are joined, which moves less. Products are exact, and most of the energy is."""
 
 LONG = 60_000
 """Cycles of layers beyond which it does not matter how the end of one and the start of the next
@@ -47,7 +48,8 @@ KEPT = 256
 def better_joined(joined: Cost, apart: Cost, policy: Policy) -> bool:
     """Whether operators take no more together than apart."""
     mine, others = joined.merit(policy.objective), apart.merit(policy.objective)
-    return mine <= ((1 + TOLD) * others[0], others[1])
+    told = TOLD if policy.objective == "cycles" else 0
+    return mine <= ((1 + told) * others[0], others[1])
 
 
 def better_apart(
@@ -63,7 +65,7 @@ def better_apart(
     )
 
 
-Layer: TypeAlias = tuple[Lowering[Any], AnyOperation, Sequence[Tensor], Tensor]
+Layer: TypeAlias = tuple[Timed[Any], AnyOperation, Sequence[Tensor], Tensor]
 """An operator and what knows it; its operands and its result, at the addresses of a trial."""
 
 
@@ -163,7 +165,8 @@ def _ways(links: tuple[Link, ...]) -> Iterator[Sequence[tuple[Link, ...]]]:
 def _least(links: Sequence[Link], config: AcceleratorConfig, policy: Policy) -> float:
     """What stages together take at least under the objective `cycles`."""
     transforms = "hfa" in config.features and policy.hfa != OFF
-    algorithms, array = SUPPORTED if transforms else (), 0
+    algorithms = SUPPORTED if transforms else ()
+    array = 0
     moved = math.prod(links[0][1].shape) + math.prod(links[-1][2].shape)
     for stage, source, _ in links:
         if isinstance(stage, Convolution):

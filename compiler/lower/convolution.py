@@ -9,7 +9,7 @@ from compiler.array import choice, depthwise_choice
 from compiler.array.bound import least_cycles
 from compiler.cost import Cost
 from compiler.emit.emitter import Emitter
-from compiler.lower.base import Laid, Lanes, Placed
+from compiler.lower.base import Laid, Lanes, Timed
 from compiler.lower.contracts import lanes_differ
 from compiler.ops import Convolution
 from compiler.policy import Policy
@@ -21,7 +21,7 @@ from hw.arch.program import Tensor
 from hw.arch.winograd import Algorithm
 
 
-class ConvolutionLowering(Placed[Convolution]):
+class ConvolutionLowering(Timed[Convolution]):
     """Everything that multiplies by weights."""
 
     operation = Convolution
@@ -84,7 +84,7 @@ class ConvolutionLowering(Placed[Convolution]):
         config: AcceleratorConfig,
         policy: Policy,
     ) -> Cost:
-        """As a layer of its own (`Lowering.cost`)."""
+        """As a layer of its own (`Timed.cost`)."""
         plan = depthwise_choice.plan if suits(op, config) else choice.plan
         return Cost.of_way(plan(op, sources[0], target, config, policy)[0], config)
 

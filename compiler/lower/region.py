@@ -16,8 +16,8 @@ from compiler.array.tail import SLOTS, Tail, Trailer
 from compiler.cost import Cost
 from compiler.emit.emitter import Emitter, RefusedError
 from compiler.emit.streams import check
-from compiler.emit.transfers import tensor_of
-from compiler.emit.trial import BESIDE, SOURCE, at
+from compiler.emit.transfers import at, tensor_of
+from compiler.emit.trial import BESIDE, SOURCE
 from compiler.emit.vector import elementwise_rows
 from compiler.lower import chain, convolution, pairwise, pool
 from compiler.lower.base import Laid, Lanes, Placed
@@ -27,7 +27,8 @@ from compiler.lower.pool import pool_layer
 from compiler.lower.windows import Most
 from compiler.ops import Chain, Convolution, Pairwise, Pool, Region
 from compiler.policy import Policy
-from compiler.regions import choice as choice_of
+from compiler.regions.choice import cost as region_cost
+from compiler.regions.choice import fits
 from compiler.regions.plan import Links
 from compiler.tensor import TensorType
 from compiler.tile.depthwise import suits
@@ -177,7 +178,7 @@ class RegionLowering(Placed[Region]):
             return choice.refusal(first, sources[0], made, config, tail)
         assert isinstance(tail, Tail), "passes/region.py"
         links = Links.of(first, sources[0], made, tail)
-        if not choice_of.fits(links, config):
+        if not fits(links, config):
             return f"no strip of its {len(first.stages)} operators fits {config.name}"
         return None
 
@@ -280,20 +281,21 @@ def _costs(
     tail = _tail(op, sources, target, made, config)
     if isinstance(first, Chain):
         assert isinstance(tail, Tail), "passes/region.py"
-        joined = choice_of.cost(Links.of(first, sources[0], made, tail), config, policy)
-        alone = chain.LOWERING.cost(first, sources, made, config, policy)
-        if joined is None:
+        cost = region_cost(Links.of(first, sources[0], made, tail), config, policy)
+        if cost is None:
             raise RefusedError(f"no strip of its {len(first.stages)} operators fits")
+        joined, alone = cost, chain.LOWERING.cost(first, sources, made, config, policy)
     else:
         way, _ = choice.plan(first, sources[0], made, config, policy, tail)
         joined = Cost.of_way(way, config)
+        if isinstance(last, Pool):
+            layers = (
+                (convolution.LOWERING, first, sources, made),
+                (pool.LOWERING, last, [made], target),
+            )
+            return joined, one_after_another(layers, config, policy)
         alone = convolution.LOWERING.cost(first, sources, made, config, policy)
-    if isinstance(last, Pool):
-        layers = (
-            (convolution.LOWERING, first, sources, made),
-            (pool.LOWERING, last, [made], target),
-        )
-        return joined, one_after_another(layers, config, policy)
+    assert isinstance(last, Pairwise), "passes/region.py"
     other = sources[_other(op) or 0]
     operands = [made if name == first.output else other for name in last.inputs]
     return joined, alone + pairwise.LOWERING.cost(last, operands, target, config, policy)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from compiler.array.depthwise_choice import refusal
 from compiler.ir import Convolution, TemporalResidual
 from compiler.ops.chain import Member
 from compiler.tile.depthwise import order_of, suits
 from hw.arch.config import AcceleratorConfig
+from hw.arch.winograd import Algorithm
 
 
 def unsuitable(ops: Sequence[Member], config: AcceleratorConfig) -> str | None:
@@ -50,3 +52,12 @@ def _depthwise(op: Convolution, config: AcceleratorConfig) -> Iterator[str]:
         yield f"{op.name} has stride {op.stride} along time or pads it"
     elif max(op.pad_begin) >= max(op.kernel[1:]):
         yield f"{op.name} has wide padding"
+
+
+def suited(stage: Convolution, algorithm: Algorithm) -> bool:
+    """Whether a stage can be computed so, as its taps allow; a window only in tiles."""
+    if stage.depthwise:
+        return order_of(stage) == (0, 1, 2) and refusal(stage, algorithm) is None
+    return (stage.kernel[0] > 1 or not algorithm.temporal) and (
+        max(stage.kernel[1:]) > 1 or not algorithm.spatial
+    )

@@ -1,8 +1,6 @@
 """Cycles of a region's plan: emitted and timed (compiler/emit/trial.py).
 
-A long region repeats itself: its first strips are emitted, in three parts. Between the ends of the
-first and the second one units work as in the middle of the region, so that what is left takes as
-long as they do for as many results; the third one keeps all units as busy behind.
+Parts of a long region are whole strips, of whole groups of frames where these are short.
 """
 
 from __future__ import annotations
@@ -11,8 +9,8 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from compiler.array.trial import durations
 from compiler.emit.schedule import Slots, Step
+from compiler.emit.streams import durations
 from compiler.emit.trial import (
     BESIDE,
     PARTS,
@@ -56,7 +54,7 @@ def _asked(plan: Plan, config: AcceleratorConfig) -> Asked:
     parts = plan.chunks, plan.frames, plan.strips, plan.held, plan.slots
     places = plan.regions, plan.beside, plan.joined, plan.mean_tiles
     layouts = [tensor.layout for tensor in links.tensors]
-    joined = () if links.tail is None else durations(links.tail, config)
+    joined = () if links.tail is None else durations(links.tail.instructions(16, 0, 0, 0), config)
     stages = [_said(stage) for stage in plan.stages]
     key = "region", repr((layouts, joined, stages, parts, places))
     return Asked(key, lambda emitter, again: _emission(emitter, plan, again))

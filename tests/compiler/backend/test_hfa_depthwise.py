@@ -197,7 +197,7 @@ def test_the_objective_decides(case, name, objective):
     assert bool(said["reason"]) is not tiled
     if objective == "multiplications" or (objective == "cycles" and name != "sixteen"):
         assert tiled
-    if objective == "cycles" and name == "sixteen" and case != "odd, frames":  # there, about equal
+    if objective == "cycles" and name == "sixteen":
         assert said["reason"].startswith("cycles: ") and not tiled
 
 
@@ -223,7 +223,7 @@ def test_estimates_are_near_the_models(name, asked):
     said = record(program)
     way = said["candidates"][said["chosen"]]
     cycles = CycleBackend().run(program, config, program.memory(), Options()).cycles
-    assert 0.91 * cycles <= way["cycles"] <= cycles
+    assert 0.95 * cycles <= way["cycles"] <= cycles
     actions: Counter = Counter()
     for instruction in program.instructions:
         actions += count_actions(instruction, config)

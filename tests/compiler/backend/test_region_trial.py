@@ -7,12 +7,12 @@ import pytest
 from compiler.backend.build import generate
 from compiler.emit.transfers import tensor_of
 from compiler.emit.trial import _alone
-from compiler.emit.trial import forget as clear
 from compiler.foreseen import foreseen
 from compiler.policy import Policy
 from compiler.regions import trial
 from compiler.regions.choice import best
 from compiler.regions.plan import Links
+from tests.compiler.backend import trials
 from tests.compiler.backend.hfa_cases import BASE as CONFIG
 from tests.compiler.backend.test_chains import chain
 
@@ -31,9 +31,9 @@ START = 100
 @pytest.fixture(autouse=True)
 def forget():
     """Neither does a case find what another one left, nor does it leave anything."""
-    clear()
+    trials.forget()
     yield
-    clear()
+    trials.forget()
 
 
 def planned(case):
@@ -47,7 +47,7 @@ def planned(case):
 
 
 def timed_anew(plan):
-    clear()
+    trials.forget()
     return trial.trial_cycles(plan, CONFIG)
 
 

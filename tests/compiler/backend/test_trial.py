@@ -8,11 +8,11 @@ import pytest
 from compiler.array import choice, trial
 from compiler.backend.build import generate
 from compiler.emit.transfers import tensor_of
-from compiler.emit.trial import forget as clear
 from compiler.emit.trial import layer_cycles, timed
 from compiler.foreseen import foreseen
 from compiler.policy import Policy
 from hw.arch.isa import Fence, Unit
+from tests.compiler.backend import trials
 from tests.compiler.backend.harness import convolution, kind, network
 from tests.compiler.backend.hfa_cases import BASE as CONFIG
 
@@ -29,9 +29,9 @@ SAMPLED = {name: CASES[name] for name in ("long", "long, transformed")}
 @pytest.fixture(autouse=True)
 def forget():
     """Neither does a case find what another one left, nor does it leave anything."""
-    clear()
+    trials.forget()
     yield
-    clear()
+    trials.forget()
 
 
 def layers(case, count):
@@ -75,7 +75,7 @@ def test_a_trial_takes_as_long_as_a_layer_of_a_program(name):
     # Not so one whose array does nothing.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trial._Sampled, "_array", lambda self, *places: None)
-        clear()
+        trials.forget()
         other = trial.trial_cycles(best.job, best.tiling, CONFIG)
     assert abs(other - more) > 0.04 * more
 
@@ -84,11 +84,11 @@ def test_a_trial_takes_as_long_as_a_layer_of_a_program(name):
 def test_some_tiles_stand_for_all(name, monkeypatch):
     best = chosen(SAMPLED[name])
     some = trial.trial_cycles(best.job, best.tiling, CONFIG)
-    clear()
+    trials.forget()
     with monkeypatch.context() as patch:
         patch.setattr(trial._Sampled, "left", lambda self, stored: 0)
         begun = trial.trial_cycles(best.job, best.tiling, CONFIG)
-    clear()
+    trials.forget()
     monkeypatch.setattr(trial, "SAMPLED", 1 << 30)
     whole = trial.trial_cycles(best.job, best.tiling, CONFIG)
     assert some != whole, "nothing was left out"
