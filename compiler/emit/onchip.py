@@ -205,7 +205,7 @@ class OnChip:
             store = Transfer.of(index, instruction, self._beat)
             low, high = store.reach
             near = np.flatnonzero((contents >= low) & (contents <= high))
-            contents[near[np.isin(contents[near], store.addresses)]] = UNKNOWN
+            contents[near[store.reaches(contents[near])]] = UNKNOWN
             contents[store.rows] = store.addresses
             self._stores = deque([s for s in self._stores if not s.shares(store)], STORES)
             self._stores.append(store)

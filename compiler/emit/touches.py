@@ -65,22 +65,25 @@ class Transfer:
     ----------
     index: of the instruction.
     rows, addresses: every row, and the DRAM address of its bytes.
+    ordered: the same addresses, least first.
     reach: least and greatest address.
     """
 
     index: int
     rows: Rows
     addresses: Rows
+    ordered: Rows
     reach: tuple[int, int]
 
     @classmethod
     def of(cls, index: int, instruction: Load | Store, beat: int) -> Transfer:
         """Of an instruction without registers; `beat` are the bytes of a row."""
         counts, beats = instruction.counts, instruction.beats
-        rows, _, _ = _runs(counts, instruction.local_deltas, beats, 1)
-        addresses, low, high = _runs(counts, instruction.dram_deltas, beats, beat)
-        reach = instruction.dram + low, instruction.dram + high
-        return cls(index, instruction.local + rows, instruction.dram + addresses, reach)
+        rows, _ = _runs(counts, instruction.local_deltas, beats, 1)
+        addresses, ordered = _runs(counts, instruction.dram_deltas, beats, beat)
+        ordered = instruction.dram + ordered
+        reach = int(ordered[0]), int(ordered[-1])
+        return cls(index, instruction.local + rows, instruction.dram + addresses, ordered, reach)
 
     def meets(self, other: Transfer) -> bool:
         """Whether both reach the same addresses, as intervals."""
@@ -88,7 +91,13 @@ class Transfer:
 
     def shares(self, other: Transfer) -> bool:
         """Whether both reach the same bytes."""
-        return self.meets(other) and bool(np.isin(self.addresses, other.addresses).any())
+        return self.meets(other) and bool(other.reaches(self.addresses).any())
+
+    def reaches(self, addresses: Rows) -> npt.NDArray[np.bool_]:
+        """Which of some addresses are its own."""
+        places = np.searchsorted(self.ordered, addresses)
+        found: npt.NDArray[np.bool_] = self.ordered.take(places, mode="clip") == addresses
+        return found
 
     @property
     def span(self) -> tuple[int, int]:
@@ -99,15 +108,16 @@ class Transfer:
 @functools.lru_cache(maxsize=1024)
 def _runs(
     counts: tuple[int, ...], deltas: tuple[int, ...], beats: int, step: int
-) -> tuple[Rows, int, int]:
-    """Every place of a nest of runs, in order, read-only, the least and the greatest one.
+) -> tuple[Rows, Rows]:
+    """Every place of a nest of runs, read-only: in order, and least first.
 
     Tiles of a layer walk the same few nests.
     """
     found = walked(0, counts, deltas)[..., None] + np.arange(beats, dtype=np.int64) * step
     places = found.ravel()
-    places.flags.writeable = False
-    return places, int(places.min()), int(places.max())
+    ordered = np.sort(places)
+    places.flags.writeable = ordered.flags.writeable = False
+    return places, ordered
 
 
 def touched(instruction: UnitInstruction, config: AcceleratorConfig) -> list[Access]:

@@ -2,8 +2,8 @@
 
 Most times follow from others by maxima and sums as soon as those are known (a unit's issue from
 dispatch, tokens and its previous instruction; `done` from a closed form). Two things have to be
-taken in the order of time and make up the event queue: the arbiter's grants, and the flush of the
-prefetch at a taken jump.
+taken in the order of time and are the events: the arbiter's grants, and the flush of the prefetch
+at a taken jump.
 
 Cycle 0 is the first cycle of the run (`timing.START_LATENCY` after the write of START).
 """
@@ -11,7 +11,6 @@ Cycle 0 is the first cycle of the run (`timing.START_LATENCY` after the write of
 from __future__ import annotations
 
 import dataclasses
-import heapq
 from collections import deque
 from collections.abc import Iterator, Sequence
 
@@ -44,6 +43,9 @@ from hw.timeline.fetch import FetchModel
 from hw.timeline.port import MemoryModel, MemoryPort, UniformMemory
 from hw.timeline.step import Step, split_awaits
 from hw.timeline.transfers import LoadModel, StoreModel
+
+NEVER = 1 << 62
+"""No cycle."""
 
 
 class TimelineError(RuntimeError):
@@ -112,30 +114,18 @@ class CoreModel:
         """Cycle in which HALT executes."""
         self._port = MemoryPort(config.port, memory or UniformMemory(MemoryTiming()))
         self._store_was_last = True
-        self._events: list[tuple[int, int, int]] = []
-        self._arbitrate_at: int | None = None
+        # Of the jump that was taken and has not flushed yet: cycle, target.
+        self._jump: tuple[int, int] | None = None
         self._arbiter_free = 0
         self._steps = _with_jumps(steps)
         self._step: tuple[Step, int | None] | None = next(self._steps, None)
         self._taken: int | None = None
         self._free = 0
-        self._jumping = False
 
     def run(self) -> None:
         """Simulate to HALT."""
         self._settle()
-        while self._events:
-            cycle, is_jump, target = heapq.heappop(self._events)
-            if self.halt is not None and cycle > self.halt + HALT_LATENCY:
-                break
-            if is_jump:
-                self.fetch.jump(cycle, target)
-                self._jumping = False
-            elif cycle == self._arbitrate_at:
-                self._arbitrate_at = None
-                if not self._arbitrate(cycle):
-                    self._ask()
-                    continue
+        while self._next():
             self._settle()
         if self.halt is None:
             raise TimelineError("the run does not end: no event is left before HALT")
@@ -154,23 +144,9 @@ class CoreModel:
             progress = self._advance_sequencer()
             for unit, times in self.units.items():
                 if times.queue or unit is Unit.ARRAY:
-                    progress |= self._advance_unit(unit)
-        self._ask()
+                    progress |= self._advance_unit(unit, times)
 
-    def _ask(self) -> None:
-        """Let the arbiter decide in the first cycle in which it can grant something."""
-        first: int | None = None
-        for unit, write in ((self.load, False), (self.store, True), (self.fetch, False)):
-            request = unit.request
-            if request is not None:
-                free = self._port.free(write)
-                request = free if free > request else request
-                first = request if first is None or request < first else first
-        if first is not None:
-            self._schedule(max(first, self._arbiter_free))
-
-    def _advance_unit(self, unit: Unit) -> bool:
-        times = self.units[unit]
+    def _advance_unit(self, unit: Unit, times: UnitTimes) -> bool:
         moved = unit is Unit.ARRAY and self._late is not None and self._stream_late()
         while times.queue:
             dispatch, awaits, instruction = times.queue[0]
@@ -252,7 +228,7 @@ class CoreModel:
 
     def _advance_sequencer(self) -> bool:
         moved = False
-        while self._step is not None and not self._jumping:
+        while self._step is not None and self._jump is None:
             step, target = self._step
             if self._taken is None:
                 self._taken = self.fetch.take(self._free)
@@ -271,8 +247,7 @@ class CoreModel:
                 self._step = None
                 return moved
             if target is not None:
-                self._jumping = True
-                heapq.heappush(self._events, (end + JUMP_LATENCY, 1, target))
+                self._jump = end + JUMP_LATENCY, target
             self._step = next(self._steps, None)
         return moved
 
@@ -309,28 +284,36 @@ class CoreModel:
             return None
         return times.done[-1] + TOKEN_LATENCY if times.done else 0
 
-    # The arbiter.
+    # Events.
 
-    def _schedule(self, cycle: int) -> None:
-        if self._arbitrate_at is None or cycle < self._arbitrate_at:
-            self._arbitrate_at = cycle
-            heapq.heappush(self._events, (cycle, 0, 0))
+    def _next(self) -> bool:
+        """Go on to what may let instructions go on; False if there is nothing before the end."""
+        port, load, store, fetch = self._port, self.load, self.store, self.fetch
+        while True:
+            # Cycles from which each can be granted a burst, were there room.
+            reads, writes = port.free(False), port.free(True)
+            asked = load.request, store.request, fetch.request
+            loads = NEVER if asked[0] is None else max(asked[0], reads)
+            stores = NEVER if asked[1] is None else max(asked[1], writes)
+            fetches = NEVER if asked[2] is None else max(asked[2], reads)
+            cycle = max(min(loads, stores, fetches), self._arbiter_free)
+            if self._jump is not None and self._jump[0] < cycle:
+                fetch.jump(*self._jump)
+                self._jump = None
+                return True
+            if cycle == NEVER or (self.halt is not None and cycle > self.halt + HALT_LATENCY):
+                return False
+            self._arbiter_free = port.room_at(cycle)
+            if self._arbiter_free == cycle:
+                self._arbiter_free = cycle + 1
+                if self._grant(cycle, loads <= cycle, stores <= cycle, fetches <= cycle):
+                    return True
 
-    def _arbitrate(self, cycle: int) -> bool:
-        """Grant one burst in `cycle`, if one is asked for and there is room.
+    def _grant(self, cycle: int, load: bool, store: bool, fetch: bool) -> bool:
+        """Grant one burst in `cycle` to one of those who ask for one by then.
 
         Returns whether more than the memory port may go on because of it.
         """
-        room = self._port.room_at(cycle)
-        if room > cycle:
-            self._arbiter_free = room
-            return False
-        self._arbiter_free = cycle + 1
-        reads, writes = self._port.free(False) <= cycle, self._port.free(True) <= cycle
-        asked = self.load.request, self.store.request, self.fetch.request
-        load = reads and asked[0] is not None and asked[0] <= cycle
-        store = writes and asked[1] is not None and asked[1] <= cycle
-        fetch = reads and asked[2] is not None and asked[2] <= cycle
         if fetch and (self.fetch.urgent(cycle) or not (load or store)):
             self.fetch.granted(self._port.serve(cycle, False, *self.fetch.request_burst))
             return True
@@ -340,13 +323,11 @@ class CoreModel:
             if done is not None:
                 self.units[Unit.LOAD].complete(done)
             return done is not None or self.load.ready is not None
-        if store:
-            self._store_was_last = True
-            done = self.store.granted(self._port.serve(cycle, True, *self.store.request_burst))
-            if done is not None:
-                self.units[Unit.STORE].complete(done)
-            return done is not None or self.store.ready is not None
-        return False
+        self._store_was_last = True
+        done = self.store.granted(self._port.serve(cycle, True, *self.store.request_burst))
+        if done is not None:
+            self.units[Unit.STORE].complete(done)
+        return done is not None or self.store.ready is not None
 
 
 def _with_jumps(steps: Sequence[Step]) -> Iterator[tuple[Step, int | None]]:

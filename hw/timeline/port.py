@@ -7,16 +7,14 @@ order of their grants, one beat per cycle.
 
 from __future__ import annotations
 
-import dataclasses
 import heapq
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from hw.arch.config import PortConfig
 from hw.arch.timing import GRANT_LATENCY, MemoryTiming
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Service:
+class Service(NamedTuple):
     """When a granted burst is served.
 
     Attributes
