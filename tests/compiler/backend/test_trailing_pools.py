@@ -292,7 +292,7 @@ def test_what_both_take_decides(monkeypatch):
     config, (shape, attributes) = CONFIGS["base"], STAGE
     graph = unit(shape, **attributes)
     found = {each: lay_out(graph, config, Policy(objective=each)).followers for each in OBJECTIVES}
-    # Tiles of least energy leave the port too busy for both: 0.01 % more of it, 12 % more cycles.
+    # With tiles of least energy both together take more of it (0.01 %), and 12 % more cycles.
     joined = {"y": "m"}
     assert found == {"cycles": joined, "energy": {}, "multiplications": joined}
     assert lay_out(graph, config).followers == {}
