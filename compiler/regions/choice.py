@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from compiler.array import depthwise_choice, hfa
@@ -16,11 +17,13 @@ from compiler.regions.emission import expressible
 from compiler.regions.plan import Links, Plan
 from compiler.regions.sizing import candidates
 from compiler.regions.stage import ArrayStage
-from compiler.regions.trial import cycles_in_network, trial_cycles
+from compiler.regions.trial import cycles_in_network, tail_durations, trial_cycles
 from compiler.regions.window import WindowStage
 from compiler.tile.parts import DIRECT
 from hw.arch.config import AcceleratorConfig
 
+KEPT = 256
+"""Regions whose plans are remembered from when operators are joined to when they are emitted."""
 TIMED = 4
 """Plans of a region that are timed, and one more of each combination of algorithms."""
 
@@ -37,8 +40,34 @@ def _estimated(links: Links, config: AcceleratorConfig, policy: Policy) -> list[
     return tiled if policy.forced == TILED and tiled else plans
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Question:
+    """A region whose plans are asked for.
+
+    Attributes
+    ----------
+    key: what they depend on.
+    links: the region, one of those with that key.
+    """
+
+    key: Hashable
+    links: Links = dataclasses.field(compare=False)
+
+
 def ranked(links: Links, config: AcceleratorConfig, policy: Policy) -> list[Plan]:
-    """The first few by their estimates, timed, best first; instructions hold the first one."""
+    """The first few by their estimates, timed, best first; instructions hold the first one.
+
+    They are asked for when operators are joined and when a region is emitted.
+    """
+    kinds = tuple((t.layout, t.signed, t.scale, t.zero_point) for t in links.tensors)
+    question = _Question((links.ops, kinds, tail_durations(links, config)), links)
+    found = _ranked(question, config, policy)
+    return [dataclasses.replace(plan, links=links) for plan in found]
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _ranked(question: _Question, config: AcceleratorConfig, policy: Policy) -> Sequence[Plan]:
+    links = question.links
 
     def merit(plan: Plan) -> tuple[float, float]:
         return plan.cost.merit(policy.objective)

@@ -70,7 +70,7 @@ class MeanFrame:
 
     def loads(self, tile: int, slot: int) -> list[UnitInstruction]:
         """Transfers of a tile of all frames."""
-        source = Strided.of(self.stage.source)
+        source = Strided.of(self.plan.links.source)
         return [*load_box(source, self.plan.mean_tiles[tile], self.plan.row(0, slot))]
 
     def make(self, tile: int, slot: int) -> None:

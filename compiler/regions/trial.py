@@ -6,7 +6,7 @@ Parts of a long region are whole strips, of whole groups of frames where these a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 from compiler.emit.schedule import Slots, Step
@@ -54,10 +54,16 @@ def _asked(plan: Plan, config: AcceleratorConfig) -> Asked:
     parts = plan.chunks, plan.frames, plan.strips, plan.held, plan.slots
     places = plan.regions, plan.beside, plan.joined, plan.mean_tiles
     layouts = [tensor.layout for tensor in links.tensors]
-    joined = () if links.tail is None else durations(links.tail.instructions(16, 0, 0, 0), config)
     stages = [_said(stage) for stage in plan.stages]
-    key = "region", repr((layouts, joined, stages, parts, places))
+    key = "region", repr((layouts, tail_durations(links, config), stages, parts, places))
     return Asked(key, lambda emitter, again: _emission(emitter, plan, again))
+
+
+def tail_durations(links: Links, config: AcceleratorConfig) -> tuple[Hashable, ...]:
+    """All of a tail that times depend on; () without one."""
+    if links.tail is None:
+        return ()
+    return tuple(durations(links.tail.instructions(16, 0, 0, 0), config))
 
 
 def _said(stage: Stage) -> tuple[Any, ...]:
