@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from hw.arch.isa import Store, strides
-from hw.arch.nest import interval
+from hw.arch.isa import Store
+from hw.arch.nest import ends
 from hw.arch.program import Layer, Program, Tensor, in_trip
 from hw.arch.timing import transfer_beats
 from hw.timeline.step import Step
@@ -149,8 +149,7 @@ class Keeper:
             return []
         self._stores += 1
         self._beats += transfer_beats(instruction)
-        counts = instruction.counts
-        low, high = interval(instruction.dram, counts, strides(counts, instruction.dram_deltas))
+        low, high = ends(instruction.dram, instruction.counts, instruction.dram_deltas)
         high += instruction.beats * self._beat
         lost = [
             complete

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from compiler.emit.combs import Comb
 from compiler.emit.flight import UNITS, ZERO, Clock, Flight, Port, Use
@@ -57,6 +57,7 @@ class DependencyTracker:
     def __init__(self, config: AcceleratorConfig, flight: Flight | None = None):
         flight = flight or Flight()
         self._config = config
+        self._bank_rows = {memory: bank_rows(memory, config) for memory in Memory}
         # Per unit: clocks of its instructions at their issue.
         self._clocks: list[list[Clock]] = [list(clocks) for clocks in flight.clocks]
         # What the sequencer has waited for itself: all that is dispatched from here on knows it.
@@ -78,6 +79,13 @@ class DependencyTracker:
         ----------
         reach: bytes by which a register may move its transfer on in DRAM.
         """
+        waits, late = self.waits(instruction, reach)
+        if isinstance(instruction, Array):
+            return dataclasses.replace(instruction, waits=waits, late=int(late))
+        return dataclasses.replace(instruction, waits=waits)
+
+    def waits(self, instruction: UnitInstruction, reach: int = 0) -> tuple[Clock, bool]:
+        """As `add`: the waits alone, and whether an ARRAY is `late`."""
         unit = instruction.UNIT
         touched = accesses(instruction, self._config)
         clocks = self._clocks[unit]
@@ -90,9 +98,10 @@ class DependencyTracker:
         elif isinstance(instruction, Load | Store):
             comb = Comb.of(instruction, self._config.port.bytes)
         transforms = isinstance(instruction, Array) and instruction.mode == ArrayMode.HFA
-        for access in touched:
+        taken = [self._taken(access) for access in touched]
+        for access, ports in zip(touched, taken, strict=True):
             apart = transforms and access.memory is Memory.ACCUMULATOR
-            self._conflicts(unit, access, comb, accumulators if apart else needed)
+            self._conflicts(unit, access, ports, comb, accumulators if apart else needed)
         needed[unit] = known[unit]
         if transforms:
             waits, late, clock = self._transforming(known, needed, accumulators[Unit.DRAIN])
@@ -100,18 +109,20 @@ class DependencyTracker:
             (waits, clock), late = self._waits(known, needed), False
         clocks.append(clock)
         number = len(clocks)
-        for access in touched:
-            self._remember(unit, number, access, comb)
-        if isinstance(instruction, Array):
-            return dataclasses.replace(instruction, waits=waits, late=int(late))
-        return dataclasses.replace(instruction, waits=waits)
+        for access, ports in zip(touched, taken, strict=True):
+            theirs = comb if access.memory is Memory.DRAM else None
+            use = (number, access.low, access.high, theirs)
+            self._uses[access.memory, access.write][unit].append(use)
+            for last in ports:
+                last[unit] = number
+        return waits, late
 
     def scalar(self, instruction: Scalar) -> Scalar:
         """Return a SCALAR with its waits. What follows is dispatched when it has its byte."""
         known = self._known(SEQUENCER)
         needed = list(known)
         for access in accesses(instruction, self._config):
-            self._conflicts(SEQUENCER, access, None, needed)
+            self._conflicts(SEQUENCER, access, self._taken(access), None, needed)
         waits, clock = self._waits(known, needed)
         _raise(self._floor, clock)
         return dataclasses.replace(instruction, waits=waits)
@@ -145,15 +156,22 @@ class DependencyTracker:
         _raise(known, self._floor)
         return tuple(known)
 
-    def _conflicts(self, unit: int, access: Access, comb: Comb | None, needed: list[int]) -> None:
+    def _conflicts(
+        self,
+        unit: int,
+        access: Access,
+        ports: Sequence[list[int]],
+        comb: Comb | None,
+        needed: list[int],
+    ) -> None:
         """Raise `needed` to the latest conflicting instruction of every other unit."""
         directions = (True, False) if access.write else (True,)
         for write in directions:
             for other, uses in enumerate(self._uses[access.memory, write]):
                 if other != unit and uses and uses[-1][0] > needed[other]:
                     self._latest_overlap(other, uses, access, comb, needed)
-        for port in self._ports_of(access):
-            _raise(needed, self._ports[port])
+        for last in ports:
+            _raise(needed, last)
 
     def _latest_overlap(
         self, other: int, uses: list[Use], access: Access, comb: Comb | None, needed: list[int]
@@ -213,26 +231,21 @@ class DependencyTracker:
             clock[u] = max(clock[u], number)
         return tuple(waits), tuple(clock)
 
-    def _remember(self, unit: Unit, number: int, access: Access, comb: Comb | None) -> None:
-        theirs = comb if access.memory is Memory.DRAM else None
-        use = (number, access.low, access.high, theirs)
-        self._uses[access.memory, access.write][unit].append(use)
-        for port in self._ports_of(access):
-            self._ports[port][unit] = number
-
-    def _ports_of(self, access: Access) -> Iterator[Port]:
-        rows = bank_rows(access.memory, self._config)
-        if rows is not None:
-            write = access.write or access.memory is Memory.ACCUMULATOR
-            for bank in range(access.low // rows, access.high // rows + 1):
-                yield access.memory, bank, write
+    def _taken(self, access: Access) -> list[list[int]]:
+        """The ports that an access takes, as in `_ports`."""
+        rows = self._bank_rows[access.memory]
+        if rows is None:
+            return []
+        memory, write = access.memory, access.write or access.memory is Memory.ACCUMULATOR
+        banks = range(access.low // rows, access.high // rows + 1)
+        return [self._ports[memory, bank, write] for bank in banks]
 
 
 def _moved(access: Access, reach: int) -> Access:
     """An access to DRAM on all the places to which a register may move it."""
     if access.memory is not Memory.DRAM:
         return access
-    return dataclasses.replace(access, high=access.high + reach)
+    return access._replace(high=access.high + reach)
 
 
 def _meet(mine: Comb | None, theirs: Comb | None) -> bool:

@@ -115,7 +115,7 @@ class OnChip:
     def _moved_on(self, access: Access, shifts: Shifts) -> Access:
         """What an instruction touches that has been placed."""
         by = int(shifts[access.low // self._bank])
-        return dataclasses.replace(access, low=access.low + by, high=access.high + by)
+        return access.moved(by)
 
     def _placed(self, rows: Rows, shifts: Shifts) -> Rows:
         """Rows that have moved on."""

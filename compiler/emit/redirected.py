@@ -44,9 +44,7 @@ def redirected(
         name = fields(instruction, own[number], config)[which]
         place = (getattr(instruction, name) + by) % (1 << ADDRESS_BITS)
         made[number] = dataclasses.replace(instruction, **{name: place})
-        accesses[number][which] = dataclasses.replace(
-            access, low=access.low + by, high=access.high + by
-        )
+        accesses[number][which] = access.moved(by)
     for number in finder.spots:
         made[number] = None
     return made, accesses

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hw.arch.config import AcceleratorConfig
-from hw.arch.isa import Store, Unit, UnitInstruction, strides
-from hw.arch.nest import interval
+from hw.arch.isa import Store, Unit, UnitInstruction
+from hw.arch.nest import ends
 
 
 class Sent:
@@ -19,9 +19,7 @@ class Sent:
         """One more."""
         self._counts[instruction.UNIT] += 1
         if isinstance(instruction, Store):
-            counts = instruction.counts
-            steps = strides(counts, instruction.dram_deltas)
-            low, high = interval(instruction.dram, counts, steps)
+            low, high = ends(instruction.dram, instruction.counts, instruction.dram_deltas)
             self._stores.append((low, high + instruction.beats * self._beat - 1))
 
     def dispatched(self, unit: Unit) -> int:

@@ -22,7 +22,7 @@ from compiler.emit.dependencies import DependencyTracker
 from compiler.emit.emitter import Emitter
 from compiler.emit.transfers import Strided, at
 from hw.arch.config import AcceleratorConfig
-from hw.arch.isa import Halt, Instruction, Unit, UnitInstruction
+from hw.arch.isa import Array, Halt, Instruction, Unit, UnitInstruction
 from hw.arch.program import Tensor
 from hw.timeline.model import CoreModel
 from hw.timeline.step import Step
@@ -153,13 +153,17 @@ def timed(
     TypeError
         If there is anything but unit instructions: nobody knows what a decision skips.
     """
-    waiting = _waiting(instructions, config)
     if ahead:
-        order = run_ahead(waiting, (), CONSTANTS, config)
-        waiting = _waiting([instructions[n] for n in order], config)
+        order = run_ahead(_waiting(instructions, config), (), CONSTANTS, config)
+        instructions = [instructions[n] for n in order]
+    tracker = DependencyTracker(config)
     dispatched, steps = [0] * len(Unit), list[Step]()
-    for pc, made in enumerate(waiting):
-        awaits = awaited(dispatched, made.waits)
+    for pc, made in enumerate(map(_timed_alone, instructions)):
+        waits, late = tracker.waits(made)
+        if late:
+            assert isinstance(made, Array)
+            made = dataclasses.replace(made, late=1)
+        awaits = awaited(dispatched, waits)
         dispatched[made.UNIT] += 1
         steps.append(Step(pc, made, made.UNIT, awaits, dispatched[made.UNIT]))
     steps.append(Step(len(steps), Halt(), None, tuple(0 for _ in Unit), 0))
@@ -250,12 +254,14 @@ def rest(stored: Sequence[int], sizes: Sequence[int], ends: Sequence[int]) -> in
 def _waiting(
     instructions: Sequence[Instruction], config: AcceleratorConfig
 ) -> list[UnitInstruction]:
-    tracker, found = DependencyTracker(config), list[UnitInstruction]()
-    for instruction in instructions:
-        if not isinstance(instruction, UnitInstruction):
-            raise TypeError(f"{instruction} has no place in a trial")
-        found.append(tracker.add(instruction))
-    return found
+    tracker = DependencyTracker(config)
+    return [tracker.add(_timed_alone(instruction)) for instruction in instructions]
+
+
+def _timed_alone(instruction: Instruction) -> UnitInstruction:
+    if not isinstance(instruction, UnitInstruction):
+        raise TypeError(f"{instruction} has no place in a trial")
+    return instruction
 
 
 def awaited(dispatched: Sequence[int], waits: Sequence[int]) -> tuple[int, ...]:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.instructions.fold import COEFFICIENT_ROWS, SOFTMAX_TABLES
-from hw.arch.isa import Fold, FoldOp, Permute, PermuteOp, strides
-from hw.arch.nest import Access, Memory, interval, rows
+from hw.arch.isa import Fold, FoldOp, Permute, PermuteOp
+from hw.arch.nest import Access, Memory, ends, rows
 
 COLLECTS = (FoldOp.SOFTMAX_COLLECT, FoldOp.NORM_COLLECT)
 APPLIES = (FoldOp.SOFTMAX_APPLY, FoldOp.NORM_APPLY)
@@ -81,6 +81,6 @@ def permute_accesses(instruction: Permute, config: AcceleratorConfig) -> Iterato
     if permute_wants_second(instruction, config):
         yield rows(instruction.source1, counts, instruction.source1_deltas, False)
     out = permute_produced(instruction, config)
-    target = interval(instruction.destination, out, strides(out, instruction.destination_deltas))
+    target = ends(instruction.destination, out, instruction.destination_deltas)
     memory = Memory.WEIGHT if instruction.space else Memory.ACTIVATION
     yield Access(memory, *target, True)

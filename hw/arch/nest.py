@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import functools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from hw.arch.isa import strides
 Index = npt.NDArray[np.int64]
 
 
-class Memory(enum.Enum):
+class Memory(enum.StrEnum):
     """Memories that instructions can conflict on."""
 
     ACTIVATION = "activation"
@@ -26,14 +26,17 @@ class Memory(enum.Enum):
     DRAM = "dram"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Access:
+class Access(NamedTuple):
     """A closed interval of rows, beats or bytes that an instruction reads or writes."""
 
     memory: Memory
     low: int
     high: int
     write: bool
+
+    def moved(self, by: int) -> Access:
+        """As many rows, beats or bytes, so many on."""
+        return Access(self.memory, self.low + by, self.high + by, self.write)
 
 
 def offsets(counts: Sequence[int], step: Sequence[int]) -> Index:
@@ -86,6 +89,18 @@ def interval(base: int, counts: Sequence[int], step: Sequence[int]) -> tuple[int
     return low, high
 
 
+@functools.lru_cache(maxsize=1 << 14)
+def _spread(counts: tuple[int, ...], deltas: tuple[int, ...]) -> tuple[int, int]:
+    """Least and greatest offset: a program walks few nests, each from many places."""
+    return interval(0, counts, strides(counts, deltas))
+
+
+def ends(base: int, counts: Sequence[int], deltas: Sequence[int]) -> tuple[int, int]:
+    """Least and greatest address of a nest in delta form."""
+    low, high = _spread(tuple(counts), tuple(deltas))
+    return base + low, base + high
+
+
 def rows(base: int, counts: Sequence[int], deltas: Sequence[int], write: bool) -> Access:
     """Activation rows of a nest in delta form."""
-    return Access(Memory.ACTIVATION, *interval(base, counts, strides(counts, deltas)), write)
+    return Access(Memory.ACTIVATION, *ends(base, counts, deltas), write)

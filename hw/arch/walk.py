@@ -35,7 +35,7 @@ from hw.arch.isa import (
 )
 from hw.arch.nest import Access as Access
 from hw.arch.nest import Memory as Memory
-from hw.arch.nest import inside, interval, rows
+from hw.arch.nest import ends, inside, interval, rows
 from hw.arch.nest import offsets as offsets
 from hw.arch.timing import (
     STRIP_LINES,
@@ -68,22 +68,32 @@ def _clipped_span(stride: int, tap_stride: int, window: Window) -> tuple[int, in
     return (int(offset.min()), int(offset.max())) if offset.size else None
 
 
-def _clipped_interval(
-    base: int, plain: Sequence[tuple[int, int]], clipped: Sequence[tuple[int, int, Window]]
-) -> tuple[int, int] | None:
-    """Interval of a nest of which three coordinates are clipped.
+Spread: TypeAlias = tuple[int, int]
+"""Least and greatest offset of a nest."""
+
+
+def _clipped_spread(
+    plain: Sequence[tuple[int, int]], clipped: Sequence[tuple[int, int, Window]]
+) -> Spread | None:
+    """Of a nest of which three coordinates are clipped; None where nothing is inside.
 
     `plain` are (count, stride); `clipped` are (stride, tap stride, window).
     """
-    low, high = interval(base, [c for c, _ in plain], [s for _, s in plain])
+    low, high = interval(0, [c for c, _ in plain], [s for _, s in plain])
     for stride, tap_stride, window in clipped:
         span = _clipped_span(stride, tap_stride, window)
         if span is None:
             return None
         low += span[0]
         high += span[1]
+    return low, high
+
+
+def _clipped_rows(base: int, spread: Spread) -> Access:
+    """Activation rows that are read from `base` on."""
+    low, high = base + spread[0], base + spread[1]
     wraps = low >> ADDRESS_BITS << ADDRESS_BITS  # a first position before row 0 is stored modulo
-    return low - wraps, high - wraps
+    return Access(Memory.ACTIVATION, low - wraps, high - wraps, False)
 
 
 def bank_rows(memory: Memory, config: AcceleratorConfig) -> int | None:
@@ -173,18 +183,38 @@ def array_weight_blocks(instruction: Array) -> int:
     return array_sets(instruction) * instruction.counts[3] * taps
 
 
-def _array(instruction: Array, config: AcceleratorConfig) -> Iterator[Access]:
-    step = array_strides(instruction)
-    counts = instruction.counts
+@functools.lru_cache(maxsize=1 << 14)
+def _array_spread(
+    mode: int,
+    transforms: tuple[int, int],
+    counts: tuple[int, ...],
+    deltas: tuple[int, ...],
+    windows: tuple[tuple[int, ...], ...],
+) -> Spread | None:
+    """Of the rows that an ARRAY reads: the strips of a layer differ in little but their places."""
+    starts, steps, dilations, bounds = windows
+    shape = Array(
+        mode=mode, transform_t=transforms[0], transform_s=transforms[1], counts=counts,
+        deltas=deltas, starts=starts, steps=steps, dilations=dilations, bounds=bounds,
+    )  # fmt: skip
+    step = array_strides(shape)
     clipped = [
         (step[d], step[4 + d] if window[4] > 1 else 0, window)
-        for d, window in enumerate(_array_windows(instruction))
+        for d, window in enumerate(_array_windows(shape))
     ]
-    found = _clipped_interval(
-        instruction.activation, [(counts[3], step[3]), (counts[7], step[7])], clipped
+    return _clipped_spread([(counts[3], step[3]), (counts[7], step[7])], clipped)
+
+
+def _array(instruction: Array, config: AcceleratorConfig) -> Iterator[Access]:
+    found = _array_spread(
+        instruction.mode,
+        (instruction.transform_t, instruction.transform_s),
+        instruction.counts,
+        instruction.deltas,
+        (instruction.starts, instruction.steps, instruction.dilations, instruction.bounds),
     )
     if found is not None:
-        yield Access(Memory.ACTIVATION, *found, False)
+        yield _clipped_rows(instruction.activation, found)
     size = array_weight_blocks(instruction) * config.weight_block_beats
     yield Access(Memory.WEIGHT, instruction.weight, instruction.weight + size - 1, False)
     last = instruction.accumulator + array_outputs(instruction) - 1
@@ -203,7 +233,7 @@ def _drain(instruction: Drain, config: AcceleratorConfig) -> Iterator[Access]:
     nest = drain_nest(instruction)
     yield Access(
         Memory.ACCUMULATOR,
-        *interval(instruction.accumulator, nest, strides(nest, instruction.accumulator_deltas)),
+        *ends(instruction.accumulator, nest, instruction.accumulator_deltas),
         False,
     )
     size = instruction.counts[3] * config.requantize_steps * config.parameter_row_beats
@@ -285,9 +315,9 @@ def _reduce(instruction: Reduce, config: AcceleratorConfig) -> Iterator[Access]:
     clipped = [
         (step[3 + d], step[d], window) for d, window in enumerate(_reduce_windows(instruction))
     ]
-    found = _clipped_interval(instruction.source, [(counts[6], step[6])], clipped)
+    found = _clipped_spread([(counts[6], step[6])], clipped)
     if found is not None:
-        yield Access(Memory.ACTIVATION, *found, False)
+        yield _clipped_rows(instruction.source, found)
     if instruction.table:
         yield _table(instruction.table, config)
     yield rows(instruction.destination, instruction.counts, instruction.destination_deltas, True)
@@ -296,9 +326,9 @@ def _reduce(instruction: Reduce, config: AcceleratorConfig) -> Iterator[Access]:
 def _transfer(instruction: Load | Store, config: AcceleratorConfig) -> Iterator[Access]:
     space = instruction.space if isinstance(instruction, Load) else Space.ACTIVATION
     counts = instruction.counts
-    low, high = interval(instruction.local, counts, strides(counts, instruction.local_deltas))
+    low, high = ends(instruction.local, counts, instruction.local_deltas)
     local = (SPACE_MEMORY[Space(space)], low, high + instruction.beats - 1)
-    first, last = interval(instruction.dram, counts, strides(counts, instruction.dram_deltas))
+    first, last = ends(instruction.dram, counts, instruction.dram_deltas)
     dram = (Memory.DRAM, first, last + instruction.beats * config.port.bytes - 1)
     load = isinstance(instruction, Load)
     yield Access(*dram, not load)
