@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 from compiler.array.energy import layer_picojoules
 from compiler.array.forms import axes_of, axis_refusal, jobs, packed_parameters
 from compiler.array.gemm import GemmEmission
-from compiler.array.hfa import Candidate, decide, fold, general_refusal, sizes, transformed, turned
+from compiler.array.hfa import (
+    Candidate,
+    decide,
+    each_timed,
+    fold,
+    general_refusal,
+    sizes,
+    transformed,
+    turned,
+)
 from compiler.array.hfa import refusal as algorithm_refusal
 from compiler.array.job import Job
 from compiler.array.packing import names
@@ -101,15 +109,6 @@ def evaluate(job: Job, config: AcceleratorConfig, objective: str) -> Candidate |
     )
 
 
-def best(found: Sequence[Candidate], config: AcceleratorConfig, objective: str) -> Candidate:
-    """The best of the forms of one way to compute a layer, with the cycles that the core takes."""
-    chosen = min(found, key=lambda c: c.merit(objective))
-    cycles = trial_cycles(chosen.job, chosen.tiling, config)
-    timed = dataclasses.replace(chosen.tiling, cycles=cycles)
-    energy = layer_picojoules(chosen.job, timed, config)
-    return dataclasses.replace(chosen, cycles=cycles, energy_pj=energy, tiling=timed)
-
-
 def plan(
     op: Convolution,
     source: Tensor,
@@ -132,13 +131,18 @@ def plan(
     direct = direct_candidates(forms, config, policy)
     if not direct:
         raise RefusedError(refusal(op, source, target, config, tail) or "no tile fits")
-    found = [best(direct, config, policy.objective)]
-    if "hfa" not in config.features:
-        return found[0], {}
     refused: dict[str, str] = {}
     why = general_refusal(op, config, policy)
+    others = list[Candidate]()
     if why is None:
-        found += transformed_candidates(op, source, target, forms, config, policy, refused)
+        others = transformed_candidates(op, source, target, forms, config, policy, refused)
+
+    def cycles(way: Candidate) -> int:
+        return trial_cycles(way.job, way.tiling, config)
+
+    found = each_timed([*direct, *others], cycles, config, policy)
+    if "hfa" not in config.features:
+        return found[0], {}
     return decide(found, refused, why, config, policy)
 
 
@@ -202,7 +206,7 @@ def transformed_candidates(
     policy: Policy,
     refused: dict[str, str],
 ) -> list[Candidate]:
-    """Every algorithm on the form that suits it best; others go to `refused` with a reason."""
+    """Every algorithm on every form that suits it; others go to `refused` with a reason."""
     try:
         folded = fold(op, source)
     except ValueError as error:
@@ -222,8 +226,7 @@ def transformed_candidates(
                 fitting += [candidate] if candidate is not None else []
             # The first form is the plain one; its reason is the one that says most.
             why = why or reason
-        if fitting:
-            found.append(best(fitting, config, policy.objective))
-        else:
+        found += fitting
+        if not fitting:
             refused[algorithm.name] = why
     return found

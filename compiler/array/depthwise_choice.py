@@ -14,7 +14,7 @@ from compiler.array.depthwise import Depthwise
 from compiler.array.depthwise_trial import trial_cycles
 from compiler.array.energy import depthwise_picojoules
 from compiler.array.forms import axes_of, axis_refusal
-from compiler.array.hfa import Way, decide, sizes
+from compiler.array.hfa import Way, decide, each_timed, sizes
 from compiler.emit.emitter import Emitter, RefusedError
 from compiler.ir import Convolution
 from compiler.policy import OFF, SUPPORTED, Policy
@@ -42,6 +42,11 @@ class DepthwiseWay(Way):
     problem: DepthwiseProblem
     tiling: DepthwiseTiling
     others: Sequence[DepthwiseTiling]
+
+    def in_cycles(self, cycles: int, config: AcceleratorConfig) -> DepthwiseWay:
+        """The same in other time."""
+        made = super(DepthwiseWay, self).in_cycles(cycles, config)
+        return dataclasses.replace(made, tiling=dataclasses.replace(self.tiling, cycles=cycles))
 
 
 def problem_of(op: Convolution, source: Tensor, config: AcceleratorConfig) -> DepthwiseProblem:
@@ -82,10 +87,8 @@ def refusal(op: Convolution, algorithm: Algorithm) -> str | None:
     return None
 
 
-def evaluate(
-    op: Convolution, source: Tensor, target: Tensor, problem: DepthwiseProblem, objective: str
-) -> DepthwiseWay | None:
-    """A form with its best tiling, and the cycles that it takes; None where not one line fits."""
+def evaluate(problem: DepthwiseProblem, objective: str) -> DepthwiseWay | None:
+    """A form with its best tiling, by the sums of its units; None where not one line fits."""
 
     def energy(tiling: DepthwiseTiling) -> float:
         return depthwise_picojoules(problem, tiling)
@@ -93,8 +96,7 @@ def evaluate(
     ranked = problem.choose(energy if objective == "energy" else None)
     if not ranked:
         return None
-    cycles = trial_cycles(op, source, target, problem, ranked[0])
-    best = dataclasses.replace(ranked[0], cycles=cycles)
+    best = ranked[0]
     products = problem.work(best).multiplications
     return DepthwiseWay(
         problem.algorithm,
@@ -119,11 +121,15 @@ def plan(
         If not even one line fits.
     """
     problem = problem_of(op, source, config)
-    direct = evaluate(op, source, target, problem, policy.objective)
+    direct = evaluate(problem, policy.objective)
     if direct is None:
         raise RefusedError(unfit(op, source, config) or "no tile fits")
+
+    def cycles(way: DepthwiseWay) -> int:
+        return trial_cycles(op, source, target, way.problem, way.tiling)
+
     if "hfa" not in config.features:
-        return direct, {}
+        return each_timed([direct], cycles, config, policy)[0], {}
     found = [direct]
     refused: dict[str, str] = {}
     why = general_refusal(config, policy)
@@ -132,7 +138,7 @@ def plan(
         way = None
         if unsuitable is None:
             tiled = dataclasses.replace(problem, algorithm=algorithm)
-            way = evaluate(op, source, target, tiled, policy.objective)
+            way = evaluate(tiled, policy.objective)
             unsuitable = "no tile of it fits the memories"
         if way is not None:
             found.append(way)
@@ -141,6 +147,7 @@ def plan(
     if why is None and len(found) == 1:
         # What is said about the one algorithm there is counts for the layer.
         why = refused[TILED.name]
+    found = each_timed(found, cycles, config, policy)
     return decide(found, refused, why, config, policy)
 
 

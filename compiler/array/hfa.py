@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
+from compiler.array.energy import moved_picojoules
 from compiler.array.job import Job
 from compiler.emit.transfers import Strided
 from compiler.ir import Convolution
 from compiler.policy import NAMES, OFF, Policy, nested, plain
+from compiler.ranking import timed
 from compiler.tile.geometry import Axis
 from compiler.tile.parts import DIRECT, outputs_of, points_of
 from compiler.tile.problem import Tiling
@@ -69,6 +71,12 @@ class Way:
             case _:
                 return float(self.multiplications), cycles
 
+    def in_cycles(self, cycles: int, config: AcceleratorConfig) -> Self:
+        """The same in other time."""
+        array = self.energy_pj - moved_picojoules(self.beats, self.cycles, config)
+        energy = array + moved_picojoules(self.beats, cycles, config)
+        return dataclasses.replace(self, cycles=cycles, energy_pj=energy)
+
     def describe(self, config: AcceleratorConfig) -> dict[str, Any]:
         """For the record of the layer."""
         return {
@@ -95,6 +103,11 @@ class Candidate(Way):
     job: Job
     tiling: Tiling
     others: Sequence[Tiling]
+
+    def in_cycles(self, cycles: int, config: AcceleratorConfig) -> Candidate:
+        """The same in other time."""
+        made = super(Candidate, self).in_cycles(cycles, config)
+        return dataclasses.replace(made, tiling=dataclasses.replace(self.tiling, cycles=cycles))
 
 
 def general_refusal(op: Convolution, config: AcceleratorConfig, policy: Policy) -> str | None:
@@ -208,6 +221,29 @@ def fold(op: Convolution, source: Tensor) -> Convolution:
 def sizes(values: Sequence[int]) -> str:
     """As text: 1×3×3."""
     return "×".join(str(v) for v in values)
+
+
+def each_timed(
+    found: Iterable[AnyWay],
+    cycles: Callable[[AnyWay], int],
+    config: AcceleratorConfig,
+    policy: Policy,
+) -> list[AnyWay]:
+    """The best way with each algorithm, best first; timed where it is asked for or may be best.
+
+    Parameters
+    ----------
+    found: by their sums. cycles: of one, timed.
+    """
+    objective = policy.objective
+    ways = sorted(found, key=lambda way: way.merit(objective))
+    names = dict.fromkeys(way.name for way in ways)
+    apart = [ways] if policy.forced is None else [[w for w in ways if w.name == n] for n in names]
+    return [
+        way
+        for some in apart
+        for way in timed(some, cycles, objective, config, kind=lambda way: way.name, most=0)
+    ]
 
 
 def decide(

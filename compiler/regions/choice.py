@@ -12,6 +12,7 @@ from compiler.array.depthwise_choice import TILED
 from compiler.array.forms import jobs
 from compiler.cost import Cost
 from compiler.policy import SUPPORTED, Policy
+from compiler.ranking import timed
 from compiler.regions.dense import DenseStage
 from compiler.regions.emission import expressible
 from compiler.regions.plan import Links, Plan
@@ -25,7 +26,7 @@ from hw.arch.config import AcceleratorConfig
 KEPT = 256
 """Regions whose plans are remembered from when operators are joined to when they are emitted."""
 TIMED = 4
-"""Plans of a region that are timed, and one more of each combination of algorithms."""
+"""Plans of a region that are looked at, and one more of each combination of algorithms."""
 
 
 def _estimated(links: Links, config: AcceleratorConfig, policy: Policy) -> list[Plan]:
@@ -33,9 +34,7 @@ def _estimated(links: Links, config: AcceleratorConfig, policy: Policy) -> list[
 
     They are those in tiles alone where these are asked for.
     """
-    plans = sorted(
-        candidates(links, config, policy), key=lambda plan: plan.cost.merit(policy.objective)
-    )
+    plans = sorted(candidates(links, config, policy), key=lambda plan: plan.merit(policy.objective))
     tiled = [plan for plan in plans if any(stage.single for stage in plan.stages)]
     return tiled if policy.forced == TILED and tiled else plans
 
@@ -67,26 +66,15 @@ def ranked(links: Links, config: AcceleratorConfig, policy: Policy) -> list[Plan
 
 @functools.lru_cache(maxsize=KEPT)
 def _ranked(question: _Question, config: AcceleratorConfig, policy: Policy) -> Sequence[Plan]:
-    links = question.links
-
-    def merit(plan: Plan) -> tuple[float, float]:
-        return plan.cost.merit(policy.objective)
-
-    found: list[Plan] = []
-    seen = set[tuple[str, ...]]()
-    for plan in _estimated(links, config, policy):
-        algorithms = tuple(stage.algorithm for stage in plan.array)
-        if len(found) >= TIMED and algorithms in seen:
-            continue
-        cost = plan.cost.moved(trial_cycles(plan, config), plan.cost.beats, config)
-        timed = dataclasses.replace(plan, cost=cost)
-        first = not found or merit(timed) < merit(found[0])
-        if first and not expressible(plan, config):
-            continue
-        seen.add(algorithms)
-        found.append(timed)
-        found.sort(key=merit)
-    return found
+    return timed(
+        _estimated(question.links, config, policy),
+        lambda plan: trial_cycles(plan, config),
+        policy.objective,
+        config,
+        kind=lambda plan: tuple(stage.algorithm for stage in plan.array),
+        most=TIMED,
+        holds=lambda plan: expressible(plan, config),
+    )
 
 
 def best(links: Links, config: AcceleratorConfig, policy: Policy) -> Plan | None:

@@ -21,6 +21,7 @@ from compiler.ops.chain import Member
 from compiler.regions.stage import ArrayStage, Part, Stage, Strip, Task, VectorStage, packed
 from compiler.tile.geometry import Range, Triple, cuts
 from compiler.tile.regions import Region
+from hw.arch.config import AcceleratorConfig
 from hw.arch.program import Tensor
 
 
@@ -152,6 +153,19 @@ class Plan:
     mean_tiles: tuple[Box, ...] = ()
     cost: Cost = Cost(0, 0, 0, 0)  # noqa: RUF009 (frozen)
     parts: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def cycles(self) -> float:
+        """That it takes."""
+        return self.cost.cycles
+
+    def merit(self, objective: str) -> tuple[float, float]:
+        """What is minimized, and what decides between equals."""
+        return self.cost.merit(objective)
+
+    def in_cycles(self, cycles: int, config: AcceleratorConfig) -> Plan:
+        """The same in other time."""
+        return dataclasses.replace(self, cost=self.cost.moved(cycles, self.cost.beats, config))
 
     @functools.cached_property
     def prepared(self) -> tuple[VectorStage, ...]:
