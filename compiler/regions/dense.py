@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Self
@@ -88,6 +89,28 @@ def _filled(
     return transform_timing.array_fill(shape, config), slots + INSTRUCTION_OVERHEAD
 
 
+@functools.lru_cache(1 << 14)
+def _alone(
+    config: AcceleratorConfig,
+    axes: AxisTriple,
+    algorithm: Algorithm,
+    box: Triple,
+    sizes: Triple,
+    amounts: tuple[int, int, int],
+) -> int:
+    """`DenseStage.alone`; `amounts`: output blocks, those of a group, input blocks."""
+    total, group, reduced = amounts
+    ranges = [(0, size) for size in box]
+    parts = [tiles_of(part.count, algorithm) for part in parts_of(axes, algorithm, ranges, sizes)]
+    groups = [count for _, count in cuts(total, group)]
+    first, _ = _filled(config, algorithm, parts[0], groups[0], reduced)
+    alike = Counter(itertools.product(parts, groups))
+    return first + sum(
+        times * _filled(config, algorithm, tiles, count, reduced)[1]
+        for (tiles, count), times in alike.items()
+    )
+
+
 class DenseStage(ArrayStage):
     """A convolution of all channels, direct or transformed.
 
@@ -167,19 +190,9 @@ class DenseStage(ArrayStage):
 
     def alone(self, box: Triple) -> int:
         """Cycles of a box between work of other modes: what is transformed first waits for it."""
-        algorithm, reduced = self.kernel.algorithm, self.job.problem.reduced
-        ranges = [(0, size) for size in box]
-        parts = [
-            tiles_of(part.count, algorithm)
-            for part in parts_of(self.kernel.axes, algorithm, ranges, self.sizes)
-        ]
-        groups = self.groups(None)
-        alike = Counter((tiles, count) for tiles in parts for _, count in groups)
-        first, _ = _filled(self.config, algorithm, parts[0], groups[0][1], reduced)
-        return first + sum(
-            times * _filled(self.config, algorithm, tiles, count, reduced)[1]
-            for (tiles, count), times in alike.items()
-        )
+        problem, kernel = self.job.problem, self.kernel
+        amounts = problem.groups, self.group, problem.reduced
+        return _alone(self.config, kernel.axes, kernel.algorithm, box, self.sizes, amounts)
 
     @property
     def algorithm(self) -> str:
