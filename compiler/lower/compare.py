@@ -133,11 +133,9 @@ def better_cut(
     if joined is None:
         return f"no strip of its {len(links)} operators fits {config.name}"
     for parts in _ways(links):
-        least = sum(_least(part, config, policy) for part in parts)
-        if policy.objective == "cycles" and least >= joined.merit(policy.objective)[0]:
+        apart = _apart(parts, joined, config, policy)
+        if apart is None:
             continue
-        costs = [_part_cost(part, config, policy) for part in parts]
-        apart = sum((cost or NEVER for cost in costs), NOTHING)
         if not better_joined(joined, apart, policy):
             run = next((part for part in parts if len(part) > 1), None)
             how = "one after another"
@@ -145,6 +143,20 @@ def better_cut(
                 how = f"with {run[0][0].name} as the first of a chain"
             return better_apart(joined, apart, ("in strips", how), config, policy)
     return None
+
+
+def _apart(
+    parts: Sequence[tuple[Link, ...]], joined: Cost, config: AcceleratorConfig, policy: Policy
+) -> Cost | None:
+    """Of parts one after another; None as soon as it shows that they are no better than joined."""
+    least = [_least(part, config, policy) for part in parts]
+    total = NOTHING
+    for number, part in enumerate(parts):
+        known = total.merit("cycles")[0] + sum(least[number:])
+        if policy.objective == "cycles" and (1 + TOLD) * known > joined.merit("cycles")[0]:
+            return None
+        total += _part_cost(part, config, policy) or NEVER
+    return total
 
 
 Link: TypeAlias = tuple[Member, TensorType, TensorType]
