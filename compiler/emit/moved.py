@@ -76,8 +76,10 @@ def _groups(loads: Iterable[Transfer], stores: Iterable[Transfer]) -> list[Group
         met = [store for store, first, last in reaches if first <= high and low <= last]
         if sum(len(store.rows) for store in met) < len(load.rows):
             continue
-        stored = np.concatenate([store.addresses for store in met])
-        if load.addresses[0] not in stored or not np.isin(load.addresses, stored).all():
+        left = load.addresses
+        for store in met:
+            left = left[~store.reaches(left)]
+        if len(left):
             continue
         members, sources = [load], {store.index: store for store in met}
         for group in [group for group in groups if group[1].keys() & sources.keys()]:

@@ -93,8 +93,9 @@ class _Finder:
         for number, accesses in enumerate(self._own):
             for place, access in enumerate(accesses):
                 if not access.write:
-                    origins = np.unique(writer[access.low : access.high + 1])
-                    found[number, place] = frozenset(origins.tolist())
+                    some = writer[access.low : access.high + 1]
+                    changes = some[1:][some[1:] != some[:-1]]
+                    found[number, place] = frozenset([int(some[0]), *changes.tolist()])
             for access in accesses:
                 if access.write and number not in self._loads:
                     writer[access.low : access.high + 1] = OTHER
