@@ -19,6 +19,8 @@ STORE_OVERHEAD = 32
 FETCH_STALL = 64
 """Cycles that a busy port gives to each fill of the instruction FIFO: the fetch comes last, when
 the queues run dry, and then takes a read latency and the dispatches."""
+NOTHING = Trailed()
+"""What trails where nothing does."""
 SHORT_RUN = 6
 """Beats below which runs do not hide their bursts' latency."""
 
@@ -91,7 +93,7 @@ def estimate(
     stores = positions // product([a.pool for a in axes]) * problem.out_blocks * problem.phases
     beside, joins = (stores, tiles * groups) if problem.joined else (0, 0)
     parted = tiles * groups * problem.phases if problem.phases > 1 else 0
-    trailed = problem.trailed or Trailed()
+    trailed = problem.trailed or NOTHING
     instructions = load_count + weight_loads + arrays + drains + tiles * groups + 2 * joins
     instructions += trailed.instructions + parted
     fetch: float = INSTRUCTION_BYTES // config.port.bytes
