@@ -19,6 +19,7 @@ from sim.host import start_image
 from tests.compiler.backend.harness import CONFIGS, execute, feeds_of
 from tests.compiler.backend.hfa_cases import CONFIGS as HFA
 from tests.compiler.backend.test_chains import chain
+from tests.compiler.backend.trials import forget
 from tests.ladder.compare import differences
 
 
@@ -105,6 +106,7 @@ def test_a_transform_that_nothing_hides_is_short(monkeypatch):
     assert parts and all(i.counts[3] > 1 for i in parts)
     taken = cycles_of(graph, config)
     monkeypatch.setattr(dense, "CUTS", (1,))
+    forget()
     assert taken < cycles_of(graph, config)
 
 
