@@ -1,8 +1,7 @@
 """What the tiles of a transformed (hFA) layer cost on the array: cycles and vectors.
 
 An ARRAY instruction in mode HFA costs its sets times a slot (`transform_timing.array_slot`). Its
-fill is hidden behind the instruction before, unless it has to wait for the DRAIN that frees its
-bank: two parts, on two banks, then take as long as one part's stream, drain and fill in a row.
+fill is hidden behind the instruction before, or behind the DRAIN that frees its bank (`late`).
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class Work:
 
     Attributes
     ----------
-    array: cycles of the array, exposed fills included.
+    array: cycles of the array, or of the drain of a part where that takes longer.
     drain: cycles of the drain unit.
     parts: accumulator tiles, for each group of output blocks.
     vectors: activation rows that pass the array (× rows × cols: multiplications).
@@ -100,12 +99,9 @@ def _shape(algorithm: Algorithm, tiles: int, group: int) -> Array:
 
 
 @functools.lru_cache(maxsize=4096)
-def _times(
-    algorithm: Algorithm, tiles: int, group: int, config: AcceleratorConfig
-) -> tuple[int, int]:
-    """(cycles of a set, cycles before the first one)."""
-    shape = _shape(algorithm, tiles, group)
-    return transform_timing.array_slot(shape, config), transform_timing.array_fill(shape, config)
+def _slot(algorithm: Algorithm, tiles: int, group: int, config: AcceleratorConfig) -> int:
+    """Cycles of a set."""
+    return transform_timing.array_slot(_shape(algorithm, tiles, group), config)
 
 
 def work(
@@ -146,12 +142,11 @@ def work(
             for t, often_t in along[2]:
                 tiles, often = x * y * t, often_x * often_y * often_t
                 for group, groups_of_it in sizes:
-                    slot, fill = _times(algorithm, tiles, group, config)
+                    slot = _slot(algorithm, tiles, group, config)
                     drained = points * tiles * group * config.output_transform_steps + latency
                     streamed = sets * slot + pieces * INSTRUCTION_OVERHEAD
                     times = often * groups_of_it
-                    alternate = (streamed + drained + fill) // 2
-                    array += times * max(streamed, drained, alternate)
+                    array += times * max(streamed, drained)
                     drain += times * drained
                     count += times
                     vectors += times * points * tiles * group * sets

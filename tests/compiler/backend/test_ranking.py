@@ -21,7 +21,12 @@ from tests.compiler.backend.test_chains import chain
 from tests.compiler.backend.test_trial import CASES, SAME, layers
 from tests.compiler.backend.trials import forget
 
-CASES = {**CASES, "few results": ((256, 1, 7, 7), (1, 3, 3), SAME, "off")}
+PADDED = {"pad_begin": (1, 1, 1), "pad_end": (1, 1, 1)}
+CASES = {
+    **CASES,
+    "few results": ((256, 1, 7, 7), (1, 3, 3), SAME, "off"),
+    "one block, drained as long": ((16, 8, 56, 56), (3, 3, 3), PADDED, "off"),
+}
 CHAINS = {
     "short": {"shape": (64, 4, 14, 28), "mid": 64, "out": 64},
     "long": {"shape": (16, 8, 56, 56), "mid": 64, "out": 32},
