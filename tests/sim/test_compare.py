@@ -177,7 +177,7 @@ def test_storing_instruction_is_the_last(relu, tiny):
     assert storing_instruction(trace, 0x2000 + 191, 4) == 3
     assert storing_instruction(trace, 0x2000 + 192, 4) == -1
     assert storing_instruction(trace, 0x1000, 4) == -1
-    again = [*trace, dataclasses.replace(trace[3], pc=9)]
+    again = [*trace, trace[3]._replace(pc=9)]
     assert storing_instruction(again, 0x2000, 4) == 9
 
 
