@@ -51,7 +51,7 @@ class GemmEmission:
         self.groups = cuts(job.problem.groups, tiling.group)
         self.constants = self.CONSTANTS(emitter, job, tiling, guest)
         self.pieces = self.constants.pieces
-        self.busy = tiling.parts["port"] > BUSY * tiling.parts["array"]
+        self.busy = tiling.sums.port > BUSY * tiling.sums.array
         # A busy port has no time to lose behind the operand.
         self.late_parameters = emitter.parameters.meets and not self.busy
         self.operand = self._operand_parts()
@@ -136,7 +136,7 @@ class GemmEmission:
     def _array_cycles(self) -> int:
         """Of the convolution alone."""
         trailed = self.problem.trailed
-        return self.tiling.parts["array"] - (0 if trailed is None else trailed.array)
+        return self.tiling.sums.array - (0 if trailed is None else trailed.array)
 
     def probe(self) -> None:
         """Emit a few instructions of every kind: the first, the largest and the last tile's."""

@@ -18,11 +18,11 @@ from compiler.emit.emitter import Emitter, Probe
 from compiler.emit.schedule import Ring, Step
 from compiler.emit.transfers import Box, Strided, at
 from compiler.ops import AttentionPool
-from compiler.tile.attention_pool import FOLD_OVERHEAD, PoolTiling
-from compiler.tile.convolution_cost import ARRAY_OVERHEAD, DRAIN_OVERHEAD, LOAD_OVERHEAD
+from compiler.tile.attention_pool import PoolTiling
 from compiler.tile.geometry import product
 from compiler.tile.problem import Trailed
 from compiler.tile.regions import Region
+from compiler.tile.sums import ARRAY_OVERHEAD, DRAIN_OVERHEAD, FOLD_OVERHEAD, LOAD_OVERHEAD
 from hw.arch.config import AcceleratorConfig
 from hw.arch.fold_numerics import Dot
 from hw.arch.layout import ceil_div

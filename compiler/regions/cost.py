@@ -14,8 +14,7 @@ from compiler.cost import Cost
 from compiler.regions.order import Turn, turns
 from compiler.regions.plan import Item, Plan
 from compiler.regions.stage import Pair, Part, Where
-from compiler.tile.convolution_cost import LOAD_OVERHEAD, STORE_OVERHEAD
-from compiler.tile.hfa_cost import INSTRUCTION_OVERHEAD
+from compiler.tile.sums import LOAD_OVERHEAD, STORE_OVERHEAD, TRANSFORMED_OVERHEAD
 from hw.arch import timing, transform_timing
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode
@@ -111,7 +110,7 @@ def _stream(array: Array, config: AcceleratorConfig) -> Stream:
     outputs = timing.array_outputs(array)
     if array.mode == ArrayMode.HFA:
         sets = timing.array_sets(array)
-        stream = sets * transform_timing.array_slot(array, config) + INSTRUCTION_OVERHEAD
+        stream = sets * transform_timing.array_slot(array, config) + TRANSFORMED_OVERHEAD
         return stream, transform_timing.array_fill(array, config), outputs * sets
     # Of tiles, what counts as products is told by the stage (`ArrayStage.work`).
     vectors = outputs * (timing.array_blocks(array) // array.counts[3])

@@ -19,8 +19,9 @@ from compiler.ir import Convolution
 from compiler.policy import OFF, SUPPORTED, Policy
 from compiler.regions.stage import ArrayStage, Pair, Part, Sizes, Strip, Task, Where
 from compiler.tile.geometry import Axis, AxisTriple, Range, Triple, balanced, cuts, product
-from compiler.tile.hfa_cost import INSTRUCTION_OVERHEAD, part_sizes
+from compiler.tile.hfa_cost import part_sizes
 from compiler.tile.parts import DIRECT, parts_of, points_of, tiles_of
+from compiler.tile.sums import TRANSFORMED_OVERHEAD
 from compiler.tile.tiling import accumulator_tile
 from hw.arch import timing, transform_timing
 from hw.arch.config import AcceleratorConfig
@@ -86,7 +87,7 @@ def _filled(
         transform_s=algorithm.spatial,
     )
     slots = timing.array_sets(shape) * transform_timing.array_slot(shape, config)
-    return transform_timing.array_fill(shape, config), slots + INSTRUCTION_OVERHEAD
+    return transform_timing.array_fill(shape, config), slots + TRANSFORMED_OVERHEAD
 
 
 @functools.lru_cache(1 << 14)

@@ -7,18 +7,19 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
-from compiler.tile.convolution_cost import (
-    ARRAY_OVERHEAD,
-    LOAD_OVERHEAD,
-    STORE_OVERHEAD,
-)
 from compiler.tile.geometry import Triple, product
 from compiler.tile.limits import MAX_COUNT, MAX_POOL
 from compiler.tile.regions import Region, banks_needed, last_banks
+from compiler.tile.sums import (
+    ARRAY_OVERHEAD,
+    FOLD_OVERHEAD,
+    LOAD_OVERHEAD,
+    STORE_OVERHEAD,
+    Sums,
+)
 from hw.arch.config import AcceleratorConfig
 from hw.arch.instructions.fold import STATISTICS
 from hw.arch.layout import ceil_div
-from hw.arch.timing import FOLD_LATENCY, TOKEN_LATENCY, VECTOR_START
 
 SLOTS = 2
 """Tiles of the operand on chip: one arrives and is scored while the other one is added up."""
@@ -28,8 +29,6 @@ LEAST_POSITIONS = 48
 """Of a tile behind a convolution: starts of instructions cost more than smaller ones save."""
 OTHER_BANKS = 4
 """Behind a convolution: of scores, of shares, and of its operand and result."""
-FOLD_OVERHEAD = VECTOR_START + FOLD_LATENCY + TOKEN_LATENCY
-"""Cycles of a FOLD beside its streaming."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -132,10 +131,10 @@ def _piece(sizes: Sizes, rows: int) -> int:
 
 
 def _cycles(sizes: Sizes, config: AcceleratorConfig, groups: int, piece: int, maxima: int) -> int:
-    """The busiest unit's cycles, the first tile's way to VECTOR and the last one's to DRAM."""
+    """The first tile's way to VECTOR, all others behind it, and the last one's way to DRAM."""
     rows = groups * sizes.positions
     pieces = ceil_div(sizes.blocks, piece)
-    port = config.port.cycles(sizes.blocks * rows)
+    port = int(config.port.cycles(sizes.blocks * rows))
     array = sizes.blocks * rows + pieces * ARRAY_OVERHEAD
     folded = groups * maxima + 2 * rows + sizes.blocks * rows
     vector = folded * config.vector_steps + (3 + pieces) * FOLD_OVERHEAD
@@ -144,7 +143,13 @@ def _cycles(sizes: Sizes, config: AcceleratorConfig, groups: int, piece: int, ma
     first = max(port, array) + piece * rows + rows * config.requantize_steps
     weights = sizes.blocks * config.weight_block_beats
     ends = LOAD_OVERHEAD + STORE_OVERHEAD + sizes.blocks * sizes.groups
-    return int(weights + first + (tiles - 1) * max(port, array, vector) + vector + ends)
+    others = tiles - 1
+    return Sums(
+        array=others * array,
+        vector=others * vector,
+        port=others * port,
+        fill=weights + first + vector + ends,
+    ).cycles
 
 
 def choose(sizes: Sizes, config: AcceleratorConfig) -> PoolTiling | None:

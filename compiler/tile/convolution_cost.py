@@ -1,4 +1,4 @@
-"""Estimated cycles of a tiling of a convolution, by unit."""
+"""What the units do for a convolution with a tiling."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from compiler.tile.geometry import Triple, cuts, product
 from compiler.tile.hfa_cost import Work, work
 from compiler.tile.parts import DIRECT
 from compiler.tile.problem import Pieces, Problem, Trailed, extents, tile_count
+from compiler.tile.sums import (
+    ARRAY_OVERHEAD,
+    DRAIN_OVERHEAD,
+    LOAD_OVERHEAD,
+    STORE_OVERHEAD,
+    Sums,
+)
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import INSTRUCTION_BYTES
 from hw.arch.layout import ceil_div
 from hw.arch.timing import ACCUMULATE_HAZARD, FETCH_FIFO
 
-# What an instruction costs beside its streaming, in cycles: issue, pipeline, token.
-ARRAY_OVERHEAD = 6
-DRAIN_OVERHEAD = 28
-LOAD_OVERHEAD = 48
-STORE_OVERHEAD = 32
 FETCH_STALL = 64
 """Cycles that a busy port gives to each fill of the instruction FIFO: the fetch comes last, when
 the queues run dry, and then takes a read latency and the dispatches."""
@@ -57,8 +59,9 @@ def estimate(
     group: int,
     outer: bool,
     pieces: Pieces,
-) -> tuple[dict[str, int], Work, int]:
-    """Cycles by unit, summed over the layer (`fill` is what nothing hides); work; beats moved."""
+    slots: int,
+) -> tuple[Sums, Work, int]:
+    """Sums of a tiling (the parameters are its attributes); the array's work; beats moved."""
     axes = problem.axes
     pieces_per_group = pieces.of(problem)
     groups = ceil_div(problem.groups, group)
@@ -128,15 +131,15 @@ def estimate(
     last += joining // (tiles * groups)
     last += trailed.last
     switches += _turns(trailed, done.array // done.parts)
-    parts = {
-        "array": done.array + trailed.array,
-        "drain": done.drain + trailed.drain,
-        "vector": packing + joining + trailed.vector,
-        "port": port,
-        "input": loads,
-        "fill": first + packing // tiles + last + switches,
-    }
-    return parts, done, brought + kept
+    sums = Sums(
+        array=done.array + trailed.array,
+        drain=done.drain + trailed.drain,
+        vector=packing + joining + trailed.vector,
+        port=port,
+        turns=loads if slots == 1 else 0,
+        fill=first + packing // tiles + last + switches,
+    )
+    return sums, done, brought + kept
 
 
 def _turns(trailed: Trailed, cycles: int) -> int:

@@ -13,16 +13,17 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from compiler.ir import Convolution
-from compiler.tile.convolution_cost import (
-    ARRAY_OVERHEAD,
-    DRAIN_OVERHEAD,
-    LOAD_OVERHEAD,
-    STORE_OVERHEAD,
-)
 from compiler.tile.geometry import Axis, Triple, balanced, cuts, halved_sizes, product, tile_sizes
 from compiler.tile.limits import MAX_COUNT, MAX_DELTA, MAX_STRIDE, MAX_WINDOW
 from compiler.tile.parts import DIRECT
 from compiler.tile.regions import Region, split_banks
+from compiler.tile.sums import (
+    ARRAY_OVERHEAD,
+    DRAIN_OVERHEAD,
+    LOAD_OVERHEAD,
+    STORE_OVERHEAD,
+    Sums,
+)
 from hw.arch.config import TILE_POINTS, AcceleratorConfig
 from hw.arch.layout import ceil_div
 from hw.arch.timing import LINE_HAZARD, STRIP_LINES, TILE_PAUSE
@@ -248,12 +249,16 @@ class DepthwiseProblem:
             lost = config.port.lost
             port += lost(loads, max(extents[0])) + lost(outputs, load[0])
         serial = tiles * chunks * (LOAD_OVERHEAD + STORE_OVERHEAD)
-        fill = in_rows + out_rows + stream + LOAD_OVERHEAD
-        cycles = int(max(array, drain, port + serial // 2, loads + serial) + fill)
+        sums = Sums(
+            array=array,
+            drain=drain,
+            port=int(max(port + serial // 2, loads + serial)),
+            fill=in_rows + out_rows + stream + LOAD_OVERHEAD,
+        )
         output, source = regions
         beats = loads + outputs + self.blocks * self.block_beats
         return DepthwiseTiling(
-            blocks, load, (part[0], part[1], part[2]), output, source, cycles, beats
+            blocks, load, (part[0], part[1], part[2]), output, source, sums.cycles, beats
         )
 
     def _deltas_fit(self, size: Sequence[int], counts: Triple, blocks: int) -> bool:

@@ -13,14 +13,12 @@ from collections.abc import Sequence
 
 from compiler.tile.geometry import Axis, Range, Triple, balanced, cuts, product
 from compiler.tile.parts import outputs_of, points_of, steps_of
+from compiler.tile.sums import TRANSFORMED_OVERHEAD
 from hw.arch import timing, transform_timing
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import Array, ArrayMode
 from hw.arch.layout import ceil_div
 from hw.arch.winograd import Algorithm
-
-INSTRUCTION_OVERHEAD = 12
-"""Cycles between slots of two instructions: issue and tokens."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -144,7 +142,7 @@ def work(
                 for group, groups_of_it in sizes:
                     slot = _slot(algorithm, tiles, group, config)
                     drained = points * tiles * group * config.output_transform_steps + latency
-                    streamed = sets * slot + pieces * INSTRUCTION_OVERHEAD
+                    streamed = sets * slot + pieces * TRANSFORMED_OVERHEAD
                     times = often * groups_of_it
                     array += times * max(streamed, drained)
                     drain += times * drained

@@ -10,6 +10,7 @@ from typing import Any
 
 from compiler.tile.limits import MAX_COUNT
 from compiler.tile.regions import Region, split_banks
+from compiler.tile.sums import Sums
 from hw.arch.config import AcceleratorConfig
 from hw.arch.layout import ceil_div
 from hw.arch.timing import ACCUMULATE_HAZARD
@@ -179,7 +180,7 @@ def _parts(problem: Product, sizes: tuple[int, int, int, int]) -> list[int]:
 
 
 def _cycles(problem: Product, config: AcceleratorConfig, sizes: tuple[int, int, int, int]) -> int:
-    """The busiest unit, the first tile, and the starts."""
+    """The first tile passes one unit after the other; every step starts four of them."""
     rows = sizes[1]
     lanes, per_row = config.lane_block, config.array.blocks_per_row
     parts = _parts(problem, sizes)
@@ -197,12 +198,9 @@ def _cycles(problem: Product, config: AcceleratorConfig, sizes: tuple[int, int, 
         max(min(rows, problem.rows - first), least) for first in range(0, problem.rows, rows)
     )
     steps = parts[0] * parts[1] * parts[2] * parts[3]
-    # The first tile passes one unit after the other.
-    return (
-        max(port, vector, array)
-        + (port + vector + array) // steps
-        + steps * (STEP_CYCLES + GROUP_CYCLES * sizes[3])
-    )
+    first = (port + vector + array) // steps
+    starts = steps * (STEP_CYCLES + GROUP_CYCLES * sizes[3])
+    return Sums(array=array, vector=vector, port=port, fill=first + starts).cycles
 
 
 def choose(problem: Product, config: AcceleratorConfig) -> ProductTiling | None:

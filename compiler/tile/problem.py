@@ -12,6 +12,7 @@ from typing import Any
 from compiler.tile.geometry import Axis, Triple, cuts, product
 from compiler.tile.parts import DIRECT
 from compiler.tile.regions import Region
+from compiler.tile.sums import Sums
 from hw.arch.layout import ceil_div
 from hw.arch.winograd import Algorithm
 
@@ -133,7 +134,7 @@ class Tiling:
     beside, joined: regions of what results are joined with, and of what comes of it, or of results
         that shared a pass.
     trailing: regions of what trails.
-    cycles: estimate; parts: what it is made of.
+    cycles: estimate; sums: of its units.
     vectors: activation rows that pass the array.
     beats: moved between DRAM and the chip.
     passes: over the weights of each output group, that is, accumulator tiles.
@@ -152,7 +153,7 @@ class Tiling:
     joined: Region | None
     trailing: tuple[Region, ...]
     cycles: int
-    parts: dict[str, int]
+    sums: Sums
     vectors: int = 0
     beats: int = 0
     passes: int = 1
@@ -169,7 +170,7 @@ class Tiling:
             "order": "group, tile" if self.group_outer else "tile, group",
             "input_slots": self.input_slots,
             "estimate": self.cycles,
-            **self.parts,
+            **self.sums.describe(),
         }
 
 

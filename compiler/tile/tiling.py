@@ -201,10 +201,7 @@ def _evaluate(
     regions = _regions(problem, config, load, group, slots)
     if regions is None:
         return None
-    parts, done, beats = estimate(problem, config, load, accumulator, group, outer, pieces)
-    total = max(parts["array"], parts["drain"], parts["vector"], parts["port"]) + parts["fill"]
-    if slots == 1:
-        total += parts["input"]
+    sums, done, beats = estimate(problem, config, load, accumulator, group, outer, pieces, slots)
     return Tiling(
         load,
         accumulator,
@@ -218,8 +215,8 @@ def _evaluate(
         beside=regions[1] if problem.joined else None,
         joined=regions[2] if problem.joined else regions[1] if problem.phases > 1 else None,
         trailing=tuple(regions[1 : 1 + len(problem.trailed.regions)]) if problem.trailed else (),
-        cycles=total,
-        parts=parts,
+        cycles=sums.cycles,
+        sums=sums,
         vectors=done.vectors,
         beats=beats,
         passes=done.parts // ceil_div(problem.groups, group),
@@ -228,7 +225,7 @@ def _evaluate(
 
 def _cycles(tiling: Tiling) -> float:
     """What is minimized if nothing else is asked for."""
-    return tiling.cycles + tiling.parts["port"] // TRAFFIC_WEIGHT
+    return tiling.cycles + tiling.sums.port // TRAFFIC_WEIGHT
 
 
 @functools.lru_cache(maxsize=256)

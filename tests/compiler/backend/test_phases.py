@@ -209,7 +209,7 @@ def test_a_thin_stem_takes_two_thirds():
     source, target = (tensor_of(graph.type(n), 16) for n in "xy")
     best, _ = choice.plan(op, source, target, config)
     positions = 8 * 28 * 28
-    assert best.job.phases is not None and best.tiling.parts["array"] < 36 * positions
+    assert best.job.phases is not None and best.tiling.sums.array < 36 * positions
     assert best.tiling.cycles < 0.8 * 49 * positions
 
 
