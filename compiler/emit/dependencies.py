@@ -152,9 +152,10 @@ class DependencyTracker:
             names = ", ".join(Unit(each).name for each in sorted(self._unnamed))
             raise RuntimeError(f"{names} may be in flight, and no wait can name them: FENCE first")
         clocks = [] if unit == SEQUENCER else self._clocks[unit]
-        known = list(clocks[-1] if clocks else ZERO)
-        _raise(known, self._floor)
-        return tuple(known)
+        known = clocks[-1] if clocks else ZERO
+        if not any(self._floor):
+            return known
+        return tuple(map(max, known, self._floor))
 
     def _conflicts(
         self,
@@ -214,11 +215,13 @@ class DependencyTracker:
 
     def _waits(self, known: Clock, needed: list[int]) -> tuple[Clock, Clock]:
         """Distances to the needed instructions, without those implied by others; new clock."""
-        targets = {}
-        for u in range(UNITS):
-            if needed[u] > known[u]:
-                number = max(needed[u], len(self._clocks[u]) - MAX_WAIT + 1)
-                targets[u] = number
+        targets = {
+            u: max(needed[u], len(self._clocks[u]) - MAX_WAIT + 1)
+            for u in range(UNITS)
+            if needed[u] > known[u]
+        }
+        if not targets:
+            return ZERO, known
         waits = [0] * UNITS
         clock = list(known)
         for u, number in targets.items():

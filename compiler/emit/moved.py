@@ -77,6 +77,9 @@ def _groups(loads: Iterable[Transfer], stores: Iterable[Transfer]) -> list[Group
         if sum(len(store.rows) for store in met) < len(load.rows):
             continue
         left = load.addresses
+        # The first one says no of nearly all.
+        if not any(store.reaches(left[:1]) for store in met):
+            continue
         for store in met:
             left = left[~store.reaches(left)]
         if len(left):

@@ -19,8 +19,8 @@ from compiler.ir import Convolution
 from compiler.policy import OFF, SUPPORTED, Policy
 from compiler.regions.stage import ArrayStage, Pair, Part, Sizes, Strip, Task, Where
 from compiler.tile.geometry import Axis, AxisTriple, Range, Triple, balanced, cuts, product
-from compiler.tile.hfa_cost import part_sizes
-from compiler.tile.parts import DIRECT, parts_of, points_of, tiles_of
+from compiler.tile.hfa_cost import part_sizes, tiles_along
+from compiler.tile.parts import DIRECT, outputs_of, parts_of, points_of, steps_of
 from compiler.tile.sums import TRANSFORMED_OVERHEAD
 from compiler.tile.tiling import accumulator_tile
 from hw.arch import timing, transform_timing
@@ -101,14 +101,20 @@ def _alone(
 ) -> int:
     """`DenseStage.alone`; `amounts`: output blocks, those of a group, input blocks."""
     total, group, reduced = amounts
-    ranges = [(0, size) for size in box]
-    parts = [tiles_of(part.count, algorithm) for part in parts_of(axes, algorithm, ranges, sizes)]
-    groups = [count for _, count in cuts(total, group)]
-    first, _ = _filled(config, algorithm, parts[0], groups[0], reduced)
-    alike = Counter(itertools.product(parts, groups))
+    x, y, t = (
+        tiles_along(n, n, size, m, step)
+        for n, size, m, step in zip(
+            box, sizes, outputs_of(algorithm), steps_of(axes, algorithm), strict=True
+        )
+    )
+    groups = Counter(count for _, count in cuts(total, group))
+    # The first part is one of the most tiles.
+    most = x[0][0], y[0][0], t[0][0]
+    first, _ = _filled(config, algorithm, most, min(group, total), reduced)
     return first + sum(
-        times * _filled(config, algorithm, tiles, count, reduced)[1]
-        for (tiles, count), times in alike.items()
+        nx * ny * nt * times * _filled(config, algorithm, (tx, ty, tt), count, reduced)[1]
+        for (tx, nx), (ty, ny), (tt, nt) in itertools.product(x, y, t)
+        for count, times in groups.items()
     )
 
 

@@ -75,7 +75,7 @@ def part_sizes(
 
 
 @functools.lru_cache(maxsize=4096)
-def _tiles_along(out: int, load: int, size: int, outputs: int, step: int) -> tuple[Range, ...]:
+def tiles_along(out: int, load: int, size: int, outputs: int, step: int) -> tuple[Range, ...]:
     """(tiles, how often) of the parts of one axis, over all load tiles and phases."""
     found: Counter[int] = Counter()
     for _, count in cuts(out, load):
@@ -128,7 +128,7 @@ def work(
         algorithm.temporal, algorithm.spatial, "hfa_nested" in config.features
     )
     along = [
-        _tiles_along(axis.out, n, size, m, step)
+        tiles_along(axis.out, n, size, m, step)
         for axis, n, size, m, step in zip(
             axes, load, parts, outputs_of(algorithm), steps_of(axes, algorithm), strict=True
         )
