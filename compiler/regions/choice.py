@@ -25,7 +25,7 @@ from hw.arch.config import AcceleratorConfig
 
 KEPT = 256
 """Regions whose plans are remembered from when operators are joined to when they are emitted."""
-TIMED = 3
+TIMED = 4
 """Plans of a region that are looked at, and one more of each combination of algorithms."""
 
 
