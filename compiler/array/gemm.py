@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from compiler.array.constants import Constants
 from compiler.array.fields import Place, array_instruction, drain_instruction
-from compiler.array.job import Job, Piece, boxes
+from compiler.array.job import Job, boxes
 from compiler.array.tail import Banks, Tail
 from compiler.emit.emitter import Emitter
 from compiler.emit.schedule import Ring, Slots, Step, run
@@ -81,12 +81,7 @@ class GemmEmission:
     @property
     def _just_stored(self) -> bool:
         """Whether the operand's last row is one of those that were stored last."""
-        view = self.job.source
-        last = sum((n - 1) * pitch for n, pitch in zip(view.sizes, view.pitches, strict=False))
-        block = (
-            view.places[-1] if view.places else view.address + (view.blocks - 1) * view.pitches[3]
-        )
-        number, _ = self.emitter.stored(block + last)
+        number, _ = self.emitter.stored(self.job.source.last)
         return number > 0 and number + self.config.queue_depth > self.emitter.dispatched(Unit.STORE)
 
     def _operand_parts(self) -> list[Range]:
@@ -140,7 +135,7 @@ class GemmEmission:
 
     def probe(self) -> None:
         """Emit a few instructions of every kind: the first, the largest and the last tile's."""
-        largest = max(self._numbers(), key=lambda n: self._source_box(n, self.axes, 1).rows)
+        largest = max(range(len(self.tiles)), key=lambda n: self._source_box(n, self.axes, 1).rows)
         groups, pieces = ({0, len(parts) - 1} for parts in (self.groups, self.pieces))
         for tile in {0, largest, len(self.tiles) - 1}:
             whole = functools.partial(self._fill_input, (0, self.problem.blocks))
@@ -167,10 +162,11 @@ class GemmEmission:
     # Steps
 
     def _steps(self) -> list[Step]:
+        tiles, groups = range(len(self.tiles)), range(len(self.groups))
         if self.tiling.group_outer:
-            order = [(tile, group) for group in range(len(self.groups)) for tile in self._numbers()]
+            order = [(tile, group) for group in groups for tile in tiles]
         else:
-            order = [(tile, group) for tile in self._numbers() for group in range(len(self.groups))]
+            order = [(tile, group) for tile in tiles for group in groups]
         steps: list[Step] = []
         self._stores.clear()
         packed = 0
@@ -183,9 +179,6 @@ class GemmEmission:
             steps += self._tile_steps(tile, group)
             self._stores.append((len(steps) - 1, self._target_box(tile, group)))
         return steps
-
-    def _numbers(self) -> range:
-        return range(len(self.tiles))
 
     def _tile_steps(self, tile: int, group: int) -> list[Step]:
         box = self.tiles[tile]
@@ -364,7 +357,7 @@ class GemmEmission:
         parts = self.constants.parts(self.pieces[piece])
         if self.job.packing is not None and (tile, group, piece) == (0, 0, 0):
             # Nothing is computed yet: what is packed first is computed while the rest is packed.
-            parts = [*_block_by_block(parts[0]), *parts[1:]]
+            parts = [*parts[0].block_by_block(), *parts[1:]]
         for number, each in enumerate(parts):
             first_block, blocks = each.blocks
             skipped = self.job.first_block[first_group] + first_block
@@ -405,8 +398,3 @@ class GemmEmission:
                 accumulator=self._accumulator,
             )
         )
-
-
-def _block_by_block(piece: Piece) -> list[Piece]:
-    first, count = piece.blocks
-    return [dataclasses.replace(piece, blocks=(first + n, 1)) for n in range(count)]

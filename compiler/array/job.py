@@ -63,6 +63,11 @@ class Piece:
     blocks: Range
     taps: Ranges
 
+    def block_by_block(self) -> list[Piece]:
+        """The same, a piece for each input block."""
+        first, count = self.blocks
+        return [Piece((first + n, 1), self.taps) for n in range(count)]
+
 
 def boxes(ranges: Sequence[Sequence[Range]]) -> list[Ranges]:
     """All combinations of ranges along x, y, t; x varies fastest."""

@@ -84,6 +84,14 @@ class Strided:
         return dataclasses.replace(self, address=self.address + moved, places=places)
 
     @property
+    def last(self) -> int:
+        """Address of the last row."""
+        inside = sum((n - 1) * pitch for n, pitch in zip(self.sizes, self.pitches, strict=False))
+        if self.places:
+            return self.places[-1] + inside
+        return self.address + (self.blocks - 1) * self.pitches[3] + inside
+
+    @property
     def dense(self) -> bool:
         """Whether rows follow one another through all blocks."""
         x, y, t = self.sizes

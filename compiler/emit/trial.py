@@ -158,7 +158,7 @@ def timed(
         instructions = [instructions[n] for n in order]
     tracker = DependencyTracker(config)
     dispatched, steps = [0] * len(Unit), list[Step]()
-    for pc, made in enumerate(map(_timed_alone, instructions)):
+    for pc, made in enumerate(map(_of_a_unit, instructions)):
         waits, late = tracker.waits(made)
         if late:
             assert isinstance(made, Array)
@@ -223,14 +223,7 @@ def placed(view: Strided, base: int) -> Strided:
 
 def behind(view: Strided, before: Strided) -> Strided:
     """The same view elsewhere: it ends where another one does."""
-    return view.shifted(end(before) - end(view))
-
-
-def end(view: Strided) -> int:
-    """The first byte behind a view's last row."""
-    last = sum((n - 1) * pitch for n, pitch in zip(view.sizes, view.pitches, strict=False))
-    block = view.places[-1] if view.places else view.address + (view.blocks - 1) * view.pitches[3]
-    return block + last + view.lanes
+    return view.shifted(before.last - view.last + before.lanes - view.lanes)
 
 
 def rest(stored: Sequence[int], sizes: Sequence[int], ends: Sequence[int]) -> int:
@@ -255,10 +248,10 @@ def _waiting(
     instructions: Sequence[Instruction], config: AcceleratorConfig
 ) -> list[UnitInstruction]:
     tracker = DependencyTracker(config)
-    return [tracker.add(_timed_alone(instruction)) for instruction in instructions]
+    return [tracker.add(_of_a_unit(instruction)) for instruction in instructions]
 
 
-def _timed_alone(instruction: Instruction) -> UnitInstruction:
+def _of_a_unit(instruction: Instruction) -> UnitInstruction:
     if not isinstance(instruction, UnitInstruction):
         raise TypeError(f"{instruction} has no place in a trial")
     return instruction

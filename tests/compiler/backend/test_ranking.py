@@ -10,12 +10,15 @@ from compiler.array import choice as array_choice
 from compiler.array.choice import direct_candidates, plan, transformed_candidates
 from compiler.array.forms import jobs
 from compiler.array.trial import trial_cycles as layer_cycles
-from compiler.emit.transfers import tensor_of
+from compiler.emit.transfers import at, tensor_of
+from compiler.emit.trial import Trial
 from compiler.policy import OBJECTIVES, Policy
 from compiler.ranking import UNTOLD, least, timed
 from compiler.regions.choice import _estimated, ranked
+from compiler.regions.emission import RegionEmission
 from compiler.regions.plan import Links
 from compiler.regions.trial import trial_cycles as region_cycles
+from hw.arch.isa import Load, Space
 from tests.compiler.backend.hfa_cases import BASE as CONFIG
 from tests.compiler.backend.test_chains import chain
 from tests.compiler.backend.test_trial import CASES, SAME, layers
@@ -132,6 +135,29 @@ def test_no_region_takes_less_than_its_sums_allow(case):
     assert len(plans) > 4
     for plan_ in itertools.islice(plans, 0, None, max(1, len(plans) // 8)):
         assert region_cycles(plan_, CONFIG) >= least(plan_.cycles)
+
+
+def loads(links):
+    """DRAM addresses of activations that the best plan loads; the mean frame lies at 0."""
+    emitter = Trial(CONFIG)
+    emitter.scratch = {links.target.name: 0}
+    RegionEmission(emitter, ranked(links, CONFIG, Policy())[0]).emit()
+    every = [i for i in emitter.instructions if isinstance(i, Load)]
+    return [i.dram for i in every if i.space == Space.ACTIVATION]
+
+
+def test_a_plan_that_is_kept_reads_where_its_region_lies():
+    """The first region is planned, the second one is like it and lies elsewhere."""
+    graph = chain((16, 8, 56, 56), mid=64, out=32, trg=True)
+    (op,) = graph.ops
+    ends = op.inputs[0], op.output
+    source, target = (tensor_of(graph.type(name), CONFIG.lane_block) for name in ends)
+    first, second = (
+        loads(Links.of(op, at(source, begin), at(target, 1 << 28))) for begin in (1 << 20, 3 << 20)
+    )
+    mean = [dram for dram in first if dram < 1 << 20]
+    assert mean and len(mean) < len(first)
+    assert second == [dram if dram < 1 << 20 else dram + (2 << 20) for dram in first]
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
