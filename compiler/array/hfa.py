@@ -71,6 +71,11 @@ class Way:
             case _:
                 return float(self.multiplications), cycles
 
+    @property
+    def floor(self) -> float:
+        """All of its cycles."""
+        return self.cycles
+
     def in_cycles(self, cycles: int, config: AcceleratorConfig) -> Self:
         """The same in other time."""
         array = self.energy_pj - moved_picojoules(self.beats, self.cycles, config)

@@ -126,14 +126,16 @@ def better_cut(
 ) -> str | None:
     """Why a chain is better cut in pieces, or None if it is best as it is.
 
-    What cannot be better, by the least cycles that it takes, is not timed.
+    What cannot be better, by the least cycles that it takes, is not timed; what may take least
+    is asked first: one way that is better is enough.
     """
     links = tuple(op.links([source], output))
     joined = _part_cost(links, config, policy)
     if joined is None:
         return f"no strip of its {len(links)} operators fits {config.name}"
-    for parts in _ways(links):
-        apart = _apart(parts, joined, config, policy)
+    ways = [(parts, [_least(part, config, policy) for part in parts]) for parts in _ways(links)]
+    for parts, least in sorted(ways, key=lambda way: sum(way[1])):
+        apart = _apart(parts, least, joined, config, policy)
         if apart is None:
             continue
         if not better_joined(joined, apart, policy):
@@ -146,10 +148,13 @@ def better_cut(
 
 
 def _apart(
-    parts: Sequence[tuple[Link, ...]], joined: Cost, config: AcceleratorConfig, policy: Policy
+    parts: Sequence[tuple[Link, ...]],
+    least: Sequence[float],
+    joined: Cost,
+    config: AcceleratorConfig,
+    policy: Policy,
 ) -> Cost | None:
     """Of parts one after another; None as soon as it shows that they are no better than joined."""
-    least = [_least(part, config, policy) for part in parts]
     total = NOTHING
     for number, part in enumerate(parts):
         known = total.merit("cycles")[0] + sum(least[number:])

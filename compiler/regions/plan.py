@@ -159,6 +159,15 @@ class Plan:
         """That it takes."""
         return self.cost.cycles
 
+    @property
+    def floor(self) -> float:
+        """Cycles of its busiest unit, and of the first and last strip.
+
+        Where a value has one slot, `cost` lets what makes it and what reads it wait for each other.
+        """
+        units = max(self.parts[unit] for unit in ("array", "vector", "port"))
+        return units + self.parts["fill"]
+
     def merit(self, objective: str) -> tuple[float, float]:
         """What is minimized, and what decides between equals."""
         return self.cost.merit(objective)

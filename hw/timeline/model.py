@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections import deque
 from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 from hw.arch.config import AcceleratorConfig
 from hw.arch.isa import (
@@ -52,20 +53,25 @@ class TimelineError(RuntimeError):
     """The model cannot go on: the trace does not end with HALT, or cannot be timed."""
 
 
+Awaited: TypeAlias = Sequence[tuple[Sequence[int], int]]
+"""Completions that something waits for: the `done` of a unit, and the index of one of them."""
+
+
 @dataclasses.dataclass(slots=True)
 class UnitTimes:
     """What is known about one unit.
 
     Attributes
     ----------
-    queue: dispatched, not issued: (dispatch cycle, awaited completions, instruction).
+    queue: dispatched, not issued: (dispatch cycle; what holds it: units' `done`, and which of them;
+        the DRAIN that a `late` ARRAY waits for, or 0; instruction).
     issue, done: cycles, in order; for LOAD, STORE and a `late` ARRAY `done` is known later than
         `issue`.
     free: first cycle of the next issue, for the units with closed forms.
     busy, wait: counters as the hardware's.
     """
 
-    queue: deque[tuple[int, Sequence[int], Instruction]] = dataclasses.field(default_factory=deque)
+    queue: deque[tuple[int, Awaited, int, Instruction]] = dataclasses.field(default_factory=deque)
     issue: list[int] = dataclasses.field(default_factory=list)
     done: list[int] = dataclasses.field(default_factory=list)
     free: int = 0
@@ -102,6 +108,7 @@ class CoreModel:
     ):
         self.config = config
         self.units = {unit: UnitTimes() for unit in Unit}
+        self._units = [*self.units.items()]
         self._done = [times.done for times in self.units.values()]
         self.load = LoadModel(config.port)
         self.store = StoreModel(config.port)
@@ -142,28 +149,29 @@ class CoreModel:
         progress = True
         while progress:
             progress = self._advance_sequencer()
-            for unit, times in self.units.items():
-                if times.queue or unit is Unit.ARRAY:
+            for unit, times in self._units:
+                if times.queue or (unit is Unit.ARRAY and self._late is not None):
                     progress |= self._advance_unit(unit, times)
 
     def _advance_unit(self, unit: Unit, times: UnitTimes) -> bool:
         moved = unit is Unit.ARRAY and self._late is not None and self._stream_late()
-        while times.queue:
-            dispatch, awaits, instruction = times.queue[0]
-            held, late = split_awaits(instruction, awaits)
-            tokens = self._tokens(held)
+        queue, issued = times.queue, times.issue
+        while queue:
+            dispatch, held, late, instruction = queue[0]
+            tokens = _visible(held)
             if tokens is None:
                 break
-            last = times.issue[-1] if times.issue else -QUEUE_INTERVAL
-            visible = max(dispatch + QUEUE_LATENCY, last + QUEUE_INTERVAL)
+            visible = dispatch + QUEUE_LATENCY
+            if issued:
+                visible = max(visible, issued[-1] + QUEUE_INTERVAL)
             offered = max(visible, tokens)
             ready = self._ready(unit, instruction, offered)
             if ready is None:
                 break
             issue = max(offered, ready)
-            times.wait += max(0, tokens - visible)
-            times.queue.popleft()
-            times.issue.append(issue)
+            times.wait += offered - visible
+            queue.popleft()
+            issued.append(issue)
             if late:
                 self._late = issue, instruction, late
                 self._stream_late()
@@ -200,16 +208,9 @@ class CoreModel:
             case _:
                 return self.units[unit].free
 
-    def _tokens(self, awaits: Sequence[int]) -> int | None:
-        """Cycle in which all awaited completions are visible; None if one is not yet known."""
-        result = 0
-        for unit, count in enumerate(awaits):
-            if count:
-                done = self._done[unit]
-                if len(done) < count:
-                    return None
-                result = max(result, done[count - 1] + TOKEN_LATENCY)
-        return result
+    def _awaited(self, awaits: Sequence[int]) -> Awaited:
+        """The completions that a step waits for."""
+        return [(self._done[unit], count - 1) for unit, count in enumerate(awaits) if count]
 
     def _issue(self, unit: Unit, cycle: int, instruction: Instruction) -> None:
         match instruction:
@@ -260,11 +261,12 @@ class CoreModel:
                 if len(times.issue) <= before:
                     return None
                 cycle = max(cycle, times.issue[before] + 1)
-            times.queue.append((cycle, step.awaits, step.instruction))
+            held, late = split_awaits(step.instruction, step.awaits)
+            times.queue.append((cycle, self._awaited(held), late, step.instruction))
             return cycle
         match step.instruction:
             case Scalar():
-                tokens = self._tokens(step.awaits)
+                tokens = _visible(self._awaited(step.awaits))
                 if tokens is None:
                     return None
                 return max(cycle + SCALAR_RELEASE, tokens) + SCALAR_LATENCY
@@ -291,11 +293,13 @@ class CoreModel:
         port, load, store, fetch = self._port, self.load, self.store, self.fetch
         while True:
             # Cycles from which each can be granted a burst, were there room.
-            reads, writes = port.free(False), port.free(True)
-            asked = load.request, store.request, fetch.request
-            loads = NEVER if asked[0] is None else max(asked[0], reads)
-            stores = NEVER if asked[1] is None else max(asked[1], writes)
-            fetches = NEVER if asked[2] is None else max(asked[2], reads)
+            loads = stores = fetches = NEVER
+            if load.valid is not None:
+                loads = max(load.valid, port.free(False))
+            if store.request is not None:
+                stores = max(store.request, port.free(True))
+            if fetch.request is not None:
+                fetches = max(fetch.request, port.free(False))
             cycle = max(min(loads, stores, fetches), self._arbiter_free)
             if self._jump is not None and self._jump[0] < cycle:
                 fetch.jump(*self._jump)
@@ -303,11 +307,14 @@ class CoreModel:
                 return True
             if cycle == NEVER or (self.halt is not None and cycle > self.halt + HALT_LATENCY):
                 return False
-            self._arbiter_free = port.room_at(cycle)
-            if self._arbiter_free == cycle:
-                self._arbiter_free = cycle + 1
-                if self._grant(cycle, loads <= cycle, stores <= cycle, fetches <= cycle):
-                    return True
+            room = port.room_at(cycle)
+            if room > cycle:
+                self._arbiter_free = cycle = room
+                if self._jump is not None or self.halt is not None:
+                    continue  # which may come before
+            self._arbiter_free = cycle + 1
+            if self._grant(cycle, loads <= cycle, stores <= cycle, fetches <= cycle):
+                return True
 
     def _grant(self, cycle: int, load: bool, store: bool, fetch: bool) -> bool:
         """Grant one burst in `cycle` to one of those who ask for one by then.
@@ -319,7 +326,8 @@ class CoreModel:
             return True
         if load and (self._store_was_last or not store):
             self._store_was_last = False
-            done = self.load.granted(self._port.serve(cycle, False, *self.load.request_burst))
+            burst = self.load.burst
+            done = self.load.granted(self._port.serve(cycle, False, burst.beats, burst.address))
             if done is not None:
                 self.units[Unit.LOAD].complete(done)
             return done is not None or self.load.ready is not None
@@ -328,6 +336,17 @@ class CoreModel:
         if done is not None:
             self.units[Unit.STORE].complete(done)
         return done is not None or self.store.ready is not None
+
+
+def _visible(awaited: Awaited) -> int | None:
+    """Cycle in which all awaited completions are visible; None if one is not yet known."""
+    result = 0
+    for done, index in awaited:
+        if len(done) <= index:
+            return None
+        if done[index] + TOKEN_LATENCY > result:
+            result = done[index] + TOKEN_LATENCY
+    return result
 
 
 def _with_jumps(steps: Sequence[Step]) -> Iterator[tuple[Step, int | None]]:

@@ -89,6 +89,8 @@ class MemoryPort:
     def __init__(self, port: PortConfig, memory: MemoryModel):
         self._outstanding = port.outstanding
         self._memory = memory
+        self.free = memory.free
+        """First cycle in which a burst of this direction can be granted, were there room."""
         self._ends: list[int] = []
         self.last_end = -1
         """Cycle in which the last of all granted bursts ends."""
@@ -103,10 +105,6 @@ class MemoryPort:
         if len(self._ends) < self._outstanding:
             return cycle
         return self._ends[0] + 1
-
-    def free(self, write: bool) -> int:
-        """First cycle in which a burst of this direction can be granted, were there room."""
-        return self._memory.free(write)
 
     def serve(self, cycle: int, write: bool, beats: int, address: int) -> Service:
         """Grant a burst in `cycle` and say when the memory serves it."""

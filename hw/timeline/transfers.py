@@ -54,22 +54,18 @@ class Burst(NamedTuple):
 
 def bursts(instruction: Load | Store, port: PortConfig) -> list[Burst]:
     """Split an instruction's runs at the longest burst and at 4 KiB."""
-    pieces: list[tuple[int, int]] = []
-    starts: list[int] = []
-    for address in _run_addresses(instruction):
-        starts.append(len(pieces))
-        left = instruction.beats
+    addresses = [*_run_addresses(instruction)]
+    found: list[Burst] = []
+    for run, address in enumerate(addresses, 1):
+        left, starts, final = instruction.beats, True, run == len(addresses)
         while left:
             page = (PAGE_BYTES - address % PAGE_BYTES) // port.bytes
             beats = min(left, port.max_burst, page)
-            pieces.append((beats, address))
             left -= beats
+            found.append(Burst(beats, address, final and not left, starts, final and starts))
             address += beats * port.bytes
-    first = set(starts)
-    return [
-        Burst(beats, address, i == len(pieces) - 1, i in first, i == starts[-1])
-        for i, (beats, address) in enumerate(pieces)
-    ]
+            starts = False
+    return found
 
 
 def _run_addresses(instruction: Load | Store) -> Iterator[int]:
@@ -92,72 +88,62 @@ class Walker:
     """The burst walker: holds one instruction and, in its output register, one burst."""
 
     def __init__(self) -> None:
-        self._bursts: deque[tuple[Burst, int]] = deque()
-        self._taken: int | None = -1
+        self._bursts: deque[Burst] = deque()
+        # Cycles in which the first bursts of instructions may enter.
+        self._begins: deque[int] = deque()
+        self._taken = -1
         self._next_run = 0
         self.valid: int | None = None
         """Cycle from which the output register holds a burst; None while it does not."""
-        self.burst = Burst(0)
+        self.burst = Burst(0, last=True)
         self.ready: int | None = 0
         """First cycle in which the next instruction is accepted; None while unknown."""
 
-    def accept(self, issue: int, lengths: Sequence[Burst]) -> None:
+    def hold(self, issue: int, lengths: Sequence[Burst]) -> None:
         """Take an instruction in cycle `issue` (not before `ready`)."""
-        self._bursts.extend((burst, issue + ENTER) for burst in lengths)
+        self._bursts.extend(lengths)
+        self._begins.append(issue + ENTER)
         self.ready = None
-        self._enter()
+        if self.valid is None:
+            self._enter(self._taken)
 
     def take(self, cycle: int) -> None:
         """The burst in the output register is taken in `cycle`."""
         self.valid = None
         self._taken = cycle
-        self._enter()
+        if self._bursts:
+            self._enter(cycle)
 
-    def _enter(self) -> None:
-        if self.valid is not None or self._taken is None or not self._bursts:
-            return
-        self.burst, earliest = self._bursts.popleft()
-        entry = max(earliest, self._taken)
-        if self.burst.starts:
+    def _enter(self, entry: int) -> None:
+        begins = self.burst.last
+        self.burst = burst = self._bursts.popleft()
+        if begins:
+            entry = max(entry, self._begins.popleft())
+        if burst.starts:
             entry = max(entry, self._next_run)
             self._next_run = entry + RUN_INTERVAL
         self.valid = entry + 1
-        if self.burst.frees:
+        if burst.frees:
             self.ready = entry + 1
 
 
-class LoadModel:
-    """The load unit."""
+class LoadModel(Walker):
+    """The load unit asks for what its walker holds: `burst`, from cycle `valid` on."""
 
     def __init__(self, port: PortConfig):
+        super().__init__()
         self._port = port
-        self._walker = Walker()
         self.beats = 0
-
-    @property
-    def ready(self) -> int | None:
-        """First cycle in which an instruction is accepted; None while unknown."""
-        return self._walker.ready
-
-    @property
-    def request(self) -> int | None:
-        """Cycle from which a burst is asked for."""
-        return self._walker.valid
-
-    @property
-    def request_burst(self) -> tuple[int, int]:
-        """Beats and address of the burst that is asked for."""
-        return self._walker.burst.beats, self._walker.burst.address
 
     def accept(self, issue: int, instruction: Load) -> None:
         """Take an instruction."""
-        self._walker.accept(issue, bursts(instruction, self._port))
+        self.hold(issue, bursts(instruction, self._port))
 
     def granted(self, service: Service) -> int | None:
         """The request was granted; return the instruction's `done`, if the burst ends it."""
-        burst = self._walker.burst
+        burst = self.burst
         self.beats += burst.beats
-        self._walker.take(service.grant)
+        self.take(service.grant)
         return service.last + LOAD_DONE if burst.last else None
 
 
@@ -193,18 +179,13 @@ class StoreModel:
         self._stalled_until = -1
         self.beats = 0
         self.stalled = 0
+        self.request: int | None = None
+        """Cycle from which a burst is asked for."""
 
     @property
     def ready(self) -> int | None:
         """First cycle in which an instruction is accepted; None while unknown."""
         return self._walker.ready
-
-    @property
-    def request(self) -> int | None:
-        """Cycle from which a burst is asked for."""
-        if not self._reads:
-            return None
-        return max(self._reads[0].asked, self._last_grant + 1)
 
     @property
     def request_burst(self) -> tuple[int, int]:
@@ -213,8 +194,8 @@ class StoreModel:
 
     def accept(self, issue: int, instruction: Store) -> None:
         """Take an instruction."""
-        self._walker.accept(issue, bursts(instruction, self._port))
-        self._pump()
+        self._walker.hold(issue, bursts(instruction, self._port))
+        self._read()
 
     def granted(self, service: Service) -> int | None:
         """The request was granted; return the instruction's `done`, if the burst ends it."""
@@ -229,8 +210,15 @@ class StoreModel:
         # Stalled: asked for or without a response, and no beat passes.
         self.stalled += service.end - max(request - 1, self._stalled_until) - read.beats
         self._stalled_until = service.end
-        self._pump()
+        self._read()
         return service.end + STORE_DONE if read.ends else None
+
+    def _read(self) -> None:
+        """Read ahead, and ask for what was read first."""
+        self._pump()
+        self.request = None
+        if self._reads:
+            self.request = max(self._reads[0].asked, self._last_grant + 1)
 
     def _pump(self) -> None:
         """Read ahead as far as times are known."""
