@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 
 from reports.tables import Cell, Table
 
+NOTHING: Mapping[int, Table] = {}
 LONG = 24
 """Characters from which a cell may break into lines."""
 
@@ -15,11 +17,18 @@ def escape(words: str) -> str:
     return html.escape(words, quote=True)
 
 
-def table_html(table: Table, sortable: bool = False) -> str:
+def table_html(table: Table, sortable: bool = False, opened: Mapping[int, Table] = NOTHING) -> str:
     """A table as HTML; with `sortable`, page.js sorts it when a title is clicked.
 
-    A row and the note below it are one body, so that they stay together.
+    A row and the note below it are one body, so that they stay together. `opened`: by number of a
+    row with a note, the table that opens when the note is clicked.
     """
+    remark = f'<p class="remark">{escape(table.remark)}</p>' if table.remark else ""
+    inner = _table(table, sortable, opened)
+    return f'<div class="scroll" tabindex="0">{inner}</div>{remark}'
+
+
+def _table(table: Table, sortable: bool = False, opened: Mapping[int, Table] = NOTHING) -> str:
     heads = []
     for column in table.columns:
         title = escape(column.title)
@@ -41,18 +50,17 @@ def table_html(table: Table, sortable: bool = False) -> str:
         words = table.notes.get(index)
         if words is None:
             return ""
-        return f'<tr class="note"><td colspan="{len(table.columns)}">{escape(words)}</td></tr>'
+        said = escape(words)
+        if index in opened:
+            said = f"<details><summary>{said}</summary>{_table(opened[index])}</details>"
+        return f'<tr class="note"><td colspan="{len(table.columns)}">{said}</td></tr>'
 
     bodies = "".join(
         f"<tbody>{line(row)}{note(index)}</tbody>" for index, row in enumerate(table.rows)
     )
     foot = f"<tfoot>{line(table.total)}</tfoot>" if table.total else ""
     kind = ' class="sortable"' if sortable else ""
-    remark = f'<p class="remark">{escape(table.remark)}</p>' if table.remark else ""
-    return (
-        f'<div class="scroll" tabindex="0"><table{kind}><thead><tr>{"".join(heads)}</tr></thead>'
-        f"{bodies}{foot}</table></div>{remark}"
-    )
+    return f"<table{kind}><thead><tr>{''.join(heads)}</tr></thead>{bodies}{foot}</table>"
 
 
 def _key(cell: Cell) -> str:

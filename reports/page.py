@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from reports import advice, hfa_page, paths, tables
+from reports import advice, hfa_page, parts, paths, tables
 from reports.figures.common import MOST_ROWS
 from reports.markup import escape, figure, table_html
 from reports.report import Report
@@ -163,8 +163,9 @@ def _layers(report: Report, figures: Mapping[str, str]) -> str:
             "which the multiplier array took an activation vector."
             + (" Of many layers the largest; the table has all." if many else ""),
         )
-        + "<p>Click a title to sort; hold the pointer over it for what it means.</p>"
-        + table_html(tables.layers(report), sortable=True)
+        + "<p>Click a title to sort; hold the pointer over it for what it means. What joins several "
+        "operators opens into them.</p>"
+        + table_html(tables.layers(report), sortable=True, opened=parts.opened(report))
     )
 
 

@@ -248,7 +248,7 @@ def counters(report: Report) -> Table:
 
 _PARTS = ("array", "drain", "vector", "port")
 """Units whose cycles a tiling estimates; the largest one bounds the layer."""
-_TILES = ("load", "accumulator", "estimate", "alternatives", "fill", "turns", *_PARTS)
+_TILES = ("load", "accumulator", "estimate", "alternatives", "streamed", "fill", "turns", *_PARTS)
 
 
 def tiling(report: Report) -> Table:

@@ -53,7 +53,7 @@ class Timeline:
     ----------
     waits: `FOLLOWED` or `UNFOLLOWED`.
     array, drain: first cycles in which the units are free.
-    busy: cycles in which the array streams.
+    streamed: cycles in which the array streams, by stage.
     vectors: rows that it multiplies by blocks of weights, by stage.
     pairs: ARRAYs that add to the same accumulators, and their DRAIN, by stage.
     """
@@ -62,7 +62,7 @@ class Timeline:
     waits: tuple[int, int, int]
     array: int = 0
     drain: int = 0
-    busy: int = 0
+    streamed: Counter[int] = dataclasses.field(default_factory=Counter)
     vectors: Counter[int] = dataclasses.field(default_factory=Counter)
     pairs: Counter[int] = dataclasses.field(default_factory=Counter)
     _banks: list[int] = dataclasses.field(default_factory=lambda: [0, 0])
@@ -73,7 +73,7 @@ class Timeline:
     def work(self) -> int:
         """Cycles in which both stream, without what each pair waits for its first result."""
         fixed = timing.array_start(self.config) + timing.DRAIN_START + timing.DRAIN_LATENCY - 2
-        return self.busy + self._drained - fixed * self.pairs.total()
+        return self.streamed.total() + self._drained - fixed * self.pairs.total()
 
     def run(self, stage: int, pair: Cycles, after: Sequence[int]) -> int:
         """ARRAYs of a stage and their DRAIN; returns when what it made can be read.
@@ -89,7 +89,7 @@ class Timeline:
             start = max(self.array, max(there, self._banks[self._bank]) + fill)
             self.vectors[stage] += vectors
             self.array = start + stream + self.waits[0]
-            self.busy += stream + self.waits[0]
+            self.streamed[stage] += stream + self.waits[0]
         self.pairs[stage] += 1
         self._drained += drained
         _, made, drain = self.waits
@@ -213,7 +213,12 @@ def with_cost(plan: Plan, config: AcceleratorConfig) -> Plan:
             products, picojoules = stage.work(tasks, line.vectors[number], line.pairs[number])
             vectors += products * often
             energy += picojoules * often
-    return dataclasses.replace(plan, cost=Cost(total, traffic.beats, vectors, energy), parts=parts)
+    streamed = tuple(
+        sum(line.streamed[number] * often for _, often, line in followed)
+        for number in range(len(plan.array))
+    )
+    cost = Cost(total, traffic.beats, vectors, energy)
+    return dataclasses.replace(plan, cost=cost, parts=parts, streamed=streamed)
 
 
 def _followed(
@@ -256,8 +261,7 @@ def cycles(
         total = max(array if vector else array + loads, int(config.port.cycles(loads)) + vector)
     if vector and plan.slots[len(plan.prepared)] == 1:
         total += vector
-    busy = sum(line.busy * often for _, often, line in followed)
-    parts = {"array": array, "streamed": busy, "vector": vector + joined, "port": port}
+    parts = {"array": array, "vector": vector + joined, "port": port}
     parts["fill"] = first + last
     return total + first + last, parts
 

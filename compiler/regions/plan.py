@@ -136,7 +136,8 @@ class Plan:
         hold. While they are made, mean frames lie in the first one as well.
     beside, joined: LOAD to VECTOR and VECTOR to STORE of a tail, two strips each.
     mean_tiles: boxes whose mean frame is made at a time, where there is a temporal residual.
-    cost: estimate; parts: cycles that it is made of.
+    cost: estimate; parts: cycles that it is made of. streamed: those in which the array streams, by
+        stage of it.
     """
 
     links: Links
@@ -153,6 +154,7 @@ class Plan:
     mean_tiles: tuple[Box, ...] = ()
     cost: Cost = Cost(0, 0, 0, 0)  # noqa: RUF009 (frozen)
     parts: dict[str, int] = dataclasses.field(default_factory=dict)
+    streamed: tuple[int, ...] = ()
 
     @property
     def cycles(self) -> float:
@@ -289,6 +291,7 @@ class Plan:
             "held": {n: f"{h} of {g}" for n, h, g in zip(names, held, groups, strict=True)},
             "slots": dict(zip(values, self.slots, strict=True)),
             "algorithm": {stage.name: stage.algorithm for stage in self.array},
+            "streamed": dict(zip(names, self.streamed, strict=True)),
             "estimate": self.cost.cycles,
             **self.parts,
         }

@@ -55,9 +55,9 @@ OVERLAPS = """
   return found;
 })
 """
-COLUMN = (
-    "[...document.querySelectorAll('#layers tbody')].map((b) => b.rows[0].cells[2].dataset.value)"
-)
+COLUMN = """
+[...document.querySelector("#layers table").tBodies].map((b) => b.rows[0].cells[2].dataset.value)
+"""
 HEAD = """
 (() => { const e = document.querySelectorAll('#layers th')[2]; e.scrollIntoView({block: 'center'});
          const r = e.getBoundingClientRect(); return [r.left + 2, r.bottom - 2]; })()
@@ -68,7 +68,8 @@ def example():
     """A run with everything that a page can show."""
     result = make_result(layers=14, tiles=8)
     layers = list(result.layers)
-    chain = {"stages": [f"/a/rather/long/name/of/a/node/{i}/Conv" for i in range(5)]}
+    stages = [f"/a/rather/long/name/of/a/node/{i}/Conv" for i in range(5)]
+    chain = {"stages": stages, "streamed": dict.fromkeys(stages, 1_000)}
     layers[3] = dataclasses.replace(layers[3], op="chain", tiling=layers[3].tiling | chain)
     slowest = max(range(len(layers)), key=lambda i: layers[i].cycles)
     name = "look/coarse/backbone/features/features.2/conv/conv.1/conv.1.0/Conv"
@@ -125,6 +126,12 @@ def test_a_click_anywhere_in_a_title_sorts(page):
             ".every((n) => n.previousSibling.cells[1].textContent === 'chain')"
         )
         assert tab.run(notes) == 1 and tab.run(chained), "a note stays below its row"
+        within = "document.querySelector('#layers tr.note details')"
+        assert tab.run(f"{within}.offsetHeight") < 60
+        assert tab.run(f"{within}.querySelector('summary').click(), {within}.open")
+        assert tab.run(f"{within}.querySelectorAll('tbody').length") == 5
+        assert tab.run(f"{within}.offsetHeight") > 120, "it opens into its operators"
+        assert tab.run("document.documentElement.scrollWidth") <= 1500
         assert tab.problems == []
 
 

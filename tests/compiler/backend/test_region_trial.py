@@ -12,6 +12,9 @@ from compiler.policy import Policy
 from compiler.regions import trial
 from compiler.regions.choice import best
 from compiler.regions.plan import Links
+from hw.arch.isa import Array, ArrayMode
+from hw.arch.timing import array_occupancy, array_sets
+from hw.arch.transform_timing import array_slot
 from tests.compiler.backend import trials
 from tests.compiler.backend.hfa_cases import BASE as CONFIG
 from tests.compiler.backend.test_chains import chain
@@ -64,6 +67,30 @@ def test_a_trial_takes_as_long_as_a_program(name, monkeypatch):
     monkeypatch.setattr(trial.Sampled, "_computed", lambda self, turn: trial.Step({}, _nothing))
     monkeypatch.setattr(trial.Sampled, "_sample", lambda self, steps: None)
     assert not near(timed_anew(plan))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_array_streams_for_each_stage_as_recorded(name):
+    """Of all stages together; without any one of them it is not so."""
+    graph, plan = planned(CASES[name])
+    program = generate(graph, CONFIG)
+    arrays = [each for each in program.instructions if isinstance(each, Array)]
+    slots = [array_cycles(each) for each in arrays]
+    recorded = program.layers[0].tiling["streamed"]
+    assert list(recorded) == [stage.name for stage in plan.array]
+
+    def near(cycles):
+        return sum(slots) <= cycles <= 1.05 * sum(slots) + 4 * len(slots)
+
+    assert near(sum(recorded.values()))
+    assert not any(near(sum(recorded.values()) - one) for one in recorded.values())
+
+
+def array_cycles(instruction):
+    """From one ARRAY to the next where nothing else waits."""
+    if instruction.mode == ArrayMode.HFA:
+        return array_sets(instruction) * array_slot(instruction, CONFIG)
+    return array_occupancy(instruction, CONFIG)
 
 
 def _nothing(slots):
