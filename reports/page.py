@@ -163,8 +163,8 @@ def _layers(report: Report, figures: Mapping[str, str]) -> str:
             "which the multiplier array took an activation vector."
             + (" Of many layers the largest; the table has all." if many else ""),
         )
-        + "<p>Click a title to sort; hold the pointer over it for what it means. What joins several "
-        "operators opens into them.</p>"
+        + "<p>Click a title to sort; hold the pointer over it for what it means. What joins "
+        "several operators opens into them.</p>"
         + table_html(tables.layers(report), sortable=True, opened=parts.opened(report))
     )
 
