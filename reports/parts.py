@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from reports.report import LayerRow, Report
-from reports.tables import Column, Table, number, share, text
-from reports.units import count
+from reports.tables import Column, Table, number, text
+from reports.units import count, share
 
 COLUMNS = (
     Column("operator", meaning="of the file, in order", numeric=False),
