@@ -22,18 +22,17 @@ COLUMNS = (
 
 def opened(report: Report) -> dict[int, Table]:
     """By row of `tables.layers`: the table that the row opens into."""
-    ran = [layer for layer in report.layers if layer.executions]
-    found = {row: parts(layer) for row, layer in enumerate(ran) if layer.members}
+    found = {row: parts(layer) for row, layer in enumerate(report.ran) if layer.members}
     return {row: table for row, table in found.items() if table is not None}
 
 
 def parts(layer: LayerRow) -> Table | None:
     """A row for each operator; None where the compiler has not counted the array's cycles.
 
-    What a layer records that is no chain is its first operator's: a convolution that others join.
+    What is recorded without an operator is the first one's: a convolution that others join.
     """
     recorded = {key: _by_operator(layer, key) for key in ("group", "held", "slots")}
-    array = _by_operator(layer, "streamed") or _by_operator(layer, "array")
+    array = _by_operator(layer, "streamed")
     total = sum(array.values())
     if not total:
         return None

@@ -247,6 +247,11 @@ class Report:
     trips: tuple[StepResult, ...] = ()
 
     @property
+    def ran(self) -> Sequence[LayerRow]:
+        """Layers that were executed, in program order."""
+        return [layer for layer in self.layers if layer.executions]
+
+    @property
     def seconds(self) -> float:
         """Time of the run at `clock_hz`."""
         return self.cycles / self.clock_hz

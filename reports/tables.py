@@ -129,7 +129,7 @@ LAYER_COLUMNS = (
 
 def layers(report: Report) -> Table:
     """A row per layer that ran, in program order, and the run's totals."""
-    ran = [layer for layer in report.layers if layer.executions]
+    ran = report.ran
     chosen = any(x.choice is not None for x in ran)
     rows = []
     for layer in ran:

@@ -253,6 +253,7 @@ class RegionLowering(Placed[Region]):
             report = chain.emitted(emitter, first, sources[0], made, tail)
         else:
             report = choice.lower(emitter, first, sources[0], made, tail)
+            report |= {"streamed": {first.name: report["array"]}}
         return report | {"parts": [part.name for part in op.parts]}
 
 

@@ -14,7 +14,7 @@ ROW = 17.0
 
 def layers(report: Report) -> Picture:
     """Cycles of each layer with its bound, and how full the array was."""
-    shown = largest([row for row in report.layers if row.executions], lambda row: row.cycles)
+    shown = largest(report.ran, lambda row: row.cycles)
     names = rows([short(layer.label) for layer in shown])
     most = max((max(x.cycles, x.roofline_cycles) for x in shown), default=1)
     left = Axes(linear(0, 1.05 * most, "cycles", most=6), names, "Cycles per layer", grid="x")

@@ -14,7 +14,7 @@ CHAIN = {
     "held": {"s": "1 of 1", "p": "2 of 4"},
     "slots": {"input": 2, "t": 2, "s": 1, "p": 2},
 }
-CONVOLUTION = {"parts": ["conv", "add"], "array": 500, "group": 3}
+CONVOLUTION = {"parts": ["conv", "add"], "streamed": {"conv": 500}, "group": 3}
 
 
 def with_tiling(report, tiling, members):
@@ -45,7 +45,8 @@ def test_what_a_convolution_records_is_its_own(report):
 
 
 def test_only_rows_with_records_open(report):
-    plain = with_tiling(report, {}, ("a", "b"))
+    """Whose the array's cycles are is not known of, say, a convolution and an attention pool."""
+    plain = with_tiling(report, {"array": 500}, ("a", "b"))
     assert parts.opened(plain) == {} and "<details>" not in table_html(tables.layers(plain))
     chain = with_tiling(report, CHAIN, ("t", "s", "p"))
     opened = parts.opened(chain)
